@@ -1,0 +1,67 @@
+"""Addresses of LAPACK routines, from the capsules of ``scipy.linalg.cython_lapack``.
+
+Takes nothing, gives name -> address, and hands them to the engine as the symbols ``symdiff_<routine>``. Promise: each
+routine takes every argument by pointer, integers are 32 bit wide, matrices are column-major with a leading dimension
+of at least max(1, n); the C signature in the capsule is checked to be the one listed here before its address is used.
+"""
+
+import ctypes
+
+from codegen import engine
+from codegen.errors import CompilationError
+
+try:
+    from scipy.linalg import cython_lapack
+except ImportError:  # SciPy is optional: kernels without linear algebra run without it
+    cython_lapack = None
+
+PREFIX = "symdiff_"
+
+_SHAPES = {
+    "potrf": "char *, int *, {t} *, int *, int *",
+    "getrf": "int *, int *, {t} *, int *, int *, int *",
+    "getrs": "char *, int *, int *, {t} *, int *, int *, {t} *, int *, int *",
+    "getri": "int *, {t} *, int *, int *, {t} *, int *, int *",
+    "trtrs": "char *, char *, char *, int *, int *, {t} *, int *, {t} *, int *, int *",
+}
+ROUTINES = tuple(kind + stem for stem in _SHAPES for kind in "ds")
+"""dpotrf, spotrf, dgetrf, ...: d for float64, s for float32."""
+
+
+def available() -> bool:
+    """Whether SciPy is installed, and with it LAPACK."""
+    return cython_lapack is not None
+
+
+def address(routine: str) -> int:
+    """The address of a routine, for example ``dgetrf``."""
+    if routine not in ROUTINES:
+        raise CompilationError(f"LAPACK routine {routine!r} is not one of {', '.join(ROUTINES)}")
+    if cython_lapack is None:
+        raise CompilationError(f"LAPACK routine {routine} needs SciPy, which is not installed")
+    capsule = cython_lapack.__pyx_capi__[routine]
+    name = _capsule_name(capsule)
+    if not _same_signature(name.decode(), routine):
+        raise CompilationError(f"LAPACK routine {routine} has the unexpected C signature {name.decode()!r}")
+    return _capsule_pointer(capsule, name)
+
+
+def register() -> None:
+    """Make every routine known to the engine, as ``symdiff_dpotrf`` and so on."""
+    for routine in ROUTINES:
+        engine.add_symbol(PREFIX + routine, address(routine))
+
+
+def _same_signature(given: str, routine: str) -> bool:
+    """Whether Cython's text of a C type is the expected one; it writes its own names for double and float."""
+    expected = f"void ({_SHAPES[routine[1:]].format(t='double' if routine[0] == 'd' else 'float')})"
+    for cython_name, c_name in (("__pyx_t_5scipy_6linalg_13cython_lapack_d", "double"),
+                                ("__pyx_t_5scipy_6linalg_13cython_lapack_s", "float")):
+        given = given.replace(cython_name, c_name)
+    return given.replace(" ", "") == expected.replace(" ", "")
+
+
+_capsule_name = ctypes.PYFUNCTYPE(ctypes.c_char_p, ctypes.py_object)(("PyCapsule_GetName", ctypes.pythonapi))
+_capsule_pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
+    ("PyCapsule_GetPointer", ctypes.pythonapi)
+)
