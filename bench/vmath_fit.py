@@ -1,0 +1,133 @@
+"""Fit the polynomials of codegen/vmath and write codegen/vmath/tables.py.
+
+Each entry of FITS names a smooth function g, an interval, a degree and a weight: the polynomial p minimises the
+largest |weight * (g - p)| (Remez exchange in 60-digit arithmetic), then its coefficients are rounded to binary64.
+The weight is chosen so that the error counts relative to the final result. Run: python bench/vmath_fit.py
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import mpmath as mp
+
+mp.mp.dps = 60
+Real = Any  # mpmath ships no types
+Function = Callable[[Real], Real]
+
+
+class Fit(NamedTuple):
+    """What to approximate, where, how well, and the sentence that goes into the table."""
+
+    g: Function
+    low: Real
+    high: Real
+    degree: int
+    weight: Function
+    about: str
+
+
+def remez(fit: Fit, rounds: int = 15) -> tuple[list[float], float]:
+    """Coefficients (lowest first) and the largest weighted error before rounding."""
+    low, high, count = mp.mpf(fit.low), mp.mpf(fit.high), fit.degree + 2
+    cells = 16 * count
+    grid = [(low + high) / 2 - (high - low) / 2 * mp.cos(mp.pi * (i + mp.mpf(1) / 3) / cells) for i in range(cells)]
+    values, weights = [fit.g(x) for x in grid], [fit.weight(x) for x in grid]
+    nodes = [int((2 * i + 1) * cells / (2 * count)) for i in range(count)]
+    coefficients: list[Real] = []
+    worst = mp.inf
+    for _ in range(rounds):
+        system, right = mp.matrix(count, count), mp.matrix(count, 1)
+        for i, node in enumerate(nodes):
+            for j in range(fit.degree + 1):
+                system[i, j] = weights[node] * grid[node] ** j
+            system[i, fit.degree + 1], right[i] = (-1) ** i, weights[node] * values[node]
+        solved = mp.lu_solve(system, right)
+        coefficients, level = [solved[j] for j in range(fit.degree + 1)], abs(solved[fit.degree + 1])
+        error = [w * (v - mp.polyval(coefficients[::-1], x)) for x, v, w in zip(grid, values, weights, strict=True)]
+        worst = max(abs(e) for e in error)
+        peaks: list[int] = []
+        for i, e in enumerate(error):
+            if not peaks or (e >= 0) != (error[peaks[-1]] >= 0):
+                peaks.append(i)
+            elif abs(e) > abs(error[peaks[-1]]):
+                peaks[-1] = i
+        while len(peaks) > count:
+            peaks.pop(0 if abs(error[peaks[0]]) < abs(error[peaks[-1]]) else -1)
+        if len(peaks) < count or worst < level * mp.mpf("1.01"):
+            break
+        nodes = peaks
+    return [float(c) for c in coefficients], float(worst)
+
+
+def in_square(f: Function) -> Function:
+    """g(z) = f(sqrt(z)), with more digits because the fs below cancel near zero."""
+
+    def g(z: Real) -> Real:
+        with mp.workdps(160):
+            return f(mp.sqrt(z))
+
+    return g
+
+
+def careful(f: Function) -> Function:
+    def g(x: Real) -> Real:
+        with mp.workdps(160):
+            return f(x)
+
+    return g
+
+
+LN2 = mp.log(2)
+HALF = LN2 / 2 * mp.mpf("1.0005")
+QUARTER = mp.pi / 4 * mp.mpf("1.01")
+LOG_S = ((mp.sqrt(2) - 1) / (mp.sqrt(2) + 1) * mp.mpf("1.0001")) ** 2
+
+FITS: dict[str, Fit] = {
+    "EXP": Fit(careful(lambda x: (mp.expm1(x) - x) / x**2), -HALF, HALF, 9, lambda x: x**2,
+               "exp(r) = 1 + r + r^2 p(r), |r| <= ln(2)/2"),
+    "EXPM1": Fit(careful(lambda x: (mp.expm1(x) - x) / x**2), -HALF, HALF, 10, lambda x: abs(x) + mp.mpf("1e-3"),
+                 "expm1(r) = r + r^2 p(r), |r| <= ln(2)/2"),
+    "EXP2": Fit(careful(lambda x: (mp.expm1(x * LN2) - x * LN2) / x**2), -0.5001, 0.5001, 9, lambda x: x**2,
+                "2^r = 1 + r ln(2) + r^2 p(r), |r| <= 1/2"),
+    "LOG": Fit(in_square(lambda s: (mp.log((1 + s) / (1 - s)) - 2 * s) / s**3), 0, LOG_S, 6, lambda z: z,
+               "log((1+s)/(1-s)) = 2s + s^3 p(s^2), |s| <= 0.1716"),
+    "LOG_TAIL": Fit(in_square(lambda s: (mp.log((1 + s) / (1 - s)) - 2 * s - 2 * s**3 / 3) / s**5), 0, LOG_S, 7,
+                    lambda z: z * z, "log((1+s)/(1-s)) = 2s + 2/3 s^3 + s^5 p(s^2), |s| <= 0.1716, to 2^-70"),
+    "SIN": Fit(in_square(lambda x: (mp.sin(x) - x) / x**3), 0, QUARTER**2, 5, lambda z: z,
+               "sin(r) = r + r^3 p(r^2), |r| <= pi/4"),
+    "COS": Fit(in_square(lambda x: (mp.cos(x) - 1 + x * x / 2) / x**4), 0, QUARTER**2, 5, lambda z: z * z,
+               "cos(r) = 1 - r^2/2 + r^4 p(r^2), |r| <= pi/4"),
+}
+
+
+def table(name: str, fit: Fit) -> str:
+    coefficients, error = remez(fit)
+    rows = "".join(f"    {c!r},\n" for c in coefficients)
+    bits = float(mp.log(error, 2))
+    print(f"{name:20} degree {fit.degree:2}  weighted error 2^{bits:.1f}")
+    return f"# {fit.about}. Weighted error 2^{bits:.1f}.\n{name} = (\n{rows})\n"
+
+
+HEADER = '''"""Polynomial coefficients of the vector math functions, lowest order first.
+
+Each set is the weighted minimax polynomial of the function named above it (Remez exchange, 60 digits), rounded to
+binary64. Written by bench/vmath_fit.py; edit the fits there, not this file.
+"""
+
+'''
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    target = Path(__file__).resolve().parent.parent / "codegen" / "vmath" / "tables.py"
+    parser.add_argument("--output", type=Path, default=target)
+    target = parser.parse_args().output
+    target.write_text(HEADER + "\n".join(table(name, fit) for name, fit in FITS.items()))
+
+
+if __name__ == "__main__":
+    main()

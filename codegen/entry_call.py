@@ -1,0 +1,464 @@
+"""The entry of a function, as LLVM IR text in the notation of `entry_ir`, which says what it takes and promises.
+
+Four stages, each a loop over records of the plan: parameters, results, boxing, and, where something fails, release.
+"""
+
+CALL_TEXT = """
+define ptr @symdiff_call(ptr %self, ptr %args, i64 %nargsf, ptr %names) nounwind {
+entry:
+  %plan = field ptr, %self[$PLAN]
+  %params = word i64, %plan[$P_PARAMS]
+  %nargs = and i64 %nargsf, 9223372036854775807
+  %named = icmp ne ptr %names, null
+  %miscounted = icmp ne i64 %nargs, %params
+  %odd.call = or i1 %named, %miscounted
+  br i1 %odd.call, label %fallback, label %start
+
+start:
+  %words = word i64, %plan[$P_FRAME_WORDS]
+  %dims = alloca i64, i64 %words, align 16
+  %data.word = word i64, %plan[$P_DATA]
+  %data = getelementptr i64, ptr %dims, i64 %data.word
+  %strides.word = word i64, %plan[$P_STRIDES]
+  %strides = getelementptr i64, ptr %dims, i64 %strides.word
+  %in.word = word i64, %plan[$P_IN_SHAPES]
+  %in.shapes = getelementptr i64, ptr %dims, i64 %in.word
+  %scratch.word = word i64, %plan[$P_SCRATCH]
+  %scratch = getelementptr i64, ptr %dims, i64 %scratch.word
+  %records = getelementptr i64, ptr %plan, i64 $P_RECORDS
+  %no.params = icmp eq i64 %params, 0
+  br i1 %no.params, label %bound, label %param
+
+; ---- parameters: recognize the object, note its address and strides, bind and compare its sizes
+
+param:
+  %p = phi i64 [ 0, %start ], [ %p.next, %param.next ]
+  %rec = phi ptr [ %records, %start ], [ %rec.next, %param.next ]
+  %stride.to = phi ptr [ %strides, %start ], [ %stride.to.next, %param.next ]
+  %shape.to = phi ptr [ %in.shapes, %start ], [ %shape.to.next, %param.next ]
+  %elements = phi i64 [ 0, %start ], [ %elements.next, %param.next ]
+  %obj.at = getelementptr ptr, ptr %args, i64 %p
+  %obj = load ptr, ptr %obj.at
+  %type = field ptr, %obj[$TYPE]
+  %rank = load i64, ptr %rec, !invariant.load !0
+  %axes = getelementptr i64, ptr %rec, i64 5
+  %data.to = getelementptr ptr, ptr %data, i64 %p
+  %is.array = icmp eq ptr %type, @symdiff_ndarray_type
+  br i1 %is.array, label %array, label %maybe.scalar
+
+array:
+  %nd32 = field i32, %obj[$ARRAY_ND]
+  %nd = zext i32 %nd32 to i64
+  %flags = field i32, %obj[$ARRAY_FLAGS]
+  %aligned = and i32 %flags, $ALIGNED
+  %misaligned = icmp eq i32 %aligned, 0
+  %misranked = icmp ne i64 %nd, %rank
+  %odd.array = or i1 %misaligned, %misranked
+  br i1 %odd.array, label %fallback, label %array.dtype
+
+array.dtype:
+  %descr = field ptr, %obj[$ARRAY_DESCR]
+  %descr.want = word ptr, %rec[2]
+  %descr.same = icmp eq ptr %descr, %descr.want
+  br i1 %descr.same, label %array.take, label %array.key
+
+array.key:                                       ; a copy of the descriptor: unpickled arrays have one
+  %key.all = field i64, %descr[$DESCR_KEY]
+  %key = and i64 %key.all, $DESCR_KEY_MASK
+  %key.want = word i64, %rec[3]
+  %key.same = icmp eq i64 %key, %key.want
+  br i1 %key.same, label %array.take, label %fallback
+
+array.take:
+  %pointer = field ptr, %obj[$ARRAY_DATA]
+  store ptr %pointer, ptr %data.to
+  %shape = field ptr, %obj[$ARRAY_SHAPE]
+  %stride = field ptr, %obj[$ARRAY_STRIDES]
+  %rankless = icmp eq i64 %rank, 0
+  br i1 %rankless, label %param.next, label %axis
+
+axis:
+  %a = phi i64 [ 0, %array.take ], [ %a.next, %axis.next ]
+  %count = phi i64 [ 1, %array.take ], [ %count.next, %axis.next ]
+  %size.from = getelementptr i64, ptr %shape, i64 %a
+  %size = load i64, ptr %size.from
+  %step.from = getelementptr i64, ptr %stride, i64 %a
+  %step = load i64, ptr %step.from
+  %step.to = getelementptr i64, ptr %stride.to, i64 %a
+  store i64 %step, ptr %step.to
+  %size.to = getelementptr i64, ptr %shape.to, i64 %a
+  store i64 %size, ptr %size.to
+  %count.next = mul i64 %count, %size
+  %code.from = getelementptr i64, ptr %axes, i64 %a
+  %code = load i64, ptr %code.from, !invariant.load !0
+  %kind = and i64 %code, 3
+  %value = ashr i64 %code, 2
+  switch i64 %kind, label %axis.next [
+    i64 $A_CONSTANT, label %axis.constant
+    i64 $A_BIND, label %axis.bind
+    i64 $A_COMPARE, label %axis.compare
+  ]
+
+axis.constant:
+  %constant.same = icmp eq i64 %size, %value
+  br i1 %constant.same, label %axis.next, label %fallback
+
+axis.bind:
+  %bind.to = getelementptr i64, ptr %dims, i64 %value
+  store i64 %size, ptr %bind.to
+  br label %axis.next
+
+axis.compare:
+  %compare.from = getelementptr i64, ptr %dims, i64 %value
+  %compare = load i64, ptr %compare.from
+  %compare.same = icmp eq i64 %size, %compare
+  br i1 %compare.same, label %axis.next, label %fallback
+
+axis.next:
+  %a.next = add nuw i64 %a, 1
+  %a.more = icmp ult i64 %a.next, %rank
+  br i1 %a.more, label %axis, label %param.next
+
+maybe.scalar:
+  %has.axes = icmp ne i64 %rank, 0
+  br i1 %has.axes, label %fallback, label %scalar
+
+scalar:
+  %dtype = word i64, %rec[1]
+  %scratch.p = getelementptr i64, ptr %scratch, i64 %p
+  switch i64 %dtype, label %fallback [
+    i64 0, label %f64
+    i64 1, label %f32
+    i64 2, label %i64
+    i64 3, label %bool
+  ]
+
+f64:
+  %f64.float = icmp eq ptr %type, @PyFloat_Type
+  br i1 %f64.float, label %f64.take, label %f64.int
+
+f64.take:                                        ; the kernel reads the number in the float object itself
+  %f64.at = getelementptr i8, ptr %obj, i64 $FLOAT_VALUE
+  store ptr %f64.at, ptr %data.to
+  br label %param.next
+
+f64.int:
+  %f64.isint = icmp eq ptr %type, @PyLong_Type
+  br i1 %f64.isint, label %f64.convert, label %numpy.scalar
+
+f64.convert:
+  %f64.value = call double @PyLong_AsDouble(ptr %obj)
+  store double %f64.value, ptr %scratch.p
+  store ptr %scratch.p, ptr %data.to
+  %f64.suspect = fcmp oeq double %f64.value, -1.0
+  br i1 %f64.suspect, label %converted.suspect, label %param.next
+
+f32:
+  %f32.float = icmp eq ptr %type, @PyFloat_Type
+  br i1 %f32.float, label %f32.convert, label %numpy.scalar
+
+f32.convert:
+  %f32.wide = field double, %obj[$FLOAT_VALUE]
+  %f32.value = fptrunc double %f32.wide to float
+  store float %f32.value, ptr %scratch.p
+  store ptr %scratch.p, ptr %data.to
+  br label %param.next
+
+i64:
+  %i64.isint = icmp eq ptr %type, @PyLong_Type
+  br i1 %i64.isint, label %i64.convert, label %numpy.scalar
+
+i64.convert:
+  %i64.value = call i64 @PyLong_AsLongLong(ptr %obj)
+  store i64 %i64.value, ptr %scratch.p
+  store ptr %scratch.p, ptr %data.to
+  %i64.suspect = icmp eq i64 %i64.value, -1
+  br i1 %i64.suspect, label %converted.suspect, label %param.next
+
+converted.suspect:                               ; -1, or an int that is too large
+  %error = call ptr @PyErr_Occurred()
+  %no.error = icmp eq ptr %error, null
+  br i1 %no.error, label %param.next, label %converted.error
+
+converted.error:
+  call void @PyErr_Clear()
+  br label %fallback
+
+bool:
+  %is.true = icmp eq ptr %obj, @_Py_TrueStruct
+  %is.false = icmp eq ptr %obj, @_Py_FalseStruct
+  %is.bool = or i1 %is.true, %is.false
+  br i1 %is.bool, label %bool.take, label %numpy.scalar
+
+bool.take:
+  %bool.index = zext i1 %is.true to i64
+  %bool.at = getelementptr i8, ptr @truth, i64 %bool.index
+  store ptr %bool.at, ptr %data.to
+  br label %param.next
+
+numpy.scalar:
+  %scalar.want = word ptr, %rec[4]
+  %scalar.same = icmp eq ptr %type, %scalar.want
+  br i1 %scalar.same, label %numpy.scalar.take, label %fallback
+
+numpy.scalar.take:
+  %scalar.at = getelementptr i8, ptr %obj, i64 $SCALAR_VALUE
+  store ptr %scalar.at, ptr %data.to
+  br label %param.next
+
+param.next:
+  %taken = phi i64 [ 0, %array.take ], [ %count.next, %axis.next ], [ 0, %f64.take ], [ 0, %f64.convert ],
+                   [ 0, %f32.convert ], [ 0, %i64.convert ], [ 0, %converted.suspect ], [ 0, %bool.take ],
+                   [ 0, %numpy.scalar.take ]
+  %elements.next = add i64 %elements, %taken
+  %stride.to.next = getelementptr i64, ptr %stride.to, i64 %rank
+  %shape.to.next = getelementptr i64, ptr %shape.to, i64 %rank
+  %rec.next = getelementptr i64, ptr %axes, i64 %rank
+  %p.next = add nuw i64 %p, 1
+  %p.more = icmp ult i64 %p.next, %params
+  br i1 %p.more, label %param, label %bound
+
+; ---- sizes: the kernel's own functions compare polynomials and compute the shapes of the results
+
+bound:
+  %result.rec = phi ptr [ %records, %start ], [ %rec.next, %param.next ]
+  %result.strides = phi ptr [ %strides, %start ], [ %stride.to.next, %param.next ]
+  %in.elements = phi i64 [ 0, %start ], [ %elements.next, %param.next ]
+  %check = word ptr, %plan[$P_CHECK]
+  %no.check = icmp eq ptr %check, null
+  br i1 %no.check, label %checked, label %do.check
+
+do.check:
+  %check.status = call i32 %check(ptr %dims, ptr %in.shapes)
+  %check.good = icmp eq i32 %check.status, 0
+  br i1 %check.good, label %checked, label %fallback
+
+checked:
+  %out.word = word i64, %plan[$P_OUT_SHAPES]
+  %out.shapes = getelementptr i64, ptr %dims, i64 %out.word
+  %shapes = word ptr, %plan[$P_SHAPES]
+  %no.shapes = icmp eq ptr %shapes, null
+  br i1 %no.shapes, label %shaped, label %do.shapes
+
+do.shapes:
+  %shapes.status = call i32 %shapes(ptr %dims, ptr %out.shapes)
+  %shapes.good = icmp eq i32 %shapes.status, 0
+  br i1 %shapes.good, label %shaped, label %fallback
+
+; ---- results: arrays from NumPy, one word of the frame for each scalar
+
+shaped:
+  %objects.word = word i64, %plan[$P_OBJECTS]
+  %objects = getelementptr i64, ptr %dims, i64 %objects.word
+  %results = word i64, %plan[$P_RESULTS]
+  %result.data = getelementptr ptr, ptr %data, i64 %params
+  %result.scratch = getelementptr i64, ptr %scratch, i64 %params
+  %no.results = icmp eq i64 %results, 0
+  br i1 %no.results, label %run, label %result
+
+result:
+  %r = phi i64 [ 0, %shaped ], [ %r.next, %result.next ]
+  %rrec = phi ptr [ %result.rec, %shaped ], [ %rrec.next, %result.next ]
+  %rstrides = phi ptr [ %result.strides, %shaped ], [ %rstrides.next, %result.next ]
+  %rshape = phi ptr [ %out.shapes, %shaped ], [ %rshape.next, %result.next ]
+  %relements = phi i64 [ %in.elements, %shaped ], [ %relements.next, %result.next ]
+  %rrank = load i64, ptr %rrec, !invariant.load !0
+  %rdata.to = getelementptr ptr, ptr %result.data, i64 %r
+  %robj.to = getelementptr ptr, ptr %objects, i64 %r
+  %r.scalar = icmp eq i64 %rrank, 0
+  br i1 %r.scalar, label %result.scalar, label %result.array
+
+result.scalar:
+  %rscratch = getelementptr i64, ptr %result.scratch, i64 %r
+  store ptr %rscratch, ptr %rdata.to
+  store ptr null, ptr %robj.to
+  br label %result.next
+
+result.array:
+  %rdescr = word ptr, %rrec[2]
+  call void @Py_IncRef(ptr %rdescr)              ; the constructor takes a reference to it, even when it fails
+  %rrank32 = trunc i64 %rrank to i32
+  %made = call ptr @symdiff_new_array(ptr @symdiff_ndarray_type, ptr %rdescr, i32 %rrank32, ptr %rshape, ptr null,
+                                      ptr null, i32 0, ptr null)
+  store ptr %made, ptr %robj.to
+  %unmade = icmp eq ptr %made, null
+  br i1 %unmade, label %fail.alloc, label %result.fill
+
+result.fill:
+  %made.data = field ptr, %made[$ARRAY_DATA]
+  store ptr %made.data, ptr %rdata.to
+  %made.strides = field ptr, %made[$ARRAY_STRIDES]
+  br label %result.axis
+
+result.axis:
+  %ra = phi i64 [ 0, %result.fill ], [ %ra.next, %result.axis ]
+  %rcount = phi i64 [ 1, %result.fill ], [ %rcount.next, %result.axis ]
+  %rstep.from = getelementptr i64, ptr %made.strides, i64 %ra
+  %rstep = load i64, ptr %rstep.from
+  %rstep.to = getelementptr i64, ptr %rstrides, i64 %ra
+  store i64 %rstep, ptr %rstep.to
+  %rsize.from = getelementptr i64, ptr %rshape, i64 %ra
+  %rsize = load i64, ptr %rsize.from
+  %rcount.next = mul i64 %rcount, %rsize
+  %ra.next = add nuw i64 %ra, 1
+  %ra.more = icmp ult i64 %ra.next, %rrank
+  br i1 %ra.more, label %result.axis, label %result.next
+
+result.next:
+  %rtaken = phi i64 [ 0, %result.scalar ], [ %rcount.next, %result.axis ]
+  %relements.next = add i64 %relements, %rtaken
+  %rstrides.next = getelementptr i64, ptr %rstrides, i64 %rrank
+  %rshape.next = getelementptr i64, ptr %rshape, i64 %rrank
+  %rrec.next = getelementptr i64, ptr %rrec, i64 3
+  %r.next = add nuw i64 %r, 1
+  %r.more = icmp ult i64 %r.next, %results
+  br i1 %r.more, label %result, label %run
+
+; ---- the kernel, without the GIL when there is much to do
+
+run:
+  %all.elements = phi i64 [ %in.elements, %shaped ], [ %relements.next, %result.next ]
+  %kernel = word ptr, %plan[$P_RUN]
+  %above = word i64, %plan[$P_RELEASE_ABOVE]
+  %long = icmp sgt i64 %all.elements, %above
+  br i1 %long, label %run.released, label %run.held
+
+run.held:
+  %held.status = call i32 %kernel(ptr %dims, ptr %data, ptr %strides)
+  br label %ran
+
+run.released:
+  %thread = call ptr @PyEval_SaveThread()
+  %released.status = call i32 %kernel(ptr %dims, ptr %data, ptr %strides)
+  call void @PyEval_RestoreThread(ptr %thread)
+  br label %ran
+
+ran:
+  %status = phi i32 [ %held.status, %run.held ], [ %released.status, %run.released ]
+  %good = icmp eq i32 %status, 0
+  br i1 %good, label %box.start, label %fail.status
+
+; ---- scalars become Python numbers, several results a tuple
+
+box.start:
+  br i1 %no.results, label %answer, label %box
+
+box:
+  %b = phi i64 [ 0, %box.start ], [ %b.next, %box.next ]
+  %brec = phi ptr [ %result.rec, %box.start ], [ %brec.next, %box.next ]
+  %brank = load i64, ptr %brec, !invariant.load !0
+  %b.array = icmp ne i64 %brank, 0
+  br i1 %b.array, label %box.next, label %box.scalar
+
+box.scalar:
+  %bdtype = word i64, %brec[1]
+  %bfrom = getelementptr i64, ptr %result.scratch, i64 %b
+  switch i64 %bdtype, label %box.bool [
+    i64 0, label %box.f64
+    i64 1, label %box.f32
+    i64 2, label %box.i64
+  ]
+
+box.f64:
+  %bf64 = load double, ptr %bfrom
+  %of64 = call ptr @PyFloat_FromDouble(double %bf64)
+  br label %box.made
+
+box.f32:
+  %bf32 = load float, ptr %bfrom
+  %bf32.wide = fpext float %bf32 to double
+  %of32 = call ptr @PyFloat_FromDouble(double %bf32.wide)
+  br label %box.made
+
+box.i64:
+  %bi64 = load i64, ptr %bfrom
+  %oi64 = call ptr @PyLong_FromLongLong(i64 %bi64)
+  br label %box.made
+
+box.bool:
+  %bbool = load i8, ptr %bfrom
+  %bbool.set = icmp ne i8 %bbool, 0
+  %bbool.long = zext i1 %bbool.set to i64
+  %obool = call ptr @PyBool_FromLong(i64 %bbool.long)
+  br label %box.made
+
+box.made:
+  %box = phi ptr [ %of64, %box.f64 ], [ %of32, %box.f32 ], [ %oi64, %box.i64 ], [ %obool, %box.bool ]
+  %box.to = getelementptr ptr, ptr %objects, i64 %b
+  store ptr %box, ptr %box.to
+  %unboxed = icmp eq ptr %box, null
+  br i1 %unboxed, label %fail.box, label %box.next
+
+box.next:
+  %brec.next = getelementptr i64, ptr %brec, i64 3
+  %b.next = add nuw i64 %b, 1
+  %b.more = icmp ult i64 %b.next, %results
+  br i1 %b.more, label %box, label %answer
+
+answer:
+  %single = word i64, %plan[$P_SINGLE]
+  %is.single = icmp ne i64 %single, 0
+  br i1 %is.single, label %answer.single, label %answer.tuple
+
+answer.single:
+  %only = load ptr, ptr %objects
+  ret ptr %only
+
+answer.tuple:
+  %tuple = call ptr @PyTuple_New(i64 %results)
+  %no.tuple = icmp eq ptr %tuple, null
+  br i1 %no.tuple, label %fail.box, label %answer.fill
+
+answer.fill:
+  %items = getelementptr i8, ptr %tuple, i64 $TUPLE_ITEMS
+  br i1 %no.results, label %answer.done, label %answer.item
+
+answer.item:
+  %i = phi i64 [ 0, %answer.fill ], [ %i.next, %answer.item ]
+  %item.from = getelementptr ptr, ptr %objects, i64 %i
+  %item = load ptr, ptr %item.from
+  %item.to = getelementptr ptr, ptr %items, i64 %i
+  store ptr %item, ptr %item.to
+  %i.next = add nuw i64 %i, 1
+  %i.more = icmp ult i64 %i.next, %results
+  br i1 %i.more, label %answer.item, label %answer.done
+
+answer.done:
+  ret ptr %tuple
+
+; ---- failures: release what was made, then report
+
+fail.alloc:                                      ; results r and later were not made
+  br label %release
+fail.box:
+  br label %release
+fail.status:
+  br label %release
+
+release:
+  %made.count = phi i64 [ %r, %fail.alloc ], [ %results, %fail.box ], [ %results, %fail.status ]
+  %retry = phi i1 [ false, %fail.alloc ], [ false, %fail.box ], [ true, %fail.status ]
+  %nothing.made = icmp eq i64 %made.count, 0
+  br i1 %nothing.made, label %released, label %release.one
+
+release.one:
+  %d = phi i64 [ 0, %release ], [ %d.next, %release.one ]
+  %dead.from = getelementptr ptr, ptr %objects, i64 %d
+  %dead = load ptr, ptr %dead.from
+  call void @Py_DecRef(ptr %dead)                ; does nothing for null
+  %d.next = add nuw i64 %d, 1
+  %d.more = icmp ult i64 %d.next, %made.count
+  br i1 %d.more, label %release.one, label %released
+
+released:
+  br i1 %retry, label %fallback, label %raise
+
+raise:
+  ret ptr null
+
+fallback:
+  %python = word ptr, %plan[$P_FALLBACK]
+  %result.python = call ptr @PyObject_Vectorcall(ptr %python, ptr %args, i64 %nargsf, ptr %names)
+  ret ptr %result.python
+}
+"""

@@ -1,0 +1,185 @@
+"""The fast entry: two functions in LLVM IR with CPython's vectorcall signature.
+
+Gives the text of one module and the layout of the plans it reads. The module is the same for every kernel: what differs
+is in a *plan*, a block of i64 words that a callable object points to, so it is compiled once for a machine and making
+a function costs no LLVM time. Promises: the entries hold no state (all buffers are on the stack); every argument they
+do not recognize, and every status that is not 0, goes to the plan's Python callable with the arguments as they came, so
+that all messages have one source; every reference is released on every path.
+
+Plan of a function: the words of `Plan`, then a record for each parameter and each result. Words of a parameter: rank,
+dtype number, descriptor, type key of the descriptor, scalar type, then a code for each axis. Words of a result: rank,
+dtype number, descriptor. An axis code is `value << 2 | kind`.
+
+Plan of a bound call: the words of `BoundPlan`.
+
+Two shorthands keep the text readable: `%x = word T, %p[k]` loads word k of a block that never changes, and
+`%x = field T, %p[k]` loads the field at byte k of a structure.
+"""
+
+import re
+from enum import IntEnum
+from string import Template
+
+from codegen.entry_call import CALL_TEXT
+
+
+class Plan(IntEnum):
+    """Words at the head of a function's plan; the last seven are word offsets within the call's frame."""
+
+    RUN = 0
+    SHAPES = 1
+    CHECK = 2
+    FALLBACK = 3
+    PARAMS = 4
+    RESULTS = 5
+    SINGLE = 6
+    RELEASE_ABOVE = 7
+    FRAME_WORDS = 8
+    DATA = 9
+    STRIDES = 10
+    IN_SHAPES = 11
+    OUT_SHAPES = 12
+    SCRATCH = 13
+    OBJECTS = 14
+    RECORDS = 15
+
+
+class BoundPlan(IntEnum):
+    """Words of a bound call's plan."""
+
+    RUN = 0
+    DIMS = 1
+    DATA = 2
+    STRIDES = 3
+    ANSWER = 4
+    FALLBACK = 5
+    RELEASE = 6
+    SIZE = 7
+
+
+class Axis(IntEnum):
+    """What the entry does with the size of a parameter's axis."""
+
+    CONSTANT = 0
+    BIND = 1
+    COMPARE = 2
+    LEAVE = 3
+    """A polynomial: the kernel's check function looks at it."""
+
+
+IMPORTS = (
+    "PyErr_Clear",
+    "PyErr_Occurred",
+    "PyEval_RestoreThread",
+    "PyEval_SaveThread",
+    "PyBool_FromLong",
+    "PyFloat_FromDouble",
+    "PyLong_AsDouble",
+    "PyLong_AsLongLong",
+    "PyLong_FromLongLong",
+    "PyObject_Vectorcall",
+    "PyTuple_New",
+    "Py_DecRef",
+    "Py_IncRef",
+    "PyFloat_Type",
+    "PyLong_Type",
+    "_Py_TrueStruct",
+    "_Py_FalseStruct",
+)
+"""What the module takes from the interpreter; from NumPy it takes symdiff_ndarray_type and symdiff_new_array."""
+
+CALL = "symdiff_call"
+CALL_BOUND = "symdiff_call_bound"
+
+
+_SHORTHAND = re.compile(r"^  %([\w.]+) = (word|field) (\w+), %([\w.]+)\[(\d+)\]$", re.MULTILINE)
+
+
+def module_text(offsets: dict[str, int]) -> str:
+    """The module, for a process whose objects have the given offsets (see `pyapi.Layout`)."""
+    words = {f"P_{word.name}": word.value for word in Plan} | {f"B_{word.name}": word.value for word in BoundPlan}
+    axes = {f"A_{kind.name}": kind.value for kind in Axis}
+    text = Template(_DECLARATIONS + CALL_TEXT + _BOUND_TEXT).substitute(words | axes | offsets)
+    return _SHORTHAND.sub(_expand, text)
+
+
+def _expand(match: re.Match[str]) -> str:
+    name, kind, loaded, base, index = match.groups()
+    step, constant = ("i64", ", !invariant.load !0") if kind == "word" else ("i8", "")
+    return (
+        f"  %{name}.at = getelementptr {step}, ptr %{base}, i64 {index}\n"
+        f"  %{name} = load {loaded}, ptr %{name}.at{constant}"
+    )
+
+
+_DECLARATIONS = """
+@symdiff_ndarray_type = external global i8
+@PyFloat_Type = external global i8
+@PyLong_Type = external global i8
+@_Py_TrueStruct = external global i8
+@_Py_FalseStruct = external global i8
+declare ptr @symdiff_new_array(ptr, ptr, i32, ptr, ptr, ptr, i32, ptr)
+declare void @PyErr_Clear()
+declare ptr @PyErr_Occurred()
+declare void @PyEval_RestoreThread(ptr)
+declare ptr @PyEval_SaveThread()
+declare ptr @PyBool_FromLong(i64)
+declare ptr @PyFloat_FromDouble(double)
+declare double @PyLong_AsDouble(ptr)
+declare i64 @PyLong_AsLongLong(ptr)
+declare ptr @PyLong_FromLongLong(i64)
+declare ptr @PyObject_Vectorcall(ptr, ptr, i64, ptr)
+declare ptr @PyTuple_New(i64)
+declare void @Py_DecRef(ptr)
+declare void @Py_IncRef(ptr)
+
+@truth = private unnamed_addr constant [2 x i8] c"\\00\\01"
+
+!0 = !{}
+"""
+
+_BOUND_TEXT = """
+define ptr @symdiff_call_bound(ptr %self, ptr %args, i64 %nargsf, ptr %names) nounwind {
+entry:
+  %plan = field ptr, %self[$PLAN]
+  %nargs = and i64 %nargsf, 9223372036854775807
+  %given = icmp ne i64 %nargs, 0
+  %named = icmp ne ptr %names, null
+  %odd = or i1 %given, %named
+  br i1 %odd, label %fallback, label %start
+
+start:
+  %kernel = word ptr, %plan[$B_RUN]
+  %dims = word ptr, %plan[$B_DIMS]
+  %data = word ptr, %plan[$B_DATA]
+  %strides = word ptr, %plan[$B_STRIDES]
+  %release = word i64, %plan[$B_RELEASE]
+  %long = icmp ne i64 %release, 0
+  br i1 %long, label %run.released, label %run.held
+
+run.held:
+  %held.status = call i32 %kernel(ptr %dims, ptr %data, ptr %strides)
+  br label %ran
+
+run.released:
+  %thread = call ptr @PyEval_SaveThread()
+  %released.status = call i32 %kernel(ptr %dims, ptr %data, ptr %strides)
+  call void @PyEval_RestoreThread(ptr %thread)
+  br label %ran
+
+ran:
+  %status = phi i32 [ %held.status, %run.held ], [ %released.status, %run.released ]
+  %good = icmp eq i32 %status, 0
+  br i1 %good, label %done, label %fallback
+
+done:
+  %answer = word ptr, %plan[$B_ANSWER]
+  call void @Py_IncRef(ptr %answer)
+  ret ptr %answer
+
+fallback:
+  %python = word ptr, %plan[$B_FALLBACK]
+  %result.python = call ptr @PyObject_Vectorcall(ptr %python, ptr %args, i64 %nargsf, ptr %names)
+  ret ptr %result.python
+}
+"""

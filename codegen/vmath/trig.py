@@ -1,0 +1,93 @@
+"""sin cos tan and the fused sincos.
+
+x = n pi/2 + r with |r| <= pi/4 as a pair r.hi + r.lo, then polynomials in r^2. Up to 1e14 three fmas with the parts of
+pi/2 reduce (n * part is exact or carried); larger arguments are rare and go lane by lane through an exact reduction:
+the mantissa times the 192 bits of 2/pi that matter (Payne and Hanek), in integers, the same bits on every machine.
+"""
+
+from __future__ import annotations
+
+from . import tables
+from .build import Build, Value
+from .double import Pair, fast_two_sum, product, quotient
+
+TWO_OVER_PI = 0.6366197723675814
+PI_2 = (1.5707963267948966, 6.123233995736766e-17, -1.4973849048591698e-33)
+_FAST_LIMIT = 1e14
+_INF = float("inf")
+_NAN = float("nan")
+
+# The first 1300 bits of 2/pi, as an integer.
+_TWO_OVER_PI_BITS = int(
+    "a2f9836e4e441529fc2757d1f534ddc0db6295993c439041fe5163abdebbc561b7246e3a424dd2e006492eea09d1921cfe1deb1cb129a73e"
+    "e88235f52ebb4484e99c7026b45f7e413991d639835339f49c845f8bbdf9283b1ff897ffde05980fef2f118b5a0a6d1f6d367ecf27cb09b7"
+    "4f463f669e5fea2d7527bac7ebe5f17b3d0739f78a5292ea6bfb5fb11f8d5d0856033046fc7b6babf0cfbc209af4361da9e39", 16)
+_FRONT, _WORDS = 64, 24  # zero bits in front of the point; 64-bit words of the table
+
+
+def _table_words() -> list[int]:
+    """Little-endian words of 0.(2/pi) preceded by _FRONT zero bits and padded at the low end."""
+    whole = _TWO_OVER_PI_BITS << (64 * _WORDS - _FRONT - 1300)
+    return [(whole >> (64 * i)) & (2**64 - 1) for i in range(_WORDS)]
+
+
+def _reducer(symbol: str) -> str:
+    """Scalar helper: x (finite, at least 2**46 in size) -> quadrant and the remainder pair, sign of x included."""
+    words = ", ".join(f"i64 {w - 2**64 if w >> 63 else w}" for w in _table_words())
+    high, low = (f"0x{_bits(part):016X}" for part in PI_2[:2])
+    return f"""{symbol}.bits = internal unnamed_addr constant [{_WORDS} x i64] [{words}]
+define internal {{ i64, double, double }} {symbol}.reduce(double %x) noinline nounwind {{
+  %word = bitcast double %x to i64
+  %exponent.raw = lshr i64 %word, 52
+  %exponent = and i64 %exponent.raw, 2047
+  %fraction = and i64 %word, {2**52 - 1}
+  %mantissa = or i64 %fraction, {2**52}
+  ; bit position of the 192-bit window counted from the low end of the table
+  %position = sub i64 {64 * _WORDS - 192 - (_FRONT - 2 - 1075 + 1)  - 1 + 0}, %exponent
+  %byte = lshr i64 %position, 3
+  %odd = and i64 %position, 7
+  %place = getelementptr i8, ptr {symbol}.bits, i64 %byte
+  %loaded = load i256, ptr %place, align 1
+  %odd.wide = zext i64 %odd to i256
+  %aligned = lshr i256 %loaded, %odd.wide
+  %window = trunc i256 %aligned to i192
+  %mantissa.wide = zext i64 %mantissa to i192
+  %turns = mul i192 %window, %mantissa.wide
+  %quadrant.wide = lshr i192 %turns, 190
+  %quadrant.floor = trunc i192 %quadrant.wide to i64
+  %rest = shl i192 %turns, 2
+  %negative = icmp slt i192 %rest, 0
+  %up = zext i1 %negative to i64
+  %quadrant = add i64 %quadrant.floor, %up
+  %rest.negated = sub i192 0, %rest
+  %size = select i1 %negative, i192 %rest.negated, i192 %rest
+  %first.wide = lshr i192 %size, 139
+  %first = trunc i192 %first.wide to i64
+  %second.wide = lshr i192 %size, 75
+  %second = trunc i192 %second.wide to i64
+  %first.float = uitofp i64 %first to double
+  %second.float = uitofp i64 %second to double
+  %a = fmul double %first.float, {_power(-53)}
+  %b = fmul double %second.float, {_power(-117)}
+  %hi = fadd double %a, %b
+  %gone = fsub double %hi, %a
+  %lo = fsub double %b, %gone
+  %p = fmul double %hi, {high}
+  %p.negated = fneg double %p
+  %e0 = call double @llvm.fma.f64(double %hi, double {high}, double %p.negated)
+  %e1 = call double @llvm.fma.f64(double %hi, double {low}, double %e0)
+  %e = call double @llvm.fma.f64(double %lo, double {high}, double %e1)
+  %x.negative = icmp slt i64 %word, 0
+  %flip = xor i1 %negative, %x.negative
+  %p.minus = fneg double %p
+  %e.minus = fneg double %e
+  %r.hi = select i1 %flip, double %p.minus, double %p
+  %r.lo = select i1 %flip, double %e.minus, double %e
+  %quadrant.minus = sub i64 0, %quadrant
+  %q = select i1 %x.negative, i64 %quadrant.minus, i64 %quadrant
+  %out.0 = insertvalue {{ i64, double, double }} poison, i64 %q, 0
+  %out.1 = insertvalue {{ i64, double, double }} %out.0, double %r.hi, 1
+  %out.2 = insertvalue {{ i64, double, double }} %out.1, double %r.lo, 2
+  ret {{ i64, double, double }} %out.2
+}}
+"""

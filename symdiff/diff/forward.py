@@ -1,0 +1,94 @@
+"""Forward mode: push tangents through a program.
+
+Takes values and a tangent for some of them, gives the tangents of the results. A tangent has the shape of its primal
+behind any number of leading seed axes, so one sweep pushes a single direction or a whole identity. Absent tangents
+are exact zeros and stay absent; nothing flows through integers and booleans.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import assert_never
+
+from symdiff.errors import DerivativeError
+from symdiff.ir.builder import Builder, Handle
+from symdiff.ir.contraction import expand, times
+from symdiff.ir.graph import Value, topological
+from symdiff.ir.op import Linear, Multilinear, NoDerivative, Partials, Rules
+
+
+def forward(
+    builder: Builder, results: Sequence[Value], tangents: Mapping[Value, Handle], seeds: int
+) -> list[Handle | None]:
+    """Tangents of `results`; `seeds` is the number of leading seed axes of every given tangent."""
+    known: dict[Value, Handle] = dict(tangents)
+    for value in topological(results):
+        if value in known or not value.type.floating:
+            continue
+        moving = [known.get(a) for a in value.args]
+        if any(t is not None for t in moving):
+            tangent = _push(builder, value, moving, seeds)
+            if tangent is not None:
+                known[value] = tangent
+    return [known.get(r) for r in results]
+
+
+def _push(builder: Builder, value: Value, moving: list[Handle | None], seeds: int) -> Handle | None:
+    rule = value.op.rule
+    attrs = dict(value.attrs)
+    xs = [Handle(builder, a) for a in value.args]
+    match rule:
+        case Partials():
+            y = Handle(builder, value)
+            partials = rule.partials(y, *xs, **attrs)
+            dead = rule.dead(y, *xs, **attrs) if rule.dead else (None,) * len(xs)
+            total: Handle | None = None
+            for partial, mask, tangent in zip(partials, dead, moving, strict=True):
+                if tangent is None:
+                    continue
+                term = scaled(partial, tangent, value)
+                if term is not None:
+                    term = masked(mask, term)
+                    total = term if total is None else total + term
+            return total
+        case Linear():
+            lead = next(t for t in moving if t is not None).shape[:seeds]
+            operands = [
+                x if not x.value.type.floating else t if t is not None else x.const(0, (*lead, *x.shape))
+                for x, t in zip(xs, moving, strict=True)
+            ]
+            return builder.apply(value.op, operands, attrs)
+        case Multilinear():
+            total = None
+            for i, tangent in enumerate(moving):
+                if tangent is not None:
+                    term = rule.forward(i, tangent, *xs, **attrs)
+                    total = term if total is None else total + term
+            return total
+        case Rules():
+            return rule.jvp(Handle(builder, value), tuple(xs), tuple(moving), **attrs)
+        case NoDerivative():
+            raise refusal(value, rule)
+        case _:
+            assert_never(rule)
+
+
+def scaled(partial: Handle | int | None, tangent: Handle, value: Value) -> Handle | None:
+    """partial * tangent over seed axes; None for an exact zero."""
+    if partial is None:
+        raise DerivativeError(f"{value.op.name}: the derivative in one of its operands is not known")
+    if isinstance(partial, int):
+        return None if partial == 0 else tangent if partial == 1 else -tangent if partial == -1 else tangent * partial
+    constant = partial.value.op.name == "const"
+    if constant and partial.value.attr("value") == 0:
+        return None
+    return tangent * partial.const(partial.value.attr("value"), tangent.shape) if constant else times(partial, tangent)
+
+
+def masked(mask: Handle | None, term: Handle) -> Handle:
+    """`term` with exact zeros where the mask holds."""
+    return term if mask is None else expand(mask, term.shape).op("select", 0 * term, term)
+
+
+def refusal(value: Value, rule: NoDerivative) -> DerivativeError:
+    return DerivativeError(f"{value.op.name} has no derivative: {rule.reason}")

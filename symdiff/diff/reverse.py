@@ -1,0 +1,179 @@
+"""Reverse mode: pull cotangents back through a program. The dual of `forward`, the same order of cases.
+
+A cotangent has the shape of its primal behind any number of leading seed axes. With each cotangent travels a *dead
+mask*: where it is true the value does not reach the results at all (the branch of a select that is not taken). There
+every product is replaced by an exact zero, because 0 * inf of a derivative that does not exist would poison the sum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import assert_never
+
+from symdiff.diff.forward import masked, refusal, scaled
+from symdiff.ir.builder import Builder, Handle
+from symdiff.ir.contraction import einsum, expand
+from symdiff.ir.graph import Value, topological
+from symdiff.ir.op import Linear, Multilinear, NoDerivative, Partials, Rules
+
+# Ops whose partials are numbers: a mask has nothing to protect there.
+_ADDITIVE = frozenset({"add", "sub", "neg", "cast", "select"})
+
+
+class _Gathered:
+    """Contributions to one value's cotangent, each with its dead mask."""
+
+    __slots__ = ("masks", "terms")
+
+    def __init__(self) -> None:
+        self.terms: list[Handle] = []
+        self.masks: list[Handle | None] = []
+
+    def total(self) -> Handle:
+        # Summed pairwise, so a value used a million times makes a shallow sum.
+        terms = self.terms
+        while len(terms) > 1:
+            terms = [terms[i] + terms[i + 1] if i + 1 < len(terms) else terms[i] for i in range(0, len(terms), 2)]
+        return terms[0]
+
+    def mask(self) -> Handle | None:
+        total: Handle | None = None
+        for mask in dict.fromkeys(m.value if m is not None else None for m in self.masks):
+            if mask is None:
+                return None
+            handle = Handle(self.terms[0].builder, mask)
+            total = handle if total is None else total.op("and", handle)
+        return total
+
+
+def reverse(
+    builder: Builder, seeds: Sequence[tuple[Value, Handle]], wrt: Sequence[Value]
+) -> list[Handle | None]:
+    """Cotangents of `wrt` from cotangents of results; None where no result depends on the value."""
+    order = topological([value for value, _ in seeds])
+    active: set[Value] = set(wrt)
+    curved: set[Value] = set()  # values with a product to protect somewhere below them
+    for value in order:
+        if value.type.floating and any(a in active for a in value.args):
+            active.add(value)
+        if value in active and (
+            any(a in curved for a in value.args) or (value.args and value.op.name not in _ADDITIVE)
+        ):
+            curved.add(value)
+    gathered: dict[Value, _Gathered] = {}
+    for value, cotangent in seeds:
+        _add(gathered, value, cotangent, None)
+    wanted = set(wrt)
+    found: dict[Value, Handle] = {}
+    for value in reversed(order):
+        contributions = gathered.pop(value, None)
+        if contributions is None or value not in active:
+            continue
+        cotangent = contributions.total()
+        if value in wanted:
+            found[value] = cotangent
+        if any(a in active for a in value.args):
+            mask = contributions.mask() if value in curved else None
+            _pull(builder, value, cotangent, mask, active, curved, gathered)
+    return [found.get(v) for v in wrt]
+
+
+def _add(gathered: dict[Value, _Gathered], value: Value, term: Handle, mask: Handle | None) -> None:
+    entry = gathered.get(value)
+    if entry is None:
+        entry = gathered[value] = _Gathered()
+    entry.terms.append(term)
+    entry.masks.append(mask)
+
+
+def _pull(
+    builder: Builder,
+    value: Value,
+    ct: Handle,
+    dead: Handle | None,
+    active: set[Value],
+    curved: set[Value],
+    gathered: dict[Value, _Gathered],
+) -> None:
+    rule = value.op.rule
+    attrs = dict(value.attrs)
+    xs = [Handle(builder, a) for a in value.args]
+    y = Handle(builder, value)
+    match rule:
+        case Partials():
+            partials = rule.partials(y, *xs, **attrs)
+            own = rule.dead(y, *xs, **attrs) if rule.dead else (None,) * len(xs)
+            for x, partial, mask in zip(value.args, partials, own, strict=True):
+                if x not in active:
+                    continue
+                term = scaled(partial, ct, value)
+                if term is None:
+                    continue
+                both = mask if dead is None else dead if mask is None else dead.op("or", mask)
+                # What `dead` covers is already an exact zero in ct: only a product can spoil it.
+                protect = mask if isinstance(partial, int) else both
+                _add(gathered, x, masked(protect, term), both)
+        case Linear():
+            for i, term in enumerate(rule.transpose(ct, *xs, **attrs)):
+                if term is not None and value.args[i] in active:
+                    _add(gathered, value.args[i], term, _linear_mask(rule, i, dead, xs, attrs, value, curved))
+        case Multilinear():
+            for i, x in enumerate(value.args):
+                if x in active:
+                    term = rule.transpose(i, ct, *xs, **attrs)
+                    mask = _contract_mask(rule, i, dead, xs, attrs, value, curved)
+                    if len(xs) > 1:
+                        term = masked(mask, term)
+                    _add(gathered, x, term, mask)
+        case Rules():
+            for i, term in enumerate(rule.vjp(ct, y, *xs, **attrs)):
+                if term is not None and value.args[i] in active:
+                    mask = _block_mask(dead, y, xs[i], attrs) if value.args[i] in curved else None
+                    _add(gathered, value.args[i], masked(mask, term), mask)
+        case NoDerivative():
+            raise refusal(value, rule)
+        case _:
+            assert_never(rule)
+
+
+def _live(dead: Handle) -> Handle:
+    return dead.op("not").op("cast", dtype="f64")
+
+
+def _linear_mask(
+    rule: Linear, i: int, dead: Handle | None, xs: list[Handle], attrs: dict[str, object], value: Value,
+    curved: set[Value],
+) -> Handle | None:  # fmt: skip
+    """An element is dead when everything it moves to is: the transpose of the live places is zero there."""
+    if dead is None or value.args[i] not in curved:
+        return None
+    count = rule.transpose(_live(dead), *xs, **attrs)[i]
+    return None if count is None else count.op("eq", 0)
+
+
+def _contract_mask(
+    rule: Multilinear, i: int, dead: Handle | None, xs: list[Handle], attrs: dict[str, object], value: Value,
+    curved: set[Value],
+) -> Handle | None:  # fmt: skip
+    if dead is None or (value.args[i] not in curved and len(xs) == 1):
+        return None
+    ones = [x.const(1, dtype="f64") for x in xs]
+    return rule.transpose(i, _live(dead), *ones, **attrs).op("eq", 0)
+
+
+def _block_mask(dead: Handle | None, y: Handle, x: Handle, attrs: dict[str, object]) -> Handle | None:
+    """Ops that mix a block of elements: the block is dead when every element of the result that it reaches is."""
+    if dead is None:
+        return None
+    axes = attrs.get("axes", (attrs["axis"],) if "axis" in attrs else None)
+    letters = "abcdefghijklmnopqrstuvwxyz"[: x.rank]
+    if isinstance(axes, tuple):
+        kept = "".join(c for i, c in enumerate(letters) if i - x.rank not in axes)
+        sizes = {c: x.shape[i] for i, c in enumerate(letters) if c not in kept}
+        count = _live(dead)
+        if y.rank == x.rank:
+            count = einsum(f"{letters}->{kept}", count)
+        return einsum(f"{kept}->{letters}", count, **sizes).op("eq", 0)
+    letters = letters[: y.rank]
+    total = einsum(f"{letters}->", _live(dead))
+    return expand(total, x.shape).op("eq", 0)

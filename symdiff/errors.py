@@ -1,0 +1,56 @@
+"""One exception family. Every message says what was given, what was expected and where."""
+
+from __future__ import annotations
+
+
+class SymdiffError(Exception):
+    """Base of every error symdiff raises on purpose."""
+
+
+class ShapeError(SymdiffError, ValueError):
+    """Shapes or dimensions that do not fit together."""
+
+
+class DtypeError(SymdiffError, TypeError):
+    """An element type that an operation does not take."""
+
+
+class ArgumentError(SymdiffError, ValueError):
+    """A wrong name, count or value of an argument."""
+
+
+class UnsupportedError(SymdiffError, TypeError):
+    """A NumPy function, index or option that symbols do not answer."""
+
+
+class SymbolicSizeError(SymdiffError, TypeError):
+    """A number was needed where a dimension has only a name."""
+
+
+class DerivativeError(SymdiffError, ValueError):
+    """A derivative that does not exist or is not known: refused, never zero."""
+
+
+class EvaluationError(SymdiffError, ArithmeticError):
+    """A program cannot be run on the given values (singular matrix, index out of range, undefined function)."""
+
+
+class VerifyError(SymdiffError):
+    """A malformed program; the message shows the program around the fault."""
+
+
+class ParseError(SymdiffError, ValueError):
+    """Malformed text. The message ends with the line at fault and a caret under the column."""
+
+    def __init__(self, message: str, text: str = "", position: int = 0) -> None:
+        self.text = text
+        self.position = position
+        super().__init__(message + caret(text, position) if text else message)
+
+
+def caret(text: str, position: int) -> str:
+    """Return the line of `text` that holds `position`, with a caret under it, ready to append to a message."""
+    start = text.rfind("\n", 0, position) + 1
+    end = text.find("\n", position)
+    line = text[start:] if end < 0 else text[start:end]
+    return f"\n  {line}\n  {' ' * (position - start)}^"

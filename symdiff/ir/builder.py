@@ -1,0 +1,258 @@
+"""The only way to make instructions: infers types, folds exact zeros and ones, hash-conses.
+
+A `Handle` is a value with its builder; operators on handles go by name through the builder's op set, which is handed
+in from outside, so this module knows no op. Handle arithmetic is strict: equal shapes and dtypes, or a Python number,
+which becomes a constant of the other operand's shape. (Broadcasting is the front end's business.)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
+from typing import Any
+
+from symdiff.errors import ArgumentError, DtypeError, ShapeError
+from symdiff.ir.dims import Shape, Size, format_shape
+from symdiff.ir.graph import PARAM, AttrItems, Function, Value, param
+from symdiff.ir.op import Op, OpSet
+from symdiff.ir.types import TensorType, check_type
+
+# Constants that no fraction can hold, by the name they have in attributes and text.
+SPECIAL_CONSTANTS: Mapping[str, float] = {
+    "pi": math.pi, "e": math.e, "euler_gamma": 0.5772156649015329,
+    "inf": math.inf, "-inf": -math.inf, "nan": math.nan, "-0.0": -0.0,
+}  # fmt: skip
+
+
+def exact(number: Any) -> bool | int | Fraction | str:
+    """A Python or NumPy number as an exact constant: bool, int, Fraction, or a name of `SPECIAL_CONSTANTS`.
+
+    A float becomes the shortest decimal that reads back to it, so 0.1 is 1/10 and no bit is lost when it is emitted.
+    """
+    if isinstance(number, (bool, int)):
+        return number
+    if isinstance(number, Fraction):
+        return number.numerator if number.denominator == 1 else number
+    if isinstance(number, str):
+        if number not in SPECIAL_CONSTANTS:
+            raise ArgumentError(f"constant {number!r}: expected a number or one of {', '.join(SPECIAL_CONSTANTS)}")
+        return number
+    if hasattr(number, "item"):
+        number = number.item()
+        if isinstance(number, (bool, int)):
+            return number
+    if isinstance(number, complex):
+        raise DtypeError(f"constant {number}: complex numbers are not supported, expected a real number")
+    value = float(number)
+    if math.isnan(value):
+        return "nan"
+    if math.isinf(value):
+        return "inf" if value > 0 else "-inf"
+    if value == 0.0:
+        return "-0.0" if math.copysign(1.0, value) < 0 else 0
+    fraction = Fraction(repr(value))
+    return fraction.numerator if fraction.denominator == 1 else fraction
+
+
+def number_of(constant: bool | int | Fraction | str) -> float | int | bool:
+    """The machine number of an exact constant (integers and booleans stay)."""
+    if isinstance(constant, str):
+        return SPECIAL_CONSTANTS[constant]
+    return float(constant) if isinstance(constant, Fraction) else constant
+
+
+def freeze_attrs(attrs: Mapping[str, Any]) -> AttrItems:
+    """Attributes as sorted pairs with hashable values."""
+    if not attrs:
+        return ()
+    return tuple((k, _freeze(attrs[k])) for k in sorted(attrs))
+
+
+def _freeze(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return tuple(_freeze(v) for v in value)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    return value
+
+
+class Builder:
+    """Makes values over one op set. Equal (op, operands, attributes) give the same value."""
+
+    def __init__(self, opset: OpSet) -> None:
+        self.opset = opset
+        # True and 1 are equal keys in Python, so constants carry the dtype in their attributes.
+        self._table: dict[tuple[Op, tuple[Value, ...], AttrItems], Value] = {}
+        self._params: dict[tuple[str, TensorType], Value] = {}
+        self._const = opset["const"]
+
+    # ---------------------------------------------------------------- making values
+    def make(self, op: Op, args: tuple[Value, ...], attrs: AttrItems = ()) -> Value:
+        """The value of `op` on `args`. Raises the type rule's error when they do not fit."""
+        key = (op, args, attrs)
+        value = self._table.get(key)
+        if value is not None:
+            return value
+        if op.arity is not None and len(args) != op.arity:
+            raise ArgumentError(f"{op.name}: {len(args)} operands given, expected {op.arity}")
+        named = dict(attrs)
+        if op.fold is not None:
+            value = op.fold(self, args, named)
+            if value is not None:
+                self._table[key] = value
+                return value
+        value = Value(op, args, attrs, op.infer([a.type for a in args], named))
+        self._table[key] = value
+        return value
+
+    def remake(self, value: Value, args: tuple[Value, ...]) -> Value:
+        """`value`'s instruction on other operands, without folding (its type is inferred again)."""
+        key = (value.op, args, value.attrs)
+        made = self._table.get(key)
+        if made is None:
+            kind = value.op.infer([a.type for a in args], dict(value.attrs))
+            made = value if args == value.args and kind == value.type else Value(value.op, args, value.attrs, kind)
+            self._table[key] = made
+        return made
+
+    def param(self, name: str, kind: TensorType) -> Value:
+        """The parameter `name`; the same value for the same name and type."""
+        key = (name, kind)
+        if key not in self._params:
+            if not name.isidentifier():
+                raise ArgumentError(f"parameter name {name!r}: expected an identifier")
+            self._params[key] = param(name, check_type(kind, f"parameter {name}"))
+        return self._params[key]
+
+    def const(self, number: Any, shape: Shape = (), dtype: str = "f64") -> Value:
+        """An array filled with one exact number."""
+        return self.make(
+            self._const, (), (("dtype", dtype), ("shape", shape), ("value", exact(number)))
+        )
+
+    # ---------------------------------------------------------------- handles
+    def handle(self, value: Value) -> Handle:
+        return Handle(self, value)
+
+    def apply(self, op: Op, operands: Sequence[Any], attrs: Mapping[str, Any]) -> Handle:
+        """Apply `op` to handles and numbers."""
+        like = next(o for o in operands if isinstance(o, Handle)).value.type
+        args = tuple(
+            o.value if isinstance(o, Handle) else self.const(o, like.shape, like.dtype) for o in operands
+        )
+        return Handle(self, self.make(op, args, freeze_attrs(attrs)))
+
+    # ---------------------------------------------------------------- whole functions
+    def inline(self, function: Function, args: Sequence[Value] | None = None) -> dict[Value, Value]:
+        """Rebuild `function` here (on `args` in place of its parameters); returns old value -> new value."""
+        mapping: dict[Value, Value] = {}
+        if args is None:
+            for p in function.params:
+                mapping[p] = self.adopt(p)
+        else:
+            mapping.update(zip(function.params, args, strict=True))
+        for value in function.instrs:
+            mapping[value] = self.remake(value, tuple([mapping[a] for a in value.args]))
+        return mapping
+
+    def function(self, params: Sequence[Value], results: Sequence[Value], name: str = "f") -> Function:
+        """The function of `params` that computes `results`, its instructions interned here, equal ones merged.
+
+        Values may come from any builders, so this is how expressions built in pieces become one program.
+        """
+        raw = Function.of(params, results, name)
+        mapping = self.inline(raw)
+        return Function.of([mapping[p] for p in raw.params], [mapping[r] for r in raw.results], name)
+
+    def adopt(self, parameter: Value) -> Value:
+        """Intern a parameter made elsewhere: the same variable keeps its identity."""
+        assert parameter.op is PARAM
+        return self._params.setdefault((parameter.name, parameter.type), parameter)
+
+
+class Handle:
+    """A value with its builder: what derivative and rewrite rules are written with."""
+
+    __slots__ = ("builder", "value")
+
+    def __init__(self, builder: Builder, value: Value) -> None:
+        self.builder = builder
+        self.value = value
+
+    @property
+    def shape(self) -> tuple[Size, ...]:
+        return self.value.type.shape
+
+    @property
+    def dtype(self) -> str:
+        return self.value.type.dtype
+
+    @property
+    def rank(self) -> int:
+        return len(self.value.type.shape)
+
+    def op(self, name: str, *others: Any, **attrs: Any) -> Handle:
+        """Apply the op called `name` to this handle and others."""
+        return self.builder.apply(self.builder.opset[name], (self, *others), attrs)
+
+    def const(self, number: Any, shape: Iterable[Size] | None = None, dtype: str | None = None) -> Handle:
+        """A constant, by default of this handle's shape and dtype."""
+        return Handle(
+            self.builder,
+            self.builder.const(number, self.shape if shape is None else tuple(shape), dtype or self.dtype),
+        )
+
+    def _binary(self, name: str, left: Any, right: Any) -> Handle:
+        builder = self.builder
+        kind = self.value.type
+        a = left.value if isinstance(left, Handle) else builder.const(left, kind.shape, kind.dtype)
+        b = right.value if isinstance(right, Handle) else builder.const(right, kind.shape, kind.dtype)
+        return Handle(builder, builder.make(builder.opset[name], (a, b)))
+
+    def __add__(self, other: Any) -> Handle:
+        return self._binary("add", self, other)
+
+    def __radd__(self, other: Any) -> Handle:
+        return self._binary("add", other, self)
+
+    def __sub__(self, other: Any) -> Handle:
+        return self._binary("sub", self, other)
+
+    def __rsub__(self, other: Any) -> Handle:
+        return self._binary("sub", other, self)
+
+    def __mul__(self, other: Any) -> Handle:
+        return self._binary("mul", self, other)
+
+    def __rmul__(self, other: Any) -> Handle:
+        return self._binary("mul", other, self)
+
+    def __truediv__(self, other: Any) -> Handle:
+        return self._binary("div", self, other)
+
+    def __rtruediv__(self, other: Any) -> Handle:
+        return self._binary("div", other, self)
+
+    def __pow__(self, other: Any) -> Handle:
+        return self._binary("pow", self, other)
+
+    def __rpow__(self, other: Any) -> Handle:
+        return self._binary("pow", other, self)
+
+    def __neg__(self) -> Handle:
+        return self.op("neg")
+
+    def __repr__(self) -> str:
+        return f"Handle({self.value!r})"
+
+
+def require_same_shape(name: str, types: Sequence[TensorType]) -> None:
+    """Raise unless all types have one shape and one dtype."""
+    first = types[0]
+    for other in types[1:]:
+        if other.shape != first.shape:
+            raise ShapeError(
+                f"{name}: operands have shapes {format_shape(first.shape)} and {format_shape(other.shape)}, "
+                "expected equal shapes"
+            )
+
+

@@ -1,0 +1,207 @@
+"""Values, and Functions: named parameters, instructions in order, results. Immutable SSA.
+
+A `Value` is one instruction together with its result. Values made by one builder are hash-consed, so within a Function
+equal subterms are one value. A `Function` lists its instructions operands first; every walk here is a loop over that
+list or an explicit stack, so depth is no limit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from symdiff.errors import ArgumentError
+from symdiff.ir.dims import Dim, Size, size_names
+from symdiff.ir.op import NoDerivative, Op
+from symdiff.ir.types import TensorType
+
+AttrItems: TypeAlias = "tuple[tuple[str, Any], ...]"
+
+
+class ArrayConstant:
+    """A frozen array as an attribute: hashable, compared by dtype, shape and bytes."""
+
+    __slots__ = ("_hash", "array")
+
+    def __init__(self, array: Any) -> None:
+        frozen = np.array(array, order="C", copy=True)
+        frozen.setflags(write=False)
+        self.array = frozen
+        self._hash = hash((frozen.dtype.str, frozen.shape, frozen.tobytes()))
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, ArrayConstant)
+            and self.array.dtype == other.array.dtype
+            and self.array.shape == other.array.shape
+            and self.array.tobytes() == other.array.tobytes()
+        )
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __repr__(self) -> str:
+        return f"ArrayConstant({self.array!r})"
+
+
+class Value:
+    """One instruction and its result: op, operands, attributes (sorted by name), type. Pure data."""
+
+    __slots__ = ("__weakref__", "args", "attrs", "op", "type")
+
+    def __init__(self, op: Op, args: tuple[Value, ...], attrs: AttrItems, kind: TensorType) -> None:
+        self.op = op
+        self.args = args
+        self.attrs = attrs
+        self.type = kind
+
+    def attr(self, name: str, default: Any = None) -> Any:
+        for key, value in self.attrs:
+            if key == name:
+                return value
+        return default
+
+    @property
+    def shape(self) -> tuple[Size, ...]:
+        return self.type.shape
+
+    @property
+    def is_param(self) -> bool:
+        return self.op is PARAM
+
+    @property
+    def name(self) -> str:
+        """The name of a parameter."""
+        return self.attr("name", "")
+
+    def __repr__(self) -> str:
+        names = ", ".join(f"{k}={v}" for k, v in self.attrs)
+        return f"<{self.op.name} {self.type}{' ' + names if names else ''}>"
+
+
+def _no_infer(types: Sequence[TensorType], attrs: dict[str, Any]) -> TensorType:
+    raise ArgumentError("a parameter's type is given, not inferred")
+
+
+def _no_evaluate(**attrs: Any) -> Any:
+    raise ArgumentError(f"parameter {attrs.get('name')} has no value of its own")
+
+
+# The one op that ir itself knows: a parameter, made by `param`.
+PARAM = Op("param", _no_infer, _no_evaluate, NoDerivative("a parameter is a variable"), arity=0)
+
+
+def param(name: str, kind: TensorType) -> Value:
+    """A new parameter. Two parameters are the same variable when name and type agree (builders intern them)."""
+    return Value(PARAM, (), (("name", name),), kind)
+
+
+def topological(results: Iterable[Value]) -> list[Value]:
+    """Every value the results need, operands first, in a deterministic order (depth first, left to right)."""
+    order: list[Value] = []
+    done: set[Value] = set()
+    for result in results:
+        if result in done:
+            continue
+        stack: list[tuple[Value, Iterator[Value]]] = [(result, iter(result.args))]
+        open_values = {result}
+        while stack:
+            value, pending = stack[-1]
+            for operand in pending:
+                if operand not in done and operand not in open_values:
+                    open_values.add(operand)
+                    stack.append((operand, iter(operand.args)))
+                    break
+            else:
+                stack.pop()
+                done.add(value)
+                order.append(value)
+    return order
+
+
+class Function:
+    """Parameters, instructions in order, results.
+
+    `instrs` holds every value but the parameters. Equality is structural: same parameter names and types, same
+    instructions in the same order, same results; the function's own name does not count.
+    """
+
+    __slots__ = ("_key", "instrs", "name", "params", "results")
+
+    def __init__(self, name: str, params: Sequence[Value], instrs: Sequence[Value], results: Sequence[Value]) -> None:
+        self.name = name
+        self.params = tuple(params)
+        self.instrs = tuple(instrs)
+        self.results = tuple(results)
+        self._key: tuple[Any, ...] | None = None
+
+    @staticmethod
+    def of(params: Sequence[Value], results: Sequence[Value], name: str = "f") -> Function:
+        """The function of `params` that computes `results`. Every parameter used must be listed."""
+        order = topological(results)
+        listed = set(params)
+        names = [p.name for p in params]
+        if len(set(names)) != len(names):
+            twice = next(n for n in names if names.count(n) > 1)
+            raise ArgumentError(f"function {name}: parameter {twice} is listed twice")
+        for value in order:
+            if value.op is PARAM and value not in listed:
+                hint = f" (another {value.name} of type {value.type} is meant)" if value.name in names else ""
+                raise ArgumentError(
+                    f"function {name}: {value.name} {value.type} is used but not among the parameters "
+                    f"({', '.join(names) or 'none'}){hint}"
+                )
+        return Function(name, params, [v for v in order if v.op is not PARAM], results)
+
+    @property
+    def dims(self) -> tuple[str, ...]:
+        """Names of the dimensions in parameter types and attributes, in order of first appearance."""
+        found: dict[str, None] = {}
+        for value in (*self.params, *self.instrs):
+            for size in value.type.shape:
+                if isinstance(size, Dim):
+                    found.update(dict.fromkeys(sorted(size.names)))
+            for _, attribute in value.attrs:
+                found.update(dict.fromkeys(sorted(size_names(attribute_sizes(attribute)))))
+        return tuple(found)
+
+    def structure(self) -> tuple[Any, ...]:
+        """A hashable key equal for structurally equal functions."""
+        if self._key is None:
+            index = {v: i for i, v in enumerate(self.params)}
+            rows: list[Any] = [(v.name, v.type) for v in self.params]
+            for value in self.instrs:
+                index[value] = len(index)
+                rows.append((value.op.name, tuple(index[a] for a in value.args), value.attrs, value.type))
+            self._key = (tuple(rows), tuple(index[r] for r in self.results))
+        return self._key
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Function) and self.structure() == other.structure()
+
+    def __hash__(self) -> int:
+        return hash(self.structure())
+
+    def __repr__(self) -> str:
+        kinds = ", ".join(f"{p.name}: {p.type}" for p in self.params)
+        outs = ", ".join(str(r.type) for r in self.results)
+        return f"<Function {self.name}({kinds}) -> {outs}, {len(self.instrs)} instructions>"
+
+
+def attribute_sizes(attribute: Any) -> list[Dim]:
+    """Every `Dim` inside an attribute, nested tuples and Functions included."""
+    found: list[Dim] = []
+    stack = [attribute]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, Dim):
+            found.append(item)
+        elif isinstance(item, tuple):
+            stack.extend(item)  # pyright: ignore[reportUnknownArgumentType]
+        elif isinstance(item, Function):
+            for value in (*item.params, *item.instrs):
+                stack.extend(value.type.shape)
+                stack.extend(v for _, v in value.attrs)
+    return found
