@@ -71,6 +71,11 @@ class Library:
                 f"the library has no symbol {name!r}; it was compiled for {', '.join(sorted(self._addresses))}"
             ) from None
 
+    @property
+    def symbols(self) -> frozenset[str]:
+        """The names that have an address here."""
+        return frozenset(self._addresses)
+
     def __del__(self) -> None:
         # The code must go before the engine that holds it, whatever order a collection would choose.
         tracker, engine = getattr(self, "_tracker", None), getattr(self, "_engine", None)

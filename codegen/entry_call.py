@@ -383,10 +383,10 @@ box.bool:
   br label %box.made
 
 box.made:
-  %box = phi ptr [ %of64, %box.f64 ], [ %of32, %box.f32 ], [ %oi64, %box.i64 ], [ %obool, %box.bool ]
+  %boxed = phi ptr [ %of64, %box.f64 ], [ %of32, %box.f32 ], [ %oi64, %box.i64 ], [ %obool, %box.bool ]
   %box.to = getelementptr ptr, ptr %objects, i64 %b
-  store ptr %box, ptr %box.to
-  %unboxed = icmp eq ptr %box, null
+  store ptr %boxed, ptr %box.to
+  %unboxed = icmp eq ptr %boxed, null
   br i1 %unboxed, label %fail.box, label %box.next
 
 box.next:

@@ -88,7 +88,7 @@ def install(instance: object, entry: int, plan: int) -> None:
     ctypes.c_void_p.from_address(start).value = entry
 
 
-def with_vectorcall(cls: type, name: str) -> type:
+def with_vectorcall(cls: type) -> type:
     """Let instances of a subclass of `Layout.vectorcall_base` be called through their pointer.
 
     CPython 3.11 does not pass the flag on to classes written in Python, since such a class may change `__call__`; ours
@@ -98,7 +98,7 @@ def with_vectorcall(cls: type, name: str) -> type:
         at = id(cls) + _flags_offset()
         flags = ctypes.c_ulong.from_address(at)
         flags.value |= _HAVE_VECTORCALL
-    _expect(f"flags of {name}", cls.__flags__ & _HAVE_VECTORCALL, _HAVE_VECTORCALL)
+    _expect(f"flags of {cls.__name__}", cls.__flags__ & _HAVE_VECTORCALL, _HAVE_VECTORCALL)
     return cls
 
 

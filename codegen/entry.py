@@ -1,0 +1,329 @@
+"""Compiled kernels as Python functions.
+
+Takes a `Signature`, the library that holds a kernel and the addresses of its functions; gives a `NativeFunction`:
+
+    f = make_function(signature, library)
+    value, gradient = f(x, y)              # arrays and numbers; scalars come back as Python numbers
+    f(x, y, out=(value, gradient))         # into arrays of the caller, which are returned
+    f(x, y, sizes={"n": 5})                # dimensions that no argument shows
+    call = f.bind(x, y)                    # everything fixed: call() recomputes call.out from the contents of x and y
+
+Promises: calls with exact arrays and numbers go through the fast entry (`entry_ir`), all others through `Marshal`, with
+equal results and one source of errors; the machine code lives as long as a function or bound call that uses it; any
+number of threads may call a function at once; the GIL is released around a kernel whose arguments and results have more
+than `release_above` elements together.
+"""
+
+import ctypes
+import inspect
+import os
+import threading
+from collections.abc import Mapping
+from typing import Any, NoReturn, TypeAlias
+
+import numpy as np
+
+from codegen import engine, entry_ir, pyapi
+from codegen.engine import Library
+from codegen.entry_ir import Axis, BoundPlan, Plan
+from codegen.errors import ArgumentTypeError, ArgumentValueError, SignatureError
+from codegen.marshal import Array, Frame, KernelAddresses, Marshal, convert, describe, expected_text, share_memory
+from codegen.signature import DTYPES, ArraySpec, Signature
+
+RELEASE_ABOVE = 20_000
+"""Releasing and taking back the GIL costs 20 to 70 ns; kernels on so many elements take microseconds."""
+
+_MAX_FRAME_WORDS = 16_384
+"""128 KiB of stack; a signature with more axes than that is called through `Marshal`."""
+
+_DTYPE_NUMBERS = {name: number for number, name in enumerate(DTYPES)}
+_Plan: TypeAlias = ctypes.Array[ctypes.c_int64]
+
+
+class NativeFunction:
+    """A compiled function; make one with `make_function`."""
+
+    signature: Signature
+    _marshal: Marshal
+    _release_above: int
+
+    def __call__(self, *arrays: Any, out: Any = None, sizes: Mapping[str, int] | None = None, **named: Any) -> Any:
+        """Run the kernel. The fast subclass is called through its vectorcall pointer instead."""
+        return self._marshal(*arrays, out=out, sizes=sizes, **named)
+
+    @property
+    def is_fast(self) -> bool:
+        """Whether calls go through the fast entry; if not, `fast_entry_status` says why."""
+        return False
+
+    def bind(
+        self, *arrays: Any, out: Any = None, sizes: Mapping[str, int] | None = None, **named: Any
+    ) -> "BoundCall":
+        """Fix all arguments. Arrays must be usable as they are; numbers in Python are taken at their value now.
+
+        The call returns `out` (or the arrays made for it), the same objects every time.
+        """
+        marshal = self._marshal
+        values = marshal.positional(arrays, named)
+        params = [_live(spec, value, convert(spec, value))
+                  for spec, value in zip(self.signature.params, values)]  # fmt: skip
+        bound = marshal.bind_sizes(params, sizes)
+        results: list[Array] = []
+        for spec, (target, shape, dtype) in zip(
+            self.signature.results, marshal.output_targets(out, marshal.result_shapes(bound))
+        ):
+            result = marshal.buffer_for(target, shape, dtype, ())
+            if target is not None and result is not target:
+                raise ArgumentValueError(f"out: the array for {spec.name} is misaligned or overlaps itself")
+            for param_spec, param in zip(self.signature.params, params):
+                if target is not None and share_memory(target, param):
+                    raise ArgumentValueError(f"out: the array for {spec.name} shares memory with {param_spec.name}")
+            results.append(result)
+        elements = sum(array.size for array in (*params, *results) if array.ndim)
+        return _make_bound(marshal, marshal.frame(params, results, bound), elements > self._release_above)
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        kinds = inspect.Parameter
+        named = [p.name for p in self.signature.params]
+        kind = kinds.POSITIONAL_OR_KEYWORD if all(map(str.isidentifier, named)) else kinds.POSITIONAL_ONLY
+        params = [kinds(name if name.isidentifier() else f"arg{i}", kind) for i, name in enumerate(named)]
+        return inspect.Signature([*params, kinds("out", kinds.KEYWORD_ONLY, default=None)])
+
+    @property
+    def __name__(self) -> str:
+        return self.signature.name
+
+    def __repr__(self) -> str:
+        return f"<native function {self.signature}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"{self.signature.name}: machine code cannot be pickled; pickle the expression it was compiled from and "
+            "compile that again where it is needed"
+        )
+
+    def __copy__(self) -> "NativeFunction":
+        return self
+
+    def __deepcopy__(self, memo: object) -> "NativeFunction":
+        return self
+
+
+class BoundCall:
+    """A function with fixed arguments: calling it runs the kernel on their contents and returns `out`."""
+
+    arguments: tuple[Array, ...]
+    out: Any
+    """The result array, or a tuple of them."""
+    _bound: "_Bound"
+
+    def __call__(self) -> Any:
+        """Run the kernel. The fast subclass is called through its vectorcall pointer instead."""
+        return self._bound()
+
+    def __repr__(self) -> str:
+        return f"<bound call of {self._bound.marshal.signature}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"{self._bound.marshal.signature.name}: a bound call cannot be pickled")
+
+
+class _Bound:
+    """What a bound call owns, and its portable path."""
+
+    def __init__(self, marshal: Marshal, frame: Frame) -> None:
+        self.marshal = marshal
+        self.frame = frame
+        self.answer: Any = frame.results[0] if marshal.signature.single else tuple(frame.results)
+
+    def __call__(self, *args: Any, **named: Any) -> Any:
+        if args or named:
+            raise ArgumentTypeError(f"{self.marshal.signature.name}: a bound call takes no arguments")
+        self.marshal.run(self.frame)
+        return self.answer
+
+
+def make_function(
+    signature: Signature,
+    library: Library,
+    *,
+    release_above: int = RELEASE_ABOVE,
+    portable: bool = False,
+) -> NativeFunction:
+    """Make a function of the kernel `signature.name` in a library compiled for that symbol and its companions."""
+    name = signature.name
+    known = library.symbols
+    addresses = KernelAddresses(
+        run=library.address(name),
+        shapes=library.address(name + ".shapes") if name + ".shapes" in known else 0,
+        check=library.address(name + ".check") if name + ".check" in known else 0,
+    )
+    return function_at(signature, addresses, library, release_above=release_above, portable=portable)
+
+
+def function_at(
+    signature: Signature,
+    addresses: KernelAddresses,
+    library: Library | None,
+    *,
+    release_above: int = RELEASE_ABOVE,
+    portable: bool = False,
+) -> NativeFunction:
+    """Make a function of a kernel at given addresses, which must stay valid while `library` lives."""
+    if not addresses.shapes and any(result.axes for result in signature.results):
+        raise SignatureError(f"{signature.name}: results that are arrays need the kernel's shapes function")
+    marshal = Marshal(signature, library, addresses)
+    fast = None if portable or (signature.has_polynomials and not addresses.check) else _fast_entry()
+    plan = _function_plan(signature, addresses, marshal, release_above) if fast is not None else None
+    if fast is None or plan is None:
+        function = _PortableFunction()
+    else:
+        function = fast.function_class()
+        function.__dict__["_keep"] = (plan, fast.library)
+        pyapi.install(function, fast.call, ctypes.addressof(plan))
+    function.__dict__.update(signature=signature, _marshal=marshal, _release_above=release_above)
+    function.__doc__ = str(signature)
+    return function
+
+
+class _PortableFunction(NativeFunction):
+    pass
+
+
+class _PortableBound(BoundCall):
+    pass
+
+
+class _FastEntry:
+    """The compiled entries and the classes whose instances are called through them."""
+
+    def __init__(self) -> None:
+        layout = pyapi.probe()
+        symbols = (entry_ir.CALL, entry_ir.CALL_BOUND)
+        self.library = engine.compile_text(entry_ir.module_text(layout.offsets), symbols, imports=layout.imports)
+        self.call, self.call_bound = map(self.library.address, symbols)
+
+        class FastFunction(layout.vectorcall_base, NativeFunction):
+            @property
+            def is_fast(self) -> bool:
+                return True
+
+        class FastBound(layout.vectorcall_base, BoundCall):
+            pass
+
+        FastFunction.__name__ = FastFunction.__qualname__ = NativeFunction.__name__
+        FastBound.__name__ = FastBound.__qualname__ = BoundCall.__name__
+        self.function_class: type[Any] = pyapi.with_vectorcall(FastFunction)
+        self.bound_class: type[Any] = pyapi.with_vectorcall(FastBound)
+
+
+_fast_lock = threading.Lock()
+_fast: _FastEntry | None = None
+_fast_refused = ""
+
+
+def _fast_entry() -> _FastEntry | None:
+    """The fast entry, made at the first need; None where it is not safe or not wanted."""
+    global _fast, _fast_refused
+    if _fast is not None or _fast_refused:
+        return _fast
+    with _fast_lock:
+        if _fast is None and not _fast_refused:
+            if os.environ.get("SYMDIFF_PORTABLE_CALLS"):
+                _fast_refused = "SYMDIFF_PORTABLE_CALLS is set"
+                return None
+            try:
+                _fast = _FastEntry()
+            except Exception as error:  # whatever it is: the portable path gives the same answers
+                _fast_refused = f"{type(error).__name__}: {error}"
+    return _fast
+
+
+def fast_entry_status() -> str:
+    """ "fast", or the reason why calls take the portable path in this process."""
+    return "fast" if _fast_entry() is not None else _fast_refused
+
+
+def _function_plan(
+    signature: Signature, addresses: KernelAddresses, marshal: Marshal, release_above: int
+) -> _Plan | None:
+    params, results = signature.params, signature.results
+    in_axes = sum(len(p.axes) for p in params)
+    out_axes = sum(len(r.axes) for r in results)
+    data = max(1, len(signature.dims))
+    strides = data + len(params) + len(results)
+    in_shapes = strides + in_axes + out_axes
+    out_shapes = in_shapes + in_axes
+    scratch = out_shapes + out_axes
+    objects = scratch + len(params) + len(results)
+    words = objects + len(results)
+    if words > _MAX_FRAME_WORDS:
+        return None
+    head = dict.fromkeys(Plan, 0)
+    head[Plan.RUN] = addresses.run
+    head[Plan.SHAPES] = addresses.shapes
+    head[Plan.CHECK] = addresses.check if signature.has_polynomials else 0
+    head[Plan.FALLBACK] = id(marshal)
+    # No argument count matches -1: where `sizes=` is needed, every call goes to Python.
+    head[Plan.PARAMS] = len(params) if not set(signature.given) - signature.bound else -1
+    head[Plan.RESULTS] = len(results)
+    head[Plan.SINGLE] = int(signature.single)
+    head[Plan.RELEASE_ABOVE] = release_above
+    head[Plan.FRAME_WORDS] = words
+    head[Plan.DATA] = data
+    head[Plan.STRIDES] = strides
+    head[Plan.IN_SHAPES] = in_shapes
+    head[Plan.OUT_SHAPES] = out_shapes
+    head[Plan.SCRATCH] = scratch
+    head[Plan.OBJECTS] = objects
+    flat = [head[word] for word in Plan if word is not Plan.RECORDS]
+    bound: set[str] = set()
+    for spec in params:
+        dtype = DTYPES[spec.dtype]
+        key = pyapi.descriptor_key(dtype)
+        flat += [len(spec.axes), _DTYPE_NUMBERS[spec.dtype], id(dtype), key - (key >> 63 << 64), id(dtype.type)]
+        for axis in spec.axes:
+            if isinstance(axis, int):
+                flat.append(axis << 2 | Axis.CONSTANT)
+            elif isinstance(axis, str):
+                flat.append(signature.dims.index(axis) << 2 | (Axis.COMPARE if axis in bound else Axis.BIND))
+                bound.add(axis)
+            else:
+                flat.append(Axis.LEAVE)
+    for spec in results:
+        flat += [len(spec.axes), _DTYPE_NUMBERS[spec.dtype], id(DTYPES[spec.dtype])]
+    return (ctypes.c_int64 * len(flat))(*flat)
+
+
+def _make_bound(marshal: Marshal, frame: Frame, release: bool) -> BoundCall:
+    fast = _fast_entry()
+    bound = _Bound(marshal, frame)
+    if fast is None:
+        call = _PortableBound()
+    else:
+        plan = (ctypes.c_int64 * BoundPlan.SIZE)()
+        plan[BoundPlan.RUN] = marshal.addresses.run
+        plan[BoundPlan.DIMS] = ctypes.addressof(frame.dims)
+        plan[BoundPlan.DATA] = ctypes.addressof(frame.data)
+        plan[BoundPlan.STRIDES] = ctypes.addressof(frame.strides)
+        plan[BoundPlan.ANSWER] = id(bound.answer)
+        plan[BoundPlan.FALLBACK] = id(bound)
+        plan[BoundPlan.RELEASE] = int(release)
+        call = fast.bound_class()
+        call.__dict__["_keep"] = (plan, fast.library)
+        pyapi.install(call, fast.call_bound, ctypes.addressof(plan))
+    call.__dict__.update(arguments=tuple(frame.params), out=bound.answer, _bound=bound)
+    return call
+
+
+def _live(spec: ArraySpec, value: Any, converted: Array) -> Array:
+    """The array that a bound call reads, which must be the caller's own memory and not a converted copy of it."""
+    if isinstance(value, (bool, int, float)) and not spec.axes:
+        return converted
+    own = isinstance(value, np.ndarray) and np.shares_memory(value, converted) if converted.size else True
+    if not own:
+        raise ArgumentTypeError(
+            f"{spec.name}: bind needs {expected_text(spec)} that can be used without a copy, given {describe(value)}"
+        )
+    return converted
