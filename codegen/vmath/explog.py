@@ -194,7 +194,7 @@ def log1p_pair(b: Build, x: Pair) -> Value:
     k, f, exponent = reduce(b, u)
     # rest * 2**-k, then / (1 + f): the correction is below an ulp of u, so a quadratic for 1 / (1 + f) is enough.
     inverse = b.float((b.const(2046, "i64") - exponent) << 52)
-    correction = b.select(u < 2.0**70, rest * inverse * b.horner(f, (0.997, -0.99, 0.73)), 0.0)
+    correction = b.select(u < 2.0**70, rest * inverse * b.horner(f, (1.0, -1.0, 0.8)), 0.0)
     square = (f * 0.5) * f
     s = f / (f + 2.0)
     z = s * s

@@ -8,7 +8,7 @@ the mantissa times the 192 bits of 2/pi that matter (Payne and Hanek), in intege
 from __future__ import annotations
 
 from . import tables
-from .build import Build, Value
+from .build import Build, Value, float_text
 from .double import Pair, fast_two_sum, product, quotient
 
 TWO_OVER_PI = 0.6366197723675814
@@ -22,7 +22,7 @@ _TWO_OVER_PI_BITS = int(
     "a2f9836e4e441529fc2757d1f534ddc0db6295993c439041fe5163abdebbc561b7246e3a424dd2e006492eea09d1921cfe1deb1cb129a73e"
     "e88235f52ebb4484e99c7026b45f7e413991d639835339f49c845f8bbdf9283b1ff897ffde05980fef2f118b5a0a6d1f6d367ecf27cb09b7"
     "4f463f669e5fea2d7527bac7ebe5f17b3d0739f78a5292ea6bfb5fb11f8d5d0856033046fc7b6babf0cfbc209af4361da9e39", 16)
-_FRONT, _WORDS = 64, 24  # zero bits in front of the point; 64-bit words of the table
+_FRONT, _WORDS = 128, 24  # zero bits in front of the point; 64-bit words of the table
 
 
 def _table_words() -> list[int]:
@@ -34,7 +34,7 @@ def _table_words() -> list[int]:
 def _reducer(symbol: str) -> str:
     """Scalar helper: x (finite, at least 2**46 in size) -> quadrant and the remainder pair, sign of x included."""
     words = ", ".join(f"i64 {w - 2**64 if w >> 63 else w}" for w in _table_words())
-    high, low = (f"0x{_bits(part):016X}" for part in PI_2[:2])
+    high, low = (float_text(part, "f64") for part in PI_2[:2])
     return f"""{symbol}.bits = internal unnamed_addr constant [{_WORDS} x i64] [{words}]
 define internal {{ i64, double, double }} {symbol}.reduce(double %x) noinline nounwind {{
   %word = bitcast double %x to i64
@@ -43,7 +43,7 @@ define internal {{ i64, double, double }} {symbol}.reduce(double %x) noinline no
   %fraction = and i64 %word, {2**52 - 1}
   %mantissa = or i64 %fraction, {2**52}
   ; bit position of the 192-bit window counted from the low end of the table
-  %position = sub i64 {64 * _WORDS - 192 - (_FRONT - 2 - 1075 + 1)  - 1 + 0}, %exponent
+  %position = sub i64 {64 * _WORDS - 192 - _FRONT + 1077}, %exponent
   %byte = lshr i64 %position, 3
   %odd = and i64 %position, 7
   %place = getelementptr i8, ptr {symbol}.bits, i64 %byte
@@ -67,8 +67,8 @@ define internal {{ i64, double, double }} {symbol}.reduce(double %x) noinline no
   %second = trunc i192 %second.wide to i64
   %first.float = uitofp i64 %first to double
   %second.float = uitofp i64 %second to double
-  %a = fmul double %first.float, {_power(-53)}
-  %b = fmul double %second.float, {_power(-117)}
+  %a = fmul double %first.float, {float_text(2.0**-53, 'f64')}
+  %b = fmul double %second.float, {float_text(2.0**-117, 'f64')}
   %hi = fadd double %a, %b
   %gone = fsub double %hi, %a
   %lo = fsub double %b, %gone
@@ -91,3 +91,82 @@ define internal {{ i64, double, double }} {symbol}.reduce(double %x) noinline no
   ret {{ i64, double, double }} %out.2
 }}
 """
+
+
+def _reduce_lane(b: Build, lane: str) -> list[tuple[str, str]]:
+    """Call the scalar helper on one lane; it is emitted with the function that needs it."""
+    b.helpers[f"{b.symbol}.reduce"] = _reducer(b.symbol)
+    b.intrinsics.add("declare double @llvm.fma.f64(double, double, double)")
+    result = "{ i64, double, double }"
+    called = b.emit("tuple", f"call {result} {b.symbol}.reduce(double {lane})").text
+    return [(b.emit(kind, f"extractvalue {result} {called}, {i}").text, kind) for i, kind in enumerate(("i64", "f64", "f64"))]
+
+
+def reduce(b: Build, x: Value) -> tuple[Value, Pair]:
+    """Quadrant (in the low two bits) and remainder of x modulo pi/2."""
+    n, word = b.rint_of_product(x, TWO_OVER_PI)
+    first = b.fma(n, -PI_2[0], x)
+    second = n * PI_2[1]
+    second_low = b.fma(n, PI_2[1], -second)
+    # |first| and |second| may be of equal size after cancellation: a full two-sum.
+    t = first - second
+    back = t - first
+    rest = (first - (t - back)) - (second + back)
+    r = fast_two_sum(t, b.fma(n, -PI_2[2], rest - second_low))
+
+    def exact() -> list[Value]:
+        finite = b.fabs(x) < _INF
+        large = finite & (b.fabs(x) > _FAST_LIMIT)
+        q, hi, lo = b.lanes(b.select(large, x, 1e15), lambda lane: _reduce_lane(b, lane))
+        return [b.select(large, q, word), b.select(large, hi, b.select(finite, r.hi, _NAN)), b.select(large, lo, r.lo)]
+
+    word, hi, lo = b.rare(b.fabs(x) > _FAST_LIMIT, (word, r.hi, r.lo), exact)
+    return word, Pair(hi, lo)
+
+
+def kernel_sin(b: Build, r: Pair) -> Value:
+    z = r.hi * r.hi
+    return r.hi + b.fma(z * r.hi, b.polynomial(z, tables.SIN), b.fma(z * -0.5, r.lo, r.lo))
+
+
+def kernel_cos(b: Build, r: Pair) -> Value:
+    z = r.hi * r.hi
+    head = b.fma(z, -0.5, 1.0)
+    tail = b.fma(z, -0.5, 1.0 - head)
+    return head + b.fma(z * z, b.polynomial(z, tables.COS), b.fma(-r.hi, r.lo, tail))
+
+
+def _flip(b: Build, y: Value, word: Value) -> Value:
+    """-y where bit 1 of the word is set."""
+    return b.float(b.bits(y) ^ ((word & 2) << 62))
+
+
+def _sin_cos(b: Build, x: Value) -> tuple[Value, Value, Value, Value]:
+    word, r = reduce(b, x)
+    odd = b.compare("one", "ne", word & 1, 0)
+    return word, odd, kernel_sin(b, r), kernel_cos(b, r)
+
+
+def sin(b: Build, x: Value) -> Value:
+    word, odd, s, c = _sin_cos(b, x)
+    return b.select(x.equals(0.0), x, _flip(b, b.select(odd, c, s), word))
+
+
+def cos(b: Build, x: Value) -> Value:
+    # cos is negative in quadrants 1 and 2
+    word, odd, s, c = _sin_cos(b, x)
+    return _flip(b, b.select(odd, s, c), word + 1)
+
+
+def sincos(b: Build, x: Value) -> tuple[Value, Value]:
+    word, odd, s, c = _sin_cos(b, x)
+    sine = b.select(x.equals(0.0), x, _flip(b, b.select(odd, c, s), word))
+    return sine, _flip(b, b.select(odd, s, c), word + 1)
+
+
+def tan(b: Build, x: Value) -> Value:
+    word, r = reduce(b, x)
+    odd = b.compare("one", "ne", word & 1, 0)
+    s, c = kernel_sin(b, r), kernel_cos(b, r)
+    result = b.select(odd, -c, s) / b.select(odd, s, c)
+    return b.select(x.equals(0.0), x, result)

@@ -1,0 +1,113 @@
+"""Vector math in textual LLVM IR: one source for every width, for f64 and f32.
+
+Takes function names, a dtype ("f64" or "f32") and a width; width 1 means plain scalars.
+Gives the text of LLVM functions `<W x T> @sd.<name>.v<W><T>(<W x T>, ...)` and of the intrinsics that they declare.
+Promises: NumPy/SciPy meaning at special values; the same bits at every width and on every machine with IEEE arithmetic;
+no fast-math flag; every function is one self-contained body (its rare scalar helper carries its name), so texts of
+several calls can be concatenated as long as no function is asked for twice at one dtype and width.
+
+`sincos` returns the literal struct { sine, cosine }. `polygamma_<k>` exists for every integer 1 <= k <= 20.
+Functions whose vectors are 512 bits wide carry "prefer-vector-width"="512" and "min-legal-vector-width"="512"; a caller
+that passes such vectors to a noinline one must carry them too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
+
+from . import explog, hyper, power, trig
+from .build import Build, Value, suffix, type_text
+
+Body = Callable[..., "Value | tuple[Value, ...]"]
+
+_BODIES: dict[str, tuple[int, Body]] = {
+    "exp": (1, explog.exp), "exp2": (1, explog.exp2), "expm1": (1, explog.expm1),
+    "log": (1, explog.log), "log2": (1, explog.log2), "log10": (1, explog.log10), "log1p": (1, explog.log1p),
+    "sin": (1, trig.sin), "cos": (1, trig.cos), "tan": (1, trig.tan), "sincos": (1, trig.sincos),
+    "tanh": (1, hyper.tanh), "sigmoid": (1, hyper.sigmoid), "softplus": (1, hyper.softplus),
+    "pow": (2, power.pow),
+}
+
+
+def _body(name: str) -> tuple[int, Body]:
+    found = _BODIES.get(name)
+    if found is None:
+        raise KeyError(f"no vector math function {name!r}; there are: {', '.join(_BODIES)}")
+    return found
+
+
+class _Functions(Mapping[str, int]):
+    """Operand counts by name."""
+
+    def __getitem__(self, name: str) -> int:
+        return _body(name)[0]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_BODIES)
+
+    def __len__(self) -> int:
+        return len(_BODIES)
+
+
+FUNCTIONS: Mapping[str, int] = _Functions()
+_LANE_BITS = {"f64": 64, "f32": 32}
+
+
+def symbol(name: str, dtype: str, width: int) -> str:
+    """The function's global name, e.g. "@sd.exp.v8f64"; "@sd.exp.f64" at width 1."""
+    return f"@sd.{name}.{suffix(dtype, width)}"
+
+
+def _check(dtype: str, width: int) -> None:
+    if dtype not in _LANE_BITS:
+        raise ValueError(f"vector math knows dtypes f64 and f32, not {dtype!r}")
+    if width < 1 or width & (width - 1):
+        raise ValueError(f"vector width must be a power of two, not {width!r}")
+
+
+@lru_cache(maxsize=512)
+def _generate(name: str, dtype: str, width: int) -> tuple[str, str, frozenset[str]]:
+    """Signature and body, helper text, and declarations of one function."""
+    count, body = _body(name)
+    b = Build(width, symbol(name, dtype, width))
+    t = type_text(dtype, width)
+    arguments = [Value(b, f"%x{i}", dtype) for i in range(count)]
+    if dtype == "f32":  # computed in binary64: the rounding to binary32 is then the only error that counts
+        inputs = [b.cast("fpext", a, "f64") for a in arguments]
+        computed = body(b, *inputs)
+        wide = computed if isinstance(computed, tuple) else (computed,)
+        results = [b.cast("fptrunc", r, "f32") for r in wide]
+    else:
+        computed = body(b, *arguments)
+        results = list(computed) if isinstance(computed, tuple) else [computed]
+    parameters = ", ".join(f"{t} {a.text}" for a in arguments)
+    if len(results) == 1:
+        return_type, last, tail = t, results[0].text, ""
+    else:
+        return_type, last, tail = f"{{ {', '.join([t] * len(results))} }}", "poison", ""
+        for i, r in enumerate(results):
+            tail += f"\n  %out{i} = insertvalue {return_type} {last}, {t} {r.text}, {i}"
+            last = f"%out{i}"
+    text = f"({parameters}) ATTRIBUTES {{\n{b.body()}{tail}\n  ret {return_type} {last}\n}}\n"
+    head = f"define internal {return_type} {b.symbol}{text}"
+    return head, "".join(b.helpers.values()), frozenset(b.intrinsics)
+
+
+def definitions(names: Iterable[str], dtype: str, width: int, inline: bool) -> str:
+    """LLVM IR of the named functions and their helpers, each once; alwaysinline or noinline."""
+    _check(dtype, width)
+    attributes = "alwaysinline nounwind" if inline else "noinline nounwind"
+    if width * _LANE_BITS[dtype] >= 512:
+        attributes += ' "prefer-vector-width"="512" "min-legal-vector-width"="512"'
+    texts: list[str] = []
+    for name in dict.fromkeys(names):
+        head, helpers, _ = _generate(name, dtype, width)
+        texts.append(helpers + head.replace("ATTRIBUTES", attributes, 1))
+    return "\n".join(texts)
+
+
+def declarations(names: Iterable[str], dtype: str, width: int) -> list[str]:
+    """The `declare` lines those functions need, sorted; callers drop duplicates across calls."""
+    _check(dtype, width)
+    return sorted({line for name in names for line in _generate(name, dtype, width)[2]})
