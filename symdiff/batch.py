@@ -1,0 +1,127 @@
+"""Batching: a Function on one example becomes a Function on a stack of them, a leading axis on every mapped value.
+
+Every op passes leading axes of its first operand along, so most instructions are applied as they are; the cases below
+are those where several operands must agree, or where an index itself is batched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from symdiff.errors import UnsupportedError
+from symdiff.ir.builder import Builder, Handle
+from symdiff.ir.contraction import contract, expand, parse_spec
+from symdiff.ir.dims import Size, product
+from symdiff.ir.graph import Function, Value
+
+
+def batch(
+    builder: Builder, function: Function, args: Sequence[Value], mapped: Sequence[bool], size: Size
+) -> list[tuple[Value, bool]]:
+    """Apply `function` to `args`, of which those `mapped` carry a leading axis of `size`.
+
+    Returns each result with whether it is batched (a result that depends on no mapped argument is not).
+    """
+    done: dict[Value, tuple[Value, bool]] = {
+        p: (a, m) for p, a, m in zip(function.params, args, mapped, strict=True)
+    }
+    for value in function.instrs:
+        operands = [done[a] for a in value.args]
+        if any(m for _, m in operands):
+            done[value] = (_batched(builder, value, operands, size), True)
+        else:
+            done[value] = (builder.remake(value, tuple([v for v, _ in operands])), False)
+    return [done[r] for r in function.results]
+
+
+def _batched(builder: Builder, value: Value, operands: list[tuple[Value, bool]], size: Size) -> Value:
+    name = value.op.name
+    if value.op.elementwise or name == "concatenate":
+        return builder.make(value.op, tuple([_filled(builder, v, m, size) for v, m in operands]), value.attrs)
+    if name == "contract":
+        return _contract(builder, value, operands)
+    if name in ("gather", "scatter_add") and any(m for _, m in operands[1:]):
+        return _indexed(builder, value, operands, size)
+    if name == "last_writer":
+        return _writer(builder, value, operands, size)
+    if name in ("solve", "triangular_solve") and operands[0][1]:
+        right = _filled(builder, *operands[1], size)
+        operands = [(_beside(builder, operands[0][0], right), True), (right, True)]
+    elif name == "functional":
+        raise UnsupportedError(f"vmap: the undefined function {value.attr('name')} of whole tensors cannot be batched")
+    return builder.make(value.op, tuple([v for v, _ in operands]), value.attrs)
+
+
+def _filled(builder: Builder, value: Value, mapped: bool, size: Size) -> Value:
+    return value if mapped else expand(Handle(builder, value), (size, *value.shape)).value
+
+
+def _beside(builder: Builder, matrix: Value, right: Value) -> Value:
+    """A batched matrix shared by stacked right sides, spread over the stack behind the batch axis."""
+    extra = right.type.rank - matrix.type.rank
+    if not extra:
+        return matrix
+    output = tuple(range(right.type.rank))
+    sizes = {i: right.shape[i] for i in output[1 : 1 + extra]}
+    return contract(builder, [matrix], [output[:1] + output[1 + extra :]], output, sizes)
+
+
+def _contract(builder: Builder, value: Value, operands: list[tuple[Value, bool]]) -> Value:
+    spec = parse_spec(value.attr("spec"))
+    new = 1 + max((x for labels in (*spec.operands, spec.output) for x in labels), default=-1)
+    labels = [(new, *own) if mapped else own for own, (_, mapped) in zip(spec.operands, operands, strict=True)]
+    sizes = dict(zip(spec.free, value.attr("sizes", ()), strict=True))
+    return contract(builder, [v for v, _ in operands], labels, (new, *spec.output), sizes)
+
+
+def _moved(x: Handle, source: int, target: int) -> Handle:
+    """Axis `source` moved to place `target` (both from the front)."""
+    order = [i for i in range(x.rank) if i != source]
+    order.insert(target, source)
+    return Handle(x.builder, contract(x.builder, [x.value], [tuple(range(x.rank))], tuple(order)))
+
+
+def _examples(builder: Builder, size: Size, like: Handle) -> Handle:
+    """The number of the example at every place of a batched index array."""
+    iota = builder.make(builder.opset["iota"], (), (("size", size),))
+    sizes = dict(enumerate(like.shape))
+    return Handle(builder, contract(builder, [iota], [(0,)], tuple(range(like.rank)), sizes))
+
+
+def _indexed(builder: Builder, value: Value, operands: list[tuple[Value, bool]], size: Size) -> Value:
+    """gather and scatter_add with batched indices: the example number becomes one more index."""
+    first, first_mapped = operands[0]
+    indices = [Handle(builder, _filled(builder, v, m, size)) for v, m in operands[1:]]
+    axis = value.attr("axis")
+    if value.op.name == "gather" and not first_mapped:
+        at = first.type.rank + axis
+        result = Handle(builder, first).op("gather", *indices, axis=axis)
+        return _moved(result, at, 0).value
+    source = Handle(builder, _filled(builder, first, first_mapped, size))
+    own = value.args[0].type.rank
+    if value.op.name == "gather":
+        at = own + axis
+        moved = _moved(source, 0, at)
+        result = moved.op("gather", _examples(builder, size, indices[0]), *indices, axis=axis - 1)
+        return _moved(result, at, 0).value
+    sizes = value.attr("sizes")
+    at = own - (-axis - len(sizes)) - (indices[0].rank - 1)
+    moved = _moved(source, 0, at)
+    result = moved.op(
+        "scatter_add", _examples(builder, size, indices[0]), *indices, axis=axis - 1, sizes=(size, *sizes)
+    )
+    return _moved(result, at, 0).value
+
+
+def _writer(builder: Builder, value: Value, operands: list[tuple[Value, bool]], size: Size) -> Value:
+    indices = [Handle(builder, _filled(builder, v, m, size)) for v, m in operands]
+    numbers = _examples(builder, size, indices[0])
+    found = numbers.op("last_writer", *indices, sizes=(size, *value.attr("sizes")))
+    # Numbers run over the whole batch; within its example each is the remainder.
+    count = Handle(builder, builder.make(builder.opset["size"], (), (("dtype", "i64"), ("size", _count(value)))))
+    inside = found.op("mod", expand(count, found.shape))
+    return found.op("lt", 0).op("select", found, inside).value
+
+
+def _count(value: Value) -> Size:
+    return product(value.args[0].shape)
