@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 
 from . import explog, hyper, power, trig
-from .build import Build, Value, suffix, type_text
+from .build import FLOATS, Build, Value, suffix
 
 Body = Callable[..., "Value | tuple[Value, ...]"]
 
@@ -51,7 +51,6 @@ class _Functions(Mapping[str, int]):
 
 
 FUNCTIONS: Mapping[str, int] = _Functions()
-_LANE_BITS = {"f64": 64, "f32": 32}
 
 
 def symbol(name: str, dtype: str, width: int) -> str:
@@ -60,7 +59,7 @@ def symbol(name: str, dtype: str, width: int) -> str:
 
 
 def _check(dtype: str, width: int) -> None:
-    if dtype not in _LANE_BITS:
+    if dtype not in FLOATS:
         raise ValueError(f"vector math knows dtypes f64 and f32, not {dtype!r}")
     if width < 1 or width & (width - 1):
         raise ValueError(f"vector width must be a power of two, not {width!r}")
@@ -71,7 +70,6 @@ def _generate(name: str, dtype: str, width: int) -> tuple[str, str, frozenset[st
     """Signature and body, helper text, and declarations of one function."""
     count, body = _body(name)
     b = Build(width, symbol(name, dtype, width))
-    t = type_text(dtype, width)
     arguments = [Value(b, f"%x{i}", dtype) for i in range(count)]
     if dtype == "f32":  # computed in binary64: the rounding to binary32 is then the only error that counts
         inputs = [b.cast("fpext", a, "f64") for a in arguments]
@@ -81,29 +79,18 @@ def _generate(name: str, dtype: str, width: int) -> tuple[str, str, frozenset[st
     else:
         computed = body(b, *arguments)
         results = list(computed) if isinstance(computed, tuple) else [computed]
-    parameters = ", ".join(f"{t} {a.text}" for a in arguments)
-    if len(results) == 1:
-        return_type, last, tail = t, results[0].text, ""
-    else:
-        return_type, last, tail = f"{{ {', '.join([t] * len(results))} }}", "poison", ""
-        for i, r in enumerate(results):
-            tail += f"\n  %out{i} = insertvalue {return_type} {last}, {t} {r.text}, {i}"
-            last = f"%out{i}"
-    text = f"({parameters}) ATTRIBUTES {{\n{b.body()}{tail}\n  ret {return_type} {last}\n}}\n"
-    head = f"define internal {return_type} {b.symbol}{text}"
-    return head, "".join(b.helpers.values()), frozenset(b.intrinsics)
+    text = b.function(arguments, results, "ATTRIBUTES")
+    return text, "".join(b.helpers.values()), frozenset(b.intrinsics)
 
 
 def definitions(names: Iterable[str], dtype: str, width: int, inline: bool) -> str:
     """LLVM IR of the named functions and their helpers, each once; alwaysinline or noinline."""
     _check(dtype, width)
     attributes = "alwaysinline nounwind" if inline else "noinline nounwind"
-    if width * _LANE_BITS[dtype] >= 512:
-        attributes += ' "prefer-vector-width"="512" "min-legal-vector-width"="512"'
     texts: list[str] = []
     for name in dict.fromkeys(names):
-        head, helpers, _ = _generate(name, dtype, width)
-        texts.append(helpers + head.replace("ATTRIBUTES", attributes, 1))
+        text, helpers, _ = _generate(name, dtype, width)
+        texts.append(helpers + text.replace("ATTRIBUTES", attributes, 1))
     return "\n".join(texts)
 
 

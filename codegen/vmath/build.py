@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from math import isinf, isnan
 
 FLOATS = {"f64": "double", "f32": "float"}
+LANE_BITS = {"f64": 64, "f32": 32, "i64": 64, "i32": 32, "i1": 1}
 _SCALARS = {**FLOATS, "i64": "i64", "i32": "i32", "i1": "i1", "i128": "i128"}
 
 Number = int | float
@@ -232,7 +233,7 @@ class Build:
         shifted = self.fma(x, factor, magic)
         return shifted - magic, self.bits(shifted)
 
-    def polynomial(self, x: Value, coefficients: Sequence[float]) -> Value:
+    def polynomial(self, x: Value, coefficients: Sequence[Value | float]) -> Value:
         """Sum of coefficients[i] * x**i in Estrin's order: short dependency chains for a few products more."""
         terms: list[Value] = [self.const(c, x.kind) for c in coefficients]
         power = x
@@ -332,10 +333,39 @@ class Build:
         assert packed is not None
         return packed
 
-    def raw(self, kind: str, text: str) -> Value:
-        """An instruction given as text (scalar helpers)."""
-        return self.emit(kind, text)
+    def outlined(self, name: str, arguments: Sequence[Value],
+                 body: Callable[[Build, Sequence[Value]], Sequence[Value]]) -> list[Value]:
+        """Call a cold function of its own, so that rare work costs an inlined caller one call and no registers."""
+        inner = Build(self.width, f"{self.symbol}.{name}")
+        inputs = [Value(inner, f"%x{i}", a.kind) for i, a in enumerate(arguments)]
+        results = body(inner, inputs)
+        self.intrinsics |= inner.intrinsics
+        self.helpers |= inner.helpers
+        self.helpers[inner.symbol] = inner.function(inputs, results, "noinline cold nounwind")
+        result = self.return_type(results)
+        passed = ", ".join(f"{self.type(a.kind)} {a.text}" for a in arguments)
+        called = self.emit("call", f"call {result} {inner.symbol}({passed}) cold").text
+        if len(results) == 1:
+            return [Value(self, called, results[0].kind)]
+        return [self.emit(r.kind, f"extractvalue {result} {called}, {i}") for i, r in enumerate(results)]
 
-    def body(self) -> str:
-        return "\n".join(["entry:", *self._lines])
+    # -- whole functions --------------------------------------------------------------------------------------------
 
+    def return_type(self, results: Sequence[Value]) -> str:
+        types = [self.type(r.kind) for r in results]
+        return types[0] if len(types) == 1 else f"{{ {', '.join(types)} }}"
+
+    def function(self, arguments: Sequence[Value], results: Sequence[Value], attributes: str) -> str:
+        """The finished definition; several results come back as a literal struct."""
+        parameters = ", ".join(f"{self.type(a.kind)} {a.text}" for a in arguments)
+        result = self.return_type(results)
+        last = results[0].text
+        if len(results) > 1:
+            last = "poison"
+            for i, r in enumerate(results):
+                self._lines.append(f"  %out{i} = insertvalue {result} {last}, {self.type(r.kind)} {r.text}, {i}")
+                last = f"%out{i}"
+        if max(self.width * LANE_BITS[a.kind] for a in arguments) >= 512:
+            attributes += ' "prefer-vector-width"="512" "min-legal-vector-width"="512"'
+        body = "\n".join(["entry:", *self._lines])
+        return f"define internal {result} {self.symbol}({parameters}) {attributes} {{\n{body}\n  ret {result} {last}\n}}\n"

@@ -7,6 +7,8 @@ the mantissa times the 192 bits of 2/pi that matter (Payne and Hanek), in intege
 
 from __future__ import annotations
 
+from functools import partial
+
 from . import tables
 from .build import Build, Value, float_text
 from .double import Pair, fast_two_sum, product, quotient
@@ -32,7 +34,10 @@ def _table_words() -> list[int]:
 
 
 def _reducer(symbol: str) -> str:
-    """Scalar helper: x (finite, at least 2**46 in size) -> quadrant and the remainder pair, sign of x included."""
+    """Scalar helper: x (finite, at least 2**46 in size) -> quadrant and the remainder pair, sign of x included.
+
+    Any other x gives some number: callers drop it.
+    """
     words = ", ".join(f"i64 {w - 2**64 if w >> 63 else w}" for w in _table_words())
     high, low = (float_text(part, "f64") for part in PI_2[:2])
     return f"""{symbol}.bits = internal unnamed_addr constant [{_WORDS} x i64] [{words}]
@@ -43,7 +48,8 @@ define internal {{ i64, double, double }} {symbol}.reduce(double %x) noinline no
   %fraction = and i64 %word, {2**52 - 1}
   %mantissa = or i64 %fraction, {2**52}
   ; bit position of the 192-bit window counted from the low end of the table
-  %position = sub i64 {64 * _WORDS - 192 - _FRONT + 1077}, %exponent
+  %position.raw = sub i64 {64 * _WORDS - 192 - _FRONT + 1077}, %exponent
+  %position = call i64 @llvm.umin.i64(i64 %position.raw, i64 {64 * _WORDS - 256})
   %byte = lshr i64 %position, 3
   %odd = and i64 %position, 7
   %place = getelementptr i8, ptr {symbol}.bits, i64 %byte
@@ -96,10 +102,12 @@ define internal {{ i64, double, double }} {symbol}.reduce(double %x) noinline no
 def _reduce_lane(b: Build, lane: str) -> list[tuple[str, str]]:
     """Call the scalar helper on one lane; it is emitted with the function that needs it."""
     b.helpers[f"{b.symbol}.reduce"] = _reducer(b.symbol)
+    b.intrinsics.add("declare i64 @llvm.umin.i64(i64, i64)")
     b.intrinsics.add("declare double @llvm.fma.f64(double, double, double)")
     result = "{ i64, double, double }"
     called = b.emit("tuple", f"call {result} {b.symbol}.reduce(double {lane})").text
-    return [(b.emit(kind, f"extractvalue {result} {called}, {i}").text, kind) for i, kind in enumerate(("i64", "f64", "f64"))]
+    kinds = ("i64", "f64", "f64")
+    return [(b.emit(kind, f"extractvalue {result} {called}, {i}").text, kind) for i, kind in enumerate(kinds)]
 
 
 def reduce(b: Build, x: Value) -> tuple[Value, Pair]:
@@ -108,17 +116,15 @@ def reduce(b: Build, x: Value) -> tuple[Value, Pair]:
     first = b.fma(n, -PI_2[0], x)
     second = n * PI_2[1]
     second_low = b.fma(n, PI_2[1], -second)
-    # |first| and |second| may be of equal size after cancellation: a full two-sum.
+    # A fast two-sum is exact although |first| < |second| can happen: first is a multiple of second's last bit.
     t = first - second
-    back = t - first
-    rest = (first - (t - back)) - (second + back)
-    r = fast_two_sum(t, b.fma(n, -PI_2[2], rest - second_low))
+    rest = (first - t) - second
+    r = Pair(t, b.fma(n, -PI_2[2], rest - second_low))
 
     def exact() -> list[Value]:
-        finite = b.fabs(x) < _INF
-        large = finite & (b.fabs(x) > _FAST_LIMIT)
-        q, hi, lo = b.lanes(b.select(large, x, 1e15), lambda lane: _reduce_lane(b, lane))
-        return [b.select(large, q, word), b.select(large, hi, b.select(finite, r.hi, _NAN)), b.select(large, lo, r.lo)]
+        q, hi, lo = b.outlined("exact", [x], lambda inner, inputs: inner.lanes(inputs[0], partial(_reduce_lane, inner)))
+        large, finite = b.fabs(x) > _FAST_LIMIT, b.fabs(x) < _INF
+        return [b.select(large, q, word), b.select(large, b.select(finite, hi, _NAN), r.hi), b.select(large, lo, r.lo)]
 
     word, hi, lo = b.rare(b.fabs(x) > _FAST_LIMIT, (word, r.hi, r.lo), exact)
     return word, Pair(hi, lo)
@@ -141,32 +147,42 @@ def _flip(b: Build, y: Value, word: Value) -> Value:
     return b.float(b.bits(y) ^ ((word & 2) << 62))
 
 
-def _sin_cos(b: Build, x: Value) -> tuple[Value, Value, Value, Value]:
-    word, r = reduce(b, x)
-    odd = b.compare("one", "ne", word & 1, 0)
-    return word, odd, kernel_sin(b, r), kernel_cos(b, r)
+def _one_of(b: Build, r: Pair, odd: Value) -> Value:
+    """cos(r) in the odd lanes, sin(r) in the others: one polynomial with selected coefficients."""
+    z = r.hi * r.hi
+    half = z * -0.5
+    head = half + 1.0
+    tail = b.fma(-r.hi, r.lo, half - (head - 1.0))
+    start = b.select(odd, head, r.hi)
+    low = b.select(odd, tail, b.fma(half, r.lo, r.lo))
+    mixed = [b.select(odd, b.const(c, "f64"), s) for c, s in zip(tables.COS, tables.SIN, strict=True)]
+    return start + b.fma(z * b.select(odd, z, r.hi), b.polynomial(z, mixed), low)
+
+
+def _is_odd(b: Build, word: Value) -> Value:
+    return b.compare("one", "ne", word & 1, 0)
 
 
 def sin(b: Build, x: Value) -> Value:
-    word, odd, s, c = _sin_cos(b, x)
-    return b.select(x.equals(0.0), x, _flip(b, b.select(odd, c, s), word))
+    word, r = reduce(b, x)
+    return b.select(x.equals(0.0), x, _flip(b, _one_of(b, r, _is_odd(b, word)), word))
 
 
 def cos(b: Build, x: Value) -> Value:
     # cos is negative in quadrants 1 and 2
-    word, odd, s, c = _sin_cos(b, x)
-    return _flip(b, b.select(odd, s, c), word + 1)
+    word, r = reduce(b, x)
+    return _flip(b, _one_of(b, r, _is_odd(b, word + 1)), word + 1)
 
 
 def sincos(b: Build, x: Value) -> tuple[Value, Value]:
-    word, odd, s, c = _sin_cos(b, x)
+    word, r = reduce(b, x)
+    odd, s, c = _is_odd(b, word), kernel_sin(b, r), kernel_cos(b, r)
     sine = b.select(x.equals(0.0), x, _flip(b, b.select(odd, c, s), word))
     return sine, _flip(b, b.select(odd, s, c), word + 1)
 
 
 def tan(b: Build, x: Value) -> Value:
     word, r = reduce(b, x)
-    odd = b.compare("one", "ne", word & 1, 0)
-    s, c = kernel_sin(b, r), kernel_cos(b, r)
+    odd, s, c = _is_odd(b, word), kernel_sin(b, r), kernel_cos(b, r)
     result = b.select(odd, -c, s) / b.select(odd, s, c)
     return b.select(x.equals(0.0), x, result)
