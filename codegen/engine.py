@@ -19,7 +19,7 @@ import hashlib
 import platform
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -290,7 +290,7 @@ def _cache_key(ir_text: str, target: Target, opt: int, vectorize_loops: bool) ->
 
 
 @contextmanager
-def _timed(timings: dict[str, float], stage: str) -> Iterator[None]:
+def _timed(timings: dict[str, float], stage: str) -> Generator[None, None, None]:
     start = time.perf_counter()
     try:
         yield

@@ -16,6 +16,7 @@ than `release_above` elements together.
 
 import ctypes
 import inspect
+import keyword
 import os
 import threading
 from collections.abc import Mapping
@@ -36,6 +37,7 @@ RELEASE_ABOVE = 20_000
 _MAX_FRAME_WORDS = 16_384
 """128 KiB of stack; a signature with more axes than that is called through `Marshal`."""
 
+_KEYWORDS = ("out", "sizes")
 _DTYPE_NUMBERS = {name: number for number, name in enumerate(DTYPES)}
 _Plan: TypeAlias = ctypes.Array[ctypes.c_int64]
 
@@ -44,17 +46,14 @@ class NativeFunction:
     """A compiled function; make one with `make_function`."""
 
     signature: Signature
+    is_fast: bool
+    """Whether calls go through the fast entry; if not, `fast_entry_status` may say why."""
     _marshal: Marshal
     _release_above: int
 
     def __call__(self, *arrays: Any, out: Any = None, sizes: Mapping[str, int] | None = None, **named: Any) -> Any:
         """Run the kernel. The fast subclass is called through its vectorcall pointer instead."""
         return self._marshal(*arrays, out=out, sizes=sizes, **named)
-
-    @property
-    def is_fast(self) -> bool:
-        """Whether calls go through the fast entry; if not, `fast_entry_status` says why."""
-        return False
 
     def bind(
         self, *arrays: Any, out: Any = None, sizes: Mapping[str, int] | None = None, **named: Any
@@ -65,17 +64,16 @@ class NativeFunction:
         """
         marshal = self._marshal
         values = marshal.positional(arrays, named)
-        params = [_live(spec, value, convert(spec, value))
-                  for spec, value in zip(self.signature.params, values)]  # fmt: skip
+        pairs = list(zip(self.signature.params, values, strict=True))
+        params = [_live(spec, value, convert(spec, value)) for spec, value in pairs]
         bound = marshal.bind_sizes(params, sizes)
         results: list[Array] = []
-        for spec, (target, shape, dtype) in zip(
-            self.signature.results, marshal.output_targets(out, marshal.result_shapes(bound))
-        ):
+        targets = marshal.output_targets(out, marshal.result_shapes(bound))
+        for spec, (target, shape, dtype) in zip(self.signature.results, targets, strict=True):
             result = marshal.buffer_for(target, shape, dtype, ())
             if target is not None and result is not target:
                 raise ArgumentValueError(f"out: the array for {spec.name} is misaligned or overlaps itself")
-            for param_spec, param in zip(self.signature.params, params):
+            for param_spec, param in zip(self.signature.params, params, strict=True):
                 if target is not None and share_memory(target, param):
                     raise ArgumentValueError(f"out: the array for {spec.name} shares memory with {param_spec.name}")
             results.append(result)
@@ -85,10 +83,13 @@ class NativeFunction:
     @property
     def __signature__(self) -> inspect.Signature:
         kinds = inspect.Parameter
-        named = [p.name for p in self.signature.params]
-        kind = kinds.POSITIONAL_OR_KEYWORD if all(map(str.isidentifier, named)) else kinds.POSITIONAL_ONLY
-        params = [kinds(name if name.isidentifier() else f"arg{i}", kind) for i, name in enumerate(named)]
-        return inspect.Signature([*params, kinds("out", kinds.KEYWORD_ONLY, default=None)])
+        keywords = [kinds(name, kinds.KEYWORD_ONLY, default=None) for name in _KEYWORDS]
+        names = [p.name for p in self.signature.params]
+        if all(name.isidentifier() and not keyword.iskeyword(name) and name not in _KEYWORDS for name in names):
+            params = [kinds(name, kinds.POSITIONAL_OR_KEYWORD) for name in names]
+        else:  # a parameter that is called "out", say, can only be given by position
+            params = [kinds(f"arg{i}", kinds.POSITIONAL_ONLY) for i in range(len(names))]
+        return inspect.Signature([*params, *keywords])
 
     @property
     def __name__(self) -> str:
@@ -183,6 +184,7 @@ def function_at(
         function.__dict__["_keep"] = (plan, fast.library)
         pyapi.install(function, fast.call, ctypes.addressof(plan))
     function.__dict__.update(signature=signature, _marshal=marshal, _release_above=release_above)
+    function.is_fast = plan is not None
     function.__doc__ = str(signature)
     return function
 
@@ -204,18 +206,13 @@ class _FastEntry:
         self.library = engine.compile_text(entry_ir.module_text(layout.offsets), symbols, imports=layout.imports)
         self.call, self.call_bound = map(self.library.address, symbols)
 
-        class FastFunction(layout.vectorcall_base, NativeFunction):
-            @property
-            def is_fast(self) -> bool:
-                return True
+        self.function_class = self._callable_class(layout, NativeFunction)
+        self.bound_class = self._callable_class(layout, BoundCall)
 
-        class FastBound(layout.vectorcall_base, BoundCall):
-            pass
-
-        FastFunction.__name__ = FastFunction.__qualname__ = NativeFunction.__name__
-        FastBound.__name__ = FastBound.__qualname__ = BoundCall.__name__
-        self.function_class: type[Any] = pyapi.with_vectorcall(FastFunction)
-        self.bound_class: type[Any] = pyapi.with_vectorcall(FastBound)
+    @staticmethod
+    def _callable_class(layout: pyapi.Layout, cls: type) -> type[Any]:
+        contents = {"__doc__": cls.__doc__, "__module__": __name__}
+        return pyapi.with_vectorcall(type(cls.__name__, (layout.vectorcall_base, cls), contents))
 
 
 _fast_lock = threading.Lock()

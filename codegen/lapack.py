@@ -6,16 +6,24 @@ of at least max(1, n); the C signature in the capsule is checked to be the one l
 """
 
 import ctypes
+import importlib
+from typing import Any
 
 from codegen import engine
 from codegen.errors import CompilationError
 
+_capsules: dict[str, Any] | None
 try:
-    from scipy.linalg import cython_lapack
-except ImportError:  # SciPy is optional: kernels without linear algebra run without it
-    cython_lapack = None
+    _capsules = importlib.import_module("scipy.linalg.cython_lapack").__pyx_capi__
+except ImportError:  # kernels without linear algebra run without SciPy
+    _capsules = None
 
 PREFIX = "symdiff_"
+
+_capsule_name = ctypes.PYFUNCTYPE(ctypes.c_char_p, ctypes.py_object)(("PyCapsule_GetName", ctypes.pythonapi))
+_capsule_pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
+    ("PyCapsule_GetPointer", ctypes.pythonapi)
+)
 
 _SHAPES = {
     "potrf": "char *, int *, {t} *, int *, int *",
@@ -30,16 +38,16 @@ ROUTINES = tuple(kind + stem for stem in _SHAPES for kind in "ds")
 
 def available() -> bool:
     """Whether SciPy is installed, and with it LAPACK."""
-    return cython_lapack is not None
+    return _capsules is not None
 
 
 def address(routine: str) -> int:
     """The address of a routine, for example ``dgetrf``."""
     if routine not in ROUTINES:
         raise CompilationError(f"LAPACK routine {routine!r} is not one of {', '.join(ROUTINES)}")
-    if cython_lapack is None:
+    if _capsules is None:
         raise CompilationError(f"LAPACK routine {routine} needs SciPy, which is not installed")
-    capsule = cython_lapack.__pyx_capi__[routine]
+    capsule = _capsules[routine]
     name = _capsule_name(capsule)
     if not _same_signature(name.decode(), routine):
         raise CompilationError(f"LAPACK routine {routine} has the unexpected C signature {name.decode()!r}")
@@ -55,13 +63,6 @@ def register() -> None:
 def _same_signature(given: str, routine: str) -> bool:
     """Whether Cython's text of a C type is the expected one; it writes its own names for double and float."""
     expected = f"void ({_SHAPES[routine[1:]].format(t='double' if routine[0] == 'd' else 'float')})"
-    for cython_name, c_name in (("__pyx_t_5scipy_6linalg_13cython_lapack_d", "double"),
-                                ("__pyx_t_5scipy_6linalg_13cython_lapack_s", "float")):
-        given = given.replace(cython_name, c_name)
+    for suffix, c_name in (("_d", "double"), ("_s", "float")):
+        given = given.replace("__pyx_t_5scipy_6linalg_13cython_lapack" + suffix, c_name)
     return given.replace(" ", "") == expected.replace(" ", "")
-
-
-_capsule_name = ctypes.PYFUNCTYPE(ctypes.c_char_p, ctypes.py_object)(("PyCapsule_GetName", ctypes.pythonapi))
-_capsule_pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
-    ("PyCapsule_GetPointer", ctypes.pythonapi)
-)

@@ -8,6 +8,7 @@ same numbers as a fresh one would.
 """
 
 import ctypes
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
@@ -17,7 +18,7 @@ import numpy.typing as npt
 
 from codegen.engine import Library
 from codegen.errors import ArgumentTypeError, ArgumentValueError, KernelError
-from codegen.signature import DTYPES, ArraySpec, Signature, shape_text
+from codegen.signature import DTYPES, ArraySpec, AxisPoly, Signature, shape_text
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -60,88 +61,81 @@ class Marshal:
 
     def __call__(self, *args: Any, out: Any = None, sizes: Mapping[str, int] | None = None, **named: Any) -> Any:
         """Convert, check, run, and hand the results back; with `out`, write there and return `out`'s arrays."""
-        params = [convert(spec, value) for spec, value in zip(self.signature.params, self.positional(args, named))]
+        values = args if len(args) == len(self.signature.params) and not named else self.positional(args, named)
+        params = list(map(convert, self.signature.params, values))
         bound = self.bind_sizes(params, sizes)
         targets = self.output_targets(out, self.result_shapes(bound))
         results = [self.buffer_for(target, shape, dtype, params) for target, shape, dtype in targets]
         frame = self.frame(params, results, bound)
         self.run(frame)
-        values: list[Any] = []
-        for (target, _, _), result in zip(targets, results):
+        answer: list[Any] = []
+        for (target, _, _), result in zip(targets, results, strict=True):
             if target is None:
-                values.append(result if result.ndim else result.item())
+                answer.append(result if result.ndim else result.item())
             else:
                 if result is not target:
                     np.copyto(target, result)
-                values.append(target)
-        return values[0] if self.signature.single else tuple(values)
+                answer.append(target)
+        return answer[0] if self.signature.single else tuple(answer)
 
     def positional(self, args: Sequence[Any], named: Mapping[str, Any]) -> list[Any]:
         """Arguments in the order of the parameters, whether they came by position or by name."""
         signature = self.signature
-        values = list(args)
         expected = f"{len(signature.params)} argument{'s' if len(signature.params) != 1 else ''}"
         expected += f" ({', '.join(p.name for p in signature.params)})" if signature.params else ""
-        if len(values) + len(named) != len(signature.params):
-            unknown = [name for name in named if name not in self._names]
-            if unknown:
-                raise ArgumentTypeError(f"{signature.name}: unexpected keyword {unknown[0]!r}; expected {expected}")
-            raise ArgumentTypeError(f"{signature.name}: expected {expected}, given {len(values) + len(named)}")
-        if named:
-            for name in named:
-                if name not in self._names:
-                    raise ArgumentTypeError(f"{signature.name}: unexpected keyword {name!r}; expected {expected}")
-                if self._names[name] < len(args):
-                    raise ArgumentTypeError(f"{signature.name}: {name} is given by position and by name")
-            values += [named[p.name] for p in signature.params[len(args) :]]
-        return values
+        for name in named:
+            if name not in self._names:
+                raise ArgumentTypeError(f"{signature.name}: unexpected keyword {name!r}; expected {expected}")
+            if self._names[name] < len(args):
+                raise ArgumentTypeError(f"{signature.name}: {name} is given by position and by name")
+        if len(args) + len(named) != len(signature.params):
+            raise ArgumentTypeError(f"{signature.name}: expected {expected}, given {len(args) + len(named)}")
+        return [*args, *(named[p.name] for p in signature.params[len(args) :])]
 
     def bind_sizes(self, params: Sequence[Array], sizes: Mapping[str, int] | None) -> dict[str, int]:
         """The value of every named dimension, each shape compared with what it must be."""
+        bound = self._given_sizes(sizes)
+        origin: dict[str, tuple[str, int]] = {}
+        polynomials: list[tuple[ArraySpec, Array, int, AxisPoly]] = []
+        for spec, array in zip(self.signature.params, params, strict=True):
+            if array.ndim != len(spec.axes):
+                raise _wrong_shape(spec, array)
+            for position, (axis, size) in enumerate(zip(spec.axes, array.shape, strict=True)):
+                if isinstance(axis, int):
+                    if size != axis:
+                        raise _wrong_shape(spec, array)
+                elif not isinstance(axis, str):
+                    polynomials.append((spec, array, position, axis))
+                elif axis not in bound:
+                    bound[axis], origin[axis] = size, (spec.name, position)
+                elif bound[axis] != size:
+                    elsewhere = "{} (axis {})".format(*origin[axis]) if axis in origin else "sizes"
+                    raise ArgumentValueError(
+                        f"{spec.name}: dimension {axis} is {size} here (axis {position}) "
+                        f"but {bound[axis]} in {elsewhere}"
+                    )
+        for spec, array, position, axis in polynomials:
+            wanted = axis(bound)
+            if array.shape[position] != wanted:
+                where = ", ".join(f"{name} = {bound[name]}" for name in axis.names)
+                raise _wrong_shape(spec, array, f": axis {position} has to be {axis} = {wanted}, because {where}")
+        return bound
+
+    def _given_sizes(self, sizes: Mapping[str, int] | None) -> dict[str, int]:
         signature = self.signature
-        bound: dict[str, int] = {}
-        origin: dict[str, str] = {}
+        given: dict[str, int] = {}
         for name, size in (sizes or {}).items():
             if name not in signature.dims:
                 known = ", ".join(signature.dims) or "none"
                 raise ArgumentValueError(f"{signature.name}: sizes names {name!r}; its dimensions: {known}")
-            if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or not 0 <= size < 2**63:
-                raise ArgumentTypeError(f"{signature.name}: sizes gives {name} the value {size!r}, not a size")
-            bound[name], origin[name] = int(size), "sizes"
-        missing = [name for name in signature.given if name not in bound and name not in signature.bound]
+            given[name] = _size_of(name, size)
+        missing = [name for name in signature.given if name not in given and name not in signature.bound]
         if missing:
             raise ArgumentTypeError(
                 f"{signature.name}: no argument shows the size of {', '.join(missing)}; "
                 f"call with sizes={{{', '.join(f'{name!r}: ...' for name in missing)}}}"
             )
-        for spec, array in zip(signature.params, params):
-            if array.ndim != len(spec.axes):
-                raise ArgumentValueError(
-                    f"{spec.name}: expected shape {spec.shape_text}, given {shape_text(array.shape)}"
-                )
-            for position, (axis, size) in enumerate(zip(spec.axes, array.shape)):
-                if isinstance(axis, int):
-                    if size != axis:
-                        raise ArgumentValueError(
-                            f"{spec.name}: expected shape {spec.shape_text}, given {shape_text(array.shape)}"
-                        )
-                elif isinstance(axis, str):
-                    if axis not in bound:
-                        bound[axis], origin[axis] = size, f"{spec.name} (axis {position})"
-                    elif bound[axis] != size:
-                        raise ArgumentValueError(
-                            f"{spec.name}: dimension {axis} is {size} here (axis {position}) "
-                            f"but {bound[axis]} in {origin[axis]}"
-                        )
-        for spec, array in zip(signature.params, params):
-            for position, (axis, size) in enumerate(zip(spec.axes, array.shape)):
-                if not isinstance(axis, (int, str)) and size != (wanted := axis(bound)):
-                    where = ", ".join(f"{name} = {bound[name]}" for name in axis.names)
-                    raise ArgumentValueError(
-                        f"{spec.name}: expected shape {spec.shape_text}, given {shape_text(array.shape)}: "
-                        f"axis {position} has to be {axis} = {wanted} with {where}"
-                    )
-        return bound
+        return given
 
     def result_shapes(self, bound: Mapping[str, int]) -> list[tuple[int, ...]]:
         """The shapes of the results, from the kernel's own function."""
@@ -177,11 +171,11 @@ class Marshal:
         if len(given) != len(results):
             raise ArgumentTypeError(f"out: expected {len(results)} arrays, given {len(given)}")
         targets: list[tuple[Array | None, tuple[int, ...], np.dtype[Any]]] = []
-        for spec, shape, target in zip(results, shapes, given):
+        for spec, shape, target in zip(results, shapes, given, strict=True):
             if target is not None:
                 check_output(spec, shape, target)
             targets.append((target, shape, DTYPES[spec.dtype]))
-        present = [(spec.name, target) for spec, (target, _, _) in zip(results, targets) if target is not None]
+        present = [(spec.name, array) for spec, array in zip(results, given, strict=True) if array is not None]
         for i, (name, target) in enumerate(present):
             for other_name, other in present[:i]:
                 if share_memory(target, other):
@@ -207,7 +201,7 @@ class Marshal:
             params,
             results,
             (ctypes.c_int64 * max(1, len(self.signature.dims)))(*(bound[name] for name in self.signature.dims)),
-            (ctypes.c_void_p * max(1, len(arrays)))(*(array.ctypes.data for array in arrays)),
+            (ctypes.c_void_p * max(1, len(arrays)))(*(array.__array_interface__["data"][0] for array in arrays)),
             (ctypes.c_int64 * max(1, len(strides)))(*strides),
         )
 
@@ -215,7 +209,7 @@ class Marshal:
         """Run the kernel on a frame; a status becomes an exception."""
         status = self._run(frame.dims, frame.data, frame.strides)
         if status:
-            raise self.status_error(status, dict(zip(self.signature.dims, frame.dims)))
+            raise self.status_error(status, dict(zip(self.signature.dims, frame.dims, strict=False)))
 
     def status_error(self, status: int, bound: Mapping[str, int]) -> Exception:
         """The exception for a status code."""
@@ -231,12 +225,16 @@ class Marshal:
 def convert(spec: ArraySpec, value: Any) -> Array:
     """The argument as a native, aligned array of the parameter's dtype; only conversions that keep every value."""
     dtype = DTYPES[spec.dtype]
+    if type(value) is np.ndarray and value.dtype is dtype and value.flags.aligned:
+        return value
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
         raise ArgumentTypeError(f"{spec.name}: a masked array with masked elements cannot be passed; fill it first")
     try:
-        given = np.asarray(value)
+        # Python's own conversion takes integers of any length to the nearest float.
+        given = np.asarray(float(value) if isinstance(value, int) and dtype.kind == "f" else value)
     except (TypeError, ValueError, OverflowError) as error:
-        raise ArgumentTypeError(f"{spec.name}: expected {expected_text(spec)}, given {describe(value)}: {error}") from None
+        given = f"{describe(value)}: {error}"
+        raise ArgumentTypeError(f"{spec.name}: expected {expected_text(spec)}, given {given}") from None
     if not _converts(given, dtype, _is_plain(value)):
         raise ArgumentTypeError(
             f"{spec.name}: expected {expected_text(spec)}, given {describe(value, given)}"
@@ -246,6 +244,21 @@ def convert(spec: ArraySpec, value: Any) -> Array:
         raise ArgumentValueError(f"{spec.name}: the value {given.max()} does not fit into int64")
     with np.errstate(over="ignore"):  # a Python number beyond float32 is infinite there
         return np.require(given, dtype, "A")
+
+
+def _size_of(name: str, size: Any) -> int:
+    try:
+        value = operator.index(size)
+    except TypeError:
+        value = -1
+    if isinstance(size, bool) or not 0 <= value < 2**63:
+        raise ArgumentTypeError(f"sizes: {name} cannot have the size {size!r}")
+    return value
+
+
+def _wrong_shape(spec: ArraySpec, array: Array, reason: str = "") -> ArgumentValueError:
+    given = shape_text(array.shape)
+    return ArgumentValueError(f"{spec.name}: expected shape {spec.shape_text}, given {given}{reason}")
 
 
 def _converts(given: np.ndarray[Any, Any], dtype: np.dtype[Any], plain: bool) -> bool:
@@ -285,15 +298,15 @@ def expected_text(spec: ArraySpec) -> str:
 
 
 def describe(value: Any, array: Array | None = None) -> str:
-    """What was given, in words: the type, and for anything like an array its dtype and shape."""
+    """What was given, in words: a number's value, for anything like an array its dtype and shape, else the type."""
+    kind = type(value).__name__
     if value is None:
         return "None"
-    kind = type(value).__name__
+    if type(value) in (bool, int, float, complex):
+        return f"{kind} {value!r}" if abs(value) < 1e100 or kind != "int" else f"{kind} of {value.bit_length()} bits"
     shown = value if isinstance(value, np.ndarray) else array
-    if shown is None or isinstance(value, (str, bytes)) or (shown.dtype.kind == "O" and not shown.ndim):
+    if shown is None or isinstance(value, (str, bytes)) or (shown is not value and shown.dtype.kind == "O"):
         return kind
-    if isinstance(value, (bool, int, float, complex)) and not isinstance(value, np.generic):
-        return f"{kind} {value!r}"
     return f"{kind} of dtype {shown.dtype} and shape {shape_text(shown.shape)}"
 
 
@@ -318,7 +331,7 @@ def share_memory(a: Array, b: Array) -> bool:
     if not np.may_share_memory(a, b):
         return False
     try:
-        return np.shares_memory(a, b, max_work=_EXACT_OVERLAP_WORK)
+        return np.shares_memory(a, b, cast(Any, _EXACT_OVERLAP_WORK))
     except np.exceptions.TooHardError:
         return True
 
@@ -326,7 +339,7 @@ def share_memory(a: Array, b: Array) -> bool:
 def self_disjoint(array: Array) -> bool:
     """Whether no two elements of an array can lie in the same place (sufficient: nested strides)."""
     extent = array.itemsize
-    for stride, size in sorted(zip(map(abs, array.strides), array.shape)):
+    for stride, size in sorted(zip(map(abs, array.strides), array.shape, strict=True)):
         if size > 1:
             if stride < extent:
                 return False

@@ -1,4 +1,4 @@
-"""What the fast entry relies on in CPython and NumPy: struct offsets, C functions, and a type that carries a vectorcall.
+"""What the fast entry relies on in CPython and NumPy: struct offsets, C functions, a type with a vectorcall pointer.
 
 Takes nothing but the running interpreter; gives a `Layout`, or the reason why there is none. Promise: every offset is
 found or confirmed by reading objects whose contents are known, before any code runs that depends on it. Where one probe

@@ -88,7 +88,8 @@ class Signature:
             raise SignatureError(f"{self.name}: single means one result, given {len(self.results)}")
         for spec in (*self.params, *self.results):
             if spec.dtype not in DTYPES:
-                raise SignatureError(f"{self.name}: {spec.name} has dtype {spec.dtype!r}, not one of {', '.join(DTYPES)}")
+                known = ", ".join(DTYPES)
+                raise SignatureError(f"{self.name}: {spec.name} has dtype {spec.dtype!r}, not one of {known}")
             for axis in spec.axes:
                 self._check_axis(spec, axis)
         unknown = [name for name in self.dims if name not in self.bound and name not in self.given]

@@ -1,0 +1,820 @@
+"""The calling side of compiled kernels, on kernels written by hand in LLVM IR.
+
+Every behaviour is tested on the fast entry and on the portable path; numbers come from NumPy.
+"""
+
+import copy
+import ctypes
+import gc
+import inspect
+import math
+import os
+import pickle
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from codegen import engine, entry
+from codegen.entry import make_function
+from codegen.errors import KernelError, SignatureError
+from codegen.signature import ArraySpec, Signature
+
+RNG = np.random.default_rng(20261121)
+
+
+@dataclass(frozen=True)
+class Minus:
+    """The size `name - by`."""
+
+    name: str
+    by: int
+
+    @property
+    def names(self):
+        return (self.name,)
+
+    def __call__(self, sizes):
+        return sizes[self.name] - self.by
+
+    def __str__(self):
+        return f"{self.name} - {self.by}"
+
+
+def pointers(count):
+    """IR that loads the addresses %d0, %d1, ... of the arrays."""
+    return "".join(
+        f"  %d{i}.at = getelementptr ptr, ptr %data, i64 {i}\n  %d{i} = load ptr, ptr %d{i}.at\n" for i in range(count)
+    )
+
+
+def strided(name, inputs, body, kind="double"):
+    """A kernel over one axis of size dims[0]: `body` computes %r from %v0, %v1, ..."""
+    lines = []
+    for i in range(inputs + 1):
+        lines += [f"  %s{i}.at = getelementptr i64, ptr %strides, i64 {i}", f"  %s{i} = load i64, ptr %s{i}.at"]
+    steps = []
+    for i in range(inputs + 1):
+        steps += [f"  %o{i} = mul i64 %i, %s{i}", f"  %p{i} = getelementptr i8, ptr %d{i}, i64 %o{i}"]
+    steps += [f"  %v{i} = load {kind}, ptr %p{i}" for i in range(inputs)]
+    return f"""
+define i32 @{name}(ptr %dims, ptr %data, ptr %strides) {{
+entry:
+  %n = load i64, ptr %dims
+{pointers(inputs + 1)}{chr(10).join(lines)}
+  br label %head
+head:
+  %i = phi i64 [ 0, %entry ], [ %i.next, %body ]
+  %more = icmp slt i64 %i, %n
+  br i1 %more, label %body, label %done
+body:
+{chr(10).join(steps)}
+{body}
+  store {kind} %r, ptr %p{inputs}
+  %i.next = add i64 %i, 1
+  br label %head
+done:
+  ret i32 0
+}}
+define i32 @{name}.shapes(ptr %dims, ptr %out) {{
+  %n = load i64, ptr %dims
+  store i64 %n, ptr %out
+  ret i32 0
+}}
+"""
+
+
+MATVEC = f"""
+define i32 @matvec(ptr %dims, ptr %data, ptr %strides) {{
+entry:
+  %m = load i64, ptr %dims
+  %n.at = getelementptr i64, ptr %dims, i64 1
+  %n = load i64, ptr %n.at
+{pointers(3)}
+  %s0 = load i64, ptr %strides
+  %s1.at = getelementptr i64, ptr %strides, i64 1
+  %s1 = load i64, ptr %s1.at
+  %s2.at = getelementptr i64, ptr %strides, i64 2
+  %s2 = load i64, ptr %s2.at
+  %s3.at = getelementptr i64, ptr %strides, i64 3
+  %s3 = load i64, ptr %s3.at
+  br label %row
+row:
+  %i = phi i64 [ 0, %entry ], [ %i.next, %store ]
+  %i.more = icmp slt i64 %i, %m
+  br i1 %i.more, label %col, label %done
+col:
+  %j = phi i64 [ 0, %row ], [ %j.next, %step ]
+  %sum = phi double [ 0.0, %row ], [ %sum.next, %step ]
+  %j.more = icmp slt i64 %j, %n
+  br i1 %j.more, label %step, label %store
+step:
+  %oi = mul i64 %i, %s0
+  %oj = mul i64 %j, %s1
+  %ox = mul i64 %j, %s2
+  %pi = getelementptr i8, ptr %d0, i64 %oi
+  %pij = getelementptr i8, ptr %pi, i64 %oj
+  %px = getelementptr i8, ptr %d1, i64 %ox
+  %w = load double, ptr %pij
+  %x = load double, ptr %px
+  %wx = fmul double %w, %x
+  %sum.next = fadd double %sum, %wx
+  %j.next = add i64 %j, 1
+  br label %col
+store:
+  %or = mul i64 %i, %s3
+  %pr = getelementptr i8, ptr %d2, i64 %or
+  store double %sum, ptr %pr
+  %i.next = add i64 %i, 1
+  br label %row
+done:
+  ret i32 0
+}}
+define i32 @matvec.shapes(ptr %dims, ptr %out) {{
+  %m = load i64, ptr %dims
+  store i64 %m, ptr %out
+  ret i32 0
+}}
+"""
+
+SCALARS = f"""
+define i32 @product(ptr %dims, ptr %data, ptr %strides) {{
+{pointers(7)}
+  %x = load double, ptr %d0
+  %y = load double, ptr %d1
+  %z = load double, ptr %d2
+  %xy = fmul double %x, %y
+  %yz = fmul double %y, %z
+  %xz = fmul double %x, %z
+  %v = fmul double %xy, %z
+  store double %v, ptr %d3
+  store double %yz, ptr %d4
+  store double %xz, ptr %d5
+  store double %xy, ptr %d6
+  ret i32 0
+}}
+define i32 @echo(ptr %dims, ptr %data, ptr %strides) {{
+{pointers(8)}
+  %a = load double, ptr %d0
+  %b = load float, ptr %d1
+  %c = load i64, ptr %d2
+  %e = load i8, ptr %d3
+  store double %a, ptr %d4
+  store float %b, ptr %d5
+  store i64 %c, ptr %d6
+  store i8 %e, ptr %d7
+  ret i32 0
+}}
+define i32 @nothing(ptr %dims, ptr %data, ptr %strides) {{
+  ret i32 0
+}}
+define i32 @iota(ptr %dims, ptr %data, ptr %strides) {{ ; result[i] = i for i < dims[0]
+entry:
+  %n = load i64, ptr %dims
+  %d0 = load ptr, ptr %data
+  br label %head
+head:
+  %i = phi i64 [ 0, %entry ], [ %i.next, %body ]
+  %more = icmp slt i64 %i, %n
+  br i1 %more, label %body, label %done
+body:
+  %p = getelementptr i64, ptr %d0, i64 %i
+  store i64 %i, ptr %p
+  %i.next = add i64 %i, 1
+  br label %head
+done:
+  ret i32 0
+}}
+define i32 @iota.shapes(ptr %dims, ptr %out) {{
+  %n = load i64, ptr %dims
+  store i64 %n, ptr %out
+  ret i32 0
+}}
+define i32 @huge(ptr %dims, ptr %data, ptr %strides) {{
+  ret i32 0
+}}
+define i32 @huge.shapes(ptr %dims, ptr %out) {{ ; one small result, then one that no machine can hold
+  store i64 3, ptr %out
+  %second = getelementptr i64, ptr %out, i64 1
+  store i64 1152921504606846975, ptr %second
+  ret i32 0
+}}
+define i32 @root(ptr %dims, ptr %data, ptr %strides) {{ ; two results; status 7 below zero, 9 at zero
+{pointers(3)}
+  %x = load double, ptr %d0
+  %negative = fcmp olt double %x, 0.0
+  %zero = fcmp oeq double %x, 0.0
+  %s = call double @sqrt(double %x)
+  store double %s, ptr %d1
+  store double %x, ptr %d2
+  %a = select i1 %zero, i32 9, i32 0
+  %b = select i1 %negative, i32 7, i32 %a
+  ret i32 %b
+}}
+define i32 @root.shapes(ptr %dims, ptr %out) {{ ; second result: one element
+  store i64 1, ptr %out
+  ret i32 0
+}}
+declare double @sqrt(double)
+define i32 @wait(ptr %dims, ptr %data, ptr %strides) {{ ; waits until x[0] is not 0; status 1 when nobody sets it
+entry:
+  %d0 = load ptr, ptr %data
+  br label %spin
+spin:
+  %i = phi i64 [ 0, %entry ], [ %i.next, %again ]
+  %x = load volatile double, ptr %d0
+  %set = fcmp une double %x, 0.0
+  br i1 %set, label %done, label %again
+again:
+  %i.next = add i64 %i, 1
+  %late = icmp ugt i64 %i, 2000000000
+  br i1 %late, label %stuck, label %spin
+done:
+  ret i32 0
+stuck:
+  ret i32 1
+}}
+"""
+
+CHECKED = """
+define i32 @inner.check(ptr %dims, ptr %shapes) {
+  %n = load i64, ptr %dims
+  %second = getelementptr i64, ptr %shapes, i64 1
+  %size = load i64, ptr %second
+  %want = sub i64 %n, 1
+  %same = icmp eq i64 %size, %want
+  %status = select i1 %same, i32 0, i32 1
+  ret i32 %status
+}
+"""
+
+TEXT = (
+    strided("add3", 3, "  %t = fadd double %v0, %v1\n  %r = fadd double %t, %v2")
+    + strided("scale32", 1, "  %r = fmul float %v0, 3.0", "float")
+    + strided("double64", 1, "  %r = mul i64 %v0, 2", "i64")
+    + strided("invert", 1, "  %r = xor i8 %v0, 1", "i8")
+    + strided("inner", 2, "  %r = fadd double %v0, 0.5")
+    + MATVEC
+    + SCALARS
+    + CHECKED
+)
+NAMES = [line.split("@")[1].split("(")[0] for line in TEXT.splitlines() if line.startswith("define")]
+
+
+def f64(name, *axes):
+    return ArraySpec(name, "f64", axes)
+
+
+ADD3 = Signature("add3", ("n",), (f64("x", "n"), f64("y", "n"), f64("z", "n")), (f64("r", "n"),), single=True)
+MATVEC_SIGNATURE = Signature("matvec", ("m", "n"), (f64("W", "m", "n"), f64("x", "n")), (f64("y", "m"),), single=True)
+PRODUCT = Signature("product", (), (f64("x"), f64("y"), f64("z")), (f64("v"), f64("gx"), f64("gy"), f64("gz")))
+ECHO_KINDS = ("f64", "f32", "i64", "bool")
+ECHO = Signature(
+    "echo",
+    (),
+    tuple(ArraySpec("abce"[i], kind) for i, kind in enumerate(ECHO_KINDS)),
+    tuple(ArraySpec("pqrs"[i], kind) for i, kind in enumerate(ECHO_KINDS)),
+)
+ROOT = Signature(
+    "root",
+    (),
+    (f64("x"),),
+    (f64("s"), f64("same", 1)),
+    statuses={7: "x has to be positive", 9: lambda sizes: ZeroDivisionError(f"x is zero {dict(sizes)}")},
+)
+INNER = Signature("inner", ("n",), (f64("x", "n"), f64("z", Minus("n", 1))), (f64("r", "n"),), single=True)
+IOTA = Signature("iota", ("n",), (), (ArraySpec("r", "i64", ("n",)),), single=True, given=("n",))
+WAIT = Signature("wait", ("n",), (f64("x", "n"),), (), statuses={1: "nobody came"})
+
+
+@pytest.fixture(scope="module")
+def library():
+    return engine.compile_text(TEXT, NAMES, opt=1, cache=False)
+
+
+@pytest.fixture(params=["fast", "portable"])
+def make(request, library):
+    portable = request.param == "portable"
+
+    def make(signature, **options):
+        function = make_function(signature, library, portable=portable, **options)
+        assert function.is_fast is not portable
+        return function
+
+    return make
+
+
+def vectors(n=6):
+    return RNG.standard_normal((3, n))
+
+
+def outcome(function, *args, **named):
+    """What a call gives, or the error it raises, in a form that compares exactly."""
+    try:
+        answer = function(*args, **named)
+    except Exception as error:
+        return type(error), str(error)
+    items = answer if isinstance(answer, tuple) else (answer,)
+    return [(type(i), np.asarray(i).dtype, np.shape(i), np.asarray(i).tobytes()) for i in items]
+
+
+# ---- values
+
+
+def test_the_fast_entry_is_available_here():
+    assert entry.fast_entry_status() == "fast"
+
+
+def test_scalars_in_and_out(make):
+    f = make(PRODUCT)
+    x, y, z = 1.7, -2.3, 0.4
+    assert f(x, y, z) == ((x * y) * z, y * z, x * z, x * y)
+    assert all(type(v) is float for v in f(x, y, z))
+    assert f(np.float64(x), np.array(y), z) == f(x, y, z)
+    assert f(3, -1, 2) == (-6.0, -2.0, 6.0, -3.0)
+    assert f(x=x, z=z, y=y) == f(x, y, z) == f(x, z=z, y=y)
+    assert math.isnan(f(math.nan, 1.0, 1.0)[0])
+
+
+def test_every_dtype_as_a_scalar(make):
+    f = make(ECHO)
+    assert f(0.1, 0.1, -(2**63), True) == (0.1, float(np.float32(0.1)), -(2**63), True)
+    assert [type(v) for v in f(1.5, 2.5, -1, False)] == [float, float, int, bool]
+    assert f(np.float64(0.3), np.float32(0.3), np.int64(-1), np.bool_(True)) == (0.3, float(np.float32(0.3)), -1, True)
+    assert f(-1, -1, -1, np.array(False)) == (-1.0, -1.0, -1, False)
+    assert f(1.0, 1e300, 0, False)[1] == math.inf
+
+
+def test_every_dtype_as_an_array(make, library):
+    for name, kind, values, expected in [
+        ("scale32", "f32", RNG.standard_normal(5).astype(np.float32), lambda v: v * np.float32(3)),
+        ("double64", "i64", RNG.integers(-(2**60), 2**60, 5), lambda v: v * 2),
+        ("invert", "bool", np.array([True, False, False, True]), lambda v: ~v),
+    ]:
+        spec = ArraySpec("x", kind, ("n",))
+        f = make(Signature(name, ("n",), (spec,), (ArraySpec("r", kind, ("n",)),), single=True))
+        result = f(values)
+        assert result.dtype == values.dtype
+        np.testing.assert_array_equal(result, expected(values))
+        np.testing.assert_array_equal(f(values[::-2]), expected(values[::-2]))
+
+
+def test_strides_of_every_kind(make):
+    f = make(MATVEC_SIGNATURE)
+    base = RNG.standard_normal((14, 20))
+    x = RNG.standard_normal(20)
+    for W in (base, base.T.copy().T, base[::-1], base[:, ::-2], base[3:9:2, 2:18:5], np.broadcast_to(base[0], (4, 20))):
+        for v in (x[: W.shape[1]], x[::-1][: W.shape[1]], np.repeat(x, 3)[::3][: W.shape[1]]):
+            np.testing.assert_allclose(f(W, v), W @ v, rtol=1e-13)
+
+
+def test_arrays_that_need_conversion(make):
+    f = make(ADD3)
+    x, y, z = vectors()
+    expected = x + y + z
+    raw = np.zeros(8 * 6 + 1, np.uint8)
+    misaligned = raw[1:].view(np.float64)
+    misaligned[:] = y
+    read_only = z.copy()
+    read_only.flags.writeable = False
+    for args in [
+        (x.astype(">f8"), y, z),
+        (x, misaligned, z),
+        (x, y, read_only),
+        (list(x), tuple(y), memoryview(z)),
+        (x.view(type("Sub", (np.ndarray,), {})), y, z),
+        (pickle.loads(pickle.dumps(x)), y, z),
+        (np.ma.masked_array(x), y, z),
+    ]:
+        np.testing.assert_array_equal(f(*args), expected)
+    assert type(f(x.view(np.recarray), y, z)) is np.ndarray
+    small = np.arange(6, dtype=np.int16)
+    np.testing.assert_array_equal(f(small, small.astype(np.float32), small > 2), 2.0 * small + (small > 2))
+    np.testing.assert_array_equal(f([1, 2], [True, False], (0.5, 0)), [2.5, 2.0])
+
+
+def test_an_unpickled_array_takes_the_fast_path(library):
+    """Its descriptor is a copy of NumPy's own, so identity of descriptors alone would miss it."""
+    f = make_function(ADD3, library)
+    x, y, z = vectors()
+    copied = pickle.loads(pickle.dumps(x))
+    if copied.dtype is x.dtype:
+        copied = np.ndarray(6, np.dtype("f8", copy=True), x.tobytes())
+    assert copied.dtype is not x.dtype
+    f.__dict__["_marshal"].__class__ = _NoFallback
+    np.testing.assert_array_equal(f(copied, y, z), x + y + z)
+    with pytest.raises(AssertionError, match="fallback"):
+        f(x.astype(">f8"), y, z)
+
+
+class _NoFallback(entry.Marshal):
+    def __call__(self, *args, **named):
+        raise AssertionError("fallback")
+
+
+def test_empty_arrays(make):
+    assert make(ADD3)(*np.zeros((3, 0))).shape == (0,)
+    assert make(ADD3)([], [], []).shape == (0,)
+    assert make(MATVEC_SIGNATURE)(np.zeros((0, 3)), np.ones(3)).shape == (0,)
+    np.testing.assert_array_equal(make(MATVEC_SIGNATURE)(np.zeros((2, 0)), np.zeros(0)), [0.0, 0.0])
+
+
+def test_no_parameters_and_no_results(make):
+    assert make(Signature("nothing", (), (), ()))() == ()
+    f = make(IOTA)
+    np.testing.assert_array_equal(f(sizes={"n": 4}), [0, 1, 2, 3])
+    with pytest.raises(TypeError, match=r"no argument shows the size of n; call with sizes=\{'n': ...\}"):
+        f()
+    for bad in (-1, 1.5, True, "4", None):
+        with pytest.raises(TypeError, match="sizes: n cannot have the size"):
+            f(sizes={"n": bad})
+    with pytest.raises(ValueError, match="sizes names 'k'; its dimensions: n"):
+        f(sizes={"k": 1, "n": 2})
+
+
+def test_many_random_calls_agree_between_the_paths(library):
+    """Arguments of all kinds, right and wrong: the same values or the same error, bit for bit."""
+    pairs = [
+        [make_function(s, library, portable=p) for p in (False, True)] for s in (ADD3, PRODUCT, ECHO, INNER, ROOT)
+    ]
+    pool = [0.5, -1, True, None, 2**70, -(2**70), 1j, "a", [1.0, 2.0], np.float64(2.5), np.float32(0.5), np.int64(-4)]
+    pool += [np.array(1.5), np.array(2), np.bool_(False), np.float32([1, 2]), np.arange(2.0), np.arange(3.0)]
+    pool += [np.arange(4.0)[::2], np.arange(2), np.zeros((2, 1)), np.zeros(2, ">f8"), np.zeros(2, complex), math.inf]
+    pool += [np.array([None, 1]), Fraction(1, 2), np.longdouble(1), np.uint8(3), np.zeros(1), np.array(0.25)]
+    good = 0
+    for _ in range(6000):
+        fast, portable = pairs[RNG.integers(len(pairs))]
+        count = len(fast.signature.params) + (RNG.random() < 0.02)
+        args = [pool[i] for i in RNG.integers(len(pool), size=count)]
+        if RNG.random() < 0.5:  # mostly alike, so that calls succeed as well
+            args = [args[0]] * count
+        first = outcome(fast, *args)
+        assert first == outcome(portable, *args), args
+        good += isinstance(first, list)
+    assert good > 500
+
+
+# ---- errors
+
+
+def test_shape_errors(make):
+    f, g = make(MATVEC_SIGNATURE), make(ADD3)
+    W, x = RNG.standard_normal((3, 4)), RNG.standard_normal(5)
+    with pytest.raises(ValueError, match=r"^x: dimension n is 5 here \(axis 0\) but 4 in W \(axis 1\)$"):
+        f(W, x)
+    with pytest.raises(ValueError, match=r"^W: expected shape \(m, n\), given \(5,\)$"):
+        f(x, x)
+    with pytest.raises(ValueError, match=r"^z: expected shape \(n,\), given \(\)$"):
+        g(x, x, 1.0)
+    with pytest.raises(ValueError, match="dimension n is 4 here .* but 9 in sizes"):
+        g(*vectors(4), sizes={"n": 9})
+    np.testing.assert_array_equal(g(x, x, x, sizes={"n": 5}), x + x + x)
+
+
+def test_fixed_and_polynomial_axes(make):
+    fixed = make(Signature("add3", ("n",), (f64("x", "n"), f64("y", "n"), f64("z", 4)), (f64("r", "n"),), single=True))
+    x, y, z = vectors(4)
+    np.testing.assert_array_equal(fixed(x, y, z), x + y + z)
+    with pytest.raises(ValueError, match=r"^z: expected shape \(4,\), given \(3,\)$"):
+        fixed(x, y, z[:3])
+    inner = make(INNER)
+    np.testing.assert_array_equal(inner(x, y[1:]), x + 0.5)
+    message = r"^z: expected shape \(n - 1,\), given \(4,\): axis 0 has to be n - 1 = 3, because n = 4$"
+    with pytest.raises(ValueError, match=message):
+        inner(x, y)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (None, r"expected a float64 number, given None"),
+        (1j, r"given complex 1j; the imaginary part would be lost"),
+        ("1", r"given str"),
+        (object(), r"given object"),
+        (np.array(1.0, object), r"given ndarray of dtype object"),
+        (np.longdouble(1), r"precision would be lost, convert with .astype\(np.float64\)"),
+        (np.datetime64(1, "s"), r"given datetime64"),
+        (2**2000, r"given int"),
+        ([1.0, [2.0]], r"given list"),
+        (np.ma.masked_array([1.0], [True]), "masked"),
+    ],
+)
+def test_refused_as_float64(make, value, message):
+    with pytest.raises(TypeError, match=f"^y: .*{message}"):
+        make(PRODUCT)(1.0, value, 1.0)
+
+
+def test_no_conversion_loses_anything(make):
+    f = make(ECHO)
+    for args, message in [
+        ((1.0, np.float64(0.5), 1, True), r"^b: expected a float32 number, given float64 .*precision would be lost"),
+        ((1.0, np.array(0.5), 1, True), r"^b: expected a float32 number.*precision would be lost"),
+        ((1.0, 0.5, 1.0, True), r"^c: expected a int64 number, given float 1.0; floats are not rounded"),
+        ((1.0, 0.5, np.array(1.0), True), r"^c: .*floats are not rounded"),
+        ((1.0, 0.5, 1, 1), r"^e: expected a bool number, given int 1"),
+        ((1.0, np.array(2**40), 1, True), r"^b: .*precision would be lost"),
+    ]:
+        with pytest.raises(TypeError, match=message):
+            f(*args)
+    with pytest.raises((TypeError, ValueError), match=r"^c: "):
+        f(1.0, 0.5, 2**63, True)
+    with pytest.raises(ValueError, match="^c: the value 18446744073709551615 does not fit into int64"):
+        f(1.0, 0.5, np.uint64(2**64 - 1), True)
+    assert f(1.0, 0.5, np.uint64(7), True)[2] == 7
+
+
+def test_argument_counts_and_names(make):
+    f = make(PRODUCT)
+    for args, named, message in [
+        ((1.0,), {}, r"^product: expected 3 arguments \(x, y, z\), given 1$"),
+        ((1.0,) * 4, {}, r"given 4$"),
+        ((1.0, 2.0), {"q": 3.0}, r"unexpected keyword 'q'"),
+        ((1.0, 2.0), {"x": 3.0}, r"x is given by position and by name"),
+        ((1.0, 2.0, 3.0), {"q": 1}, r"unexpected keyword 'q'"),
+        ((1.0, 2.0, 3.0), {"out": 1.0}, r"out: expected a tuple of 4 arrays \(v, gx, gy, gz\), given float 1.0"),
+    ]:
+        with pytest.raises(TypeError, match=message):
+            f(*args, **named)
+
+
+def test_statuses_become_errors(make):
+    f = make(ROOT)
+    value, same = f(2.25)
+    assert value == 1.5
+    np.testing.assert_array_equal(same, [2.25])
+    with pytest.raises(KernelError, match="^x has to be positive$"):
+        f(-1.0)
+    with pytest.raises(ZeroDivisionError, match="^x is zero {}$"):
+        f(0.0)
+    with pytest.raises(KernelError, match="status 7"):
+        make(Signature("root", (), (f64("x"),), (f64("s"), f64("same", 1))))(-2.0)
+    with pytest.raises(KernelError, match="^x has to be positive$"):
+        f.bind(-1.0)()
+
+
+def test_results_that_do_not_fit_in_memory(make):
+    """The first result is made and must be given back when the second cannot be."""
+    f = make(Signature("huge", (), (), (f64("a", 3), f64("b", 2**60 - 1))))
+    before = sys.getrefcount(np.dtype(float))
+    for _ in range(50):
+        with pytest.raises((MemoryError, ValueError)):
+            f()
+    assert abs(sys.getrefcount(np.dtype(float)) - before) < 10
+
+
+def test_contradictory_signatures():
+    for build, message in [
+        (lambda: Signature("f", ("n",), (), ()), "no parameter shows the size of n"),
+        (lambda: Signature("f", ("n",), (f64("x", Minus("n", 1)),), ()), "no parameter shows the size of n"),
+        (lambda: Signature("f", (), (f64("x", "n"),), ()), "'n', which is not declared"),
+        (lambda: Signature("f", (), (f64("x"), f64("x")), ()), "parameter is named twice"),
+        (lambda: Signature("f", (), (), (), single=True), "single means one result"),
+        (lambda: Signature("f", (), (ArraySpec("x", "c128"),), ()), "dtype 'c128', not one of f64, f32"),
+        (lambda: Signature("f", (), (f64("x", -1),), ()), "axis of size -1"),
+        (lambda: Signature("f", (), (), (), given=("k",)), "given dimensions k"),
+    ]:
+        with pytest.raises(SignatureError, match=message):
+            build()
+
+
+# ---- out=
+
+
+def test_out_is_written_and_returned(make):
+    f = make(ADD3)
+    x, y, z = vectors()
+    for out in (np.empty(6), np.empty(18)[::3], np.empty(6)[::-1], np.empty((6, 2))[:, 1]):
+        assert f(x, y, z, out=out) is out
+        np.testing.assert_array_equal(out, x + y + z)
+    out = np.empty(6)
+    assert f(x, y, z, out=(out,)) is out
+    value, gx = np.empty(()), np.empty(())
+    answer = make(PRODUCT)(2.0, 3.0, 5.0, out=(value, None, gx, None))
+    assert answer[0] is value and answer[2] is gx and answer[1] == 15.0 and answer[3] == 6.0
+    assert (value[()], gx[()]) == (30.0, 10.0)
+
+
+def test_out_may_share_memory_with_arguments(make):
+    f = make(MATVEC_SIGNATURE)
+    W, x = RNG.standard_normal((5, 5)), RNG.standard_normal(5)
+    expected = W @ x
+    assert f(W, x, out=x) is x
+    np.testing.assert_allclose(x, expected, rtol=1e-13)
+    line = RNG.standard_normal(9)
+    expected = line[:8] + line[:8] + line[:8]
+    make(ADD3)(line[:8], line[:8], line[:8], out=line[1:])
+    np.testing.assert_array_equal(line[1:], expected)
+    raw = np.zeros(8 * 6 + 1, np.uint8)[1:].view(np.float64)
+    v = vectors()
+    np.testing.assert_array_equal(make(ADD3)(*v, out=raw), v.sum(axis=0))
+
+
+def test_out_is_refused_when_it_cannot_take_the_result(make):
+    f = make(ADD3)
+    v = vectors()
+    read_only = np.empty(6)
+    read_only.flags.writeable = False
+    for out, error, message in [
+        (np.empty(5), ValueError, r"r has shape \(6,\), given an array of shape \(5,\)"),
+        (np.empty((6, 1)), ValueError, "shape"),
+        (np.empty(6, np.float32), TypeError, "r has dtype float64, given an array of dtype float32"),
+        (np.empty(6, ">f8"), TypeError, "dtype"),
+        (read_only, ValueError, "the array for r is read-only"),
+        ([0.0] * 6, TypeError, "expected an array for r, given list"),
+        ((np.empty(6), np.empty(6)), TypeError, "expected 1 arrays, given 2"),
+    ]:
+        with pytest.raises(error, match=f"^out: .*{message}"):
+            f(*v, out=out)
+    cell = np.empty(())
+    with pytest.raises(ValueError, match="the arrays for v and gy share memory"):
+        make(PRODUCT)(1.0, 2.0, 3.0, out=(cell, None, cell, None))
+
+
+# ---- bound calls
+
+
+def test_bound_calls_follow_the_buffers(make):
+    f = make(ADD3)
+    x, y, z = vectors()
+    call = f.bind(x, y, z)
+    assert call() is call.out
+    x[:] = RNG.standard_normal(6)
+    np.testing.assert_array_equal(call(), x + y + z)
+    out = np.empty((6, 2))[:, 0]
+    call = f.bind(x, z=z, y=y, out=out)
+    assert call() is out
+    np.testing.assert_array_equal(out, x + y + z)
+    cell = np.array(4.0)
+    product = make(PRODUCT).bind(cell, 2.0, 3)
+    assert [float(v) for v in product()] == [24.0, 6.0, 12.0, 8.0]
+    cell[()] = -1.0
+    assert product() is product.out and float(product.out[0]) == -6.0
+    np.testing.assert_array_equal(make(IOTA).bind(sizes={"n": 3})(), [0, 1, 2])
+    del x, y, z, out, cell  # a bound call keeps what it needs
+    gc.collect()
+    assert call().shape == (6,)
+    with pytest.raises(TypeError, match="takes no arguments"):
+        call(1)
+
+
+def test_bind_refuses_what_it_cannot_follow(make):
+    f = make(ADD3)
+    x, y, z = vectors()
+    for bad in (list(x), x.astype(np.float32), x.astype(">f8")):
+        with pytest.raises(TypeError, match="y: bind needs a float64 array of shape .* without a copy"):
+            f.bind(x, bad, z)
+    with pytest.raises(ValueError, match="the array for r shares memory with z"):
+        f.bind(x, y, z, out=z)
+    with pytest.raises(ValueError, match="misaligned or overlaps itself"):
+        f.bind(x, y, z, out=np.lib.stride_tricks.as_strided(np.empty(6), (6,), (0,)))
+    with pytest.raises(ValueError, match="dimension n is 5"):
+        f.bind(x, y, z[:5])
+
+
+# ---- the objects
+
+
+def test_functions_look_like_functions(make):
+    f = make(MATVEC_SIGNATURE)
+    assert repr(f) == "<native function matvec(W: f64[m, n], x: f64[n]) -> y: f64[m]>"
+    assert f.__name__ == "matvec" and f.signature is MATVEC_SIGNATURE and callable(f)
+    assert isinstance(f, entry.NativeFunction)
+    assert list(inspect.signature(f).parameters) == ["W", "x", "out", "sizes"]
+    assert copy.copy(f) is f and copy.deepcopy([f])[0] is f
+    with pytest.raises(TypeError, match="matvec: machine code cannot be pickled"):
+        pickle.dumps(f)
+    with pytest.raises(TypeError, match="cannot be pickled"):
+        pickle.dumps(f.bind(np.ones((2, 2)), np.ones(2)))
+    odd = make(Signature("nothing", (), (f64("out"), f64("lambda")), ()))
+    assert odd(1.0, 2.0) == () and str(inspect.signature(odd)) == "(arg0, arg1, /, *, out=None, sizes=None)"
+    W, x = np.eye(3), np.arange(3.0)
+    assert list(map(f, [W], [x]))[0].tolist() == f(*(W, x)).tolist() == f.__call__(W, x).tolist() == [0.0, 1.0, 2.0]
+
+
+def test_code_lives_as_long_as_its_users():
+    library = engine.compile_text(TEXT, NAMES, opt=0, cache=False)
+    f = make_function(ADD3, library)
+    v = vectors()
+    call = f.bind(*v)
+    del library, f
+    gc.collect()
+    np.testing.assert_array_equal(call(), v.sum(axis=0))
+
+
+def test_nothing_leaks(make):
+    add, product, root = make(ADD3), make(PRODUCT), make(ROOT)
+    x, y, z = vectors()
+    call = add.bind(x, y, z)
+
+    def work(repeats):
+        for _ in range(repeats):
+            add(x, y, z)
+            product(1.5, 2, np.float64(3.0))
+            call()
+        for _ in range(repeats // 50):
+            outcome(root, -1.0)
+            outcome(add, x, y, None)
+            outcome(add, x, [1.0] * 6, z)
+            outcome(add, x, y, z, out=x)
+
+    watched = [x, y, z, call.out, np.dtype(float), np.ndarray, float, add, product, None, (), True]
+    work(100)
+    gc.collect()
+    before = [sys.getrefcount(o) for o in watched]
+    blocks = sys.getallocatedblocks()
+    work(2000)
+    gc.collect()
+    after = [sys.getrefcount(o) for o in watched]
+    assert all(abs(a - b) < 50 for a, b in zip(after, before, strict=True)), list(zip(before, after, strict=True))
+    assert sys.getallocatedblocks() - blocks < 500
+
+
+def test_functions_are_freed(library):
+    def count():
+        return sum(isinstance(o, (entry.NativeFunction, entry.BoundCall)) for o in gc.get_objects())
+
+    gc.collect()
+    before = count()
+    functions = [make_function(ADD3, library) for _ in range(50)]
+    calls = [f.bind(*vectors()) for f in functions]
+    assert count() == before + 100
+    del functions, calls
+    assert count() == before  # no cycle: reference counts alone free them
+
+
+# ---- threads
+
+
+def test_threads_do_not_disturb_each_other(make):
+    f = make(MATVEC_SIGNATURE, release_above=0)
+    problems = [(RNG.standard_normal((k + 2, k + 1)), RNG.standard_normal(k + 1)) for k in range(4)]
+    wrong = []
+
+    def work(W, x):
+        expected = f(W, x).tobytes()
+        wrong.extend(1 for _ in range(2000) if f(W, x).tobytes() != expected)
+
+    threads = [threading.Thread(target=work, args=problem) for problem in problems]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+    for W, x in problems:
+        np.testing.assert_allclose(f(W, x), W @ x, rtol=1e-13)
+
+
+@pytest.mark.parametrize("bound", [False, True])
+def test_the_gil_is_released_above_the_threshold(make, bound):
+    f = make(WAIT, release_above=2)
+    flag = np.zeros(3)
+    call = f.bind(flag) if bound else lambda: f(flag)
+    timer = threading.Timer(0.02, flag.fill, (1.0,))
+    timer.start()
+    assert call() == ()  # the kernel ends only when the timer's thread can run
+    timer.join()
+
+
+# ---- the process
+
+
+def run_python(source, **environment):
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", source],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p), **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_the_portable_path_can_be_forced():
+    source = "from codegen import entry; print(entry.fast_entry_status())"
+    assert run_python(source, SYMDIFF_PORTABLE_CALLS="1") == "SYMDIFF_PORTABLE_CALLS is set"
+
+
+def test_functions_may_outlive_the_module_at_exit(tmp_path):
+    """A finalizer that calls a function while the interpreter shuts down finds its code in place."""
+    text = "define i32 @f(ptr %dims, ptr %data, ptr %strides) { ret i32 0 }"
+    source = f"""
+import sys
+from codegen import engine, entry
+from codegen.signature import Signature
+f = entry.make_function(Signature("f", (), (), ()), engine.compile_text({text!r}, ["f"]))
+class Late:
+    def __init__(self, f): self.f, self.write = f, sys.stdout.write
+    def __del__(self): self.write(repr(self.f()))
+sys.late = Late(f)
+"""
+    assert run_python(source, SYMDIFF_CACHE_DIR=str(tmp_path)) == "()"
+
+
+def test_addresses_are_not_integers_too_small(library):
+    assert library.address("add3") > 4096
+    assert ctypes.sizeof(ctypes.c_void_p) == 8
