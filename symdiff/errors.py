@@ -49,8 +49,22 @@ class ParseError(SymdiffError, ValueError):
 
 
 def caret(text: str, position: int) -> str:
-    """Return the line of `text` that holds `position`, with a caret under it, ready to append to a message."""
+    """Return the line of `text` that holds `position`, with a caret under it, ready to append to a message.
+
+    Of a long line only the part around the position is shown.
+    """
     start = text.rfind("\n", 0, position) + 1
     end = text.find("\n", position)
     line = text[start:] if end < 0 else text[start:end]
-    return f"\n  {line}\n  {' ' * (position - start)}^"
+    column = position - start
+    if len(line) > 2 * _REACH:
+        first, last = max(0, column - _REACH), min(len(line), column + _REACH)
+        before, after = "..." if first else "", "..." if last < len(line) else ""
+        line, column = before + line[first:last] + after, column - first + len(before)
+    # Tabs stay tabs under the line, so that the caret keeps its place.
+    pad = "".join("\t" if c == "\t" else " " for c in line[:column].ljust(column))
+    return f"\n  {line}\n  {pad}^"
+
+
+# How much of a long line is shown on either side of a caret.
+_REACH = 60
