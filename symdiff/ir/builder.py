@@ -14,7 +14,7 @@ from typing import Any
 
 from symdiff.errors import ArgumentError, DtypeError, ShapeError
 from symdiff.ir.dims import Shape, Size, format_shape
-from symdiff.ir.graph import PARAM, AttrItems, Function, Value, param
+from symdiff.ir.graph import PARAM, AttrItems, Function, Value, param, topological
 from symdiff.ir.op import Op, OpSet
 from symdiff.ir.types import TensorType, check_type
 
@@ -154,14 +154,23 @@ class Builder:
             mapping[value] = self.remake(value, tuple([mapping[a] for a in value.args]))
         return mapping
 
-    def function(self, params: Sequence[Value], results: Sequence[Value], name: str = "f") -> Function:
-        """The function of `params` that computes `results`, its instructions interned here, equal ones merged.
+    def absorb(self, values: Sequence[Value]) -> dict[Value, Value]:
+        """Rebuild everything `values` need here, equal instructions merged; returns old value -> new value.
 
         Values may come from any builders, so this is how expressions built in pieces become one program.
         """
-        raw = Function.of(params, results, name)
-        mapping = self.inline(raw)
-        return Function.of([mapping[p] for p in raw.params], [mapping[r] for r in raw.results], name)
+        mapping: dict[Value, Value] = {}
+        for value in topological(values):
+            if value.op is PARAM:
+                mapping[value] = self.adopt(value)
+            else:
+                mapping[value] = self.remake(value, tuple([mapping[a] for a in value.args]))
+        return mapping
+
+    def function(self, params: Sequence[Value], results: Sequence[Value], name: str = "f") -> Function:
+        """The function of `params` that computes `results`, its instructions absorbed here."""
+        mapping = self.absorb([*params, *results])
+        return Function.of([mapping[p] for p in params], [mapping[r] for r in results], name)
 
     def adopt(self, parameter: Value) -> Value:
         """Intern a parameter made elsewhere: the same variable keeps its identity."""

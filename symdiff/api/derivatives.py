@@ -1,0 +1,138 @@
+"""Derivatives of expressions: absorb, sweep, simplify, hand back expressions.
+
+A variable may be any expression that the function is built from, and several variables (a list, tuple or dict) share
+one sweep.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, TypeAlias
+
+from symdiff.api.expression import Expression, free_symbols
+from symdiff.diff import gradients, jacobians, pull_back, push_forward
+from symdiff.errors import ArgumentError
+from symdiff.frontend.expr import Expr
+from symdiff.ir.builder import Builder
+from symdiff.ir.graph import Function, Value
+from symdiff.ops import OPSET
+from symdiff.simplify import simplify as simplify_function
+
+Mode: TypeAlias = Literal["auto", "forward", "reverse"]
+MODES = ("auto", "forward", "reverse")
+
+
+def derive(
+    inputs: Sequence[Expr], make: Callable[[Builder, list[Value]], list[Value]], simplify: bool = True
+) -> list[Expression]:
+    """Run `make` on `inputs` in one builder and simplify what comes out."""
+    builder = Builder(OPSET)
+    mapping = builder.absorb([e.value for e in inputs])
+    results = make(builder, [mapping[e.value] for e in inputs])
+    function = Function.of(free_symbols(results), results)
+    if simplify:
+        function = simplify_function(function, OPSET)
+    return [Expression(r) for r in function.results]
+
+
+def _expression(value: Any, role: str) -> Expr:
+    if not isinstance(value, Expr):
+        raise ArgumentError(f"{role}: given {value!r} of type {type(value).__name__}, expected a symbolic expression")
+    return value
+
+
+def _variables(x: Any) -> tuple[list[Expr], Callable[[list[Any]], Any]]:
+    """The variables in a flat list, and how to put results back into the given structure."""
+    if isinstance(x, Mapping):
+        keys = list(x)
+        return [_expression(x[k], f"variable {k}") for k in keys], lambda r: dict(zip(keys, r, strict=True))
+    if isinstance(x, (list, tuple)):
+        return [_expression(v, "variable") for v in x], (list if isinstance(x, list) else tuple)
+    return [_expression(x, "variable")], lambda r: r[0]
+
+
+def _mode(mode: str, y: Expr, xs: Sequence[Expr]) -> Literal["forward", "reverse"]:
+    """auto: push when every variable is a scalar and the function is not, pull otherwise."""
+    if mode not in MODES:
+        raise ArgumentError(f"mode {mode!r}: expected one of {', '.join(MODES)}")
+    if mode == "auto":
+        scalar_in = all(not x.value.type.rank for x in xs)
+        return "forward" if scalar_in and y.value.type.rank else "reverse"
+    return "forward" if mode == "forward" else "reverse"
+
+
+def gradient(f: Expr, x: Any, mode: Mode = "auto", simplify: bool = True) -> Any:
+    """The gradient of a scalar expression, in the shape of its variable.
+
+    f: an expression of shape (). x: a symbol or subexpression, or a list, tuple or dict of them (the result has that
+    structure). Raises ShapeError when f is no scalar.
+    """
+    xs, back = _variables(x)
+    f = _expression(f, "gradient")
+    chosen = _mode(mode, f, xs)
+    return back(derive([f, *xs], lambda b, v: gradients(b, v[0], v[1:], chosen), simplify))
+
+
+def jacobian(y: Expr, x: Any, mode: Mode = "auto", simplify: bool = True) -> Any:
+    """The generalized Jacobian, shape y.shape + x.shape, entry [i, j] = dy_i / dx_j with multi-indices."""
+    xs, back = _variables(x)
+    y = _expression(y, "jacobian")
+    chosen = _mode(mode, y, xs)
+    return back(derive([y, *xs], lambda b, v: jacobians(b, v[:1], v[1:], chosen)[0], simplify))
+
+
+def hessian_of(f: Expr, x: Any, mode: Mode = "auto", simplify: bool = True) -> Any:
+    """Second derivatives of a scalar: the Jacobian of the gradient, shape x.shape + x.shape."""
+    xs, back = _variables(x)
+    firsts = gradient(f, list(xs), mode, simplify)
+    if len(xs) == 1:
+        return back([jacobian(firsts[0], xs[0], mode, simplify)])
+    rows = [back([jacobian(g, other, mode, simplify) for other in xs]) for g in firsts]
+    return back(rows)
+
+
+def jvp_of(y: Any, x: Any, tangents: Any, simplify: bool = True) -> Any:
+    """The Jacobian-vector product: the derivative of y (or of each in a list) along `tangents`, by one push."""
+    ys, back = _variables(y)
+    xs, _ = _variables(x)
+    ts = _matching(tangents, xs, "jvp", "tangent")
+    return back(derive([*ys, *xs, *ts], lambda b, v: push_forward(b, *_split(v, len(ys), len(xs))), simplify))
+
+
+def vjp_of(y: Any, x: Any, cotangents: Any, simplify: bool = True) -> Any:
+    """The vector-Jacobian product: cotangents of x (or of each in a list) from cotangents of y, by one pull."""
+    ys, _ = _variables(y)
+    xs, back = _variables(x)
+    cs = _matching(cotangents, ys, "vjp", "cotangent")
+    return back(derive([*ys, *xs, *cs], lambda b, v: pull_back(b, *_split(v, len(ys), len(xs))), simplify))
+
+
+def hvp_of(f: Expr, x: Any, vectors: Any, simplify: bool = True) -> Any:
+    """The Hessian-vector product, forward over reverse: the Hessian is never formed."""
+    xs, back = _variables(x)
+    vs = _matching(vectors, xs, "hvp", "vector")
+
+    def make(builder: Builder, values: list[Value]) -> list[Value]:
+        ys, primal, along = _split(values, 1, len(xs))
+        return push_forward(builder, gradients(builder, ys[0], primal), primal, along)
+
+    return back(derive([f, *xs, *vs], make, simplify))
+
+
+def _matching(given: Any, like: Sequence[Expr], where: str, role: str) -> list[Expr]:
+    items, _ = _variables(given)
+    if len(items) != len(like):
+        raise ArgumentError(f"{where}: {len(items)} {role}s given, expected {len(like)}")
+    return items
+
+
+def _split(values: list[Value], first: int, second: int) -> tuple[list[Value], list[Value], list[Value]]:
+    return values[:first], values[first : first + second], values[first + second :]
+
+
+def simplify(expression: Expr, assume: Sequence[Any] = ()) -> Expression:
+    """The shortest form found, under the facts of the symbols and the declared equalities in `assume`."""
+    builder = Builder(OPSET)
+    value = builder.absorb([expression.value])[expression.value]
+    function = simplify_function(Function.of(free_symbols([value]), [value]), OPSET, assume)
+    return Expression(function.results[0])

@@ -1,0 +1,97 @@
+"""What users hold: an expression that knows how to print, render and evaluate itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from symdiff.errors import ArgumentError
+from symdiff.frontend.expr import Expr
+from symdiff.frontend.expr import symbol as make_symbol
+from symdiff.frontend.sympy_bridge import to_sympy
+from symdiff.interp import interpret
+from symdiff.ir.builder import Builder
+from symdiff.ir.dims import Shape, Size
+from symdiff.ir.graph import Function, Value, topological
+from symdiff.ir.text import print_function
+from symdiff.ops import OPSET
+from symdiff.render import to_latex, to_source, to_text
+
+
+class Expression(Expr):
+    """A symbolic array with its products: text, LaTeX, source code, IR, SymPy, numbers."""
+
+    __slots__ = ()
+
+    def function(self, params: Sequence[Expr] | None = None, name: str = "f") -> Function:
+        """The program that computes this expression from `params` (by default every symbol in it)."""
+        return function_of([self], params, name)
+
+    def ir(self) -> str:
+        """The program's text form."""
+        return print_function(self.function())
+
+    def latex(self, layout: Literal["numerator", "denominator"] | None = None, **options: Any) -> str:
+        """LaTeX of the closed form. layout="numerator" shows the gradient of a scalar as a row."""
+        if layout is not None:
+            options["layout"] = layout
+        return to_latex(self.function(), **options)
+
+    def source(self, target: str = "numpy") -> str:
+        """Source code of the closed form; "numpy" is one expression over the symbol and dimension names."""
+        return to_source(self.function(), target)
+
+    def to_sympy(self) -> Any:
+        """The expression as SymPy, see `sd.from_sympy` for the way back."""
+        return to_sympy(self)
+
+    def evaluate(
+        self, values: Mapping[str, Any] | None = None, sizes: Mapping[str, int] | None = None, **named: Any
+    ) -> Any:
+        """Numbers by the reference interpreter, from arrays by symbol name: `f.evaluate(x=..., W=...)`."""
+        given = {**(values or {}), **named}
+        function = self.function()
+        missing = [p.name for p in function.params if p.name not in given]
+        if missing:
+            raise ArgumentError(f"evaluate: no value given for {', '.join(missing)}; given: {', '.join(given) or 'none'}")
+        result = interpret(function, [given[p.name] for p in function.params], sizes)[0]
+        return result[()] if np.ndim(result) == 0 else result
+
+    def __str__(self) -> str:
+        return to_text(self.function())
+
+    def __repr__(self) -> str:
+        return f"{self}  : {self.value.type}"
+
+    def _repr_latex_(self) -> str:
+        return f"$\\displaystyle {self.latex()}$"
+
+
+def free_symbols(values: Sequence[Value]) -> list[Value]:
+    """The parameters that `values` use, in order of first appearance."""
+    return [v for v in topological(values) if v.is_param]
+
+
+def function_of(results: Sequence[Expr], params: Sequence[Expr] | None = None, name: str = "f") -> Function:
+    """One program for several expressions."""
+    builder = Builder(OPSET)
+    mapping = builder.absorb([r.value for r in results] + [p.value for p in params or ()])
+    values = [mapping[r.value] for r in results]
+    if params is None:
+        return Function.of(free_symbols(values), values, name)
+    for p in params:
+        if not p.value.is_param:
+            raise ArgumentError(f"a parameter list takes symbols, given the expression {p}")
+    return Function.of([mapping[p.value] for p in params], values, name)
+
+
+def symbol(name: str, shape: Size | Shape = (), dtype: str = "f64", **facts: bool) -> Expression:
+    """A symbolic array.
+
+    name: an identifier. shape: integers and dimensions, `(m, n)`; `()` is a scalar. dtype: "f64", "f32", "i64", "bool".
+    facts: symmetric, positive_definite, diagonal, lower, upper, orthogonal, positive, nonnegative, nonzero; they shape
+    the formula, never the derivative.
+    """
+    return Expression(make_symbol(name, shape, dtype, **facts).value)

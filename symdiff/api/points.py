@@ -1,0 +1,55 @@
+"""Random points that satisfy the declared facts, for checks and measurements."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from symdiff.ir.dims import Dim, evaluate
+from symdiff.ir.graph import Value
+
+_NUMPY = {"f64": np.float64, "f32": np.float32}
+
+
+def distinct_sizes(params: Sequence[Value], given: Mapping[str, int] | None = None) -> dict[str, int]:
+    """A size for every dimension: the given ones, the others all different, so that no transposed axis goes unseen."""
+    sizes = dict(given or {})
+    names = sorted({n for p in params for s in p.type.shape if isinstance(s, Dim) for n in s.names})
+    spare = (k for k in range(3, 1000) if k not in sizes.values())
+    for name in names:
+        if name not in sizes:
+            sizes[name] = next(spare)
+    return sizes
+
+
+def random_arguments(params: Sequence[Value], sizes: Mapping[str, int], rng: np.random.Generator) -> list[Any]:
+    """One array per parameter, of its dtype and shape, satisfying its facts."""
+    return [_draw(p, tuple(evaluate(s, sizes) for s in p.type.shape), rng) for p in params]
+
+
+def _draw(param: Value, shape: tuple[int, ...], rng: np.random.Generator) -> Any:
+    dtype, facts = param.type.dtype, param.type.facts
+    if dtype == "bool":
+        return rng.random(shape) < 0.5
+    if dtype == "i64":
+        return rng.integers(0, 2, shape)
+    x: Any = rng.standard_normal(shape)
+    if "positive_definite" in facts:
+        x = x @ x.T / max(shape[0], 1) + np.eye(shape[0])
+    elif "symmetric" in facts:
+        x = x + x.T
+    elif "orthogonal" in facts:
+        x = np.linalg.qr(x)[0]
+    if "diagonal" in facts:
+        x = x * np.eye(shape[0])
+    if "lower" in facts:
+        x = np.tril(x) + 2 * np.eye(shape[0])
+    if "upper" in facts:
+        x = np.triu(x) + 2 * np.eye(shape[0])
+    if facts & {"positive", "nonnegative"}:
+        x = rng.uniform(0.5, 2.0, shape)
+    elif "nonzero" in facts:
+        x = np.where(np.abs(x) < 0.3, 0.5, x)
+    return np.asarray(x, _NUMPY.get(dtype, np.float64))
