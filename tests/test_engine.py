@@ -97,7 +97,7 @@ def test_targets():
 def test_bad_modules_are_errors_with_reasons():
     with pytest.raises(CompilationError, match=r"(?s)refused the module.*expected type"):
         engine.compile_text("define nonsense", [])
-    bad_dominance = "define i32 @f() {\nentry:\n  br label %b\na:\n  %x = add i32 1, 2\n  br label %b\nb:\n  ret i32 %x\n}"
+    bad_dominance = "define i32 @f() {\n br label %b\na:\n %x = add i32 1, 2\n br label %b\nb:\n ret i32 %x\n}"
     with pytest.raises(CompilationError, match="refused the module"):
         engine.compile_text(bad_dominance, ["f"])
     with pytest.raises(CompilationError, match=r"nothing defines no_such_function_anywhere"):
