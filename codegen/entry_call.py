@@ -9,12 +9,32 @@ entry:
   %plan = field ptr, %self[$PLAN]
   %params = word i64, %plan[$P_PARAMS]
   %nargs = and i64 %nargsf, 9223372036854775807
-  %named = icmp ne ptr %names, null
   %miscounted = icmp ne i64 %nargs, %params
-  %odd.call = or i1 %named, %miscounted
-  br i1 %odd.call, label %fallback, label %start
+  br i1 %miscounted, label %fallback, label %counted
+
+counted:
+  %unnamed = icmp eq ptr %names, null
+  br i1 %unnamed, label %start, label %keyword
+
+keyword:                                         ; `out=` and nothing else
+  %names.count = field i64, %names[$TUPLE_SIZE]
+  %one.name = icmp eq i64 %names.count, 1
+  br i1 %one.name, label %keyword.name, label %fallback
+
+keyword.name:
+  %first.name = field ptr, %names[$TUPLE_ITEMS]
+  %is.out = icmp eq ptr %first.name, @symdiff_out_name
+  br i1 %is.out, label %keyword.out, label %fallback
+
+keyword.out:
+  %out.from = getelementptr ptr, ptr %args, i64 %nargs
+  %out.given = load ptr, ptr %out.from
+  %out.none = icmp eq ptr %out.given, @_Py_NoneStruct
+  %out.some = select i1 %out.none, ptr null, ptr %out.given
+  br label %start
 
 start:
+  %out = phi ptr [ null, %counted ], [ %out.some, %keyword.out ]
   %words = word i64, %plan[$P_FRAME_WORDS]
   %dims = alloca i64, i64 %words, align 16
   %data.word = word i64, %plan[$P_DATA]
@@ -254,14 +274,24 @@ shaped:
   %result.data = getelementptr ptr, ptr %data, i64 %params
   %result.scratch = getelementptr i64, ptr %scratch, i64 %params
   %no.results = icmp eq i64 %results, 0
+  %has.out = icmp ne ptr %out, null
+  br i1 %has.out, label %outputs, label %fresh
+
+outputs:
+  %out.elements = call i64 @take_outputs(ptr %plan, ptr %dims, ptr %result.rec, ptr %out)
+  %out.taken = icmp sge i64 %out.elements, 0
+  %out.all = add i64 %in.elements, %out.elements
+  br i1 %out.taken, label %run, label %fallback
+
+fresh:
   br i1 %no.results, label %run, label %result
 
 result:
-  %r = phi i64 [ 0, %shaped ], [ %r.next, %result.next ]
-  %rrec = phi ptr [ %result.rec, %shaped ], [ %rrec.next, %result.next ]
-  %rstrides = phi ptr [ %result.strides, %shaped ], [ %rstrides.next, %result.next ]
-  %rshape = phi ptr [ %out.shapes, %shaped ], [ %rshape.next, %result.next ]
-  %relements = phi i64 [ %in.elements, %shaped ], [ %relements.next, %result.next ]
+  %r = phi i64 [ 0, %fresh ], [ %r.next, %result.next ]
+  %rrec = phi ptr [ %result.rec, %fresh ], [ %rrec.next, %result.next ]
+  %rstrides = phi ptr [ %result.strides, %fresh ], [ %rstrides.next, %result.next ]
+  %rshape = phi ptr [ %out.shapes, %fresh ], [ %rshape.next, %result.next ]
+  %relements = phi i64 [ %in.elements, %fresh ], [ %relements.next, %result.next ]
   %rrank = load i64, ptr %rrec, !invariant.load !0
   %rdata.to = getelementptr ptr, ptr %result.data, i64 %r
   %robj.to = getelementptr ptr, ptr %objects, i64 %r
@@ -282,7 +312,7 @@ result.array:
                                       ptr null, i32 0, ptr null)
   store ptr %made, ptr %robj.to
   %unmade = icmp eq ptr %made, null
-  br i1 %unmade, label %fail.alloc, label %result.fill
+  br i1 %unmade, label %release, label %result.fill
 
 result.fill:
   %made.data = field ptr, %made[$ARRAY_DATA]
@@ -317,7 +347,7 @@ result.next:
 ; ---- the kernel, without the GIL when there is much to do
 
 run:
-  %all.elements = phi i64 [ %in.elements, %shaped ], [ %relements.next, %result.next ]
+  %all.elements = phi i64 [ %in.elements, %fresh ], [ %out.all, %outputs ], [ %relements.next, %result.next ]
   %kernel = word ptr, %plan[$P_RUN]
   %above = word i64, %plan[$P_RELEASE_ABOVE]
   %long = icmp sgt i64 %all.elements, %above
@@ -336,7 +366,17 @@ run.released:
 ran:
   %status = phi i32 [ %held.status, %run.held ], [ %released.status, %run.released ]
   %good = icmp eq i32 %status, 0
-  br i1 %good, label %box.start, label %fail.status
+  br i1 %has.out, label %ran.out, label %ran.fresh
+
+ran.out:
+  br i1 %good, label %answer.out, label %fallback
+
+answer.out:
+  call void @Py_IncRef(ptr %out)
+  ret ptr %out
+
+ran.fresh:
+  br i1 %good, label %box.start, label %release
 
 ; ---- scalars become Python numbers, several results a tuple
 
@@ -387,7 +427,7 @@ box.made:
   %box.to = getelementptr ptr, ptr %objects, i64 %b
   store ptr %boxed, ptr %box.to
   %unboxed = icmp eq ptr %boxed, null
-  br i1 %unboxed, label %fail.box, label %box.next
+  br i1 %unboxed, label %release, label %box.next
 
 box.next:
   %brec.next = getelementptr i64, ptr %brec, i64 3
@@ -407,7 +447,7 @@ answer.single:
 answer.tuple:
   %tuple = call ptr @PyTuple_New(i64 %results)
   %no.tuple = icmp eq ptr %tuple, null
-  br i1 %no.tuple, label %fail.box, label %answer.fill
+  br i1 %no.tuple, label %release, label %answer.fill
 
 answer.fill:
   %items = getelementptr i8, ptr %tuple, i64 $TUPLE_ITEMS
@@ -428,16 +468,10 @@ answer.done:
 
 ; ---- failures: release what was made, then report
 
-fail.alloc:                                      ; results r and later were not made
-  br label %release
-fail.box:
-  br label %release
-fail.status:
-  br label %release
-
-release:
-  %made.count = phi i64 [ %r, %fail.alloc ], [ %results, %fail.box ], [ %results, %fail.status ]
-  %retry = phi i1 [ false, %fail.alloc ], [ false, %fail.box ], [ true, %fail.status ]
+release:                                         ; where making result r failed, that one and later ones do not exist
+  %made.count = phi i64 [ %r, %result.array ], [ %results, %box.made ], [ %results, %answer.tuple ],
+                        [ %results, %ran.fresh ]
+  %retry = phi i1 [ false, %result.array ], [ false, %box.made ], [ false, %answer.tuple ], [ true, %ran.fresh ]
   %nothing.made = icmp eq i64 %made.count, 0
   br i1 %nothing.made, label %released, label %release.one
 

@@ -21,6 +21,7 @@ from enum import IntEnum
 from string import Template
 
 from codegen.entry_call import CALL_TEXT
+from codegen.entry_out import OUT_TEXT
 
 
 class Plan(IntEnum):
@@ -83,10 +84,15 @@ IMPORTS = (
     "Py_IncRef",
     "PyFloat_Type",
     "PyLong_Type",
+    "PyTuple_Type",
+    "_Py_NoneStruct",
     "_Py_TrueStruct",
     "_Py_FalseStruct",
 )
-"""What the module takes from the interpreter; from NumPy it takes symdiff_ndarray_type and symdiff_new_array."""
+"""What the module takes from the interpreter; from NumPy symdiff_ndarray_type and symdiff_new_array.
+
+`symdiff_out_name` is the interned string "out", which a call written `f(x, out=y)` passes as the name.
+"""
 
 CALL = "symdiff_call"
 CALL_BOUND = "symdiff_call_bound"
@@ -99,7 +105,7 @@ def module_text(offsets: dict[str, int]) -> str:
     """The module, for a process whose objects have the given offsets (see `pyapi.Layout`)."""
     words = {f"P_{word.name}": word.value for word in Plan} | {f"B_{word.name}": word.value for word in BoundPlan}
     axes = {f"A_{kind.name}": kind.value for kind in Axis}
-    text = Template(_DECLARATIONS + CALL_TEXT + _BOUND_TEXT).substitute(words | axes | offsets)
+    text = Template(_DECLARATIONS + CALL_TEXT + OUT_TEXT + _BOUND_TEXT).substitute(words | axes | offsets)
     return _SHORTHAND.sub(_expand, text)
 
 
@@ -116,6 +122,9 @@ _DECLARATIONS = """
 @symdiff_ndarray_type = external global i8
 @PyFloat_Type = external global i8
 @PyLong_Type = external global i8
+@PyTuple_Type = external global i8
+@symdiff_out_name = external global i8
+@_Py_NoneStruct = external global i8
 @_Py_TrueStruct = external global i8
 @_Py_FalseStruct = external global i8
 declare ptr @symdiff_new_array(ptr, ptr, i32, ptr, ptr, ptr, i32, ptr)

@@ -24,7 +24,8 @@ NEWEST_KNOWN = (3, 14)
 """Layouts were confirmed up to this version; a later one takes the portable path until somebody looks."""
 
 _DESCR_KEY_MASK = 0xFFFF_FFFF_00FF_0000  # of the word kind, type, byteorder, flags, type_num: byteorder and type_num
-_ALIGNED = 0x100
+_ALIGNED, _WRITEABLE, _CONTIGUOUS = 0x100, 0x400, 0x1 | 0x2
+_OUT_NAME = sys.intern("out")
 _NEW_FROM_DESCR, _ARRAY_TYPE = 94, 2  # places in NumPy's table of C functions, fixed by its ABI
 _HAVE_VECTORCALL, _BASETYPE = 1 << 11, 1 << 10
 
@@ -53,6 +54,7 @@ def probe() -> Layout:
         "TYPE": 8,
         "FLOAT_VALUE": header,
         "SCALAR_VALUE": header,
+        "TUPLE_SIZE": header,
         "TUPLE_ITEMS": tuple.__basicsize__,
         "ARRAY_DATA": header,
         "ARRAY_ND": header + 8,
@@ -63,6 +65,8 @@ def probe() -> Layout:
         "DESCR_KEY": header + 8,
         "DESCR_KEY_MASK": _DESCR_KEY_MASK - (1 << 64),
         "ALIGNED": _ALIGNED,
+        "USABLE_OUTPUT": _ALIGNED | _WRITEABLE,
+        "CONTIGUOUS": _CONTIGUOUS,
         "PLAN": header + 8,
     }
     _check_python_objects(offsets)
@@ -70,6 +74,7 @@ def probe() -> Layout:
     imports = {name: _python_address(name) for name in IMPORTS}
     table = _numpy_table()
     _expect("ndarray in NumPy's C API", table[_ARRAY_TYPE], id(np.ndarray))
+    imports["symdiff_out_name"] = id(_OUT_NAME)
     imports["symdiff_ndarray_type"] = id(np.ndarray)
     imports["symdiff_new_array"] = table[_NEW_FROM_DESCR]
     _check_new_array(table[_NEW_FROM_DESCR])
@@ -122,6 +127,7 @@ def _check_python_objects(offsets: dict[str, int]) -> None:
     _expect("type of a float", _word(id(number) + offsets["TYPE"]), id(float))
     _expect("value of a float", _bytes(id(number) + offsets["FLOAT_VALUE"], 8), struct.pack("<d", number))
     items = (object(), number)
+    _expect("size of a tuple", _word(id(items) + offsets["TUPLE_SIZE"]), len(items))
     for i, item in enumerate(items):
         _expect("items of a tuple", _word(id(items) + offsets["TUPLE_ITEMS"] + 8 * i), id(item))
     for value in (np.float64(1.5e300), np.float32(-2.5), np.int64(-(2**61)), np.bool_(True)):
@@ -149,7 +155,9 @@ def _check_arrays(offsets: dict[str, int]) -> None:
     _expect("distinct dtypes", len(keys), 2 * len(DTYPES) - 1)
     misaligned = np.frombuffer(bytes(17), np.uint8)[1:].view(np.float64)
     _expect("the flag of aligned arrays", bool(misaligned.flags.num & _ALIGNED), misaligned.flags.aligned)
-    _expect("the flag of aligned arrays", np.zeros(2).flags.num & _ALIGNED, _ALIGNED)
+    plain = np.zeros((2, 3))
+    _expect("flags of a plain array", plain.flags.num, _ALIGNED | _WRITEABLE | 0x1 | 0x4)
+    _expect("flags of a transposed view", plain.T.flags.num, _ALIGNED | _WRITEABLE | 0x2)
 
 
 def _check_new_array(address: int) -> None:

@@ -362,6 +362,62 @@ def test_out_may_share_memory_with_arguments(make):
     np.testing.assert_array_equal(make(ADD3)(*v, out=raw), v.sum(axis=0))
 
 
+def test_out_takes_the_fast_path(library):
+    """The portable path would give the same numbers, only 200 times slower."""
+    f, g, matvec = (make_function(s, library) for s in (ADD3, PRODUCT, MATVEC_SIGNATURE))
+    for function in (f, g, matvec):
+        function.__dict__["_marshal"].__class__ = _NoFallback
+    x, y, z = vectors()
+    for out in (np.empty(6), np.empty(18)[::3], np.empty(6)[::-1], np.empty((6, 2), order="F")[:, 1]):
+        before = sys.getrefcount(out)
+        assert f(x, y, z, out=out) is out
+        assert sys.getrefcount(out) == before
+        np.testing.assert_array_equal(out, x + y + z)
+    np.testing.assert_array_equal(f(x, y, z, out=None), x + y + z)
+    f(np.zeros(0), np.zeros(0), np.zeros(0), out=np.zeros(0))
+    cells = tuple(np.empty(()) for _ in range(4))
+    assert g(2.0, np.array(3.0), 5, out=cells) is cells and [float(c) for c in cells] == [30.0, 15.0, 10.0, 6.0]
+    row = RNG.standard_normal((2, 6))
+    np.testing.assert_allclose(matvec(row, x, out=np.empty((2, 3))[:, 2]), row @ x, rtol=1e-13)
+    for out in (x, np.empty(7), np.empty(6, np.float32), [0.0], np.lib.stride_tricks.as_strided(x, (6,), (0,)), (z,)):
+        with pytest.raises(AssertionError, match="fallback"):
+            f(x, y, z, out=out)
+    with pytest.raises(AssertionError, match="fallback"):
+        f(x, y, z=z, out=np.empty(6))
+
+
+def test_random_views_of_one_buffer_as_arguments_and_outputs(library):
+    """Whatever overlaps: the whole buffer ends up as on the portable path, and as NumPy computes it."""
+    fast, portable = (make_function(ADD3, library, portable=p) for p in (False, True))
+    f2, p2 = (make_function(ROOT, library, portable=p) for p in (False, True))
+    disjoint = 0
+    for _ in range(1500):
+        n = int(RNG.integers(0, 7))
+        start, step = RNG.integers(0, 60, 4), RNG.choice([-3, -2, -1, 1, 2, 3], 4)
+        data = RNG.standard_normal(60)
+
+        def run(function, start=start, step=step, data=data, n=n):
+            buffer = np.concatenate([np.full(20, 7.0), data, np.full(20, 7.0)])
+            views = [np.lib.stride_tricks.as_strided(buffer[20 + a :], (n,), (8 * b,))
+                     for a, b in zip(start, step, strict=True)]  # fmt: skip
+            expected = views[0] + views[1] + views[2]
+            assert function(*views[:3], out=views[3]) is views[3]
+            np.testing.assert_array_equal(views[3], expected)
+            return buffer, views
+
+        (one, views), (two, _) = run(fast), run(portable)
+        np.testing.assert_array_equal(one, two)
+        disjoint += not any(np.may_share_memory(views[3], v) for v in views[:3])
+        pair = RNG.standard_normal(3) ** 2
+        first, second = RNG.integers(0, 3, 2)
+        results = [
+            outcome(f, 2.25, out=(b[first : first + 1].reshape(()), b[second : second + 1]))
+            for f, b in ((f2, pair.copy()), (p2, pair.copy()))
+        ]
+        assert results[0] == results[1] and isinstance(results[0], list) == (first != second)
+    assert 100 < disjoint < 1400
+
+
 def test_out_is_refused_when_it_cannot_take_the_result(make):
     f = make(ADD3)
     v = vectors()
