@@ -1,0 +1,432 @@
+"""Check a gradient against numbers that come from the function alone.
+
+Takes a scalar function of NumPy arrays, a point and a gradient; gives a `GradientReport` that is true when every entry
+agrees. Each entry is measured by central differences on two steps (their difference estimates the error, and the step
+moves until that error is small) and, where the function takes complex numbers, by the complex step, which has no
+cancellation. Where left and right slopes disagree a kink is suspected, and any value between them is accepted.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+
+from symdiff.errors import ArgumentError, DtypeError, ShapeError
+from symdiff.ir.dims import format_shape
+
+Verdict: TypeAlias = Literal["ok", "differs", "kink", "not finite", "uncertain"]
+Scalar: TypeAlias = Callable[[float], float]
+GradientOf: TypeAlias = Callable[[Callable[..., Any], "tuple[int, ...]"], Callable[..., Any]]
+
+# Steps move by this factor, at most this often, until the estimated error is small against the tolerance.
+_FACTOR, _TRIES = 16.0, 10
+_RTOL = {np.dtype(np.float64): 1e-6, np.dtype(np.float32): 1e-3}
+
+
+_HEADER: tuple[str, ...] = (
+    "argument", "shape", "worst at", "analytic", "central", "complex step", "rel. error", "step", "verdict",
+)  # fmt: skip
+# What a function that is not written for complex numbers may raise.
+_COMPLEX_REFUSED = (
+    TypeError, ValueError, ArithmeticError, AttributeError, np.exceptions.ComplexWarning, np.linalg.LinAlgError,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One derivative: the gradient's claim and what was measured.
+
+    place: the index in the argument, or the number of a random direction. left, right: one-sided slopes.
+    uncertainty: estimated error of `central`. complex_step: None where the function does not take complex numbers.
+    """
+
+    place: tuple[int, ...]
+    analytic: float
+    central: float
+    complex_step: float | None
+    left: float
+    right: float
+    step: float
+    uncertainty: float
+    error: float
+    kink: bool
+    verdict: Verdict
+
+    @property
+    def failed(self) -> bool:
+        return self.verdict in ("differs", "not finite")
+
+
+@dataclass(frozen=True, slots=True)
+class ArgumentReport:
+    """All entries of one argument."""
+
+    name: str
+    shape: tuple[int, ...]
+    directions: bool
+    entries: tuple[Entry, ...]
+
+    @property
+    def worst(self) -> Entry | None:
+        """The entry that speaks most against the gradient; None for an empty array."""
+        order = {"not finite": 4, "differs": 3, "kink": 2, "uncertain": 1, "ok": 0}
+        return max(self.entries, key=lambda e: (e.failed, e.error, order[e.verdict]), default=None)
+
+    def where(self, entry: Entry) -> str:
+        """`W[1, 2]`, `t`, or `x along direction 3`."""
+        if self.directions:
+            return f"{self.name} along direction {entry.place[0]}"
+        return f"{self.name}[{', '.join(map(str, entry.place))}]" if entry.place else self.name
+
+
+@dataclass(frozen=True, slots=True)
+class GradientReport:
+    """What a gradient check found. True when nothing differs; `str` is a table."""
+
+    arguments: tuple[ArgumentReport, ...]
+    value: float
+    rtol: float
+    evaluations: int
+    complex_evaluations: int
+
+    def __bool__(self) -> bool:
+        entries = [e for a in self.arguments for e in a.entries]
+        judged = [e for e in entries if e.verdict != "uncertain"]
+        return math.isfinite(self.value) and not any(e.failed for e in entries) and (bool(judged) or not entries)
+
+    @property
+    def failures(self) -> tuple[tuple[ArgumentReport, Entry], ...]:
+        return tuple((a, e) for a in self.arguments for e in a.entries if e.failed)
+
+    def __str__(self) -> str:
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        count = sum(len(a.entries) for a in self.arguments)
+        yield f"gradient check {'passed' if self else 'FAILED'}: {count} derivatives, rtol {self.rtol:g}"
+        if not math.isfinite(self.value):
+            yield f"the function is {self.value} at the given point: nothing can be compared there"
+            return
+        rows = [_HEADER, *(_row(argument) for argument in self.arguments)]
+        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+        for row in rows:
+            yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        yield from self._remarks()
+        extra = f" and {self.complex_evaluations} times with complex numbers" if self.complex_evaluations else ""
+        yield f"the function was evaluated {self.evaluations} times (2 per derivative and step){extra}"
+
+    def _remarks(self) -> Iterator[str]:
+        shown = 5
+        for argument, entry in self.failures[:shown]:
+            yield argument.where(entry) + ": " + _explain(entry)
+        if len(self.failures) > shown:
+            yield f"and {len(self.failures) - shown} more"
+        notes: list[tuple[Verdict, str]] = [
+            ("kink", "kink suspected, left and right slopes disagree; the gradient lies between them"),
+            ("uncertain", "not judged, differences are too noisy here"),
+        ]
+        for verdict, text in notes:
+            places = [a.where(e) for a in self.arguments for e in a.entries if e.verdict == verdict]
+            if places:
+                more = f" and {len(places) - shown} more" if len(places) > shown else ""
+                yield f"{', '.join(places[:shown])}{more}: {text}"
+
+
+def _row(argument: ArgumentReport) -> tuple[str, ...]:
+    worst = argument.worst
+    if worst is None:
+        return (argument.name, format_shape(argument.shape), "-", "-", "-", "-", "-", "-", "ok (empty)")
+    complex_step = "-" if worst.complex_step is None else f"{worst.complex_step:.10g}"
+    place = f"direction {worst.place[0]}" if argument.directions else str(list(worst.place)) if worst.place else "-"
+    return (
+        argument.name, format_shape(argument.shape), place, f"{worst.analytic:.10g}", f"{worst.central:.10g}",
+        complex_step, f"{worst.error:.1e}", f"{worst.step:.1e}", worst.verdict,
+    )  # fmt: skip
+
+
+def _explain(entry: Entry) -> str:
+    measured = entry.central if entry.complex_step is None else entry.complex_step
+    if entry.verdict == "not finite" and math.isfinite(entry.analytic):
+        return f"the function is not finite beside the point (step {entry.step:.1e}), so no slope can be measured"
+    if entry.verdict == "not finite":
+        return f"the gradient is {entry.analytic}, measured {measured:.10g}"
+    slopes = f" (left slope {entry.left:.6g}, right slope {entry.right:.6g}: kink suspected)"
+    text = f"the gradient says {entry.analytic:.10g}, measured {measured:.10g}, relative error {entry.error:.1e}"
+    return text + (slopes if entry.kink else "")
+
+
+class _Counted:
+    """The function on real and on complex arguments, with counters."""
+
+    def __init__(self, function: Callable[..., Any], points: Sequence[Any]) -> None:
+        self.function = function
+        self.points = tuple(points)
+        self.evaluations = 0
+        self.complex_evaluations = 0
+        self.takes_complex = True
+
+    def real(self, number: int, point: Any) -> float:
+        """The function with argument `number` at `point`."""
+        self.evaluations += 1
+        args = [np.array(p) for p in self.points]
+        args[number] = point
+        with np.errstate(all="ignore"):
+            result = np.asarray(self.function(*args))
+        if result.shape != ():
+            raise ShapeError(
+                f"check_gradient: the function returns shape {format_shape(result.shape)}, expected a scalar; "
+                "check one output or a weighted sum of them"
+            )
+        if result.dtype.kind not in "fiub":
+            raise DtypeError(f"check_gradient: the function returns dtype {result.dtype}, expected a real number")
+        return float(result)
+
+    def complex_slope(self, number: int, direction: Any) -> float | None:
+        """The derivative along `direction` by the complex step; None where that does not work."""
+        if not self.takes_complex:
+            return None
+        x = self.points[number]
+        wide = np.complex64 if x.dtype == np.float32 else np.complex128
+        h = (1e-15 if x.dtype == np.float32 else 1e-30) * (float(np.max(np.abs(x), initial=0.0)) or 1.0)
+        args = [np.array(p) for p in self.points]
+        args[number] = x.astype(wide) + wide(1j * h) * direction
+        self.complex_evaluations += 1
+        try:
+            with warnings.catch_warnings(), np.errstate(all="ignore"):
+                warnings.simplefilter("error", np.exceptions.ComplexWarning)
+                result: Any = np.asarray(self.function(*args))
+        except _COMPLEX_REFUSED:  # central differences decide alone
+            self.takes_complex = False
+            return None
+        if result.dtype.kind != "c" or result.shape != ():
+            self.takes_complex = False
+            return None
+        slope = float(result.imag) / h
+        return slope if math.isfinite(slope) else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Slope:
+    """Central difference with what is needed to judge it; infinite uncertainty when nothing was finite."""
+
+    value: float
+    uncertainty: float
+    left: float
+    right: float
+    step: float
+    kink: bool
+
+
+def _measure(along: Scalar, center: float, scale: float, eps: float, target: float, zero: bool) -> _Slope:
+    """Central differences of t -> along(t) at 0, the step moved until the uncertainty is at most target*|slope|.
+
+    zero: the slope is claimed to be 0, so a function that does not change at all needs no second look.
+    """
+    h = eps ** (1 / 3) * scale
+    best = _Slope(math.nan, math.inf, math.nan, math.nan, h, False)
+    moved = 0
+    for _ in range(_TRIES):
+        slope, noise_rules = _two_steps(along, center, h, eps)
+        if slope.uncertainty < best.uncertainty:
+            best = slope
+        size = max(abs(slope.left), abs(slope.right)) if slope.kink else abs(slope.value)
+        if slope.uncertainty <= target * size or (zero and slope.value == slope.left == slope.right == 0):
+            break
+        direction = 1 if noise_rules else -1
+        if direction == -moved:
+            break
+        moved = direction
+        h *= _FACTOR**direction
+    return best
+
+
+def _two_steps(along: Scalar, center: float, h: float, eps: float) -> tuple[_Slope, bool]:
+    """Slopes at steps h and 2h, and whether rounding outweighs truncation there."""
+    up, down, up2, down2 = along(h), along(-h), along(2 * h), along(-2 * h)
+    if not all(map(math.isfinite, (up, down, up2, down2))):
+        return _Slope(math.nan, math.inf, math.nan, math.nan, h, False), False
+    near, far = (up - down) / (2 * h), (up2 - down2) / (4 * h)
+    value = (4 * near - far) / 3
+    noise = 2 * eps * max(abs(up), abs(down), abs(center)) / h
+    truncation = abs(value - near)
+    right, left = (up - center) / h, (center - down) / h
+    jump, jump2 = abs(right - left), abs((up2 - center) - (center - down2)) / (2 * h)
+    # A smooth function's jump halves with the step, a noisy one's doubles; a kink's stays, on a third step too.
+    kink = jump > max(50 * noise, 1e-4 * max(abs(left), abs(right))) and _same(jump, jump2)
+    kink = kink and _same(jump, abs(along(h / 16) - 2 * center + along(-h / 16)) / (h / 16))
+    return _Slope(value, truncation + noise, left, right, h, kink), noise > truncation
+
+
+def _same(jump: float, other: float) -> bool:
+    return 0.8 * other < jump < 1.25 * other
+
+
+def _judge(place: tuple[int, ...], analytic: float, slope: _Slope, imaginary: float | None, rtol: float, floor: float,
+           largest: float) -> Entry:  # fmt: skip
+    """Compare one derivative. `floor` is an absolute error that rounding alone explains."""
+    # Code that is not analytic (abs, conj) gives a complex step that central differences contradict: drop it.
+    agrees = imaginary is not None and abs(imaginary - slope.value) <= 10 * slope.uncertainty + rtol * abs(slope.value)
+    complex_step = imaginary if agrees and not slope.kink else None
+    measured, doubt = (slope.value, slope.uncertainty) if complex_step is None else (complex_step, 0.0)
+    difference = abs(analytic - measured)
+    error = difference / (max(abs(analytic), abs(measured)) or 1.0)
+    verdict: Verdict = "ok"
+    if not math.isfinite(analytic) or not math.isfinite(slope.value):
+        verdict, error = "not finite", math.inf
+    elif slope.kink:
+        low, high = min(slope.left, slope.right), max(slope.left, slope.right)
+        slack = rtol * max(abs(low), abs(high)) + doubt + floor
+        verdict = "kink" if low - slack <= analytic <= high + slack else "differs"
+        error = 0.0 if verdict == "kink" else error
+    elif difference > rtol * max(abs(measured), abs(analytic)) + 4 * doubt + floor:
+        verdict = "differs"
+    elif 4 * doubt > 0.1 * max(abs(analytic), abs(measured), largest) and not analytic == measured == 0:
+        verdict = "uncertain"
+    return Entry(place, analytic, slope.value, complex_step, slope.left, slope.right, slope.step, slope.uncertainty,
+                 error, slope.kink, verdict)  # fmt: skip
+
+
+def check_gradient(
+    function: Callable[..., Any],
+    *points: Any,
+    gradient: Any = None,
+    argnums: int | Sequence[int] | None = None,
+    rtol: float | None = None,
+    directions: int | None = None,
+    seed: int = 0,
+    gradient_of: GradientOf | None = None,
+    names: Sequence[str] | None = None,
+) -> GradientReport:
+    """Compare a gradient of the scalar `function` at `points` with central differences and the complex step.
+
+    gradient: a callable of the points, or its values; one array, or one per checked argument.
+    argnums: which arguments to check, all by default. gradient_of(function, argnums) makes a missing gradient.
+    directions: check along so many random directions per argument, instead of every entry.
+    The cost is two evaluations per derivative and step (two steps at least), and one complex one.
+    """
+    if not points:
+        raise ArgumentError("check_gradient: no point is given; call it as check_gradient(function, x0, gradient=g)")
+    arrays = [_float_array(p, i) for i, p in enumerate(points)]
+    chosen = _argument_numbers(argnums, len(arrays))
+    labels = _names(function, names, len(arrays))
+    claims = _gradient_values(function, gradient, gradient_of, argnums, chosen, arrays, labels)
+    eps = max(float(np.finfo(arrays[i].dtype).eps) for i in chosen)
+    rtol = max(_RTOL[arrays[i].dtype] for i in chosen) if rtol is None else rtol
+    counted = _Counted(function, arrays)
+    value = counted.real(chosen[0], np.array(arrays[chosen[0]]))
+    reports: list[ArgumentReport] = []
+    rng = np.random.default_rng(seed)
+    for number, claim in zip(chosen, claims, strict=True):
+        entries: list[Entry] = []
+        if math.isfinite(value):
+            finite = claim[np.isfinite(claim)]
+            largest = float(np.max(np.abs(finite), initial=0.0))
+            for place, direction, scale in _directions(arrays[number], directions, rng):
+                entries.append(_entry(counted, number, place, direction, scale, claim, value, eps, rtol, largest))
+        reports.append(ArgumentReport(labels[number], arrays[number].shape, directions is not None, tuple(entries)))
+    return GradientReport(tuple(reports), value, rtol, counted.evaluations, counted.complex_evaluations)
+
+
+def _entry(counted: _Counted, number: int, place: tuple[int, ...], direction: Any, scale: float, claim: Any,
+           value: float, eps: float, rtol: float, largest: float) -> Entry:  # fmt: skip
+    x = counted.points[number]
+    # Not the whole product: a NaN in the gradient belongs to its own entry.
+    analytic = float(np.sum(claim[direction != 0] * direction[direction != 0]))
+
+    def along(t: float) -> float:
+        return counted.real(number, x + x.dtype.type(t) * direction)
+
+    slope = _measure(along, value, scale, eps, 0.01 * rtol, analytic == 0)
+    imaginary = counted.complex_slope(number, direction)
+    return _judge(place, analytic, slope, imaginary, rtol, 100 * eps * largest, largest)
+
+
+def _directions(x: Any, count: int | None, rng: np.random.Generator) -> Iterator[tuple[tuple[int, ...], Any, float]]:
+    """(place, direction, scale of the step): every unit vector, or `count` random directions of length one."""
+    typical = math.sqrt(float(np.mean(np.abs(x) ** 2))) if x.size else 1.0
+    if count is not None:
+        for number in range(count if x.size else 0):
+            direction = rng.standard_normal(x.shape)
+            direction = np.asarray(direction / np.linalg.norm(direction), x.dtype)
+            yield (number,), direction, typical * math.sqrt(x.size) or 1.0
+        return
+    for place in np.ndindex(*x.shape):
+        direction = np.zeros(x.shape, x.dtype)
+        direction[place] = 1
+        yield place, direction, max(abs(float(x[place])), typical) or 1.0
+
+
+# -------------------------------------------------------------------- reading the arguments
+def _float_array(point: Any, number: int) -> Any:
+    array = np.asarray(point)
+    if array.dtype.kind in "iub":
+        return array.astype(np.float64)
+    if array.dtype not in _RTOL:
+        raise DtypeError(f"check_gradient: point {number} has dtype {array.dtype}, expected float64 or float32")
+    if not np.all(np.isfinite(array)):
+        bad = array[~np.isfinite(array)][0]
+        raise ArgumentError(f"check_gradient: point {number} holds {bad}, expected finite numbers")
+    return array
+
+
+def _argument_numbers(argnums: int | Sequence[int] | None, count: int) -> tuple[int, ...]:
+    if argnums is None:
+        return tuple(range(count))
+    given = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    for number in given:
+        if not -count <= number < count:
+            raise ArgumentError(f"check_gradient: argument {number} asked for, but {count} points are given")
+    if not given:
+        raise ArgumentError("check_gradient: argnums is empty")
+    return tuple(number % count for number in given)
+
+
+def _names(function: Callable[..., Any], names: Sequence[str] | None, count: int) -> tuple[str, ...]:
+    if names is None:
+        try:
+            parameters = inspect.signature(function).parameters.values()
+            names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        except (TypeError, ValueError):  # builtins and some callables tell no signature
+            names = []
+    return tuple(names[i] if i < len(names) else f"argument {i}" for i in range(count))
+
+
+def _gradient_values(
+    function: Callable[..., Any],
+    gradient: Any,
+    gradient_of: GradientOf | None,
+    argnums: int | Sequence[int] | None,
+    chosen: tuple[int, ...],
+    arrays: Sequence[Any],
+    labels: Sequence[str],
+) -> list[Any]:
+    """One array per checked argument, of the argument's shape."""
+    if gradient is None:
+        if gradient_of is None:
+            raise ArgumentError("check_gradient: no gradient is given; pass gradient=g, a callable or its values")
+        gradient = gradient_of(function, chosen)
+    values: Any = gradient(*[np.array(a) for a in arrays]) if callable(gradient) else gradient
+    # A list can be one vector written out; only a tuple is one value per argument.
+    several = isinstance(values, tuple) or (isinstance(values, list) and len(chosen) > 1)
+    listed: list[Any] = list(values) if several else [values]
+    if len(listed) != len(chosen):
+        raise ArgumentError(
+            f"check_gradient: the gradient has {len(listed)} parts for {len(chosen)} checked arguments "
+            f"({', '.join(labels[i] for i in chosen)}); choose them with argnums="
+        )
+    results: list[Any] = []
+    for number, part in zip(chosen, listed, strict=True):
+        array = np.asarray(part, dtype=np.float64)
+        if array.shape != arrays[number].shape:
+            raise ShapeError(
+                f"check_gradient: the gradient in {labels[number]} has shape {format_shape(array.shape)}, "
+                f"expected {format_shape(arrays[number].shape)}"
+            )
+        results.append(array)
+    return results
