@@ -3,7 +3,7 @@
 A contraction is one n-ary indexed product and sum: `ij,jk->ik`. Labels may repeat in an operand (a diagonal), appear
 only in operands (a sum), only in the output (a broadcast, its size given), and repeat in the output (a Kronecker
 delta: `->ii` is the identity, `i->ii` is diag). Labels are numbered by first appearance, so equal contractions have
-equal text.
+equal text. A scalar operand has an empty word; one alone is written `_->i`, because `->i` has no operand at all.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ class Spec:
     output: Labels
 
     def __str__(self) -> str:
-        return ",".join(_word(o) for o in self.operands) + "->" + _word(self.output)
+        left = "_" if self.operands == ((),) else ",".join(_word(o) for o in self.operands)
+        return left + "->" + _word(self.output)
 
     @property
     def free(self) -> Labels:
@@ -56,7 +57,7 @@ def parse_spec(text: str) -> Spec:
     left, arrow, right = text.partition("->")
     if not arrow:
         raise ArgumentError(f"contraction {text!r}: expected operands, then ->, then the output, such as ij,j->i")
-    words = left.split(",") if left else []
+    words = [""] if left == "_" else left.split(",") if left else []
     numbers: dict[str, int] = {}
     for letter in "".join(words) + right:
         numbers.setdefault(letter, len(numbers))
@@ -150,7 +151,7 @@ def _drop_ones(args: list[Value], labels: list[Labels], output: Labels) -> tuple
 def _einsum_labels(text: str, ranks: tuple[int, ...]) -> tuple[tuple[Labels, ...], Labels, dict[str, int]]:
     """Integer labels for an einsum text; the axes of ... are aligned from the end, as NumPy broadcasts."""
     left, _, right = text.replace("...", ".").partition("->")
-    words = left.split(",") if left else []
+    words = left.split(",")
     numbers = {c: i for i, c in enumerate(dict.fromkeys((left + right).replace(",", "").replace(".", "")))}
     leads: list[int] = []
     for word, rank in zip(words, ranks, strict=True):
