@@ -7,6 +7,7 @@
 
 import argparse
 import ctypes
+import functools
 import gc
 import json
 import os
@@ -106,76 +107,82 @@ def by_ctypes(address: int, arrays: list[np.ndarray[Any, Any]], n: int) -> Calla
     dims = (ctypes.c_int64 * 1)(n)
     data = (ctypes.c_void_p * len(arrays))(*(a.ctypes.data for a in arrays))
     strides = (ctypes.c_int64 * len(arrays))(*(8 for _ in arrays))
-    return lambda: kernel(dims, data, strides)
+    return functools.partial(kernel, dims, data, strides)
 
 
-def cases() -> dict[str, dict[str, Callable[[], object]]]:
-    """Zero-argument calls by group and name."""
+def cases() -> dict[str, dict[str, timeit.Timer]]:
+    """Timers by group and name. Each statement is what a user writes, so the figures contain the loop around it."""
     library = engine.compile_text(KERNELS, ["product", "add3", "add3.shapes"])
     product, add3 = entry.make_function(PRODUCT, library), entry.make_function(ADD3, library)
-    slow_product = entry.make_function(PRODUCT, library, portable=True)
-    slow_add3 = entry.make_function(ADD3, library, portable=True)
     u, v, w = np.random.default_rng(1).standard_normal((3, 8))
-    out = np.empty(8)
+    out, ones = np.empty(8), [1.0] * 8
     cells = [np.array(value) for value in (1.5, 2.5, 3.5, 0.0, 0.0, 0.0, 0.0)]
-    ctypes_product = by_ctypes(library.address("product"), cells, 0)
-    ctypes_add3 = by_ctypes(library.address("add3"), [u, v, w, out], 8)
 
     def python(x: float, y: float, z: float) -> tuple[float, ...]:
         xy = x * y
         return xy * z, y * z, x * z, xy
 
-    return {
+    names = {
+        "product": product,
+        "portable_product": entry.make_function(PRODUCT, library, portable=True),
+        "bound_product": product.bind(*cells[:3]),
+        "ctypes_product": by_ctypes(library.address("product"), cells, 0),
+        "python": python,
+        "add3": add3,
+        "portable_add3": entry.make_function(ADD3, library, portable=True),
+        "bound_add3": add3.bind(u, v, w),
+        "ctypes_add3": by_ctypes(library.address("add3"), [u, v, w, out], 8),
+        "u": u,
+        "v": v,
+        "w": w,
+        "out": out,
+        "ones": ones,
+        "empty": np.empty,
+    }
+    statements = {
         "3 scalars -> value and gradient": {
-            "fast entry": lambda: product(1.5, 2.5, 3.5),
-            "fast entry, Python integers": lambda: product(1, 2, 3),
-            "bound call": product.bind(*cells[:3]),
-            "portable path": lambda: slow_product(1.5, 2.5, 3.5),
-            "ctypes, prepared pointers": ctypes_product,
-            "plain Python": lambda: python(1.5, 2.5, 3.5),
+            "fast entry": "product(1.5, 2.5, 3.5)",
+            "fast entry, Python integers": "product(1, 2, 3)",
+            "bound call": "bound_product()",
+            "portable path": "portable_product(1.5, 2.5, 3.5)",
+            "ctypes, prepared pointers": "ctypes_product()",
+            "plain Python": "python(1.5, 2.5, 3.5)",
         },
         "3 arrays of 8 -> new array": {
-            "fast entry": lambda: add3(u, v, w),
-            "fast entry, out=": lambda: add3(u, v, w, out=out),
-            "fast entry, a list among them": lambda: add3(u, v, [1.0] * 8),
-            "bound call": add3.bind(u, v, w),
-            "portable path": lambda: slow_add3(u, v, w),
-            "ctypes, prepared pointers": ctypes_add3,
-            "NumPy, u + v + w": lambda: u + v + w,
-            "np.empty(8) alone": lambda: np.empty(8),
+            "fast entry": "add3(u, v, w)",
+            "fast entry, out=": "add3(u, v, w, out=out)",
+            "fast entry, a list among them": "add3(u, v, ones)",
+            "bound call": "bound_add3()",
+            "portable path": "portable_add3(u, v, w)",
+            "ctypes, prepared pointers": "ctypes_add3()",
+            "NumPy, u + v + w": "u + v + w",
+            "np.empty(8) alone": "empty(8)",
         },
+    }
+    return {
+        group: {name: timeit.Timer(text, globals=names) for name, text in rows.items()}
+        for group, rows in statements.items()
     }
 
 
-def median_ns(call: Callable[[], object], seconds: float = 0.3) -> float:
-    """The median over many short runs, less what the enclosing lambda costs where there is one."""
-    timer = timeit.Timer("call()", globals={"call": call})
-    number = max(1, int(0.002 / (timer.timeit(100) / 100)))
-    times = timer.repeat(max(5, int(seconds / 0.002)), number)
-    return statistics.median(times) / number * 1e9
+def median_ns(timer: timeit.Timer, seconds: float = 0.4) -> float:
+    """The median over many runs of two milliseconds."""
+    number = max(1, int(0.002 / (timer.timeit(200) / 200)))
+    return statistics.median(timer.repeat(max(5, int(seconds / 0.002)), number)) / number * 1e9
 
 
 def measure() -> dict[str, dict[str, float]]:
-    # What a lambda adds: calling one that does nothing, against the cheapest builtin in the same loop.
-    wrapper = median_ns(lambda: None) - median_ns([].__len__)
-    return {
-        group: {
-            name: median_ns(call) - (wrapper if getattr(call, "__name__", "") == "<lambda>" else 0.0)
-            for name, call in calls.items()
-        }
-        for group, calls in cases().items()
-    }
+    return {group: {name: median_ns(timer) for name, timer in rows.items()} for group, rows in cases().items()}
 
 
 def leaks(calls: int) -> int:
     """Run each kind of call many times; print growth; 1 if something grew."""
     failed = 0
-    for group, named in cases().items():
-        for name, call in named.items():
+    for group, rows in cases().items():
+        for name, repeat in rows.items():
             if "fast" not in name and "bound" not in name:
                 continue
             count = calls if "list" not in name else calls // 20
-            repeat = timeit.Timer("call()", globals={"call": call})
             repeat.timeit(10_000)
             gc.collect()
             before = _resident(), sys.getallocatedblocks(), sys.getrefcount(np.dtype(float))
@@ -185,8 +192,10 @@ def leaks(calls: int) -> int:
             grown = [b - a for a, b in zip(before, after, strict=True)]
             bad = grown[0] > 1_000_000 or grown[1] > 1000 or abs(grown[2]) > 100
             failed |= bad
-            print(f"{group:34} {name:32} {count:>11,} calls: {grown[0] / 1e3:+8.0f} kB, {grown[1]:+d} blocks, "
-                  f"{grown[2]:+d} references{'   LEAK' if bad else ''}")
+            print(
+                f"{group:34} {name:32} {count:>11,} calls: {grown[0] / 1e3:+8.0f} kB, {grown[1]:+d} blocks, "
+                f"{grown[2]:+d} references{'   LEAK' if bad else ''}"
+            )
     return failed
 
 
@@ -207,8 +216,8 @@ def main() -> int:
     if options.json:
         print(json.dumps(figures, indent=1))
         return 0
-    print(f"CPython {platform.python_version()}, NumPy {np.__version__}, {engine.host_target().cpu}; "
-          f"entry: {entry.fast_entry_status()}")
+    machine = engine.host_target().cpu
+    print(f"CPython {platform.python_version()}, NumPy {np.__version__}, {machine}; {entry.fast_entry_status()} entry")
     for group, rows in figures.items():
         print(f"\n{group}")
         for name, value in rows.items():

@@ -17,6 +17,7 @@ Kernels may call what the process offers (malloc, free, libm) and what `add_symb
 
 import hashlib
 import platform
+import sys
 import threading
 import time
 from collections.abc import Generator, Iterable, Mapping
@@ -33,6 +34,9 @@ TIERS = (0, 1, 2)
 LLVM_LOCK = threading.RLock()
 """Held around every use of LLVM: one compilation at a time. Re-entrant, because a collection may run finalizers."""
 
+_JIT_LINK = sys.platform != "win32"
+"""The newer of LLVM's two linkers, which finds room near the code for everything; for COFF it is not ready."""
+
 _symbols: dict[str, int] = {}
 _initialized = False
 
@@ -45,7 +49,7 @@ class Target:
     features: str
 
 
-@dataclass
+@dataclass(eq=False)
 class Library:
     """Loaded machine code. Its addresses are valid while this object lives; keep it next to whatever calls them.
 
@@ -263,7 +267,7 @@ def _load(
         for name in symbols:
             builder.export_symbol(name)
         # One engine for each library: it costs a third of a millisecond, and closing it gives all memory back.
-        engine = llvm.create_lljit_compiler(_machine(target, opt), use_jit_link=True, suppress_errors=True)
+        engine = llvm.create_lljit_compiler(_machine(target, opt), use_jit_link=_JIT_LINK, suppress_errors=True)
         try:
             tracker = builder.link(engine, "library")
         except RuntimeError as error:

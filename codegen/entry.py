@@ -12,6 +12,9 @@ Promises: calls with exact arrays and numbers go through the fast entry (`entry_
 equal results and one source of errors; the machine code lives as long as a function or bound call that uses it; any
 number of threads may call a function at once; the GIL is released around a kernel whose arguments and results have more
 than `release_above` elements together.
+
+`SYMDIFF_PORTABLE_CALLS=1` in the environment keeps all calls on the portable path; `fast_entry_status` says which one a
+process has.
 """
 
 import ctypes
@@ -78,7 +81,12 @@ class NativeFunction:
                     raise ArgumentValueError(f"out: the array for {spec.name} shares memory with {param_spec.name}")
             results.append(result)
         elements = sum(array.size for array in (*params, *results) if array.ndim)
-        return _make_bound(marshal, marshal.frame(params, results, bound), elements > self._release_above)
+        return _make_bound(
+            marshal,
+            marshal.frame(params, results, bound),
+            elements > self._release_above,
+            _fast_entry() if self.is_fast else None,
+        )
 
     @property
     def __signature__(self) -> inspect.Signature:
@@ -119,9 +127,9 @@ class BoundCall:
     """The result array, or a tuple of them."""
     _bound: "_Bound"
 
-    def __call__(self) -> Any:
-        """Run the kernel. The fast subclass is called through its vectorcall pointer instead."""
-        return self._bound()
+    def __call__(self, *args: Any, **named: Any) -> Any:
+        """Run the kernel; it takes no arguments. The fast subclass is called through its vectorcall pointer."""
+        return self._bound(*args, **named)
 
     def __repr__(self) -> str:
         return f"<bound call of {self._bound.marshal.signature}>"
@@ -149,11 +157,17 @@ def make_function(
     signature: Signature,
     library: Library,
     *,
+    symbol: str | None = None,
     release_above: int = RELEASE_ABOVE,
     portable: bool = False,
 ) -> NativeFunction:
-    """Make a function of the kernel `signature.name` in a library compiled for that symbol and its companions."""
-    name = signature.name
+    """Make a function of a kernel in a library that was compiled for its symbols.
+
+    The kernel is called `symbol` there (by default `signature.name`), its companions `symbol.shapes` and
+    `symbol.check`. The check function is needed by the fast entry alone, and only for axes that are polynomials.
+    `release_above` is a number of elements, -1 for a kernel that runs long on little data.
+    """
+    name = symbol if symbol is not None else signature.name
     known = library.symbols
     addresses = KernelAddresses(
         run=library.address(name),
@@ -203,7 +217,8 @@ class _FastEntry:
     def __init__(self) -> None:
         layout = pyapi.probe()
         symbols = (entry_ir.CALL, entry_ir.CALL_BOUND)
-        self.library = engine.compile_text(entry_ir.module_text(layout.offsets), symbols, imports=layout.imports)
+        text = entry_ir.module_text(layout.offsets)
+        self.library = engine.compile_text(text, symbols, opt=1, imports=layout.imports)  # opt=2 is no faster here
         self.call, self.call_bound = map(self.library.address, symbols)
 
         self.function_class = self._callable_class(layout, NativeFunction)
@@ -293,8 +308,7 @@ def _function_plan(
     return (ctypes.c_int64 * len(flat))(*flat)
 
 
-def _make_bound(marshal: Marshal, frame: Frame, release: bool) -> BoundCall:
-    fast = _fast_entry()
+def _make_bound(marshal: Marshal, frame: Frame, release: bool, fast: _FastEntry | None) -> BoundCall:
     bound = _Bound(marshal, frame)
     if fast is None:
         call = _PortableBound()
@@ -316,10 +330,10 @@ def _make_bound(marshal: Marshal, frame: Frame, release: bool) -> BoundCall:
 
 def _live(spec: ArraySpec, value: Any, converted: Array) -> Array:
     """The array that a bound call reads, which must be the caller's own memory and not a converted copy of it."""
-    if isinstance(value, (bool, int, float)) and not spec.axes:
+    if isinstance(value, (bool, int, float, np.generic)) and not spec.axes:
         return converted
-    own = isinstance(value, np.ndarray) and np.shares_memory(value, converted) if converted.size else True
-    if not own:
+    # Bounds suffice: the converted array is either the given memory or new.
+    if not isinstance(value, np.ndarray) or (converted.size and not np.may_share_memory(value, converted)):
         raise ArgumentTypeError(
             f"{spec.name}: bind needs {expected_text(spec)} that can be used without a copy, given {describe(value)}"
         )

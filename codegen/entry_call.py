@@ -4,7 +4,7 @@ Four stages, each a loop over records of the plan: parameters, results, boxing, 
 """
 
 CALL_TEXT = """
-define ptr @symdiff_call(ptr %self, ptr %args, i64 %nargsf, ptr %names) nounwind {
+define ptr @symdiff_call(ptr %self, ptr %args, i64 %nargsf, ptr %names) nounwind "probe-stack"="inline-asm" {
 entry:
   %plan = field ptr, %self[$PLAN]
   %params = word i64, %plan[$P_PARAMS]

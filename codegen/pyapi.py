@@ -21,13 +21,16 @@ from codegen.entry_ir import IMPORTS
 from codegen.signature import DTYPES
 
 NEWEST_KNOWN = (3, 14)
-"""Layouts were confirmed up to this version; a later one takes the portable path until somebody looks."""
+"""The probes cover all that is known to differ up to here; a later version takes the portable path until read."""
 
 _DESCR_KEY_MASK = 0xFFFF_FFFF_00FF_0000  # of the word kind, type, byteorder, flags, type_num: byteorder and type_num
 _ALIGNED, _WRITEABLE, _CONTIGUOUS = 0x100, 0x400, 0x1 | 0x2
 _OUT_NAME = sys.intern("out")
 _NEW_FROM_DESCR, _ARRAY_TYPE = 94, 2  # places in NumPy's table of C functions, fixed by its ABI
 _HAVE_VECTORCALL, _BASETYPE = 1 << 11, 1 << 10
+
+
+_multiarray: Any = importlib.import_module("numpy._core._multiarray_umath")  # by name: NumPy does not export it
 
 
 class ProbeError(Exception):
@@ -225,7 +228,7 @@ def _flags_offset() -> int:
 
 
 def _numpy_table() -> ctypes.Array[Any]:
-    capsule: Any = importlib.import_module("numpy._core._multiarray_umath")._ARRAY_API
+    capsule: Any = _multiarray._ARRAY_API
     get_pointer: Callable[..., int] = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
         ("PyCapsule_GetPointer", ctypes.pythonapi)
     )

@@ -17,7 +17,7 @@ pointer. Arrays are aligned to their element and no more. Results are not initia
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
@@ -32,7 +32,6 @@ DTYPES: dict[str, np.dtype[Any]] = {
 """The dtypes of the ABI, in the order in which the entry numbers them."""
 
 
-@runtime_checkable
 class AxisPoly(Protocol):
     """A size computed from named dimensions, such as ``n - 1``."""
 

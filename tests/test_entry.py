@@ -4,7 +4,7 @@ Every behaviour is tested on the fast entry and on the portable path; numbers co
 """
 
 import copy
-import ctypes
+import dataclasses
 import gc
 import inspect
 import math
@@ -13,6 +13,7 @@ import pickle
 import subprocess
 import sys
 import threading
+import weakref
 from fractions import Fraction
 
 import numpy as np
@@ -32,7 +33,7 @@ from handmade_kernels import (
     f64,
 )
 
-from codegen import engine, entry
+from codegen import engine, entry, pyapi
 from codegen.entry import make_function
 from codegen.errors import KernelError, SignatureError
 from codegen.signature import ArraySpec, Signature
@@ -291,7 +292,7 @@ def test_argument_counts_and_names(make):
 
 
 def test_statuses_become_errors(make):
-    f = make(ROOT)
+    f = make(dataclasses.replace(ROOT, name="f"), symbol="root")
     value, same = f(2.25)
     assert value == 1.5
     np.testing.assert_array_equal(same, [2.25])
@@ -469,6 +470,8 @@ def test_bound_calls_follow_the_buffers(make):
 def test_bind_refuses_what_it_cannot_follow(make):
     f = make(ADD3)
     x, y, z = vectors()
+    with pytest.raises(TypeError, match=r"^z: bind needs a float64 number .* given ndarray of dtype int64"):
+        make(PRODUCT).bind(np.float64(2), np.float32(1.5), np.array(1))
     for bad in (list(x), x.astype(np.float32), x.astype(">f8")):
         with pytest.raises(TypeError, match=r"y: bind needs a float64 array of shape .* without a copy"):
             f.bind(x, bad, z)
@@ -604,6 +607,29 @@ def test_the_portable_path_can_be_forced():
     assert run_python(source, SYMDIFF_PORTABLE_CALLS="1") == "SYMDIFF_PORTABLE_CALLS is set"
 
 
+def test_a_failed_probe_leaves_the_portable_path(library, monkeypatch):
+    def refuse():
+        raise pyapi.ProbeError("size of an object header: found 24, expected 16")
+
+    monkeypatch.setattr(entry, "_fast", None)
+    monkeypatch.setattr(entry, "_fast_refused", "")
+    monkeypatch.setattr(pyapi, "probe", refuse)
+    f = make_function(PRODUCT, library)
+    assert not f.is_fast and f(1.0, 2.0, 3.0) == (6.0, 6.0, 3.0, 2.0)
+    assert [float(v) for v in f.bind(1.0, 2.0, 3.0)()] == [6.0, 6.0, 3.0, 2.0]
+    assert "found 24, expected 16" in entry.fast_entry_status()
+
+
+def test_probes_notice_a_wrong_offset():
+    offsets = dict(pyapi.probe().offsets)
+    for name in ("ARRAY_DATA", "ARRAY_ND", "ARRAY_SHAPE", "ARRAY_STRIDES", "ARRAY_DESCR", "ARRAY_FLAGS"):
+        with pytest.raises(pyapi.ProbeError, match="array"):
+            pyapi._check_arrays(offsets | {name: offsets[name] + 8})
+    for name in ("FLOAT_VALUE", "TUPLE_ITEMS", "TUPLE_SIZE", "SCALAR_VALUE"):
+        with pytest.raises(pyapi.ProbeError, match=r"value|tuple"):
+            pyapi._check_python_objects(offsets | {name: offsets[name] - 8})
+
+
 def test_functions_may_outlive_the_module_at_exit(tmp_path):
     """A finalizer that calls a function while the interpreter shuts down finds its code in place."""
     text = "define i32 @f(ptr %dims, ptr %data, ptr %strides) { ret i32 0 }"
@@ -620,6 +646,9 @@ sys.late = Late(f)
     assert run_python(source, SYMDIFF_CACHE_DIR=str(tmp_path)) == "()"
 
 
-def test_addresses_are_not_integers_too_small(library):
-    assert library.address("add3") > 4096
-    assert ctypes.sizeof(ctypes.c_void_p) == 8
+def test_a_function_can_be_referred_to_weakly(make):
+    f = make(ADD3)
+    reference = weakref.ref(f)
+    assert reference() is f and {f: 1}[f] == 1
+    del f
+    assert reference() is None
