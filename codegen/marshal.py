@@ -227,14 +227,16 @@ def convert(spec: ArraySpec, value: Any) -> Array:
     dtype = DTYPES[spec.dtype]
     if type(value) is np.ndarray and value.dtype is dtype and value.flags.aligned:
         return value
+    if type(value) is float and spec.dtype == "f64":
+        return np.array(value)
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
         raise ArgumentTypeError(f"{spec.name}: a masked array with masked elements cannot be passed; fill it first")
     try:
         # Python's own conversion takes integers of any length to the nearest float.
         given = np.asarray(float(value) if isinstance(value, int) and dtype.kind == "f" else value)
     except (TypeError, ValueError, OverflowError) as error:
-        given = f"{describe(value)}: {error}"
-        raise ArgumentTypeError(f"{spec.name}: expected {expected_text(spec)}, given {given}") from None
+        shown = f"{describe(value)}: {error}"
+        raise ArgumentTypeError(f"{spec.name}: expected {expected_text(spec)}, given {shown}") from None
     if not _converts(given, dtype, _is_plain(value)):
         raise ArgumentTypeError(
             f"{spec.name}: expected {expected_text(spec)}, given {describe(value, given)}"
