@@ -186,6 +186,17 @@ def test_no_parameters_and_no_results(make):
         f(sizes={"k": 1, "n": 2})
 
 
+def test_signatures_with_very_many_parameters(library):
+    """Up to a frame that fits the stack well they are fast; beyond, they work all the same."""
+    array = np.ones((2, 3))
+    for count, is_fast in ((400, True), (4000, False)):
+        params = tuple(f64(f"x{i}", "m", "n") for i in range(count))
+        f = make_function(Signature("nothing", ("m", "n"), params, ()), library)
+        assert f.is_fast is is_fast and f(*[array] * count) == ()
+        with pytest.raises(ValueError, match=rf"^x{count - 1}: dimension m is 3 here .* but 2 in x0 \(axis 0\)$"):
+            f(*[array] * (count - 1), array.T)
+
+
 def test_many_random_calls_agree_between_the_paths(library):
     """Arguments of all kinds, right and wrong: the same values or the same error, bit for bit."""
     pairs = [
