@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -59,31 +59,29 @@ def measure(length: int) -> dict[str, float]:
     """Seconds per stage for a chain of this length."""
     seconds: dict[str, float] = {}
 
-    def timed(stage: str, work: Callable[[], Result]) -> Result:
+    def timed(stage: str, work: Callable[..., Result], *args: Any) -> Result:
         started = time.perf_counter()
-        result = work()
+        result = work(*args)
         seconds[stage] = time.perf_counter() - started
         return result
 
     builder = Builder(OPSET)
-    function = timed("build", lambda: chain(builder, length))
-    timed("verify", lambda: verify(function, OPSET))
-    text = timed("print", lambda: print_function(function))
-    again = timed("parse", lambda: parse_function(text, OPSET))
-    timed("compare", lambda: again == function)
-    del again, text
-    x = function.params[0]
-    (gradient,) = timed("reverse", lambda: gradients(builder, function.results[0], [x]))
-    one = builder.const(1)
-    timed("forward", lambda: push_forward(builder, [function.results[0]], [x], [one]))
-    derivative = timed("merge", lambda: Builder(OPSET).function(function.params, [gradient]))
-    timed("count", lambda: count(derivative))
-    timed("run", lambda: interpret(function, [0.3, 0.7]))
-    del gradient, derivative, one, x
+    function = timed("build", chain, builder, length)
+    timed("verify", verify, function, OPSET)
+    text = timed("print", print_function, function)
+    timed("parse", parse_function, text, OPSET)
+    timed("compare", function.__eq__, chain(Builder(OPSET), length))
+    x, y = function.params[0], function.results[0]
+    gradient = timed("reverse", gradients, builder, y, [x])
+    timed("forward", push_forward, builder, [y], [x], [builder.const(1)])
+    derivative = timed("merge", Builder(OPSET).function, function.params, gradient)
+    timed("count", count, derivative)
+    timed("run", interpret, function, [0.3, 0.7])
+    pile: list[Any] = [builder, function, x, y, gradient, derivative, text]
+    del builder, function, x, y, gradient, derivative, text
 
     def free() -> None:
-        nonlocal builder, function
-        del builder, function
+        pile.clear()
         gc.collect()
 
     timed("free", free)

@@ -1,4 +1,4 @@
-"""Numbers that know nothing of our derivative rules: derivatives from evaluation alone, and comparisons with reasons."""
+"""Numbers that know nothing of our derivative rules: derivatives from evaluation alone, comparisons with reasons."""
 
 from __future__ import annotations
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from oracle import assert_close, complex_step, directional, jacobian, one_op, op_cases, run, seed, type_of
+
 from symdiff.diff import jacobians, pull_back, push_forward
 from symdiff.errors import DerivativeError
 from symdiff.ir.builder import Builder
@@ -54,6 +54,18 @@ def frozen(op: Op, arrays: tuple[Any, ...], attrs: dict[str, Any], moving: list[
         for i, x in zip(moving, xs, strict=True):
             full[i] = x
         return op.evaluate(*full, **attrs)
+
+    return f
+
+
+def stacked_results(params: list[Any], results: list[Any], args: list[Any], moving: list[int]) -> Any:
+    """All results in one flat array, as a function of the arguments `moving` alone."""
+
+    def f(*xs: Any) -> Any:
+        full = list(args)
+        for i, x in zip(moving, xs, strict=True):
+            full[i] = x
+        return np.concatenate([r.ravel() for r in run(params, results, full)])
 
     return f
 
@@ -185,13 +197,8 @@ def test_second_derivatives_by_differentiating_again(op: Op, rng: np.random.Gene
                 first = pull_back(builder, [y], xs, seeds)
             numbers = [seed(rng, s.shape) for s in seeds]
 
-            def slope(*at: Any) -> Any:
-                full = list(arrays)
-                for i, x in zip(moving, at, strict=True):
-                    full[i] = x
-                return np.concatenate([r.ravel() for r in run([*params, *seeds], first, [*full, *numbers])])
-
             directions = [seed(rng, x.shape) for x in xs]
+            slope = stacked_results([*params, *seeds], first, [*arrays, *numbers], moving)
             want, error = directional(slope, points, directions)
             if outer == "jvp":
                 tangents = [builder.param(f"u{i}", x.type) for i, x in zip(moving, xs, strict=True)]

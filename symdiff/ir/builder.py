@@ -199,7 +199,7 @@ class Handle:
     def rank(self) -> int:
         return len(self.value.type.shape)
 
-    def op(self, name: str, *others: Any, **attrs: Any) -> Handle:
+    def op(self, name: str, /, *others: Any, **attrs: Any) -> Handle:
         """Apply the op called `name` to this handle and others."""
         return self.builder.apply(self.builder.opset[name], (self, *others), attrs)
 

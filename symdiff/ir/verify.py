@@ -37,7 +37,8 @@ def _verify_one(function: Function, opset: OpSet) -> None:
     for position, value in enumerate(function.instrs):
         fault = _fault(value, defined, opset)
         if fault:
-            raise VerifyError(f"function {function.name}, instruction {position}: {fault}\n{excerpt(function, position)}")
+            where = f"function {function.name}, instruction {position}"
+            raise VerifyError(f"{where}: {fault}\n{excerpt(function, position)}")
         defined.add(value)
     for number, result in enumerate(function.results):
         if result not in defined:
