@@ -104,6 +104,74 @@ FITS: dict[str, Fit] = {
 }
 
 
+def odd(f: Function, high: Real, degree: int, about: str) -> Fit:
+    """f(x) = x + x^3 p(x^2) on |x| <= high, error relative to x."""
+    return Fit(in_square(lambda x: (f(x) - x) / x**3), 0, mp.mpf(high) ** 2, degree, lambda z: z, about)
+
+
+ERFC_CENTRE = mp.mpf("3.5")
+
+
+def erfcx_factor(t: Real) -> Real:
+    """(1 + 2a) exp(a^2) erfc(a) with t = (a - 3.5) / (a + 3.5)."""
+    a = ERFC_CENTRE * (1 + t) / (1 - t)
+    return (1 + 2 * a) * mp.exp(a * a) * mp.erfc(a)
+
+
+def stirling(w: Real) -> Real:
+    """x (lgamma(x) - (x - 1/2) log(x) + x - log(2 pi)/2) with w = 1/x^2."""
+    if w < mp.mpf("1e-12"):
+        return mp.mpf(1) / 12 - w / 360
+    x = 1 / mp.sqrt(w)
+    with mp.workdps(80):
+        return x * (mp.loggamma(x) - (x - mp.mpf(1) / 2) * mp.log(x) + x - mp.log(2 * mp.pi) / 2)
+
+
+def digamma_tail(w: Real) -> Real:
+    """x^2 (log(x) - 1/(2x) - digamma(x)) with w = 1/x^2."""
+    if w < mp.mpf("1e-12"):
+        return mp.mpf(1) / 12 - w / 120
+    x = 1 / mp.sqrt(w)
+    with mp.workdps(80):
+        return x * x * (mp.log(x) - 1 / (2 * x) - mp.digamma(x))
+
+
+DIGAMMA_ROOT = mp.findroot(mp.digamma, mp.mpf("1.4616"))
+
+
+def near(f: Function, slope: Function) -> Function:
+    """f, or slope where f would divide zero by zero."""
+
+    def g(t: Real) -> Real:
+        return slope(t) if abs(t) < mp.mpf("1e-25") else f(t)
+
+    return g
+
+
+FITS |= {
+    "SINH": odd(mp.sinh, 1.001, 6, "sinh(x) = x + x^3 p(x^2), |x| <= 1"),
+    "ASINH": odd(mp.asinh, 0.5, 11, "arcsinh(x) = x + x^3 p(x^2), |x| <= 1/2"),
+    "ASIN": odd(mp.asin, 0.5, 12, "arcsin(x) = x + x^3 p(x^2), |x| <= 1/2"),
+    "ATAN": odd(mp.atan, mp.tan(mp.pi / 8) * mp.mpf("1.001"), 10, "arctan(x) = x + x^3 p(x^2), |x| <= tan(pi/8)"),
+    "CBRT": Fit(lambda m: m ** (-mp.mpf(1) / 3), 0.3535, 2.8285, 5, lambda m: m ** (mp.mpf(1) / 3),
+                "m^(-1/3) roughly, 2^-1.5 <= m <= 2^1.5: the start of the iteration"),
+    "ERF": Fit(in_square(lambda x: mp.erf(x) / x - 1), mp.mpf("1e-40"), 1, 11, lambda z: mp.mpf(1),
+               "erf(x) = x + x p(x^2), |x| <= 1"),
+    "ERFC": Fit(careful(erfcx_factor), -1, mp.mpf("0.7735"), 23, lambda t: 1 / erfcx_factor(t),
+                "(1 + 2a) exp(a^2) erfc(a) = p((a - 3.5)/(a + 3.5)), 0 <= a <= 27.4"),
+    "ERFC_SLOPE": Fit(lambda t: mp.diff(erfcx_factor, t, h=mp.mpf("1e-15")), mp.mpf("-0.9999"), mp.mpf("0.7735"), 4,
+                      lambda t: mp.mpf(1), "derivative of the above, roughly: it multiplies the low half of t only"),
+    "LGAMMA": Fit(near(careful(lambda t: (mp.loggamma(2 + t) - (1 - mp.euler) * t) / t**2), lambda t: mp.zeta(2, 2) / 2),
+                  -0.5, 0.5, 17, abs, "lgamma(2 + t) = (1 - gamma) t + t^2 p(t), |t| <= 1/2"),
+    "STIRLING": Fit(stirling, 0, mp.mpf(1) / 64, 5, lambda w: mp.mpf(1),
+                    "lgamma(x) = (x - 1/2) log(x) - x + log(2 pi)/2 + p(1/x^2)/x, x >= 8"),
+    "DIGAMMA": Fit(near(careful(lambda t: mp.digamma(t + 1.5) / (t + 1.5 - DIGAMMA_ROOT)), lambda t: mp.mpf("0.9674")),
+                   -0.5, 0.5, 22, lambda t: mp.mpf(1), "digamma(t + 3/2) = (t + 3/2 - root) p(t), |t| <= 1/2"),
+    "DIGAMMA_TAIL": Fit(digamma_tail, 0, mp.mpf(1) / 64, 5, lambda w: mp.mpf(1),
+                        "digamma(x) = log(x) - 1/(2x) - p(1/x^2)/x^2, x >= 8"),
+}
+
+
 def table(name: str, fit: Fit) -> str:
     coefficients, error = remez(fit)
     rows = "".join(f"    {c!r},\n" for c in coefficients)

@@ -6,7 +6,7 @@ Promises: NumPy/SciPy meaning at special values; the same bits at every width an
 no fast-math flag; every function is one self-contained body (its rare scalar helper carries its name), so texts of
 several calls can be concatenated as long as no function is asked for twice at one dtype and width.
 
-`sincos` returns the literal struct { sine, cosine }. `polygamma_<k>` exists for every integer 1 <= k <= 20.
+`sincos` returns the literal struct { sine, cosine }. `polygamma_<k>` exists for every integer 1 <= k <= 100.
 Functions whose vectors are 512 bits wide carry "prefer-vector-width"="512" and "min-legal-vector-width"="512"; a caller
 that passes such vectors to a noinline one must carry them too.
 """
@@ -14,9 +14,9 @@ that passes such vectors to a noinline one must carry them too.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 
-from . import explog, hyper, power, trig
+from . import explog, gamma, hyper, inverse, power, special, trig
 from .build import FLOATS, Build, Value, suffix
 
 Body = Callable[..., "Value | tuple[Value, ...]"]
@@ -25,16 +25,27 @@ _BODIES: dict[str, tuple[int, Body]] = {
     "exp": (1, explog.exp), "exp2": (1, explog.exp2), "expm1": (1, explog.expm1),
     "log": (1, explog.log), "log2": (1, explog.log2), "log10": (1, explog.log10), "log1p": (1, explog.log1p),
     "sin": (1, trig.sin), "cos": (1, trig.cos), "tan": (1, trig.tan), "sincos": (1, trig.sincos),
-    "tanh": (1, hyper.tanh), "sigmoid": (1, hyper.sigmoid), "softplus": (1, hyper.softplus),
-    "pow": (2, power.pow),
+    "sinh": (1, hyper.sinh), "cosh": (1, hyper.cosh), "tanh": (1, hyper.tanh), "sigmoid": (1, hyper.sigmoid), "softplus": (1, hyper.softplus),
+    "pow": (2, power.pow), "cbrt": (1, power.cbrt), "hypot": (2, power.hypot),
+    "arcsin": (1, inverse.arcsin), "arccos": (1, inverse.arccos), "arctan": (1, inverse.arctan),
+    "arctan2": (2, inverse.arctan2), "arcsinh": (1, inverse.arcsinh), "arccosh": (1, inverse.arccosh),
+    "arctanh": (1, inverse.arctanh),
+    "erf": (1, special.erf), "erfc": (1, special.erfc), "normcdf": (1, special.normcdf),
+    "lgamma": (1, gamma.lgamma), "digamma": (1, gamma.digamma),
+    **{f"polygamma_{k}": (1, partial(gamma.polygamma, k=k)) for k in (1, 2, 3)},
 }
+_MOST_POLYGAMMA = 100
 
 
 def _body(name: str) -> tuple[int, Body]:
     found = _BODIES.get(name)
-    if found is None:
-        raise KeyError(f"no vector math function {name!r}; there are: {', '.join(_BODIES)}")
-    return found
+    if found is not None:
+        return found
+    order = name.removeprefix("polygamma_")
+    if order != name and order.isdecimal() and 1 <= int(order) <= _MOST_POLYGAMMA and str(int(order)) == order:
+        return 1, partial(gamma.polygamma, k=int(order))
+    raise KeyError(f"no vector math function {name!r}; there are: {', '.join(_BODIES)}, "
+                   f"and polygamma_k for 1 <= k <= {_MOST_POLYGAMMA}")
 
 
 class _Functions(Mapping[str, int]):

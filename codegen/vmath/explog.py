@@ -187,20 +187,24 @@ def log10(b: Build, x: Value) -> Value:
     return _log_base(b, x, LOG10_E, LOG10_E_LOW, LOG10_2, LOG10_2_LOW)
 
 
-def log1p_pair(b: Build, x: Pair) -> Value:
-    """log(1 + hi + lo), for 1 + hi positive, normal and finite."""
-    u, rest = two_sum(b.const(1.0, "f64"), x.hi)
-    rest = rest + x.lo
-    k, f, exponent = reduce(b, u)
-    # rest * 2**-k, then / (1 + f): the correction is below an ulp of u, so a quadratic for 1 / (1 + f) is enough.
+def log_pair(b: Build, x: Pair, bias: Value | float = 1023.0) -> Value:
+    """log(hi + lo) for hi normal, positive and finite and any lo up to a few ulp of hi."""
+    k, f, exponent = reduce(b, x.hi, bias)
+    # lo * 2**-k / (1 + f): lo is so small that a quadratic for 1 / (1 + f) is enough.
     inverse = b.float((b.const(2046, "i64") - exponent) << 52)
-    correction = b.select(u < 2.0**70, rest * inverse * b.horner(f, (1.0, -1.0, 0.8)), 0.0)
+    correction = b.select(x.hi < 2.0**70, x.lo * inverse * b.horner(f, (1.0, -1.0, 0.8)), 0.0)
     square = (f * 0.5) * f
     s = f / (f + 2.0)
     z = s * s
     inner = b.fma(z, b.polynomial(z, tables.LOG), square)
     low = b.fma(s, inner, b.fma(k, LN2_LOW, correction))
     return b.fma(k, LN2, f - (square - low))
+
+
+def log1p_pair(b: Build, x: Pair) -> Value:
+    """log(1 + hi + lo), for 1 + hi positive, normal and finite."""
+    u, rest = two_sum(b.const(1.0, "f64"), x.hi)
+    return log_pair(b, Pair(u, rest + x.lo))
 
 
 def log1p(b: Build, x: Value) -> Value:

@@ -130,16 +130,28 @@ def reduce(b: Build, x: Value) -> tuple[Value, Pair]:
     return word, Pair(hi, lo)
 
 
-def kernel_sin(b: Build, r: Pair) -> Value:
+def kernel_sin_parts(b: Build, r: Pair) -> Pair:
+    """sin(r), |r| <= pi/4, as its leading term and the rest."""
     z = r.hi * r.hi
-    return r.hi + b.fma(z * r.hi, b.polynomial(z, tables.SIN), b.fma(z * -0.5, r.lo, r.lo))
+    return Pair(r.hi, b.fma(z * r.hi, b.polynomial(z, tables.SIN), b.fma(z * -0.5, r.lo, r.lo)))
+
+
+def kernel_cos_parts(b: Build, r: Pair) -> Pair:
+    z = r.hi * r.hi
+    half = z * -0.5
+    head = half + 1.0
+    tail = b.fma(-r.hi, r.lo, half - (head - 1.0))
+    return Pair(head, b.fma(z * z, b.polynomial(z, tables.COS), tail))
+
+
+def kernel_sin(b: Build, r: Pair) -> Value:
+    parts = kernel_sin_parts(b, r)
+    return parts.hi + parts.lo
 
 
 def kernel_cos(b: Build, r: Pair) -> Value:
-    z = r.hi * r.hi
-    head = b.fma(z, -0.5, 1.0)
-    tail = b.fma(z, -0.5, 1.0 - head)
-    return head + b.fma(z * z, b.polynomial(z, tables.COS), b.fma(-r.hi, r.lo, tail))
+    parts = kernel_cos_parts(b, r)
+    return parts.hi + parts.lo
 
 
 def _flip(b: Build, y: Value, word: Value) -> Value:
