@@ -11,9 +11,11 @@ from typing import NamedTuple
 
 from . import tables
 from .build import Build, Value
-from .double import Pair, fast_two_sum, product, quotient, two_product, two_sum
+from .double import Pair, fast_two_sum, two_product, two_sum
 
-LN2, LN2_LOW, LN2_REST = 0.6931471805599453, 2.3190468138462996e-17, 5.707708438416212e-34
+LN2, LN2_LOW = 0.6931471805599453, 2.3190468138462996e-17
+# ln(2) to 42 bits (k times it is exact for every exponent k) and the rest
+LN2_SHORT, LN2_SHORT_REST = float.fromhex("0x1.62e42fefa3800p-1"), float.fromhex("0x1.ef35793c76730p-45")
 LOG2_E, LOG2_E_LOW = 1.4426950408889634, 2.0355273740931033e-17
 LOG10_E, LOG10_E_LOW = 0.4342944819032518, 1.098319650216765e-17
 LOG10_2, LOG10_2_LOW = 0.3010299956639812, -2.8037281277851704e-18
@@ -63,13 +65,17 @@ def exp(b: Build, x: Value) -> Value:
     return _times_power(b, x, y, word, -708.0, x <= 709.782712893384)
 
 
-def exp_accurate(b: Build, x: Value, low: Value) -> Value:
-    """exp(x + low), about 0.52 ulp, over the whole range; |low| is at most an ulp or so of x."""
-    clamped = b.at_most(b.at_least(x, -760.0), 720.0)
-    word, (hi, lo) = exp_sum(b, clamped, low)
-    y = hi + lo
-    big = x > 700.0
-    small = x < -700.0
+def exp_of_sum(b: Build, x: Value, low: Value, wide: bool) -> Value:
+    """exp(x + low), |x| <= 700 or (wide) up to 760, where overflow and underflow are met."""
+    n, word = b.rint_of_product(x, LOG2_E)
+    first, second = b.fma(n, -LN2, x), b.fma(n, -LN2_LOW, low)
+    r = first + second
+    hi = r + 1.0
+    rest = (second - (r - first)) + (r - (hi - 1.0))
+    y = hi + b.fma(r * r, b.polynomial(r, tables.EXP), rest)
+    if not wide:
+        return b.float(b.bits(y) + (word << 52))
+    big, small = x > 690.0, x < -690.0
     shift = b.select(big, b.const(-64, "i64"), b.select(small, b.const(64, "i64"), 0))
     back = b.select(big, b.const(2.0**64, "f64"), b.select(small, b.const(2.0**-64, "f64"), 1.0))
     return b.float(b.bits(y) + ((word + shift) << 52)) * back
@@ -214,20 +220,26 @@ def log1p(b: Build, x: Value) -> Value:
     return b.select((x > -1.0) & (x < _INF), result, end)
 
 
-def log_double(b: Build, x: Value) -> Pair:
-    """log of a positive number (not 0, infinite or NaN) to about 2**-66 relative: what pow needs."""
-    scaled_x, bias = normal(b, x)
-    k, f, _ = reduce(b, scaled_x, bias)
-    one = b.const(1.0, "f64")
-    denominator = fast_two_sum(one + one, f)
-    s = quotient(b, Pair(f, b.const(0.0, "f64")), denominator)
-    z = product(b, s, s)
-    tail = z.hi * b.polynomial(z.hi, tables.LOG_TAIL)
-    third = fast_two_sum(b.const(2.0 / 3.0, "f64"), tail)
-    third = Pair(third.hi, third.lo + 3.700743415417188e-17)
-    cubic = product(b, product(b, z, s), third)
-    linear = fast_two_sum(s.hi + s.hi, cubic.hi)
-    m = fast_two_sum(linear.hi, linear.lo + (cubic.lo + (s.lo + s.lo)))
-    whole, below = two_product(b, k, b.const(LN2, "f64"))
-    total = fast_two_sum(whole, m.hi)
-    return fast_two_sum(total.hi, total.lo + (m.lo + b.fma(k, LN2_LOW, below)))
+def log_double(b: Build, x: Value, bias: Value | float = 1023.0) -> Pair:
+    """log of a positive normal number to about 2**-64 relative: what pow needs. lo may exceed half an ulp of hi.
+
+    2s and 2/3 s^3 are carried as sums of two parts; the rest of the series is below 2**-12 of the result.
+    """
+    k, f, _ = reduce(b, x, bias)
+    below = f + 2.0
+    inverse = 1.0 / below
+    s = f * inverse
+    rest = b.fma(-s, f - (below - 2.0), b.fma(-s, below, f))
+    s_low = rest * inverse
+    z = s * s
+    z_low = b.fma(s + s, s_low, b.fma(s, s, -z))
+    tail = z * b.polynomial(z, tables.LOG_TAIL)
+    third, third_low = fast_two_sum(b.const(2.0 / 3.0, "f64"), tail)
+    cube = s * z
+    cube_low = b.fma(s, z_low, b.fma(s_low, z, b.fma(s, z, -cube)))
+    cubic = cube * third
+    cubic_low = b.fma(cube, third_low + 3.700743415417188e-17, b.fma(cube_low, third, b.fma(cube, third, -cubic)))
+    hi, lo = fast_two_sum(s + s, cubic)
+    lo = lo + b.fma(s_low, 2.0, cubic_low)
+    total = fast_two_sum(k * LN2_SHORT, hi)
+    return Pair(total.hi, total.lo + b.fma(k, LN2_SHORT_REST, lo))

@@ -1,28 +1,35 @@
 """Powers and roots: pow cbrt hypot.
 
-pow(x, y) = exp(y log|x|) with the logarithm and the product carried to about 2**-66, IEEE 754 special cases by selects.
+pow(x, y) = exp(y log|x|) with the logarithm and the product carried to about 2**-64, IEEE 754 special cases by selects.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from . import tables
 from .build import Build, Value
 from .double import Pair, fast_two_sum, root, two_product
-from .explog import exp_accurate, log_double, normal, power_of_two, reduce
+from .explog import exp_of_sum, log_double, normal, power_of_two, reduce
 
 _INF = float("inf")
 _NAN = float("nan")
 
 
-def pow(b: Build, x: Value, y: Value) -> Value:
-    size = b.fabs(x)
-    log = log_double(b, size)
+def _times_log(b: Build, y: Value, log: Pair) -> Pair:
     hi, lo = two_product(b, y, log.hi)
-    lo = b.fma(y, log.lo, lo)
-    steep = b.fabs(hi) > 800.0
-    result = exp_accurate(b, hi, b.select(steep, b.const(0.0, "f64"), lo))
+    return Pair(hi, b.fma(y, log.lo, lo))
+
+
+def _pow_any(b: Build, inputs: Sequence[Value]) -> list[Value]:
+    """pow of any two numbers, with the special cases of IEEE 754."""
+    x, y = inputs
+    size = b.fabs(x)
+    hi, lo = _times_log(b, y, log_double(b, *normal(b, size)))
+    steep = b.fabs(hi) > 760.0
+    clamped = b.at_most(b.at_least(hi, -760.0), 760.0)
+    result = exp_of_sum(b, clamped, b.select(steep, 0.0, lo), wide=True)
     result = b.select(hi > 709.79, _INF, b.select(hi < -745.2, 0.0, result))
-    result = b.select(hi.unordered() | lo.unordered() & ~steep, _NAN, result)
 
     # Base zero or infinite: the result is zero or infinite by the sign of y.
     zero, infinite = size.equals(0.0), size.equals(_INF)
@@ -39,7 +46,15 @@ def pow(b: Build, x: Value, y: Value) -> Value:
     result = b.select(x.unordered() | y.unordered(), _NAN, result)
     # |x| == 1 with infinite y, x == 1 or y == 0 with anything: one.
     one = x.equals(1.0) | y.equals(0.0) | (size.equals(1.0) & b.fabs(y).equals(_INF))
-    return b.select(one, 1.0, result)
+    return [b.select(one, 1.0, result)]
+
+
+def pow(b: Build, x: Value, y: Value) -> Value:
+    """Positive normal bases and results in line; every other lane takes its answer from a function of its own."""
+    hi, lo = _times_log(b, y, log_double(b, x))
+    common = exp_of_sum(b, hi, lo, wide=False)
+    rare = ~((x >= 2.0**-1022) & (x < _INF) & (b.fabs(hi) < 690.0))
+    return b.rare(rare, [common], lambda: [b.select(rare, b.outlined("any", [x, y], _pow_any)[0], common)])[0]
 
 
 def cbrt(b: Build, x: Value) -> Value:
