@@ -1,0 +1,252 @@
+"""Values of expressions: one weak builder, exact constants from numbers and arrays, NumPy's dtype promotion.
+
+The builder keeps no value alive that nobody holds, so a long session does not grow; equal expressions that are alive
+at the same time are one value.
+"""
+
+from __future__ import annotations
+
+import keyword
+import math
+import threading
+from collections.abc import Iterable, Sequence
+from contextvars import ContextVar
+from fractions import Fraction
+from typing import Any, Protocol, cast
+from weakref import WeakValueDictionary
+
+import numpy as np
+
+from symdiff.errors import ArgumentError, DtypeError, SymbolicSizeError
+from symdiff.ir.builder import Builder, exact, number_of
+from symdiff.ir.contraction import identity
+from symdiff.ir.dims import Dim, Shape, Size, size_names
+from symdiff.ir.graph import ArrayConstant, AttrItems, Value, attribute_sizes, param, topological
+from symdiff.ir.op import Op, OpSet
+from symdiff.ir.types import TensorType, check_type
+from symdiff.ops import OPSET
+
+
+class WeakBuilder(Builder):
+    """A builder whose tables hold their values weakly.
+
+    Folded results are not recorded: `x + 0` is `x`, and a table row from `(x, 0)` to `x` would keep `x` alive for ever.
+    """
+
+    def __init__(self, opset: OpSet) -> None:
+        super().__init__(opset)
+        self._lock = threading.RLock()
+        self._table = cast(Any, WeakValueDictionary[Any, Value]())
+        self._params = cast(Any, WeakValueDictionary[Any, Value]())
+
+    def make(self, op: Op, args: tuple[Value, ...], attrs: AttrItems = ()) -> Value:
+        key = (op, args, attrs)
+        value = self._table.get(key)
+        if value is not None:
+            return value
+        if op.arity is not None and len(args) != op.arity:
+            raise ArgumentError(f"{op.name}: {len(args)} operands given, expected {op.arity}")
+        named = dict(attrs)
+        if op.fold is not None:
+            value = op.fold(self, args, named)
+            if value is not None:
+                return value
+        value = Value(op, args, attrs, op.infer([a.type for a in args], named))
+        with self._lock:
+            return self._table.setdefault(key, value)
+
+    def param(self, name: str, kind: TensorType) -> Value:
+        value = self._params.get((name, kind))
+        if value is not None:
+            return value
+        if not name.isidentifier() or keyword.iskeyword(name):
+            raise ArgumentError(f"parameter name {name!r}: expected an identifier")
+        with self._lock:
+            return self._params.setdefault((name, kind), param(name, check_type(kind, f"parameter {name}")))
+
+
+BUILDER = WeakBuilder(OPSET)
+
+# -------------------------------------------------------------------- dtypes
+DTYPE_NAMES = {"f64": "f64", "f32": "f32", "i64": "i64", "bool": "bool", "float64": "f64", "float32": "f32",
+               "int64": "i64", "float": "f64", "int": "i64"}  # fmt: skip
+_NUMPY_KINDS: dict[str, str] = {"float64": "f64", "float32": "f32", "bool": "bool"}
+_SAFE_INTEGERS = frozenset({"int8", "int16", "int32", "int64", "uint8", "uint16", "uint32"})
+NUMPY_OF = {"f64": np.float64, "f32": np.float32, "i64": np.int64, "bool": np.bool_}
+
+
+def dtype_name(dtype: Any) -> str:
+    """The IR's name of a dtype given as "f64", np.float64, np.dtype("float64"), float, ..."""
+    if isinstance(dtype, str) and dtype in DTYPE_NAMES:
+        return DTYPE_NAMES[dtype]
+    try:
+        name = np.dtype(dtype).name
+    except TypeError:
+        name = str(dtype)
+    if name in _NUMPY_KINDS:
+        return _NUMPY_KINDS[name]
+    if name in _SAFE_INTEGERS:
+        return "i64"
+    raise DtypeError(f"dtype {dtype!r}: expected float64, float32, int64 or bool")
+
+
+def common_dtype(a: str, b: str) -> str:
+    """NumPy's promotion of two array dtypes."""
+    if a == b:
+        return a
+    pair = {a, b}
+    if "bool" in pair:
+        return a if b == "bool" else b
+    return "f64"
+
+
+def weak_dtype(strong: str | None, number: Any) -> str:
+    """NumPy's promotion of an array dtype with a Python number, which only chooses the kind."""
+    kind = "bool" if isinstance(number, bool) else "i64" if isinstance(number, (int, Dim)) else "f64"
+    if strong is None:
+        return kind
+    if kind == "bool" or strong in ("f64", "f32") or (kind == "i64" and strong == "i64"):
+        return strong
+    return kind
+
+
+# -------------------------------------------------------------------- sizes
+class SizeWatch(Protocol):
+    """What a trace sees of sizes: how user code reads them, and which of them it cannot do without as numbers."""
+
+    def view(self, size: Dim) -> Dim: ...
+
+    def demand(self, names: frozenset[str]) -> None: ...
+
+
+SIZE_WATCH: ContextVar[SizeWatch | None] = ContextVar("SIZE_WATCH", default=None)
+
+
+def seen_shape(shape: Shape) -> Shape:
+    """A shape as user code sees it."""
+    watch = SIZE_WATCH.get()
+    if watch is None:
+        return shape
+    return tuple([watch.view(s) if isinstance(s, Dim) else s for s in shape])
+
+
+def demand(names: frozenset[str]) -> None:
+    """Tell a trace, if one is on, that user code needs numbers for these dimensions."""
+    watch = SIZE_WATCH.get()
+    if watch is not None:
+        watch.demand(names)
+
+
+def raw_size(size: Any, where: str = "a size") -> Size:
+    """A size as the IR stores it: an int or a plain `Dim`."""
+    if isinstance(size, Dim):
+        return size if type(size) is Dim else Dim(dict(size.terms))
+    if isinstance(size, (int, np.integer)) and not isinstance(size, (bool, np.bool_)):
+        return int(size)
+    raise ArgumentError(f"{where}: {size!r}, expected an integer or a dimension (sd.dim)")
+
+
+def raw_shape(shape: Any, where: str = "a shape") -> Shape:
+    """A shape from a size or a sequence of sizes."""
+    if isinstance(shape, (int, np.integer, Dim)):
+        return (raw_size(shape, where),)
+    if not isinstance(shape, Iterable):
+        raise ArgumentError(f"{where}: {shape!r}, expected integers or dimensions such as (m, n)")
+    return tuple([raw_size(s, where) for s in shape])
+
+
+# -------------------------------------------------------------------- constants
+_NAMED = ((math.pi, "pi"), (math.e, "e"))
+
+
+def exact_number(number: Any) -> bool | int | Fraction | str:
+    """An exact constant; the doubles nearest to pi and e are taken for pi and e."""
+    if isinstance(number, float):
+        for value, name in _NAMED:
+            if number == value:
+                return name
+    return exact(number)
+
+
+def number_value(number: Any, dtype: str) -> Value:
+    """A Python number or a dimension as a scalar of `dtype`."""
+    if isinstance(number, Dim):
+        return BUILDER.make(OPSET["size"], (), (("dtype", dtype), ("size", raw_size(number))))
+    if dtype == "bool":
+        return BUILDER.const(bool(number), (), "bool")
+    constant = exact_number(int(number) if isinstance(number, bool) else number)
+    if dtype == "i64" and not isinstance(constant, int):
+        raise DtypeError(f"constant {number!r} is no integer")
+    return BUILDER.const(constant, (), dtype)
+
+
+def array_value(array: Any) -> Value:
+    """A NumPy array or scalar as a constant: filled, an identity, or written out."""
+    if isinstance(array, np.ma.MaskedArray):
+        raise DtypeError("masked arrays are not supported; use np.where with an explicit mask")
+    array = np.asarray(array)
+    dtype = dtype_name(array.dtype)
+    array = array.astype(NUMPY_OF[dtype], copy=False)
+    if array.size:
+        first = array.reshape(-1)[:1]
+        if array.ndim == 0 or (array.flat[-1].tobytes() == first.tobytes() and _filled(array, first)):
+            return BUILDER.const(exact_number(first[0].item()), tuple(array.shape), dtype)
+    if array.ndim == 2 and array.shape[0] == array.shape[1] and dtype != "bool" and array.shape[0] > 1:
+        n = array.shape[0]
+        if array[0, 0] == 1 and array[0, 1] == 0 and np.array_equal(array, np.eye(n, dtype=array.dtype)):
+            return identity(BUILDER, (n,), dtype)
+    return BUILDER.make(OPSET["array"], (), (("value", ArrayConstant(array)),))
+
+
+def _filled(array: Any, first: Any) -> bool:
+    # Bytes, not numbers: 0.0 is not -0.0, and a NaN equals itself.
+    width = f"u{array.dtype.itemsize}"
+    return bool(np.all(np.ascontiguousarray(array).reshape(-1).view(width) == first.view(width)))
+
+
+def cast_value(value: Value, dtype: str) -> Value:
+    """`value` in another dtype; constants and sizes change in place."""
+    kind = value.type
+    if kind.dtype == dtype:
+        return value
+    if value.op.name == "size" and dtype in ("f64", "f32"):
+        return BUILDER.make(OPSET["size"], (), (("dtype", dtype), ("size", value.attr("size"))))
+    if value.op.name == "const":
+        constant = value.attr("value")
+        if dtype in ("f64", "f32"):
+            return BUILDER.const(int(constant) if isinstance(constant, bool) else constant, kind.shape, dtype)
+        if dtype == "bool":
+            return BUILDER.const(bool(number_of(constant)), kind.shape, dtype)
+        if not isinstance(constant, str):
+            return BUILDER.const(int(constant), kind.shape, dtype)
+    if value.op.name == "array":
+        return array_value(value.attr("value").array.astype(NUMPY_OF[dtype]))
+    return BUILDER.make(OPSET["cast"], (value,), (("dtype", dtype),))
+
+
+def concrete(value: Value) -> Any:
+    """The array that `value` is, when it depends on no parameter and no dimension; None otherwise.
+
+    Raises `SymbolicSizeError` when it depends on dimensions only, which a program with known sizes could answer.
+    """
+    order = topological([value])
+    if any(v.is_param or v.op.name in ("apply", "functional") for v in order):
+        return None
+    names: frozenset[str] = frozenset()
+    for v in order:
+        names |= size_names(v.type.shape)
+        for _, attribute in v.attrs:
+            names |= size_names(attribute_sizes(attribute))
+    if names:
+        demand(names)
+        raise SymbolicSizeError(f"a number was needed, but this expression depends on {', '.join(sorted(names))}")
+    results: dict[Value, Any] = {}
+    with np.errstate(all="ignore"):
+        for v in order:
+            results[v] = v.op.evaluate(*[results[a] for a in v.args], **dict(v.attrs))
+    return np.asarray(results[value])
+
+
+def make(name: str, args: Sequence[Value], **attrs: Any) -> Value:
+    """Apply the op `name`; attributes as keywords."""
+    return BUILDER.make(OPSET[name], tuple(args), tuple(sorted(attrs.items())))

@@ -1,0 +1,86 @@
+"""Arrays made from shapes and values: zeros, ones, eye, arange of symbolic sizes, and what is like an expression."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from symdiff.errors import ArgumentError, UnsupportedError
+from symdiff.frontend.building import BUILDER, dtype_name, make, raw_shape, raw_size
+from symdiff.frontend.expr import as_expr, broadcast_exprs, broadcast_to, wrap
+from symdiff.frontend.registry import numpy_function, own_function
+from symdiff.frontend.shape_functions import expanded, ravel
+from symdiff.ir.contraction import identity
+
+
+# -------------------------------------------------------------------- arrays from shapes
+@numpy_function("zeros_like")
+def zeros_like(a: Any, dtype: Any = None, shape: Any = None) -> Any:
+    return full_like(a, 0, dtype, shape)
+
+
+@numpy_function("ones_like")
+def ones_like(a: Any, dtype: Any = None, shape: Any = None) -> Any:
+    return full_like(a, 1, dtype, shape)
+
+
+@numpy_function("full_like")
+def full_like(a: Any, fill_value: Any, dtype: Any = None, shape: Any = None) -> Any:
+    x = as_expr(a)
+    fill = as_expr(fill_value).astype(x.dtype if dtype is None else dtype_name(dtype))
+    return wrap(broadcast_to(fill, x.value.shape if shape is None else raw_shape(shape)).value, x)
+
+
+@own_function("zeros", "np.zeros")
+def zeros(shape: Any, dtype: Any = "f64") -> Any:
+    """Zeros; unlike NumPy's, sizes may be symbolic."""
+    return full(shape, 0, dtype)
+
+
+@own_function("ones", "np.ones")
+def ones(shape: Any, dtype: Any = "f64") -> Any:
+    return full(shape, 1, dtype)
+
+
+@own_function("full", "np.full")
+def full(shape: Any, fill_value: Any, dtype: Any = None) -> Any:
+    fill = as_expr(fill_value)
+    return broadcast_to(fill if dtype is None else fill.astype(dtype), raw_shape(shape, "full"))
+
+
+@own_function("eye", "np.eye", "np.identity", "identity")
+def eye(N: Any, M: Any = None, k: Any = 0, dtype: Any = "f64") -> Any:
+    """Ones on the k-th diagonal; sizes may be symbolic."""
+    rows = raw_size(N, "eye")
+    columns = rows if M is None else raw_size(M, "eye")
+    if rows == columns and k == 0:
+        return wrap(identity(BUILDER, (rows,), dtype_name(dtype)))
+    row, column = arange(rows), arange(columns)
+    return (expanded(row, [1]) + raw_size(k, "eye") == column).astype(dtype)
+
+
+@own_function("arange", "np.arange")
+def arange(start: Any, stop: Any = None, step: int = 1, dtype: Any = None) -> Any:
+    """Integers from start to stop by step; bounds may be symbolic."""
+    first, last = (0, start) if stop is None else (start, stop)
+    if any(isinstance(v, float) for v in (first, last, step)):
+        raise UnsupportedError("arange: sizes are integers here; scale the result, 0.1 * sd.arange(n)")
+    first, last = raw_size(first, "arange"), raw_size(last, "arange")
+    if step == 0:
+        raise ArgumentError("arange: step 0, expected another integer")
+    count = (last - first + (step - 1 if step > 0 else step + 1)) // step
+    if isinstance(count, int):
+        count = max(0, count)
+    places = wrap(make("iota", [], size=count))
+    result = places * step + first
+    return result if dtype is None else result.astype(dtype)
+
+
+@numpy_function("meshgrid")
+def meshgrid(*xi: Any, indexing: str = "xy", sparse: bool = False) -> Any:
+    vectors = [ravel(x) for x in xi]
+    rank = len(vectors)
+    axes = list(range(rank))
+    if indexing == "xy" and rank > 1:
+        axes[:2] = [1, 0]
+    grids = [expanded(v, [a for a in range(rank) if a != at]) for v, at in zip(vectors, axes, strict=True)]
+    return tuple(grids if sparse else broadcast_exprs(grids, "meshgrid"))
