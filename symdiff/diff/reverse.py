@@ -12,12 +12,13 @@ from typing import assert_never
 
 from symdiff.diff.forward import masked, refusal, scaled
 from symdiff.ir.builder import Builder, Handle
-from symdiff.ir.contraction import einsum, expand
+from symdiff.ir.contraction import einsum
 from symdiff.ir.graph import Value, topological
 from symdiff.ir.op import Linear, Multilinear, NoDerivative, Partials, Rules
 
 # Ops whose partials are numbers: a mask has nothing to protect there.
 _ADDITIVE = frozenset({"add", "sub", "neg", "cast", "select"})
+_LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 class _Gathered:
@@ -128,7 +129,7 @@ def _pull(
         case Rules():
             for i, term in enumerate(rule.vjp(ct, y, *xs, **attrs)):
                 if term is not None and value.args[i] in active:
-                    mask = _block_mask(dead, y, xs[i], attrs) if value.args[i] in curved else None
+                    mask = _block_mask(dead, value, xs[i], attrs) if value.args[i] in curved else None
                     _add(gathered, value.args[i], masked(mask, term), mask)
         case NoDerivative():
             raise refusal(value, rule)
@@ -161,19 +162,25 @@ def _contract_mask(
     return rule.transpose(i, _live(dead), *ones, **attrs).op("eq", 0)
 
 
-def _block_mask(dead: Handle | None, y: Handle, x: Handle, attrs: dict[str, object]) -> Handle | None:
+def _block_mask(dead: Handle | None, value: Value, x: Handle, attrs: dict[str, object]) -> Handle | None:
     """Ops that mix a block of elements: the block is dead when every element of the result that it reaches is."""
-    if dead is None:
-        return None
+    if dead is None or value.op.elementwise:
+        return dead
     axes = attrs.get("axes", (attrs["axis"],) if "axis" in attrs else None)
-    letters = "abcdefghijklmnopqrstuvwxyz"[: x.rank]
     if isinstance(axes, tuple):
+        letters = _LETTERS[: x.rank]
         kept = "".join(c for i, c in enumerate(letters) if i - x.rank not in axes)
         sizes = {c: x.shape[i] for i, c in enumerate(letters) if c not in kept}
         count = _live(dead)
-        if y.rank == x.rank:
+        if value.type.rank == x.rank:
             count = einsum(f"{letters}->{kept}", count)
         return einsum(f"{kept}->{letters}", count, **sizes).op("eq", 0)
-    letters = letters[: y.rank]
-    total = einsum(f"{letters}->", _live(dead))
-    return expand(total, x.shape).op("eq", 0)
+    # Matrices: a block is one matrix of the stack x, and the result has one number or one matrix for it, perhaps
+    # behind further leading axes that share it. An undefined function reaches everything from everywhere.
+    letters = _LETTERS[: value.type.rank]
+    stack = 0 if "wrt" in attrs else x.rank - 2
+    core = 0 if value.type.rank == stack else 2
+    kept = letters[value.type.rank - core - stack : value.type.rank - core] if stack else ""
+    beside = _LETTERS[value.type.rank : value.type.rank + x.rank - stack]
+    sizes = dict(zip(beside, x.shape[stack:], strict=True))
+    return einsum(f"{kept}->{kept}{beside}", einsum(f"{letters}->{kept}", _live(dead)), **sizes).op("eq", 0)

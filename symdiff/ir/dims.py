@@ -146,7 +146,8 @@ class Dim:
         # Integer multiples of the divisor leave the floor: (n + 3)//2 == (n + 1)//2 + 1.
         whole = {m: Fraction(c // divisor) for m, c in self.terms if c.denominator == 1}
         rest = _normal({m: c - divisor * whole.get(m, Fraction(0)) for m, c in self.terms})
-        assert isinstance(rest, Dim)
+        if isinstance(rest, int):
+            return _normal(whole) + rest // divisor
         return _normal(whole) + Dim({((FloorDiv(rest, divisor), 1),): Fraction(1)})
 
     def __truediv__(self, other: Any) -> Any:
@@ -321,6 +322,8 @@ def format_shape(shape: Iterable[Size]) -> str:
     return f"({items[0]},)" if len(items) == 1 else f"({', '.join(items)})"
 
 
+# Far above any shape; a larger one in text is a mistake that would take for ever to multiply out.
+_HIGHEST_POWER = 1000
 _TOKEN = re.compile(r"\s*(?:(\d+)|([^\W\d]\w*)|(\*\*|//|[-+*()]))")
 
 
@@ -359,12 +362,16 @@ def _parse_product(tokens: list[tuple[str, int]], i: int, text: str) -> tuple[Si
             factor, i = _parse_atom(tokens, i + 1, text)
             if i < len(tokens) and tokens[i][0] == "**":
                 power, i = _parse_atom(tokens, i + 1, text)
+                if not isinstance(power, int) or power > _HIGHEST_POWER:
+                    raise ParseError(f"size {text!r}: ** takes a small integer on the right", text, tokens[i - 1][1])
                 factor = factor**power
             value = value * factor
         else:
             number, i = _parse_atom(tokens, i + 1, text)
             if not isinstance(number, int):
                 raise ParseError(f"size {text!r}: {operator} takes an integer on the right", text, tokens[i - 1][1])
+            if (operator == "//" and number == 0) or (operator == "**" and number > _HIGHEST_POWER):
+                raise ParseError(f"size {text!r}: {operator} {number} is refused", text, tokens[i - 1][1])
             value = value // number if operator == "//" else value**number
     return value, i
 
