@@ -332,9 +332,32 @@ def _branch_of_norm(x: Handle) -> Handle:
     return total(x.op("lt", 100).op("select", x * x, spread))
 
 
+def _behind_casts(x: Handle) -> Handle:
+    root = x.op("sqrt").op("cast", dtype="f32").op("cast", dtype="f64")
+    return total(x.op("lt", 1).op("select", x * x, root))
+
+
+def _stack_of_determinants(x: Handle) -> Handle:
+    """One matrix per element; where x is small its determinant is not taken, but its slope is 1/0."""
+    root = x.op("sqrt") + 1
+    sides = root.op("reshape", rank=1, shape=(4, 1)).op("concatenate", x.const(2, (4, 1)), axis=-1)
+    return total(x.op("lt", 0.5).op("select", x * x, einsum("bi->bii", sides).op("det")))
+
+
+def _stack_of_solutions(x: Handle) -> Handle:
+    """The same through two factors and a right side shared by all systems."""
+    root = x.op("sqrt") + 1
+    sides = root.op("reshape", rank=1, shape=(4, 1)).op("concatenate", x.const(2, (4, 1)), axis=-1)
+    right = einsum("bi->bij", sides, j=1)
+    solution = einsum("bi->bii", sides + 1).op("solve", right)
+    taken = einsum("b->bij", x.op("lt", 0.5), i=2, j=1)
+    return total(taken.op("select", einsum("b->bij", x * x, i=2, j=1), solution))
+
+
 INSIDE = [
     _in_sum, _in_matmul, _in_broadcast, _in_softmax, _in_norm, _in_logsumexp, _in_cumsum, _in_product, _in_gather,
-    _in_solve, _whole_branch, _branch_of_matmul, _branch_of_norm,
+    _in_solve, _whole_branch, _branch_of_matmul, _branch_of_norm, _behind_casts, _stack_of_determinants,
+    _stack_of_solutions,
 ]  # fmt: skip
 
 
