@@ -1,0 +1,102 @@
+"""Index notation for tensors of rank three and more: A_ik delta_jl, inner indices under a sum sign.
+
+`indexed` gives one entry of an expression: sums, products and elementwise functions hand the indices on to their
+operands, an einsum to its factors; anything else is a symbol or a bracket with the indices below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from symdiff.render.notation import Node
+from symdiff.render.paper import ATOM, CALL, ELEMENTWISE, PRODUCT, SUM, Paper, Text
+
+# Functions nested deeper than this are written as a bracket with indices.
+DEEPEST = 12
+
+
+class Indexer:
+    """Writes entries with the signs of a `Paper`."""
+
+    def __init__(
+        self, paper: Paper, letters: Sequence[str], delta: str, sub: Callable[[str, Sequence[str]], str],
+        total: Callable[[Sequence[str], str], str],
+    ) -> None:  # fmt: skip
+        self.paper = paper
+        self.letters = letters
+        self.delta = delta
+        self.sub = sub
+        self.total = total
+
+    def indexed(self, node: Node, index: Sequence[str], depth: int = 0) -> Text:
+        """The entry of `node` at `index`; axes of size one from broadcasting are skipped."""
+        paper = self.paper
+        if node in paper.names or not index:
+            return self._entry(node, index)
+        if node.kind == "num":
+            return paper.text(node)
+        if node.kind == "eye":
+            return self.sub(self.delta, index), CALL
+        if node.kind == "ones":
+            return "1", ATOM
+        if node.kind == "zeros":
+            return "0", ATOM
+        if node.kind == "T":
+            return self.indexed(node.args[0], index[::-1], depth)
+        if node.kind == "diag":
+            inner = self.indexed(node.args[0], index[:1], depth)
+            return paper.join([paper.at(inner, PRODUCT), self.sub(self.delta, index)]), PRODUCT
+        if node.kind == "outer":
+            parts = [self.indexed(a, [i], depth) for a, i in zip(node.args, index, strict=True)]
+            return paper.join([paper.at(p, PRODUCT) for p in parts]), PRODUCT
+        if node.kind == "expand":
+            kept = [i for i, mine in zip(index, node.data, strict=True) if mine]
+            return self.indexed(node.args[0], kept, depth)
+        if node.kind == "einsum":
+            return self._einsum(node, index)
+        if depth < DEEPEST and node.rank > 2:
+            if node.kind == "add":
+                return self._sum(node, index, depth)
+            if node.kind == "prod":
+                return self._product(node, index, depth)
+        return self._entry(node, index)
+
+    def _last(self, node: Node, index: Sequence[str]) -> Sequence[str]:
+        """The indices of an operand of an elementwise expression: aligned from the end."""
+        return index[len(index) - node.rank :]
+
+    def _sum(self, node: Node, index: Sequence[str], depth: int) -> Text:
+        paper = self.paper
+        parts: list[str] = []
+        for i, (sign, term) in enumerate(zip(node.data, node.args, strict=True)):
+            text = self.indexed(term, self._last(term, index), depth + 1)
+            mark = (paper.minus if sign < 0 else "") if i == 0 else f" {paper.minus if sign < 0 else '+'} "
+            parts.append(mark + paper.at(text, ELEMENTWISE if sign < 0 else SUM))
+        return "".join(parts), SUM
+
+    def _product(self, node: Node, index: Sequence[str], depth: int) -> Text:
+        number, count = node.data
+        pairs = [(n, self.indexed(n, self._last(n, index), depth + 1)) for n in node.args]
+        return self.paper.quotient(number, pairs[:count], None, pairs[count:])
+
+    def _einsum(self, node: Node, index: Sequence[str]) -> Text:
+        labels, output = node.data
+        name = dict(zip(output, index, strict=True))
+        spare = [c for c in self.letters if c not in index]
+        inner: list[str] = []
+        for x in [x for word in labels for x in word]:
+            if x not in name:
+                name[x] = spare.pop(0) if spare else f"i{len(name)}"
+                inner.append(name[x])
+        parts = [self.indexed(a, [name[x] for x in word]) for a, word in zip(node.args, labels, strict=True)]
+        body = self.paper.join([self.paper.at(p, PRODUCT) for p in parts if p[0] != "1"]) or "1"
+        return (self.total(inner, body) if inner else body), PRODUCT
+
+    def _entry(self, node: Node, index: Sequence[str]) -> Text:
+        text = self.paper.text(node)
+        return (self.sub(self.paper.at(text, ATOM), index), CALL) if index else text
+
+    def bare(self, node: Node) -> tuple[str, list[str]]:
+        """An einsum among matrix expressions: its general entry and the indices."""
+        index = list(self.letters[: node.rank])
+        return self.indexed(node, index)[0], index

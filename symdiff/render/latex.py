@@ -1,0 +1,316 @@
+"""LaTeX of a Function, for KaTeX and for papers: matrix notation, index notation from rank three."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import Any, Literal
+
+from symdiff.errors import ArgumentError
+from symdiff.ir.dims import Size
+from symdiff.ir.graph import Function
+from symdiff.render.index_notation import Indexer
+from symdiff.render.naming import named_subterms
+from symdiff.render.notation import Node, decimal
+from symdiff.render.paper import ATOM, CALL, ELEMENTWISE, PRODUCT, SUM, Paper, Text
+from symdiff.render.recover import recover
+
+Layout = Literal["denominator", "numerator"]
+
+LARGEST_LINE = 400
+
+_GREEK = frozenset(
+    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi psi "
+    "omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega".split()
+)
+_SPELLED = {"eps": r"\varepsilon", "lam": r"\lambda", "ell": r"\ell"}
+_ACCENTS = {"hat": r"\hat", "bar": r"\bar", "tilde": r"\tilde", "dot": r"\dot", "vec": r"\vec"}
+_SPECIAL = {"pi": r"\pi", "e": "e", "euler_gamma": r"\gamma", "inf": r"\infty", "-inf": r"-\infty", "nan": r"\text{nan}",
+            "-0.0": "-0"}  # fmt: skip
+_LETTERS = "ijklmnpqrstuvabcdefgh"
+_OPERATORS = {"sin", "cos", "tan", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "exp", "log", "det", "max", "min"}
+_NAMES = {
+    "abs": "abs", "arcsinh": "arsinh", "arccosh": "arcosh", "arctanh": "artanh", "reduce_max": "max",
+    "reduce_min": "min", "reduce_prod": "prod", "maximum": "max", "minimum": "min", "arctan2": "atan2",
+    "round": "round", "cholesky": "chol", "iota": "range", "broadcast_to": "broadcast", "scatter_add": "scatter",
+    "last_writer": "lastwriter", "prod_others": "prodothers",
+}  # fmt: skip
+_RELATIONS = {"lt": "<", "le": r"\le", "gt": ">", "ge": r"\ge", "eq": "=", "ne": r"\ne", "and": r"\wedge",
+              "or": r"\vee", "xor": r"\oplus"}  # fmt: skip
+
+
+def to_latex(
+    function: Function, layout: Layout | None = None, *, bold: bool = False, where: bool = False,
+) -> str:  # fmt: skip
+    """One formula per result, several under each other.
+
+    layout: "numerator" writes a vector as a row, "denominator" and None as a column; the numbers are the same.
+    bold: vectors and matrices in bold type. where: shared subterms get names and follow in a where-clause.
+    """
+    if layout not in (None, "numerator", "denominator"):
+        raise ArgumentError(f"layout {layout!r}: expected 'numerator' or 'denominator'")
+    _, results = recover(function)
+    large = any(r.size > LARGEST_LINE * 10 for r in results)
+    named = named_subterms(results, shared=where or large, largest=LARGEST_LINE)
+    names = {node: f"t_{{{i + 1}}}" for i, node in enumerate(named)}
+    paper = LatexPaper(results, names, bold)
+    lines = [paper.result(r, layout) for r in results]
+    if not named:
+        return lines[0] if len(lines) == 1 else _stack(lines)
+    clauses = [f"{names[node]} = {paper.own_line(node)}" for node in named]
+    return _stack([*lines, r"\text{where}\quad " + clauses[0], *[r"\phantom{\text{where}}\quad " + c for c in clauses[1:]]])
+
+
+def _stack(lines: Sequence[str]) -> str:
+    body = " \\\\\n".join(["& " + line for line in lines])
+    return f"\\begin{{aligned}}\n{body}\n\\end{{aligned}}"
+
+
+def symbol_latex(name: str, bold: bool = False) -> str:
+    """A name as a symbol: alpha, x_1, w12, y_hat, q_, loss."""
+    stripped = name.strip("_") or name
+    parts = [p for p in stripped.split("_") if p]
+    base, rest = parts[0] if parts else "\\_", parts[1:]
+    accents = [p for p in rest if p in _ACCENTS]
+    indices = [p for p in rest if p not in _ACCENTS]
+    match = re.fullmatch(r"([^\W\d_]+?)(\d+)", base)
+    if match:
+        base, number = match.groups()
+        indices.insert(0, number)
+    for accent in _ACCENTS:
+        if base.endswith(accent) and base != accent and len(base) - len(accent) <= 2:
+            base = base[: -len(accent)]
+            accents.insert(0, accent)
+    text = _word(base)
+    if bold:
+        text = rf"\mathbf{{{base}}}" if text == base else rf"\boldsymbol{{{text}}}"
+    for accent in accents:
+        text = f"{_ACCENTS[accent]}{{{text}}}"
+    if indices:
+        text += f"_{{{','.join([_index(i) for i in indices])}}}"
+    return text
+
+
+def _word(base: str) -> str:
+    if base in _GREEK:
+        return "\\" + base
+    if base in _SPELLED:
+        return _SPELLED[base]
+    return base if len(base) == 1 else rf"\mathrm{{{base}}}"
+
+
+def _index(part: str) -> str:
+    if part.isdigit() or part in _GREEK or len(part) == 1:
+        return _word(part) if not part.isdigit() else part
+    return part if len(part) == 2 and part.isalpha() and part[0] in "ijkl" else rf"\mathrm{{{part}}}"
+
+
+class LatexPaper(Paper):
+    """The signs of LaTeX."""
+
+    odot = r"\odot"
+    oslash = r"\oslash"
+    minus = "-"
+    one = r"\mathbf{1}"
+    identity = "I"
+    transposed_sign = r"^{\top}"
+    inverse_sign = "-1"
+    inverse_transposed = r"-\top"
+
+    def __init__(self, results: Sequence[Node], names: Mapping[Node, str], bold: bool = False) -> None:
+        self.bold = bold
+        self.indexer = Indexer(self, _LETTERS, r"\delta", _below, _total)
+        super().__init__(results, names)
+
+    def result(self, node: Node, layout: Layout | None) -> str:
+        if node in self.names:
+            return self.names[node]
+        if layout == "numerator" and node.rank == 1:
+            return self.lying(node)[0]
+        return self.own_line(node)
+
+    def own_line(self, node: Node) -> str:
+        if node.rank > 2 and node not in self.names:
+            return self.indexer.indexed(node, _LETTERS[: node.rank])[0]
+        return self.own(node)[0]
+
+    # ---------------------------------------------------------------- signs
+    def symbol(self, name: str, rank: int) -> str:
+        return symbol_latex(name, self.bold and rank > 0)
+
+    def number(self, value: Any) -> Text:
+        if isinstance(value, bool):
+            return rf"\text{{{str(value).lower()}}}", ATOM
+        if isinstance(value, str):
+            return _SPECIAL[value], ATOM if not value.startswith("-") else SUM
+        fraction = Fraction(value)
+        if fraction.denominator > 10_000 and (short := decimal(fraction)) is not None and "e" not in short:
+            return short, ATOM if fraction > 0 else SUM
+        sign = "-" if fraction < 0 else ""
+        if fraction.denominator == 1:
+            return str(fraction.numerator), SUM if sign else ATOM
+        return rf"{sign}\frac{{{abs(fraction.numerator)}}}{{{fraction.denominator}}}", SUM if sign else CALL
+
+    def size(self, size: Size) -> Text:
+        text = str(size)
+        if text.isidentifier():
+            return symbol_latex(text), ATOM
+        text = re.sub(r"\*\*(\d+)", r"^{\1}", text).replace("//", "/").replace("*", r"\,")
+        return text, SUM
+
+    def group(self, text: str) -> str:
+        tall = any(mark in text for mark in (r"\frac", r"\sum", r"\begin", r"\left"))
+        return rf"\left({text}\right)" if tall else f"({text})"
+
+    def top(self, base: str, exponent: str) -> str:
+        return f"{base}^{{{exponent}}}"
+
+    def array_power(self, base: str, exponent: str, rank: int) -> str:
+        return rf"{base}^{{\odot {exponent}}}"
+
+    def fraction(self, above: Text, below: Text) -> Text:
+        return rf"\frac{{{above[0]}}}{{{below[0]}}}", CALL
+
+    def norm(self, text: str, matrix: bool) -> str:
+        tall = r"\frac" in text
+        left, right = (r"\left\lVert", r"\right\rVert") if tall else (r"\lVert", r"\rVert")
+        return f"{left} {text} {right}" + ("_F" if matrix else "")
+
+    def function(self, name: str, args: Sequence[str], where: str = "") -> str:
+        shown = f"\\{name}" if name in _OPERATORS else rf"\operatorname{{{name}}}"
+        if where:
+            shown += rf"_{{\text{{{where}}}}}"
+        return shown + self.group(", ".join(args))
+
+    def subscript(self, node: Node) -> Text:
+        return _subscript(self, node), CALL
+
+    def einsum(self, node: Node) -> Text:
+        if node.rank > 2:
+            return self.indexer.bare(node)[0], PRODUCT
+        text, index = self.indexer.bare(node)
+        return (_below(rf"\left[{text}\right]", index), CALL) if index else (text, PRODUCT)
+
+    # ---------------------------------------------------------------- functions
+    def call(self, node: Node) -> Text:
+        name, data = node.data[0], node.data[1:]
+        args = [self.text(a)[0] for a in node.args]
+        if name in _RELATIONS:
+            parts = [self.at(self.text(a), SUM if name not in ("and", "or", "xor") else ELEMENTWISE) for a in node.args]
+            return f"{parts[0]} {_RELATIONS[name]} {parts[1]}", -1
+        if name in ("apply", "functional"):
+            return _undefined(self, node)
+        if name == "norm" and len(data[0]) == node.args[0].rank:
+            return self.norm(args[0], node.args[0].rank == 2), CALL
+        if name == "abs":
+            return rf"\lvert {args[0]} \rvert", CALL
+        if name == "sqrt":
+            return rf"\sqrt{{{args[0]}}}", CALL
+        if name == "cbrt":
+            return rf"\sqrt[3]{{{args[0]}}}", CALL
+        if name in ("floor", "ceil"):
+            return rf"\l{name} {args[0]} \r{name}", CALL
+        if name == "floor_divide":
+            return rf"\lfloor {args[0]} / {args[1]} \rfloor", CALL
+        if name == "mod":
+            return rf"{self.at(self.text(node.args[0]), CALL)} \bmod {self.at(self.text(node.args[1]), CALL)}", ELEMENTWISE
+        if name == "sigmoid":
+            return rf"\sigma{self.group(args[0])}", CALL
+        if name in ("lgamma", "digamma", "log2", "log10", "log1p", "exp2", "logabsdet", "signdet", "polygamma"):
+            return self._special(name, node, args)
+        if name == "select":
+            return rf"\begin{{cases}} {args[1]} & {args[0]} \\ {args[2]} & \text{{otherwise}} \end{{cases}}", ELEMENTWISE
+        if name == "not":
+            return rf"\neg {self.at(self.text(node.args[0]), ATOM)}", CALL
+        if name == "cast":
+            if node.args[0].kind == "call" and self.text(node.args[0])[1] < 0:
+                return rf"\mathbf{{1}}[{args[0]}]", CALL
+            return self.text(node.args[0])
+        if name == "array":
+            return _matrix(data[0].array), CALL
+        shown = _NAMES.get(name, name).replace("_", "")
+        return self.function(shown, args, where_of(node)), CALL
+
+    def _special(self, name: str, node: Node, args: list[str]) -> Text:
+        inner = self.group(args[0])
+        simple = {"lgamma": r"\log\Gamma", "digamma": r"\psi", "log2": r"\log_{2}", "log10": r"\log_{10}"}
+        if name in simple:
+            return simple[name] + inner, CALL
+        if name == "log1p":
+            return rf"\log{self.group('1 + ' + args[0])}", CALL
+        if name == "exp2":
+            return f"2^{{{args[0]}}}", CALL
+        if name == "polygamma":
+            return rf"\psi^{{({node.data[1]})}}{inner}", CALL
+        det = rf"\det {self.at(self.text(node.args[0]), CALL)}"
+        return (rf"\log\lvert {det} \rvert" if name == "logabsdet" else rf"\operatorname{{sign}}({det})"), CALL
+
+
+def where_of(node: Node) -> str:
+    """The axes of a reduction in words, when it leaves some."""
+    data = node.data[1:]
+    if not data or not isinstance(data[0], tuple) or node.data[0] in ("reshape", "broadcast_to", "scatter_add"):
+        return ""
+    axes: tuple[Any, ...] = data[0]
+    rank = node.args[0].rank if node.args else 0
+    if not axes or len(axes) == rank or not all(isinstance(a, int) for a in axes):
+        return ""
+    if rank == 2:
+        return "rows" if axes == (1,) else "columns"
+    return "axis " + ", ".join([str(a) for a in axes]) if len(axes) == 1 else f"axes {', '.join([str(a) for a in axes])}"
+
+
+def _below(base: str, index: Sequence[str]) -> str:
+    return f"{base}_{{{''.join(index)}}}"
+
+
+def _total(letters: Sequence[str], body: str) -> str:
+    return rf"\sum_{{{', '.join(letters)}}} {body}"
+
+
+def _subscript(paper: LatexPaper, node: Node) -> str:
+    arrays = iter(node.args[1:])
+    parts: list[str] = []
+    for entry in node.data:
+        if entry == "@":
+            parts.append(paper.text(next(arrays))[0])
+        elif entry is None:
+            parts.append(":")
+        elif isinstance(entry, tuple):
+            first, last, step, _, _ = entry
+            parts.append(f"{first}:{last}" + (f":{step}" if step != 1 else ""))
+        else:
+            parts.append(str(entry))
+    while len(parts) > 1 and parts[-1] == ":":
+        parts.pop()
+    return f"{paper.at(paper.text(node.args[0]), ATOM)}_{{[{', '.join(parts)}]}}"
+
+
+def _matrix(array: Any) -> str:
+    rows = array.reshape(1, -1) if array.ndim < 2 else array.reshape(-1, array.shape[-1])
+    if rows.size > 64:
+        shape = r" \times ".join([str(s) for s in array.shape])
+        return rf"\operatorname{{array}}_{{{shape}}}"
+    body = r" \\ ".join([" & ".join([str(x) for x in r]) for r in rows.tolist()])
+    return rf"\begin{{bmatrix}} {body} \end{{bmatrix}}"
+
+
+def _undefined(paper: LatexPaper, node: Node) -> Text:
+    kind, name, wrt = node.data
+    shown = symbol_latex(name)
+    inner = paper.group(", ".join([paper.text(a)[0] for a in node.args]))
+    if not wrt:
+        return shown + inner, CALL
+    if kind == "apply" and len(node.args) == 1:
+        primes = "'" * len(wrt) if len(wrt) < 4 else f"^{{({len(wrt)})}}"
+        return shown + primes + inner, CALL
+    if kind == "apply":
+        return "".join([rf"\partial_{{{i + 1}}} " for i in wrt]) + shown + inner, CALL
+    if all(node.args[i].kind == "sym" for i in wrt):
+        power = f"^{{{len(wrt)}}}" if len(wrt) > 1 else ""
+        below = r" \, ".join([rf"\partial {paper.text(node.args[i])[0]}" for i in wrt])
+        return rf"\frac{{\partial{power} {shown}}}{{{below}}}", CALL
+    order = f"^{{{len(wrt)}}}" if len(wrt) > 1 else ""
+    place = f"_{{{''.join([str(i + 1) for i in wrt])}}}" if len(node.args) > 1 else ""
+    return rf"\nabla{place}{order} {shown}{inner}", CALL

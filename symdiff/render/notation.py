@@ -1,0 +1,439 @@
+"""Notation: the small language of matrix expressions between the IR and the printers.
+
+A `Node` is one mathematical expression with a shape: a symbol, a number, a sum of signed terms, an elementwise product
+with a numeric coefficient, a chain of matrix products, a transpose, an outer product, a diagonal, a sum over axes, an
+einsum, a function application. `Notation` makes nodes, equal ones once, and knows what each costs to read: `size`
+counts operators, calls and leaves (axes, index strings and broadcasting subscripts are free), `weight` adds small
+preferences between forms of one size. A matrix knows its transpose (`flip`) in the shortest form; a symmetric one is
+its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from fractions import Fraction
+from typing import Any, TypeAlias
+
+from symdiff.ir.dims import Dim, Shape, Size
+
+Number: TypeAlias = "int | Fraction"
+
+# What a vector in front of a matrix costs: as much as the transposition sign it saves, because X.T @ r reads better.
+ROW_VECTOR = 1.01
+
+
+class Node:
+    """One expression. `data` depends on `kind`; see the constructors of `Notation`."""
+
+    __slots__ = ("args", "data", "flip", "key", "kind", "shape", "size", "weight")
+
+    def __init__(
+        self, kind: str, args: tuple[Node, ...], data: Any, shape: Shape, size: int, weight: float, key: int
+    ) -> None:
+        self.kind = kind
+        self.args = args
+        self.data = data
+        self.shape = shape
+        self.size = size
+        self.weight = weight
+        self.key = key
+        self.flip: Node = self
+
+    @property
+    def rank(self) -> int:
+        return len(self.shape)
+
+    @property
+    def symmetric(self) -> bool:
+        return self.flip is self
+
+    def __repr__(self) -> str:
+        return f"<{self.kind} {self.data!r} {self.shape}>"
+
+
+def topological(roots: Iterable[Node]) -> list[Node]:
+    """Every node below the roots, operands first."""
+    order: list[Node] = []
+    done: set[Node] = set()
+    for root in roots:
+        stack = [(root, False)]
+        while stack:
+            node, ready = stack.pop()
+            if ready:
+                order.append(node)
+            elif node not in done:
+                done.add(node)
+                stack.append((node, True))
+                stack.extend((a, False) for a in reversed(node.args) if a not in done)
+    return order
+
+
+def decimal(number: Number) -> str | None:
+    """A short exact decimal of a fraction, or None: 1/2 -> 0.5, 1/3 -> None."""
+    if isinstance(number, int) or number.denominator == 1:
+        text = str(int(number))
+        return text if len(text) <= 15 else repr(float(number)) if float(number) == number else text
+    rest = number.denominator
+    for prime in (2, 5):
+        while rest % prime == 0:
+            rest //= prime
+    text = repr(float(number))
+    return text if rest == 1 and Fraction(text) == number and len(text) <= 20 else None
+
+
+def coefficient_parts(number: Number) -> tuple[Number, int]:
+    """A coefficient as (factor in front, divisor): 1/3 -> (1, 3), 1/2 -> (1/2, 1)."""
+    if decimal(number) is not None:
+        return number, 1
+    fraction = Fraction(number)
+    return fraction.numerator, fraction.denominator
+
+
+class Notation:
+    """Makes nodes, equal ones once. Every constructor takes nodes of fitting shapes; it checks nothing."""
+
+    def __init__(self) -> None:
+        self._table: dict[Any, Node] = {}
+
+    # ---------------------------------------------------------------- making
+    def _node(
+        self, kind: str, args: tuple[Node, ...], data: Any, shape: Shape, own: float, symmetric: bool = False,
+        key: Any = None,
+    ) -> tuple[Node, bool]:  # fmt: skip
+        """The node and whether it is new. `own` is its cost beyond its operands, its whole part counting as size."""
+        entry = (kind, key if key is not None else tuple([a.key for a in args]), data, shape)
+        found = self._table.get(entry)
+        if found is not None:
+            return found, False
+        size = int(own) + sum([a.size for a in args])
+        weight = own + sum([a.weight for a in args])
+        node = Node(kind, args, data, shape, size, weight, len(self._table))
+        self._table[entry] = node
+        return node, True
+
+    def _flipped(self, node: Node, new: bool, distributed: Callable[[], Node] | None) -> Node:
+        """Give a new matrix its transpose: by `distributed` when that is shorter, else by a transposition sign.
+
+        A matrix whose distributed transpose is the matrix itself is symmetric.
+        """
+        if not new or node.rank != 2:
+            return node
+        node.flip = sign = self._node("T", (node,), None, node.shape[::-1], 1)[0]
+        sign.flip = node
+        if distributed is not None:
+            other = distributed()
+            if other is node or other.weight < sign.weight:
+                node.flip = other
+        return node
+
+    # ---------------------------------------------------------------- leaves
+    def symbol(self, name: str, shape: Shape, symmetric: bool = False) -> Node:
+        node, new = self._node("sym", (), name, shape, 1)
+        return node if symmetric else self._flipped(node, new, None)
+
+    def number(self, value: Any) -> Node:
+        """An exact number: int, Fraction, bool or the name of a special constant."""
+        own = 3 if isinstance(value, Fraction) and decimal(value) is None else 1
+        return self._node("num", (), value, (), own, key=(type(value).__name__, value))[0]
+
+    def dimension(self, size: Size) -> Node:
+        """A size as a number."""
+        if not isinstance(size, Dim):
+            return self.number(size)
+        text = str(size)
+        return self._node("dim", (), size, (), 1 + 2 * sum(text.count(c) for c in "+-*/"))[0]
+
+    def ones(self, shape: Shape, dtype: str = "f64") -> Node:
+        node, new = self._node("ones", (), dtype, shape, 1)
+        return self._flipped(node, new, lambda: self.ones(shape[::-1], dtype))
+
+    def zeros(self, shape: Shape, dtype: str = "f64") -> Node:
+        node, new = self._node("zeros", (), dtype, shape, 1)
+        return self._flipped(node, new, lambda: self.zeros(shape[::-1], dtype))
+
+    def eye(self, size: Size, dtype: str = "f64") -> Node:
+        return self._node("eye", (), dtype, (size, size), 1)[0]
+
+    # ---------------------------------------------------------------- broadcasting
+    def align(self, node: Node, axes: Sequence[int], target: Sequence[int]) -> Node:
+        """`node`, whose axes are the named ones, ready to broadcast against a value with the axes `target`."""
+        if not axes:
+            return node
+        present = set(axes)
+        tail = list(target)[list(target).index(axes[0]) :]
+        if len(tail) == len(axes):
+            return node
+        mask = tuple([x in present for x in tail])
+        return self.expand(node, mask)
+
+    def expand(self, node: Node, mask: tuple[bool, ...]) -> Node:
+        """`node[:, None]` and the like: True for an axis of the node, False for a new one of size 1."""
+        if node.kind == "prod" and node.data[1] == 0 and node.data[0] == 1:
+            return self.product(1, (), [self.expand(a, mask) if a.rank else a for a in node.args])
+        sizes = iter(node.shape)
+        shape = tuple([next(sizes) if kept else 1 for kept in mask])
+        return self._node("expand", (node,), mask, shape, 0.001)[0]
+
+    def _across(self, arg: Node) -> Node:
+        """An operand of an elementwise matrix expression, for the transposed expression."""
+        if arg.rank == 0:
+            return arg
+        if arg.kind == "expand" and arg.data == (True, False):
+            return arg.args[0]
+        return self.expand(arg, (True, False)) if arg.rank == 1 else arg.flip
+
+    def full(self, node: Node, axes: Sequence[int], shape: Shape, dtype: str = "f64") -> Node:
+        """`node` spread over the whole `shape`."""
+        if len(axes) == len(shape):
+            return node
+        if dtype not in ("f64", "f32"):
+            target = tuple(range(len(shape)))
+            return self.call("broadcast_to", (self.align(node, axes, target),), shape, (shape,))
+        if node.kind == "num" and node.data == 0:
+            return self.zeros(shape, dtype)
+        if len(shape) == 2 and len(axes) == 1:
+            if axes[0] == 1:
+                return self.outer(self.ones(shape[:1], dtype), node)
+            return self.outer(node, self.ones(shape[1:], dtype))
+        parts = [self.align(node, axes, tuple(range(len(shape)))), self.ones(shape, dtype)]
+        return self.product(1, parts, ())
+
+    # ---------------------------------------------------------------- sums and products
+    def add(self, terms: Sequence[tuple[int, Node]], shape: Shape) -> Node:
+        """A sum of signed terms, ready to broadcast. The first positive term leads."""
+        signed: list[tuple[int, Node]] = []
+        for sign, term in terms:
+            plus = self.positive(term)
+            signed.append((-sign, plus) if plus is not term else (sign, term))
+        if len(signed) == 1:
+            return signed[0][1] if signed[0][0] > 0 else self.negative(signed[0][1])
+        lead = next((i for i, (sign, _) in enumerate(signed) if sign > 0), None)
+        if lead:
+            signed.insert(0, signed.pop(lead))
+        signs, args = tuple([s for s, _ in signed]), tuple([t for _, t in signed])
+        own = len(args) - 1 + (1 if lead is None else 0)
+        # Equal sums have one node whatever the order of terms: a matrix plus its transpose is then its own transpose.
+        key = tuple(sorted([(a.key, s) for s, a in signed]))
+        node, new = self._node("add", args, None, shape, own, key=key)
+        if new:
+            node.data = signs
+        return self._flipped(
+            node, new, lambda: self.add([(s, self._across(a)) for s, a in signed], shape[::-1])
+        )
+
+    def positive(self, term: Node) -> Node:
+        """The term without a leading minus sign; itself when it has none."""
+        if term.kind == "prod" and term.data[0] < 0:
+            return self.product(-term.data[0], term.args[: term.data[1]], term.args[term.data[1] :])
+        if term.kind == "num" and isinstance(term.data, (int, Fraction)) and term.data < 0:
+            return self.number(-term.data)
+        return term
+
+    def negative(self, node: Node) -> Node:
+        if node.kind == "num" and isinstance(node.data, (int, Fraction)) and not isinstance(node.data, bool):
+            return self.number(-node.data)
+        if node.kind == "add" and min(node.data) < 0 < max(node.data):
+            return self.opposite(node)
+        return self.product(-1, (node,), ())
+
+    def opposite(self, node: Node) -> Node:
+        """A sum with every sign turned."""
+        return self.add([(-s, a) for s, a in zip(node.data, node.args, strict=True)], node.shape)
+
+    def product(self, coefficient: Number, above: Sequence[Node], below: Sequence[Node]) -> Node:
+        """coefficient * above / below, elementwise with broadcasting; nested products merge, equal factors too."""
+        top: list[tuple[Node, Number]] = []
+        bottom: list[tuple[Node, Number]] = []
+        total = Fraction(coefficient)
+        for factors, side, other, sign in ((above, top, bottom, 1), (below, bottom, top, -1)):
+            for factor in factors:
+                if factor.kind == "prod":
+                    count = factor.data[1]
+                    total *= Fraction(factor.data[0]) ** sign
+                    side.extend(split_power(a) for a in factor.args[:count])
+                    other.extend(split_power(a) for a in factor.args[count:])
+                elif factor.kind == "num" and type(factor.data) in (int, Fraction) and factor.data != 0:
+                    total *= Fraction(factor.data) ** sign
+                elif factor.kind != "ones" or not _redundant(factor, above, below):
+                    side.append(split_power(factor))
+        upper, lower = self._merge(top), self._merge(bottom)
+        # Scalars lead, so that a product reads 2 s x and not x 2 s.
+        upper.sort(key=lambda f: f.rank > 0)
+        lower.sort(key=lambda f: f.rank > 0)
+        number: Number = total.numerator if total.denominator == 1 else total
+        if not lower and not upper:
+            return self.number(number)
+        if not lower and len(upper) == 1 and number == 1:
+            return upper[0]
+        shape = _broadcast(f.shape for f in (*upper, *lower))
+        own = product_cost(number, upper, lower)
+        if len(shape) == 2:
+            own += 0.02 * (len(upper) + len(lower) - 1)
+        key = (tuple(sorted(f.key for f in upper)), tuple(sorted(f.key for f in lower)))
+        node, new = self._node("prod", (*upper, *lower), (number, len(upper)), shape, own, key=key)
+        return self._flipped(
+            node, new, lambda: self.product(number, [self._across(f) for f in upper], [self._across(f) for f in lower])
+        )
+
+    def _merge(self, factors: list[tuple[Node, Number]]) -> list[Node]:
+        powers: dict[Node, Number] = {}
+        for node, power in factors:
+            powers[node] = powers.get(node, 0) + power
+        return [self.power(node, power) for node, power in powers.items() if power != 0]
+
+    def power(self, base: Node, exponent: Number) -> Node:
+        if exponent == 1:
+            return base
+        if exponent == Fraction(1, 2):
+            return self.call("sqrt", (base,), base.shape)
+        if exponent == -1:
+            return self.product(1, (), (base,))
+        return self.general_power(base, self.number(exponent), base.shape)
+
+    def general_power(self, base: Node, exponent: Node, shape: Shape) -> Node:
+        node, new = self._node("pow", (base, exponent), None, shape, 1.01)
+        return self._flipped(
+            node, new, lambda: self.general_power(self._across(base), self._across(exponent), shape[::-1])
+        )
+
+    # ---------------------------------------------------------------- matrix products
+    def matmul(self, left: Node, right: Node) -> Node:
+        """left @ right for vectors and matrices; chains are flattened."""
+        first = left.args if left.kind == "matmul" and left.args[-1].rank == 2 else (left,)
+        second = right.args if right.kind == "matmul" and right.args[0].rank == 2 else (right,)
+        return self.chain((*first, *second))
+
+    def chain(self, factors: tuple[Node, ...]) -> Node:
+        """A flat chain: only the first and the last factor may be vectors."""
+        shape = factors[0].shape[:-1] + factors[-1].shape[1:]
+        runs = chain_runs(factors)
+        own = sum([run_cost(f, k) for f, k in runs]) + len(runs) - 1 - sum([f.size for f in factors])
+        # A vector in front of a matrix saves a transposition sign but reads worse.
+        style = 0.01 * len(factors) + (ROW_VECTOR if len(shape) == 1 and factors[0].rank == 1 else 0.0)
+        node, new = self._node("matmul", factors, None, shape, 0)
+        if new:
+            node.size += own
+            node.weight += sum([run_cost(f, k) - f.size * k for f, k in runs]) + len(runs) - 1 + style
+        return self._flipped(node, new, lambda: self.chain(tuple([f.flip for f in reversed(factors)])))
+
+    def outer(self, left: Node, right: Node) -> Node:
+        node, new = self._node("outer", (left, right), None, left.shape + right.shape, 1.03)
+        return self._flipped(node, new, lambda: self.outer(right, left))
+
+    def diag(self, vector: Node) -> Node:
+        """The diagonal matrix of a vector."""
+        if vector.kind == "diagof":
+            return self.product(1, (self.eye(vector.shape[0]), vector.args[0]), ())
+        return self._node("diag", (vector,), None, vector.shape * 2, 1.01)[0]
+
+    def diagonal(self, matrix: Node) -> Node:
+        """The vector on the diagonal."""
+        matrix = matrix.args[0] if matrix.kind == "T" else matrix
+        return self._node("diagof", (matrix,), None, matrix.shape[:1], 1.01)[0]
+
+    def trace(self, matrix: Node) -> Node:
+        matrix = matrix.args[0] if matrix.kind == "T" else matrix
+        return self._node("trace", (matrix,), None, (), 1)[0]
+
+    def sum(self, node: Node, axes: tuple[int, ...]) -> Node:
+        """The sum over `axes`; a transpose is summed over the other axis instead."""
+        if node.kind == "T":
+            node, axes = node.args[0], tuple(sorted(1 - a for a in axes))
+        shape = tuple([s for i, s in enumerate(node.shape) if i not in axes])
+        if node.kind == "prod" and node.data[0] != 1:
+            bare = self.product(1, node.args[: node.data[1]], node.args[node.data[1] :])
+            return self.product(node.data[0], (self.sum(bare, axes),), ())
+        kept, new = self._node("sum", (node,), axes, shape, 1)
+        return self._flipped(kept, new, None)
+
+    def mean(self, node: Node, axes: tuple[int, ...]) -> Node:
+        shape = tuple([s for i, s in enumerate(node.shape) if i not in axes])
+        kept, new = self._node("mean", (node,), axes, shape, 1)
+        return self._flipped(kept, new, None)
+
+    def einsum(self, args: Sequence[Node], labels: Sequence[tuple[int, ...]], output: tuple[int, ...]) -> Node:
+        """General index notation; labels are numbered output first."""
+        sizes = {x: s for a, word in zip(args, labels, strict=True) for x, s in zip(word, a.shape, strict=True)}
+        shape = tuple([sizes[x] for x in output])
+        node, new = self._node("einsum", tuple(args), (tuple(labels), output), shape, 1)
+        return self._flipped(node, new, lambda: self.einsum(args, labels, output[::-1]))
+
+    # ---------------------------------------------------------------- functions
+    def call(
+        self, name: str, args: tuple[Node, ...], shape: Shape, data: tuple[Any, ...] = (), own: float = 1,
+        elementwise: bool = False,
+    ) -> Node:  # fmt: skip
+        """An op applied; `data` are its attributes as the printers want them."""
+        node, new = self._node("call", args, (name, *data), shape, own)
+        if elementwise:
+            return self._flipped(
+                node, new,
+                lambda: self.call(name, tuple([self._across(a) for a in args]), shape[::-1], data, own, True),
+            )  # fmt: skip
+        return self._flipped(node, new, None)
+
+    def inverse(self, matrix: Node) -> Node:
+        if matrix.kind == "T":
+            return self.inverse(matrix.args[0]).flip
+        node, new = self._node("call", (matrix,), ("inverse",), matrix.shape, 1)
+        return node if matrix.symmetric else self._flipped(node, new, None)
+
+    def subscript(self, node: Node, index: tuple[Any, ...], shape: Shape) -> Node:
+        """`node[index]`: slices as (start, stop, step) triples, integers as sizes, None for whole axes, or nodes."""
+        arrays = tuple([i for i in index if isinstance(i, Node)])
+        plain = tuple(["@" if isinstance(i, Node) else i for i in index])
+        made, new = self._node("subscript", (node, *arrays), plain, shape, -sum([a.size for a in arrays]))
+        return self._flipped(made, new, None)
+
+
+def _redundant(factor: Node, above: Sequence[Node], below: Sequence[Node]) -> bool:
+    """Whether another factor of the same rank makes an array of ones needless."""
+    return any(f is not factor and f.kind not in ("expand", "ones") and f.shape == factor.shape for f in (*above, *below))
+
+
+def _broadcast(shapes: Iterable[Shape]) -> Shape:
+    """The shape of an elementwise result: aligned from the end, a literal 1 giving way."""
+    result: list[Size] = []
+    for shape in shapes:
+        if len(shape) > len(result):
+            result = [1] * (len(shape) - len(result)) + result
+        for i in range(1, len(shape) + 1):
+            if result[-i] == 1:
+                result[-i] = shape[-i]
+    return tuple(result)
+
+
+def split_power(node: Node) -> tuple[Node, Number]:
+    if node.kind == "pow" and node.args[1].kind == "num" and isinstance(node.args[1].data, (int, Fraction)):
+        return node.args[0], node.args[1].data
+    return node, 1
+
+
+def product_cost(number: Number, upper: Sequence[Node], lower: Sequence[Node]) -> float:
+    """Operators and numbers of a product beyond its factors."""
+    front, divisor = coefficient_parts(number)
+    if not upper and number == 1 and len(lower) == 1 and split_power(lower[0])[1] != 1:
+        return 0  # x**(-2): the sign is part of the number
+    leading = 1 if front not in (1, -1) or not upper else 0
+    minus = 1 if front == -1 and upper else 0
+    divisors = len(lower) + (1 if divisor != 1 else 0)
+    return minus + leading + (len(upper) + leading - 1) + divisors + (1 if divisor != 1 else 0)
+
+
+def chain_runs(factors: Sequence[Node]) -> list[tuple[Node, int]]:
+    """Equal neighbours of a chain with their number."""
+    runs: list[tuple[Node, int]] = []
+    for factor in factors:
+        if runs and runs[-1][0] is factor and factor.rank == 2:
+            runs[-1] = (factor, runs[-1][1] + 1)
+        else:
+            runs.append((factor, 1))
+    return runs
+
+
+def uses_matrix_power(factor: Node, count: int) -> bool:
+    return count > 2 or (count == 2 and factor.size > 1)
+
+
+def run_cost(factor: Node, count: int) -> int:
+    return factor.size + 2 if uses_matrix_power(factor, count) else count * factor.size + count - 1

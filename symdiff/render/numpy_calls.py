@@ -1,0 +1,188 @@
+"""NumPy spelling of every op that is not plain notation: op name -> text from the operands' texts and attributes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from symdiff.ir.dims import Size
+from symdiff.ir.dims import product as size_product
+from symdiff.render.notation import Node
+
+Writer = Callable[[Node, list[str], tuple[Any, ...]], str]
+
+NUMPY_DTYPES: Mapping[str, str] = {
+    "f64": "np.float64", "f32": "np.float32", "i64": "np.int64", "bool": "np.bool_", "c128": "np.complex128",
+}  # fmt: skip
+COMPARISONS: Mapping[str, str] = {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="}
+LOGIC: Mapping[str, str] = {"and": "&", "or": "|", "xor": "^"}
+HELPERS = ("sigmoid", "relu", "softmax", "logsumexp")
+HELPER_SOURCE: Mapping[str, str] = {
+    "sigmoid": "def sigmoid(z):\n    return np.exp(-np.logaddexp(0.0, -np.asarray(z)))",
+    "relu": "def relu(z):\n    return np.maximum(z, 0.0)",
+    "softmax": (
+        "def softmax(z, axis=-1):\n    e = np.exp(z - np.max(z, axis=axis, keepdims=True))\n"
+        "    return e/np.sum(e, axis=axis, keepdims=True)"
+    ),
+    "logsumexp": (
+        "def logsumexp(z, axis=-1):\n    top = np.max(z, axis=axis, keepdims=True)\n"
+        "    return np.squeeze(top, axis=axis) + np.log(np.sum(np.exp(z - top), axis=axis))"
+    ),
+}
+
+
+def _plain(name: str) -> Writer:
+    return lambda node, args, data: f"{name}({', '.join(args)})"
+
+
+def _reduction(name: str, all_axes: bool) -> Writer:
+    """`all_axes`: without an axis the NumPy function reduces everything."""
+
+    def write(node: Node, args: list[str], data: tuple[Any, ...]) -> str:
+        axes: tuple[int, ...] = data[0]
+        rank = node.args[0].rank
+        if (all_axes and len(axes) == rank) or (rank == 1 and name in HELPERS):
+            return f"{name}({args[0]})"
+        return f"{name}({args[0]}, axis={axes[0] if len(axes) == 1 else axes})"
+
+    return write
+
+
+def _norm(node: Node, args: list[str], data: tuple[Any, ...]) -> str:
+    if 2 < len(data[0]) < node.args[0].rank:
+        return f"np.sqrt(np.sum({args[0]}**2, axis={data[0]}))"
+    return _reduction("np.linalg.norm", True)(node, args, data)
+
+
+def _prod_others(node: Node, args: list[str], data: tuple[Any, ...]) -> str:
+    """The product of the other entries, zeros included: a row of entries per place, its own replaced by 1."""
+    (axis,) = data[0]
+    rank = node.rank
+    diagonal = ", ".join([":", ":"] + ["None"] * (rank - 1 - axis)) if axis < rank - 1 else ""
+    rows = ", ".join([":"] * axis + ["None"])
+    eye = f"np.eye({node.shape[axis]})" + (f"[{diagonal}]" if diagonal else "")
+    return f"np.prod(np.where({eye} == 1, 1, ({args[0]})[{rows}]), axis={axis + 1})"
+
+
+def _cumsum(node: Node, args: list[str], data: tuple[Any, ...]) -> str:
+    axis, reverse = data
+    if reverse:
+        return f"np.flip(np.cumsum(np.flip({args[0]}, axis={axis}), axis={axis}), axis={axis})"
+    return f"np.cumsum({args[0]}, axis={axis})"
+
+
+def _triangle(name: str) -> Writer:
+    return lambda node, args, data: f"np.{name}({args[0]})" if data[0] == 0 else f"np.{name}({args[0]}, k={data[0]})"
+
+
+def _tuple(sizes: tuple[Size, ...]) -> str:
+    return f"({', '.join([str(s) for s in sizes])}{',' if len(sizes) == 1 else ''})"
+
+
+def _cast(node: Node, args: list[str], data: tuple[Any, ...]) -> str:
+    return f"{NUMPY_DTYPES[data[0]]}({args[0]})"
+
+
+def _triangular_solve(node: Node, args: list[str], data: tuple[Any, ...]) -> str:
+    lower, trans = data
+    triangle = f"np.{'tril' if lower else 'triu'}({args[0]})"
+    if trans:
+        triangle = f"{triangle}.T" if node.args[0].rank == 2 else f"np.swapaxes({triangle}, -1, -2)"
+    return f"np.linalg.solve({triangle}, {args[1]})"
+
+
+def _cholesky(node: Node, args: list[str], data: tuple[Any, ...]) -> str:
+    if node.args[0].symmetric and node.rank == 2:
+        return f"np.linalg.cholesky({args[0]})"
+    other = f"({args[0]}).T" if node.rank == 2 else f"np.swapaxes({args[0]}, -1, -2)"
+    return f"np.linalg.cholesky(0.5*({args[0]} + {other}))"
+
+
+def _embed(node: Node, args: list[str], data: tuple[Any, ...]) -> str:
+    starts, steps, inner, outer = data
+    lead = len(outer) - len(starts)
+    if all(step == 1 for step in steps):
+        pairs = [(0, 0)] * lead + [
+            (start, outer[lead + i] - start - inner[lead + i]) for i, start in enumerate(starts)
+        ]
+        widths = ", ".join([f"({a}, {b})" for a, b in pairs])
+        return f"np.pad({args[0]}, {widths})" if len(pairs) == 1 else f"np.pad({args[0]}, pad_width=({widths}))"
+    letters = "ijklmnop"[: len(inner)]
+    places = "abcdefgh"[: len(starts)]
+    operands = [args[0]]
+    for i, (start, step) in enumerate(zip(starts, steps, strict=True)):
+        last = start + step * (inner[lead + i] - 1)
+        low, high = (start, last) if step > 0 else (last, start)
+        turned = "[::-1]" if step < 0 else ""
+        operands.append(f"np.eye({outer[lead + i]})[{low}:{high + 1}:{abs(step)}]{turned}")
+    spec = ",".join([letters] + [letters[lead + i] + c for i, c in enumerate(places)])
+    return f"np.einsum('{spec}->{letters[:lead] + places}', {', '.join(operands)})"
+
+
+def _scatter(node: Node, args: list[str], data: tuple[Any, ...]) -> str:
+    """A sum against rows of identities: row idx of eye(n) is 1 at idx, so repeated indices add."""
+    at, sizes = data
+    rank = node.args[0].rank
+    count = node.args[1].rank
+    letters = "ijklmnop"[:rank]
+    index = letters[at : at + count]
+    places = "abcdefgh"[: len(sizes)]
+    spec = ",".join([letters] + [index + c for c in places])
+    output = letters[:at] + places + letters[at + count :]
+    rows = [f"np.eye({n})[{i}]" for n, i in zip(sizes, args[1:], strict=True)]
+    return f"np.einsum('{spec}->{output}', {', '.join([args[0], *rows])})"
+
+
+def _last_writer(node: Node, args: list[str], data: tuple[Any, ...]) -> str:
+    sizes = data[0]
+    rank = len(sizes)
+    hits: list[str] = []
+    for i, (size, index) in enumerate(zip(sizes, args, strict=True)):
+        mask = ", ".join([":"] + [":" if k == i else "None" for k in range(rank)])
+        rows = f"np.eye({size}, dtype=np.bool_)[np.ravel({index})]"
+        hits.append(rows if rank == 1 else f"{rows}[{mask}]")
+    count = size_product(node.args[0].shape)
+    numbers = f"np.arange({count})[{', '.join([':'] + ['None'] * rank)}]"
+    return f"np.max(np.where({' & '.join(hits)}, {numbers}, -1), axis=0, initial=-1)"
+
+
+def _reshape(node: Node, args: list[str], data: tuple[Any, ...]) -> str:
+    return f"np.reshape({args[0]}, {_tuple(data[0])})"
+
+
+def _apply(node: Node, args: list[str], data: tuple[Any, ...]) -> str:
+    """An undefined function and its derivatives: the caller gives f and, say, f_0 for its derivative."""
+    name, wrt = data
+    return f"{name}{''.join([f'_{i}' for i in wrt])}({', '.join(args)})"
+
+
+FUNCTIONS: dict[str, Writer] = {
+    name: _plain(f"np.{name}")
+    for name in (
+        "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sqrt", "cbrt", "sin", "cos", "tan", "arcsin",
+        "arccos", "arctan", "sinh", "cosh", "tanh", "arcsinh", "arccosh", "arctanh", "arctan2", "hypot", "maximum",
+        "minimum", "abs", "clip", "sign", "floor", "ceil", "trunc", "mod", "floor_divide",
+    )
+}  # fmt: skip
+FUNCTIONS.update({
+    "round": _plain("np.rint"), "select": _plain("np.where"), "not": _plain("np.logical_not"),
+    "sigmoid": _plain("sigmoid"), "relu": _plain("relu"),
+    "softplus": lambda node, args, data: f"np.logaddexp(0, {args[0]})",
+    "erf": _plain("scipy.special.erf"), "erfc": _plain("scipy.special.erfc"),
+    "lgamma": _plain("scipy.special.gammaln"), "digamma": _plain("scipy.special.psi"),
+    "polygamma": lambda node, args, data: f"scipy.special.polygamma({data[0]}, {args[0]})",
+    "reduce_max": _reduction("np.max", True), "reduce_min": _reduction("np.min", True),
+    "reduce_prod": _reduction("np.prod", True), "argmax": _reduction("np.argmax", False),
+    "argmin": _reduction("np.argmin", False), "logsumexp": _reduction("logsumexp", False),
+    "softmax": _reduction("softmax", False), "norm": _norm, "prod_others": _prod_others, "cumsum": _cumsum,
+    "tril": _triangle("tril"), "triu": _triangle("triu"), "cast": _cast, "reshape": _reshape,
+    "inverse": _plain("np.linalg.inv"), "solve": _plain("np.linalg.solve"), "det": _plain("np.linalg.det"),
+    "logabsdet": lambda node, args, data: f"np.linalg.slogdet({args[0]})[1]",
+    "signdet": lambda node, args, data: f"np.linalg.slogdet({args[0]})[0]",
+    "cholesky": _cholesky, "triangular_solve": _triangular_solve,
+    "concatenate": lambda node, args, data: f"np.concatenate([{', '.join(args)}], axis={data[0]})",
+    "embed": _embed, "scatter_add": _scatter, "last_writer": _last_writer,
+    "iota": lambda node, args, data: f"np.arange({data[0]})",
+    "broadcast_to": lambda node, args, data: f"np.broadcast_to({args[0]}, {_tuple(data[0])})",
+    "apply": _apply, "functional": _apply,
+})  # fmt: skip

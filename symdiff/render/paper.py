@@ -1,0 +1,324 @@
+"""Notation as a paper sets it: what LaTeX and plain Unicode share.
+
+A `Paper` decides what is written: x^T A y for a product of vectors and a matrix, diag(v) M for a broadcast factor, a
+fraction for a scalar divisor, A^T B^T for a transposed chain, sums of squares as norms. Its subclasses say how signs
+look. Texts are made operands first, so depth is no limit; a text travels with how tightly it holds together.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import Any, ClassVar
+
+from symdiff.ir.dims import Size
+from symdiff.render.notation import Node, Number, chain_runs, split_power, topological
+
+# A sum, an elementwise product, a juxtaposed product, one bracketed thing, one that takes a superscript as it is.
+SUM, ELEMENTWISE, PRODUCT, CALL, ATOM = range(5)
+
+Text = tuple[str, int]
+Pairs = Sequence[tuple[Node, Text]]
+
+
+class Paper(ABC):
+    """Writes nodes. `names` maps named subterms to their names."""
+
+    odot: ClassVar[str]
+    oslash: ClassVar[str]
+    minus: ClassVar[str]
+    one: ClassVar[str]
+    identity: ClassVar[str]
+    transposed_sign: ClassVar[str]
+    inverse_sign: ClassVar[str]
+    inverse_transposed: ClassVar[str]
+
+    def __init__(self, results: Sequence[Node], names: Mapping[Node, str]) -> None:
+        self.names = names
+        self._own: dict[Node, Text] = {}
+        self._used: dict[Node, Text] = {}
+        for node in topological(results):
+            text = self._write(node)
+            self._own[node] = text
+            self._used[node] = (names[node], ATOM) if node in names else text
+
+    # ---------------------------------------------------------------- how signs look
+    @abstractmethod
+    def symbol(self, name: str, rank: int) -> str: ...
+    @abstractmethod
+    def number(self, value: Any) -> Text: ...
+    @abstractmethod
+    def size(self, size: Size) -> Text: ...
+    @abstractmethod
+    def group(self, text: str) -> str: ...
+    @abstractmethod
+    def top(self, base: str, exponent: str) -> str: ...
+    @abstractmethod
+    def array_power(self, base: str, exponent: str, rank: int) -> str: ...
+    @abstractmethod
+    def fraction(self, above: Text, below: Text) -> Text: ...
+    @abstractmethod
+    def norm(self, text: str, matrix: bool) -> str: ...
+    @abstractmethod
+    def function(self, name: str, args: Sequence[str], where: str = "") -> str: ...
+    @abstractmethod
+    def call(self, node: Node) -> Text: ...
+    @abstractmethod
+    def einsum(self, node: Node) -> Text: ...
+    @abstractmethod
+    def subscript(self, node: Node) -> Text: ...
+
+    def join(self, parts: Sequence[str]) -> str:
+        return " ".join(parts)
+
+    # ---------------------------------------------------------------- reading texts
+    def text(self, node: Node) -> Text:
+        """How a node is written where it is used."""
+        return self._used[node]
+
+    def own(self, node: Node) -> Text:
+        """How a node is written on its own line."""
+        return self._own[node]
+
+    def at(self, text: Text, level: int) -> str:
+        """The text, bracketed when it holds together less than `level`."""
+        return text[0] if text[1] >= level else self.group(text[0])
+
+    # ---------------------------------------------------------------- nodes
+    def _write(self, node: Node) -> Text:
+        kind = node.kind
+        if kind == "sym":
+            return self.symbol(node.data, node.rank), ATOM
+        if kind == "num":
+            return self.number(node.data)
+        if kind == "dim":
+            return self.size(node.data)
+        if kind == "eye":
+            return self.identity, ATOM
+        if kind == "zeros":
+            return "0", ATOM
+        if kind == "ones":
+            return (self.join([self.one, self.one + self.transposed_sign]), PRODUCT) if node.rank == 2 else (self.one, ATOM)
+        if kind == "add":
+            return self._sum(node)
+        if kind == "prod":
+            return self._product(node)
+        if kind == "matmul":
+            return self._chain(node)
+        if kind == "T":
+            return self.transposed(node.args[0])
+        if kind == "expand":
+            return self.text(node.args[0])
+        if kind == "pow":
+            return self._power(node)
+        if kind == "outer":
+            u, v = node.args
+            return self.join([self.at(self.text(u), PRODUCT), self._lying(v)]), PRODUCT
+        if kind in ("diag", "diagof", "trace"):
+            name = "tr" if kind == "trace" else "diag"
+            return self.function(name, [self.text(node.args[0])[0]]), CALL
+        if kind in ("sum", "mean"):
+            return self._total(node)
+        if kind == "einsum":
+            return self.einsum(node)
+        if kind == "subscript":
+            return self.subscript(node)
+        if kind == "call" and node.data[0] == "inverse":
+            return self.top(self.at(self.text(node.args[0]), ATOM), self.inverse_sign), CALL
+        if kind == "call" and node.data[0] in ("solve", "triangular_solve"):
+            return self._solved(node)
+        return self.call(node)
+
+    def _power(self, node: Node) -> Text:
+        base = self.at(self.text(node.args[0]), ATOM)
+        exponent = self.text(node.args[1])[0]
+        rank = node.args[0].rank
+        return (self.array_power(base, exponent, rank) if rank else self.top(base, exponent)), CALL
+
+    def _solved(self, node: Node) -> Text:
+        matrix, right = node.args
+        if node.data[0] == "triangular_solve":
+            lower, trans = node.data[1:]
+            triangle = self.function("tril" if lower else "triu", [self.text(matrix)[0]])
+            sign = self.inverse_transposed if trans else self.inverse_sign
+            return self.join([self.top(triangle, sign), self.at(self.text(right), PRODUCT)]), PRODUCT
+        if matrix.kind == "T":
+            base, sign = matrix.args[0], self.inverse_transposed
+        else:
+            base, sign = matrix, self.inverse_sign
+        inverse = self.top(self.at(self.text(base), ATOM), sign)
+        return self.join([inverse, self.at(self.text(right), PRODUCT)]), PRODUCT
+
+    # ---------------------------------------------------------------- transposes
+    def transposed(self, node: Node) -> Text:
+        """The transpose of a matrix, signs moved to the factors of a chain."""
+        if node.symmetric:
+            return self.text(node)
+        if node.kind == "T":
+            return self.text(node.args[0])
+        if node not in self.names:
+            if node.kind == "matmul":
+                runs = chain_runs(node.args)
+                parts = [self._to_the(self.transposed(f), k) for f, k in reversed(runs)]
+                return self.join(parts), PRODUCT
+            if node.kind == "call" and node.data[0] == "inverse":
+                return self.top(self.at(self.text(node.args[0]), ATOM), self.inverse_transposed), CALL
+        return self.at(self.text(node), ATOM) + self.transposed_sign, CALL
+
+    def _lying(self, vector: Node) -> str:
+        """A vector as a row."""
+        return self.at(self.text(vector), ATOM) + self.transposed_sign
+
+    def lying(self, vector: Node) -> Text:
+        """A vector as a row, signs moved to the factors of a chain."""
+        if vector.kind == "matmul" and vector not in self.names and len(vector.args) == 2:
+            first, second = vector.args
+            if first.rank == 1:
+                return self.join([self._lying(first), self.at(self.text(second), PRODUCT)]), PRODUCT
+            return self.join([self._lying(second), self.at(self.transposed(first), PRODUCT)]), PRODUCT
+        return self._lying(vector), CALL
+
+    def _to_the(self, text: Text, count: int) -> str:
+        return self.at(text, PRODUCT) if count == 1 else self.top(self.at(text, ATOM), str(count))
+
+    def _chain(self, node: Node) -> Text:
+        """A chain of matrices with vectors at its ends; a row as result is written as a column."""
+        runs = chain_runs(node.args)
+        first = node.args[0]
+        if node.rank == 1 and first.rank == 1:
+            parts = [self._to_the(self.transposed(f), k) for f, k in reversed(runs[1:])]
+            return self.join([*parts, self.at(self.text(first), PRODUCT)]), PRODUCT
+        if first.rank == 1:
+            parts = [self._to_the(self.text(f), k) for f, k in runs[1:]]
+            return self.join([self._lying(first), *parts]), PRODUCT
+        return self.join([self._to_the(self.text(f), k) for f, k in runs]), PRODUCT
+
+    # ---------------------------------------------------------------- sums
+    def _sum(self, node: Node) -> Text:
+        parts: list[str] = []
+        for i, (sign, term) in enumerate(zip(node.data, node.args, strict=True)):
+            inner = self.at(self._spread(term, node.rank), ELEMENTWISE if sign < 0 else SUM)
+            mark = (self.minus if sign < 0 else "") if i == 0 else f" {self.minus if sign < 0 else '+'} "
+            parts.append(mark + inner)
+        return "".join(parts), SUM
+
+    def _spread(self, term: Node, rank: int) -> Text:
+        """A vector in a sum of matrices is a product with ones; scalars are understood to be spread."""
+        if rank == 2 and term.rank == 1:
+            return self.join([self.one, self._lying(term)]), PRODUCT
+        if rank == 2 and term.kind == "expand":
+            return self.join([self.at(self.text(term), PRODUCT), self.one + self.transposed_sign]), PRODUCT
+        return self.text(term)
+
+    def _total(self, node: Node) -> Text:
+        """Sums and means: norms and traces where they are known as such, else products with ones."""
+        inner, axes = node.args[0], node.data
+        text = self.text(inner)
+        full = len(axes) == inner.rank
+        if node.kind == "mean":
+            where = "" if full else {(0,): "columns", (1,): "rows"}.get(axes) if inner.rank == 2 else f"axes {axes}"
+            return self.function("mean", [text[0]], where or ""), CALL
+        base, power = split_power(inner)
+        if full and power == 2 and inner.rank <= 2:
+            return self.top(self.norm(self.text(base)[0], inner.rank == 2), "2"), CALL
+        if full and inner.rank == 2 and inner.kind == "prod" and inner.data == (1, 2):
+            a, b = inner.args
+            if a.rank == b.rank == 2 and "expand" not in (a.kind, b.kind):
+                left = self.at(self.transposed(a), PRODUCT)
+                return self.function("tr", [self.join([left, self.at(self.text(b), PRODUCT)])]), CALL
+        ones = self.one + self.transposed_sign
+        if inner.rank == 1:
+            return self.join([ones, self.at(text, PRODUCT)]), PRODUCT
+        if inner.rank == 2 and full:
+            return self.join([ones, self.at(text, PRODUCT), self.one]), PRODUCT
+        if inner.rank == 2:
+            matrix = text if axes == (1,) else self.transposed(inner)
+            return self.join([self.at(matrix, PRODUCT), self.one]), PRODUCT
+        return self.function("sum", [text[0]], "" if full else f"axes {axes}"), CALL
+
+    # ---------------------------------------------------------------- products
+    def _pairs(self, nodes: Sequence[Node]) -> Pairs:
+        return [(n, self.text(n)) for n in nodes]
+
+    def _product(self, node: Node) -> Text:
+        number, count = node.data
+        above, below = node.args[:count], node.args[count:]
+        body = self._arrays(node.rank, [n for n in above if n.rank], [n for n in below if n.rank])
+        scalars = self._pairs([n for n in above if not n.rank])
+        under = self._pairs([n for n in below if not n.rank])
+        return self.quotient(number, scalars, body, under)
+
+    def quotient(self, number: Number, scalars: Pairs, body: Text | None, under: Pairs) -> Text:
+        """number * scalars * body / under."""
+        fraction = Fraction(number)
+        sign, fraction = self.minus if fraction < 0 else "", abs(fraction)
+        front: list[Text] = []
+        sizes = all(n.kind == "dim" for n, _ in under)
+        rest = [t for _, t in scalars] + ([body] if body is not None else [])
+        if rest and sizes and (under or fraction.denominator != 1):
+            # Numbers and sizes divide as a coefficient: 1/n x, not x over n.
+            numerator = (str(fraction.numerator), ATOM)
+            front.append(self.fraction(numerator, self._divisor(fraction, under)))
+            return self._signed(sign, self._joined([*front, *rest]))
+        if fraction.numerator != 1 or not rest:
+            front.append((str(fraction.numerator), ATOM))
+        top = self._joined([*front, *rest])
+        if not under and fraction.denominator == 1:
+            return self._signed(sign, top)
+        return self._signed(sign, self.fraction(top, self._divisor(fraction, under)))
+
+    def _divisor(self, fraction: Fraction, under: Pairs) -> Text:
+        parts = [(str(fraction.denominator), ATOM)] if fraction.denominator != 1 else []
+        return self._joined(parts + [t for _, t in under])
+
+    def _joined(self, parts: Sequence[Text]) -> Text:
+        if len(parts) == 1:
+            return parts[0]
+        return self.join([self.at(t, PRODUCT) for t in parts]), PRODUCT
+
+    def _signed(self, sign: str, text: Text) -> Text:
+        return (sign + self.at(text, ELEMENTWISE), SUM) if sign else text
+
+    def _arrays(self, rank: int, above: Sequence[Node], below: Sequence[Node]) -> Text | None:
+        """Elementwise factors; among matrices a broadcast vector is a diagonal matrix at one side."""
+        if not above and not below:
+            return None
+        if rank != 2:
+            return self._elementwise(above, below)
+        left, over_left = _split(above, "left"), _split(below, "left")
+        right, over_right = _split(above, "right"), _split(below, "right")
+        middle, under = _split(above, "matrix"), _split(below, "matrix")
+        if not middle and not under:
+            u = self._elementwise(left, over_left) if left or over_left else (self.one, ATOM)
+            v = self._elementwise(right, over_right) if right or over_right else (self.one, ATOM)
+            return self.join([self.at(u, PRODUCT), self.at(v, ATOM) + self.transposed_sign]), PRODUCT
+        core = self._elementwise(middle, under)
+        parts = [self._diagonal(left, over_left)] if left or over_left else []
+        parts.append(self.at(core, PRODUCT))
+        parts += [self._diagonal(right, over_right)] if right or over_right else []
+        return core if len(parts) == 1 else (self.join(parts), PRODUCT)
+
+    def _diagonal(self, above: Sequence[Node], below: Sequence[Node]) -> str:
+        if above:
+            return self.function("diag", [self._elementwise(above, below)[0]])
+        return self.top(self.function("diag", [self._elementwise(below, ())[0]]), self.inverse_sign)
+
+    def _elementwise(self, above: Sequence[Node], below: Sequence[Node]) -> Text:
+        if len(above) == 1 and not below:
+            return self.text(above[0])
+        factors = [self._factor(n) for n in above] or [self.one]
+        text = f" {self.odot} ".join(factors)
+        for n in below:
+            text += f" {self.oslash} {self._factor(n)}"
+        return text, ELEMENTWISE
+
+    def _factor(self, node: Node) -> str:
+        return self.at(self.text(node), CALL)
+
+
+def _split(nodes: Sequence[Node], side: str) -> list[Node]:
+    """Factors of a matrix: vectors along the rows (left), along the columns (right), and matrices."""
+    if side == "left":
+        return [n for n in nodes if n.kind == "expand"]
+    return [n for n in nodes if n.rank == (1 if side == "right" else 2) and n.kind != "expand"]

@@ -1,0 +1,389 @@
+"""Function -> notation: one expression per value, built along the instructions.
+
+Takes a Function, gives one full-shape node per result and the Notation that made them. Every value is held as a
+`Form`: a core expression with the axes it really has (a broadcast has fewer), and on demand as a Product, which merges
+into the products and contractions that use it, or as a list of signed terms, which merges into sums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, TypeAlias
+
+from symdiff.ir.contraction import Spec, label_sizes, parse_spec
+from symdiff.ir.dims import Shape
+from symdiff.ir.graph import PARAM, Function, Value
+from symdiff.render.matrix import solve
+from symdiff.render.notation import Node, Notation
+from symdiff.render.product import MOST_FACTORS, Factor, Labels, Product, atom, multiply
+
+# A sum with more terms than this is one term of the next: copying terms stays linear.
+MOST_TERMS = 16
+
+Term: TypeAlias = "tuple[int, Node, Labels]"
+
+_SYMMETRIC = frozenset({"symmetric", "positive_definite", "diagonal"})
+
+
+@dataclass(slots=True)
+class Form:
+    """A value in the making: exactly one of `closed`, `product` and `terms` is there at first."""
+
+    shape: Shape
+    dtype: str
+    closed: tuple[Node, Labels] | None = None
+    product: Product | None = None
+    terms: tuple[Term, ...] | None = None
+
+
+def recover(function: Function) -> tuple[Notation, list[Node]]:
+    """The notation of every result."""
+    recovery = Recovery()
+    for parameter in function.params:
+        recovery.forms[parameter] = recovery.leaf(parameter)
+    for value in function.instrs:
+        recovery.forms[value] = recovery.instruction(value)
+    return recovery.notation, [recovery.whole(r) for r in function.results]
+
+
+class Recovery:
+    """The forms of the values seen so far."""
+
+    def __init__(self) -> None:
+        self.notation = Notation()
+        self.forms: dict[Value, Form] = {}
+
+    # ---------------------------------------------------------------- reading forms
+    def core(self, value: Value) -> tuple[Node, Labels]:
+        """The expression of a value and the axes it has."""
+        form = self.forms[value]
+        if form.closed is None:
+            if form.terms is not None:
+                form.closed = self._closed_sum(form.terms, form.shape)
+            else:
+                assert form.product is not None
+                form.closed = solve(self.notation, form.product)
+        return form.closed
+
+    def _closed_sum(self, terms: Sequence[Term], shape: Shape) -> tuple[Node, Labels]:
+        axes = tuple([x for x in range(len(shape)) if any(x in own for _, _, own in terms)])
+        aligned = [(sign, self.notation.align(node, own, axes)) for sign, node, own in terms]
+        return self.notation.add(aligned, tuple([shape[x] for x in axes])), axes
+
+    def whole(self, value: Value) -> Node:
+        """The expression of a value in its full shape."""
+        node, axes = self.core(value)
+        return self.notation.full(node, axes, value.type.shape, value.type.dtype)
+
+    def with_axes(self, value: Value, needed: Sequence[int]) -> tuple[Node, Labels]:
+        """The core of a value when it has the needed axes, else the whole."""
+        node, axes = self.core(value)
+        if set(needed) <= set(axes):
+            return node, axes
+        return self.whole(value), tuple(range(value.type.rank))
+
+    def product(self, value: Value) -> Product:
+        """A value as a Product, for merging."""
+        form = self.forms[value]
+        if form.product is None or len(form.product.factors) > MOST_FACTORS:
+            node, axes = self.core(value)
+            form.product = self._factored(node, axes, form.shape)
+        return form.product
+
+    def _factored(self, node: Node, axes: Labels, shape: Shape) -> Product:
+        if node.kind == "add" and max(node.data) < 0:
+            return atom(self.notation.opposite(node), axes, shape).scaled(Fraction(-1))
+        if node.kind == "prod" and node.data[0] != 1:
+            bare = self.notation.product(1, node.args[: node.data[1]], node.args[node.data[1] :])
+            return atom(bare, axes, shape).scaled(Fraction(node.data[0]))
+        return atom(node, axes, shape)
+
+    def terms(self, value: Value) -> tuple[Term, ...]:
+        """A value as signed terms, for merging."""
+        form = self.forms[value]
+        if form.terms is not None and len(form.terms) <= MOST_TERMS:
+            return form.terms
+        return ((1, *self.core(value)),)
+
+    # ---------------------------------------------------------------- making forms
+    def leaf(self, value: Value) -> Form:
+        kind = value.type
+        node = self.notation.symbol(value.name, kind.shape, bool(kind.facts & _SYMMETRIC))
+        return Form(kind.shape, kind.dtype, (node, tuple(range(kind.rank))))
+
+    def closed(self, value: Value, node: Node, axes: Sequence[int] | None = None) -> Form:
+        kind = value.type
+        return Form(kind.shape, kind.dtype, (node, tuple(range(kind.rank) if axes is None else axes)))
+
+    def instruction(self, value: Value) -> Form:
+        name = value.op.name
+        if value.op is PARAM:
+            return self.leaf(value)
+        if name in ("add", "sub", "neg"):
+            return self._sum(value)
+        if name == "contract":
+            return self._contract(value)
+        if name in ("mul", "div", "pow"):
+            return self._product(value)
+        if value.op.elementwise:
+            return self._elementwise(value)
+        made = RULES.get(name)
+        if made is not None:
+            return made(self, value)
+        node = self.notation.call(
+            name, tuple([self.whole(a) for a in value.args]), value.type.shape, tuple([v for _, v in value.attrs])
+        )
+        return self.closed(value, node)
+
+    def _sum(self, value: Value) -> Form:
+        kind, name = value.type, value.op.name
+        first = self.forms[value.args[0]]
+        if name == "neg" and first.terms is None:
+            scaled = self.product(value.args[0]).scaled(Fraction(-1))
+            return Form(kind.shape, kind.dtype, product=scaled)
+        terms = [] if name == "neg" else list(self.terms(value.args[0]))
+        turn = 1 if name == "add" else -1
+        terms += [(turn * sign, node, axes) for sign, node, axes in self.terms(value.args[-1])]
+        return Form(kind.shape, kind.dtype, terms=tuple(terms))
+
+    def _contract(self, value: Value) -> Form:
+        kind = value.type
+        spec = parse_spec(value.attr("spec"))
+        sizes = label_sizes(spec, [a.type.shape for a in value.args], value.attr("sizes", ()))
+        if kind.dtype == "bool" and (spec.free or len(set(spec.output)) < len(spec.output) or value.args):
+            moved = self._moved(value, spec)
+            if moved is not None:
+                return moved
+        operands = self._together([self.product(a) for a in value.args], value.args)
+        return Form(kind.shape, kind.dtype, product=multiply(self.notation, operands, spec, sizes))
+
+    def _moved(self, value: Value, spec: Spec) -> Form | None:
+        """A broadcast of one operand with its axes in order keeps its core; nothing is multiplied."""
+        word = spec.operands[0]
+        if len(set(spec.output)) < len(spec.output) or len(set(word)) < len(word):
+            return None
+        node, axes = self.core(value.args[0])
+        places = [spec.output.index(word[x]) for x in axes]
+        return self.closed(value, node, places) if places == sorted(places) else None
+
+    def _together(self, operands: list[Product], args: Sequence[Value]) -> list[Product]:
+        """Operands small enough to search together; the largest become single factors otherwise."""
+        while sum([len(p.factors) for p in operands]) > MOST_FACTORS:
+            i = max(range(len(operands)), key=lambda k: len(operands[k].factors))
+            if len(operands[i].factors) <= 1:
+                break
+            node, axes = self.core(args[i])
+            operands[i] = self._factored(node, axes, args[i].type.shape)
+        return operands
+
+    def _product(self, value: Value) -> Form:
+        kind = value.type
+        axes = tuple(range(kind.rank))
+        first, second = value.args
+        if value.op.name == "pow":
+            return self._power(value)
+        spec = Spec((axes, axes), axes)
+        operands = self._together([self.product(a) for a in (first, second)], (first, second))
+        if value.op.name == "div":
+            if not operands[1].elementwise or not operands[1].coefficient:
+                node, own = self.core(second)
+                operands[1] = self._factored(node, own, kind.shape)
+            if not operands[1].coefficient:
+                zero = self.notation.number(0)
+                operands[1] = Product(kind.rank, (Factor(zero, ()),), dict(enumerate(kind.shape)))
+            operands[1] = operands[1].inverted()
+        merged = multiply(self.notation, operands, spec, dict(enumerate(kind.shape)))
+        return Form(kind.shape, kind.dtype, product=merged)
+
+    def _power(self, value: Value) -> Form:
+        kind = value.type
+        base, exponent = value.args
+        number = exponent.attr("value") if exponent.op.name == "const" else None
+        if type(number) in (int, Fraction) and number != 0 and kind.floating:
+            product = self.product(base)
+            if len(product.factors) == 1 and product.coefficient == 1 and product.factors[0].power == 1:
+                factor = product.factors[0]
+                if product.elementwise:
+                    powered = Factor(factor.node, factor.labels, number)
+                    return Form(kind.shape, kind.dtype, product=Product(kind.rank, (powered,), product.sizes))
+            node, axes = self.core(base)
+            powered = Factor(node, axes, number)
+            sizes = dict(enumerate(kind.shape))
+            return Form(kind.shape, kind.dtype, product=Product(kind.rank, (powered,), sizes))
+        nodes, axes, shape = self._aligned(value.args)
+        return self.closed(value, self.notation.general_power(nodes[0], nodes[1], shape), axes)
+
+    def _aligned(self, args: Sequence[Value]) -> tuple[list[Node], Labels, Shape]:
+        """Cores of elementwise operands, ready to broadcast, with the axes of the result and its shape."""
+        cores = [self.core(a) for a in args]
+        present = {x for _, axes in cores for x in axes}
+        axes = tuple([x for x in range(args[0].type.rank) if x in present])
+        shape = tuple([args[0].type.shape[x] for x in axes])
+        return [self.notation.align(node, own, axes) for node, own in cores], axes, shape
+
+    def _elementwise(self, value: Value) -> Form:
+        nodes, axes, shape = self._aligned(value.args)
+        data = tuple([v for _, v in value.attrs])
+        node = self.notation.call(value.op.name, tuple(nodes), shape, data, elementwise=True)
+        return self.closed(value, node, axes)
+
+
+# -------------------------------------------------------------------- leaves
+def _const(r: Recovery, v: Value) -> Form:
+    number, shape = v.attr("value"), v.type.shape
+    return Form(shape, v.type.dtype, (r.notation.number(number), ()), atom(r.notation.number(number), (), shape))
+
+
+def _size(r: Recovery, v: Value) -> Form:
+    return r.closed(v, r.notation.dimension(v.attr("size")))
+
+
+# -------------------------------------------------------------------- reductions and structure
+def _reduction(r: Recovery, v: Value) -> Form:
+    """max, min, norm, logsumexp, softmax, prod, argmax: axes are counted in the core."""
+    rank = v.args[0].type.rank
+    attr = v.attr("axes")
+    gone = [rank + a for a in (attr if attr is not None else (v.attr("axis"),))]
+    node, axes = r.with_axes(v.args[0], gone)
+    places = tuple([axes.index(a) for a in gone])
+    if v.type.rank == rank:
+        made = r.notation.call(v.op.name, (node,), node.shape, (places,))
+        return r.closed(v, made, axes)
+    shape = tuple([s for i, s in enumerate(node.shape) if i not in places])
+    made = r.notation.call(v.op.name, (node,), shape, (places,))
+    left = [x for x in range(rank) if x not in gone]
+    return r.closed(v, made, [left.index(x) for x in axes if x not in gone])
+
+
+def _running(r: Recovery, v: Value) -> Form:
+    node = r.whole(v.args[0])
+    axis = v.type.rank + v.attr("axis")
+    return r.closed(v, r.notation.call("cumsum", (node,), v.type.shape, (axis, v.attr("reverse"))))
+
+
+def _triangle(r: Recovery, v: Value) -> Form:
+    node = r.whole(v.args[0])
+    return r.closed(v, r.notation.call(v.op.name, (node,), v.type.shape, (v.attr("k"),)))
+
+
+def _reshape(r: Recovery, v: Value) -> Form:
+    node = r.whole(v.args[0])
+    if node.kind == "subscript" and _drops_ones(node.shape, v.type.shape):
+        taken = _as_integers(r, node)
+        if taken is not None and taken.shape == v.type.shape:
+            return r.closed(v, taken)
+    return r.closed(v, r.notation.call("reshape", (node,), v.type.shape, (v.type.shape,), own=0))
+
+
+def _drops_ones(old: Shape, new: Shape) -> bool:
+    return len(new) < len(old) and tuple([s for s in old if s != 1]) == tuple([s for s in new if s != 1])
+
+
+def _as_integers(r: Recovery, node: Node) -> Node | None:
+    """A slice of single elements as integer indices: x[2:3] as x[2]."""
+    base = node.args[0]
+    if len(node.args) > 1:
+        return None
+    index: list[Any] = []
+    shape: list[Any] = []
+    for i, entry in enumerate(node.data):
+        if isinstance(entry, tuple) and entry[3] == 1:
+            index.append(entry[0])
+        else:
+            index.append(entry)
+            shape.append(node.shape[i])
+    return r.notation.subscript(base, tuple(index), tuple(shape))
+
+
+def _slice(r: Recovery, v: Value) -> Form:
+    node = r.whole(v.args[0])
+    lead = v.type.rank - len(v.attr("sizes"))
+    index: list[Any] = [None] * lead
+    for axis, (start, step, count) in enumerate(zip(v.attr("starts"), v.attr("steps"), v.attr("sizes"), strict=True)):
+        size = node.shape[lead + axis]
+        whole = start == 0 and step == 1 and count == size
+        index.append(None if whole else (start, start + step * (count - 1), step, count, size))
+    return r.closed(v, r.notation.subscript(node, tuple(index), v.type.shape))
+
+
+def _gather(r: Recovery, v: Value) -> Form:
+    node = r.whole(v.args[0])
+    at = v.args[0].type.rank + v.attr("axis")
+    indices = [r.whole(a) for a in v.args[1:]]
+    return r.closed(v, r.notation.subscript(node, (*[None] * at, *indices), v.type.shape))
+
+
+def _concatenate(r: Recovery, v: Value) -> Form:
+    nodes = tuple([r.whole(a) for a in v.args])
+    axis = v.type.rank + v.attr("axis")
+    return r.closed(v, r.notation.call("concatenate", nodes, v.type.shape, (axis,)))
+
+
+def _embed(r: Recovery, v: Value) -> Form:
+    node = r.whole(v.args[0])
+    data = (v.attr("starts"), v.attr("steps"), node.shape, v.type.shape)
+    return r.closed(v, r.notation.call("embed", (node,), v.type.shape, data))
+
+
+def _scatter(r: Recovery, v: Value) -> Form:
+    nodes = tuple([r.whole(a) for a in v.args])
+    at = v.type.rank + v.attr("axis")
+    return r.closed(v, r.notation.call("scatter_add", nodes, v.type.shape, (at, v.attr("sizes"))))
+
+
+def _last_writer(r: Recovery, v: Value) -> Form:
+    nodes = tuple([r.whole(a) for a in v.args])
+    return r.closed(v, r.notation.call("last_writer", nodes, v.type.shape, (v.attr("sizes"),)))
+
+
+def _array(r: Recovery, v: Value) -> Form:
+    return r.closed(v, r.notation.call("array", (), v.type.shape, (v.attr("value"),)))
+
+
+def _iota(r: Recovery, v: Value) -> Form:
+    return r.closed(v, r.notation.call("iota", (), v.type.shape, (v.attr("size"),)))
+
+
+# -------------------------------------------------------------------- linear algebra
+def _matrix(r: Recovery, v: Value) -> Form:
+    """inverse, det, ... of the last two axes."""
+    rank = v.args[0].type.rank
+    node, axes = r.with_axes(v.args[0], (rank - 2, rank - 1))
+    name = v.op.name
+    if name == "inverse":
+        return r.closed(v, r.notation.inverse(node), axes)
+    if v.type.rank == rank:
+        return r.closed(v, r.notation.call(name, (node,), node.shape), axes)
+    return r.closed(v, r.notation.call(name, (node,), node.shape[:-2]), axes[:-2])
+
+
+def _solve(r: Recovery, v: Value) -> Form:
+    """A right side that is the same in every column is a vector."""
+    a, b = v.args
+    matrix = r.whole(a)
+    data = tuple([x for _, x in v.attrs])
+    if a.type.rank == 2 and b.type.rank == 2:
+        node, axes = r.with_axes(b, (0,))
+    else:
+        node, axes = r.whole(b), tuple(range(b.type.rank))
+    return r.closed(v, r.notation.call(v.op.name, (matrix, node), node.shape, data), axes)
+
+
+def _undefined(r: Recovery, v: Value) -> Form:
+    nodes = tuple([r.whole(a) for a in v.args])
+    return r.closed(v, r.notation.call("functional", nodes, v.type.shape, (v.attr("name"), v.attr("wrt"))))
+
+
+RULES: dict[str, Callable[[Recovery, Value], Form]] = {
+    "const": _const, "size": _size, "array": _array, "iota": _iota, "reshape": _reshape, "slice": _slice,
+    "embed": _embed, "gather": _gather, "scatter_add": _scatter, "last_writer": _last_writer, "cumsum": _running,
+    "tril": _triangle, "triu": _triangle, "concatenate": _concatenate, "inverse": _matrix, "det": _matrix,
+    "logabsdet": _matrix, "signdet": _matrix, "cholesky": _matrix, "solve": _solve, "triangular_solve": _solve,
+    "functional": _undefined,
+}  # fmt: skip
+RULES.update(dict.fromkeys(
+    ("reduce_max", "reduce_min", "logsumexp", "norm", "softmax", "reduce_prod", "prod_others", "argmax", "argmin"),
+    _reduction,
+))  # fmt: skip

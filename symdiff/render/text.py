@@ -1,0 +1,208 @@
+"""Plain Unicode text of a Function, one line per result: A^T (A x - b) with real signs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import Any
+
+from symdiff.ir.dims import Size
+from symdiff.ir.graph import Function
+from symdiff.render.index_notation import Indexer
+from symdiff.render.latex import where_of
+from symdiff.render.naming import fresh_names, named_subterms
+from symdiff.render.notation import Node, decimal
+from symdiff.render.paper import ATOM, CALL, ELEMENTWISE, PRODUCT, SUM, Paper, Text
+from symdiff.render.recover import recover
+
+LARGEST_LINE = 200
+
+_RAISED = str.maketrans("0123456789-+()ijknT", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺⁽⁾ⁱʲᵏⁿᵀ")
+_LOWERED = str.maketrans("0123456789ijklmnoprstuvxhae", "₀₁₂₃₄₅₆₇₈₉ᵢⱼₖₗₘₙₒₚᵣₛₜᵤᵥₓₕₐₑ")
+_LETTERS = "ijklmnprstuvhaexo"
+_GREEK = {
+    "alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "epsilon": "ε", "eps": "ε", "zeta": "ζ", "eta": "η",
+    "theta": "θ", "iota": "ι", "kappa": "κ", "lambda": "λ", "lam": "λ", "mu": "μ", "nu": "ν", "xi": "ξ", "pi": "π",
+    "rho": "ρ", "sigma": "σ", "tau": "τ", "upsilon": "υ", "phi": "φ", "chi": "χ", "psi": "ψ", "omega": "ω",
+    "Gamma": "Γ", "Delta": "Δ", "Theta": "Θ", "Lambda": "Λ", "Xi": "Ξ", "Pi": "Π", "Sigma": "Σ", "Phi": "Φ",
+    "Psi": "Ψ", "Omega": "Ω",
+}  # fmt: skip
+_SPECIAL = {"pi": "π", "e": "e", "euler_gamma": "γ", "inf": "∞", "-inf": "-∞", "nan": "nan", "-0.0": "-0"}
+_VULGAR = {(1, 2): "½", (1, 3): "⅓", (2, 3): "⅔", (1, 4): "¼", (3, 4): "¾"}
+_RELATIONS = {"lt": "<", "le": "≤", "gt": ">", "ge": "≥", "eq": "=", "ne": "≠", "and": "∧", "or": "∨", "xor": "⊕"}
+_NAMES = {
+    "reduce_max": "max", "reduce_min": "min", "reduce_prod": "prod", "maximum": "max", "minimum": "min",
+    "sigmoid": "σ", "cholesky": "chol", "digamma": "ψ", "iota": "range", "broadcast_to": "broadcast",
+    "scatter_add": "scatter",
+}  # fmt: skip
+
+
+def to_text(function: Function) -> str:
+    """One line per result; expressions too large for a line are cut into numbered subterms that follow."""
+    _, results = recover(function)
+    large = any(r.size > LARGEST_LINE * 5 for r in results)
+    named = named_subterms(results, shared=large, largest=LARGEST_LINE)
+    taken = {p.name for p in function.params} | set(function.dims)
+    names = dict(zip(named, fresh_names(len(named), taken), strict=True))
+    paper = TextPaper(results, names)
+    lines = [names.get(r) or paper.line(r) for r in results]
+    lines += [f"{'where' if i == 0 else '     '} {names[n]} = {paper.line(n)}" for i, n in enumerate(named)]
+    return "\n".join(lines)
+
+
+def symbol_text(name: str) -> str:
+    base, *rest = name.strip("_").split("_") if name.strip("_") else [name]
+    accents = {"hat": "\u0302", "bar": "\u0304", "tilde": "\u0303", "dot": "\u0307"}
+    text = _GREEK.get(base, base)
+    for part in rest:
+        if part in accents:
+            text += accents[part]
+        elif part.isdigit() and all(c.isdigit() for c in part):
+            text += part.translate(_LOWERED)
+        else:
+            text += f"_{part}"
+    return text
+
+
+class TextPaper(Paper):
+    """The signs of Unicode."""
+
+    odot = "⊙"
+    oslash = "⊘"
+    minus = "-"
+    one = "𝟏"
+    identity = "I"
+    transposed_sign = "ᵀ"
+    inverse_sign = "-1"
+    inverse_transposed = "-T"
+
+    def __init__(self, results: Sequence[Node], names: Mapping[Node, str]) -> None:
+        self.indexer = Indexer(self, _LETTERS, "δ", _below, _total)
+        super().__init__(results, names)
+
+    def line(self, node: Node) -> str:
+        if node.rank > 2:
+            return self.indexer.indexed(node, _LETTERS[: node.rank])[0]
+        return self.own(node)[0]
+
+    # ---------------------------------------------------------------- signs
+    def symbol(self, name: str, rank: int) -> str:
+        return symbol_text(name)
+
+    def number(self, value: Any) -> Text:
+        if isinstance(value, bool):
+            return str(value).lower(), ATOM
+        if isinstance(value, str):
+            return _SPECIAL[value], ATOM if not value.startswith("-") else SUM
+        fraction = Fraction(value)
+        level = SUM if fraction < 0 else ATOM
+        short = decimal(fraction)
+        if fraction.denominator == 1 or (fraction.denominator > 4 and short is not None):
+            return short or str(fraction.numerator), level
+        text = self.fraction((str(abs(fraction.numerator)), ATOM), (str(fraction.denominator), ATOM))
+        return ("-" + text[0], SUM) if fraction < 0 else text
+
+    def size(self, size: Size) -> Text:
+        text = str(size)
+        return (symbol_text(text), ATOM) if text.isidentifier() else (text, SUM)
+
+    def group(self, text: str) -> str:
+        return f"({text})"
+
+    def top(self, base: str, exponent: str) -> str:
+        if all(c in "0123456789-Tijkn" for c in exponent):
+            return base + exponent.translate(_RAISED)
+        return f"{base}^{exponent if exponent.isalnum() else self.group(exponent)}"
+
+    def array_power(self, base: str, exponent: str, rank: int) -> str:
+        return self.top(base if rank == 1 else base + "⊙", exponent)
+
+    def fraction(self, above: Text, below: Text) -> Text:
+        if above[0].isdigit() and below[0].isdigit() and (int(above[0]), int(below[0])) in _VULGAR:
+            return _VULGAR[int(above[0]), int(below[0])], CALL
+        simple = below[1] == ATOM or (below[1] == CALL and not below[0].startswith("("))
+        return f"{self.at(above, PRODUCT)}/{below[0] if simple else self.group(below[0])}", PRODUCT
+
+    def norm(self, text: str, matrix: bool) -> str:
+        return f"‖{text}‖"
+
+    def function(self, name: str, args: Sequence[str], where: str = "") -> str:
+        return f"{name}{'_' + where.replace(' ', '') if where else ''}({', '.join(args)})"
+
+    def subscript(self, node: Node) -> Text:
+        arrays = iter(node.args[1:])
+        parts: list[str] = []
+        for entry in node.data:
+            if entry == "@":
+                parts.append(self.text(next(arrays))[0])
+            elif entry is None:
+                parts.append(":")
+            elif isinstance(entry, tuple):
+                first, last, step, _, _ = entry
+                parts.append(f"{first}…{last}" + (f" by {step}" if step != 1 else ""))
+            else:
+                parts.append(str(entry))
+        while len(parts) > 1 and parts[-1] == ":":
+            parts.pop()
+        return f"{self.at(self.text(node.args[0]), ATOM)}[{', '.join(parts)}]", CALL
+
+    def einsum(self, node: Node) -> Text:
+        text, index = self.indexer.bare(node)
+        if node.rank > 2:
+            return text, PRODUCT
+        return (_below(f"[{text}]", index), CALL) if index else (text, PRODUCT)
+
+    # ---------------------------------------------------------------- functions
+    def _total(self, node: Node) -> Text:
+        """Full sums carry a sum sign."""
+        inner = node.args[0]
+        made = super()._total(node)
+        if node.kind == "sum" and made[1] == PRODUCT and len(node.data) == inner.rank:
+            return f"Σ({self.text(inner)[0]})", CALL
+        return made
+
+    def call(self, node: Node) -> Text:
+        name, data = node.data[0], node.data[1:]
+        args = [self.text(a)[0] for a in node.args]
+        if name in _RELATIONS:
+            parts = [self.at(self.text(a), ELEMENTWISE if name in ("and", "or", "xor") else SUM) for a in node.args]
+            return f"{parts[0]} {_RELATIONS[name]} {parts[1]}", -1
+        if name in ("apply", "functional"):
+            return self._undefined(node, args)
+        if name == "norm" and len(data[0]) == node.args[0].rank:
+            return self.norm(args[0], False), CALL
+        if name == "abs":
+            return f"|{args[0]}|", CALL
+        if name == "sqrt":
+            return "√" + (args[0] if len(args[0]) == 1 else self.group(args[0])), CALL
+        if name in ("floor", "ceil"):
+            return f"⌊{args[0]}⌋" if name == "floor" else f"⌈{args[0]}⌉", CALL
+        if name == "logabsdet":
+            return f"log|det {self.at(self.text(node.args[0]), CALL)}|", CALL
+        if name == "select":
+            return f"{{{args[1]} if {args[0]} else {args[2]}}}", CALL
+        if name == "not":
+            return f"¬{self.at(self.text(node.args[0]), ATOM)}", CALL
+        if name == "cast":
+            return (f"[{args[0]}]", CALL) if self.text(node.args[0])[1] < 0 else self.text(node.args[0])
+        if name == "array":
+            return str(data[0].array.tolist()) if data[0].array.size <= 16 else f"array{data[0].array.shape}", CALL
+        return self.function(_NAMES.get(name, name), args, where_of(node)), CALL
+
+    def _undefined(self, node: Node, args: list[str]) -> Text:
+        kind, name, wrt = node.data
+        shown, inner = symbol_text(name), f"({', '.join(args)})"
+        if kind == "apply" and len(args) == 1:
+            return shown + "′" * len(wrt) + inner, CALL
+        mark = "∂" if kind == "apply" else "∇"
+        places = "".join([str(i + 1) for i in wrt]).translate(_LOWERED) if len(args) > 1 else ""
+        raised = self.top("", str(len(wrt))) if len(wrt) > 1 and not places else ""
+        return (mark + places + raised + shown + inner if wrt else shown + inner), CALL
+
+
+def _below(base: str, index: Sequence[str]) -> str:
+    return base + "".join(index).translate(_LOWERED)
+
+
+def _total(letters: Sequence[str], body: str) -> str:
+    return f"Σ{''.join(letters).translate(_LOWERED)} {body}"
