@@ -247,6 +247,6 @@ def concrete(value: Value) -> Any:
     return np.asarray(results[value])
 
 
-def make(name: str, args: Sequence[Value], **attrs: Any) -> Value:
+def make(name: str, args: Sequence[Value], /, **attrs: Any) -> Value:
     """Apply the op `name`; attributes as keywords."""
     return BUILDER.make(OPSET[name], tuple(args), tuple(sorted(attrs.items())))

@@ -45,8 +45,12 @@ METHODS: Final = (
     "ravel", "flatten", "transpose", "dot", "trace", "diagonal", "clip", "squeeze", "swapaxes", "take", "repeat",
     "round", "astype", "copy", "conj",
 )  # fmt: skip
+# NumPy does not dispatch these, so the table has them under our own name only.
+_ARRAY_MAKERS: Final = frozenset({"np.array", "np.asarray"})
 # Numbers longer than this are refused: doubles have 1024 bits at most, and towers of powers would fill the memory.
 _LARGEST_BITS: Final = 1 << 14
+# Sizes are polynomials that are multiplied out.
+_MOST_TERMS: Final = 4096
 # What a function may raise besides our own errors when its arguments are nonsense.
 _CALL_ERRORS = (TypeError, ValueError, IndexError, KeyError, ArithmeticError, AttributeError)
 
@@ -128,7 +132,7 @@ class _Evaluator:
         actions: Mapping[str, Callable[[Step], Any]] = {
             "push": lambda step: step.value, "name": self.name, "unary": self.unary, "binary": self.binary,
             "attr": self.attribute, "call": self.call, "index": self.index, "slice": self.make_slice,
-            "tuple": lambda step: tuple(self.items(step)), "list": self.items,
+            "tuple": lambda step: tuple(self.items(step)), "list": self.make_list,
         }  # fmt: skip
         for step in steps:
             try:
@@ -209,8 +213,9 @@ class _Evaluator:
 
     def member(self, module: _Module, word: str, at: int) -> Any:
         path = f"{module.path}.{word}"
-        if path in FUNCTIONS:
-            return _Function(path, FUNCTIONS[path])
+        function = FUNCTIONS.get(path, FUNCTIONS["array"] if path in _ARRAY_MAKERS else None)
+        if function is not None:
+            return _Function(path, function)
         if module.path == "np" and word in _CONSTANTS:
             return self.constant(_CONSTANTS[word])
         if module.path == "np" and word == "newaxis":
@@ -250,7 +255,7 @@ class _Evaluator:
         if isinstance(a, (int, Fraction)) and isinstance(b, (int, Fraction)):
             result = self.exact(sign, a, b, step.at)
         elif isinstance(a, (int, Dim)) and isinstance(b, (int, Dim)):
-            result = _size_arithmetic(sign, a, b)
+            result = self.size(sign, a, b, step.at)
         else:
             result = None
         if result is not None:
@@ -261,7 +266,10 @@ class _Evaluator:
         """Apply to operands; constants leave the dtype to the others, and make a constant among themselves."""
         strong = next((o for o in operands if isinstance(o, Expr)), None)
         if strong is None:
-            return _Weak(function(*[self.array(o, at) for o in operands]))
+            scalars = [self.array(o, at) for o in operands]
+            if function is FUNCTIONS["power"]:  # 2**n: integers to a symbolic power are computed in floats
+                scalars = [s.astype("f64") for s in scalars]
+            return _Weak(function(*scalars))
         return function(*[o.beside(strong) if isinstance(o, _Weak) else self.operand(o, at) for o in operands])
 
     def exact(self, sign: str, a: int | Fraction, b: int | Fraction, at: int) -> int | Fraction | bool | None:
@@ -280,6 +288,23 @@ class _Evaluator:
         if sign in "&|" and isinstance(a, bool) and isinstance(b, bool):
             return a & b if sign == "&" else a | b
         self.fail(f"operator {sign} does not take the numbers {a} and {b}", at)
+
+    def size(self, sign: str, a: Any, b: Any, at: int) -> Any:
+        """Dimensions stay dimensions where the result is one; None otherwise."""
+        if sign in ("+", "-"):
+            return _EXACT[sign](a, b)
+        if sign == "//" and isinstance(b, int) and b:
+            return a // b
+        if sign == "**" and isinstance(b, int) and 0 <= b <= 16:
+            result: Any = 1
+            for _ in range(b):
+                result = self.size("*", result, a, at)
+            return result
+        if sign != "*":
+            return None
+        if len(getattr(a, "terms", ())) * len(getattr(b, "terms", ())) > _MOST_TERMS:
+            self.fail(f"this size has more than {_MOST_TERMS} terms", at)
+        return a * b
 
     def power(self, a: int | Fraction, b: int | Fraction, at: int) -> int | Fraction | None:
         if b.denominator != 1:
@@ -361,6 +386,10 @@ class _Evaluator:
                 self.fail(f"a slice takes integers and dimensions, given {_described(part)}", step.at)
         return slice(*parts)
 
+    def make_list(self, step: Step) -> list[Any]:
+        # NumPy would make an array of objects from fractions.
+        return [float(i) if isinstance(i, Fraction) else i for i in self.items(step)]
+
     def items(self, step: Step) -> list[Any]:
         return [i.expr if isinstance(i, _Weak) else i for i in self.pop(step.value)]
 
@@ -384,17 +413,6 @@ class _Evaluator:
             dtype = "bool" if isinstance(value, bool) else "i64" if isinstance(value, (int, Dim)) else "f64"
             return wrap(number_value(self.operand(value, at), dtype), self.like)
         self.fail(f"an array or a number is expected, given {_described(value)}", at)
-
-
-def _size_arithmetic(sign: str, a: Any, b: Any) -> Any:
-    """Dimensions stay dimensions where the result is one; None otherwise."""
-    if sign in ("+", "-", "*"):
-        return _EXACT[sign](a, b)
-    if sign == "//" and isinstance(b, int) and b:
-        return a // b
-    if sign == "**" and isinstance(b, int) and 0 <= b <= 16:
-        return a**b
-    return None
 
 
 def _is_bool(value: Any) -> bool:
