@@ -332,11 +332,6 @@ def _branch_of_norm(x: Handle) -> Handle:
     return total(x.op("lt", 100).op("select", x * x, spread))
 
 
-def _behind_casts(x: Handle) -> Handle:
-    root = x.op("sqrt").op("cast", dtype="f32").op("cast", dtype="f64")
-    return total(x.op("lt", 1).op("select", x * x, root))
-
-
 def _stack_of_determinants(x: Handle) -> Handle:
     """One matrix per element; where x is small its determinant is not taken, but its slope is 1/0."""
     root = x.op("sqrt") + 1
@@ -356,7 +351,7 @@ def _stack_of_solutions(x: Handle) -> Handle:
 
 INSIDE = [
     _in_sum, _in_matmul, _in_broadcast, _in_softmax, _in_norm, _in_logsumexp, _in_cumsum, _in_product, _in_gather,
-    _in_solve, _whole_branch, _branch_of_matmul, _branch_of_norm, _behind_casts, _stack_of_determinants,
+    _in_solve, _whole_branch, _branch_of_matmul, _branch_of_norm, _stack_of_determinants,
     _stack_of_solutions,
 ]  # fmt: skip
 
@@ -383,6 +378,17 @@ def test_where_inside_other_ops(make: Any) -> None:
         assert_close(got, want, f"{make.__name__} {mode}", rtol=1e-7, atol=1e-8)
         for outer, hessian in zip(MODES, hessians, strict=True):
             assert_close(hessian, slope, f"{make.__name__} {outer} over {mode}", rtol=1e-6, atol=1e-7)
+
+
+@both_modes
+def test_branches_behind_casts(mode: Any) -> None:
+    """A cast is elementwise: what is dead stays dead element by element on its way down."""
+    builder = Builder(OPSET)
+    x = variable(builder, "x", 2)
+    root = x.op("sqrt").op("cast", dtype="f32").op("cast", dtype="f64")
+    y = total(x.op("lt", 1).op("select", x * x, root))
+    (got,) = run([x.value], gradients(builder, y.value, [x.value], mode), [np.array([0.0, 4.0])])
+    assert got.tolist() == [0.0, 0.25]
 
 
 # -------------------------------------------------------------------- undefined functions

@@ -27,6 +27,7 @@ class ArrayConstant:
 
     def __init__(self, array: Any) -> None:
         frozen = np.array(array, order="C", copy=True)
+        frozen = frozen.astype(frozen.dtype.newbyteorder("="), copy=False)
         frozen.setflags(write=False)
         self.array = frozen
         self._hash = hash((frozen.dtype.str, frozen.shape, frozen.tobytes()))

@@ -252,10 +252,11 @@ def _instruction(reader: _Reader, builder: Builder, names: dict[str, Value]) -> 
         value = builder.remake(template, template.args)
     except ParseError:
         raise
-    except (SymdiffError, KeyError, TypeError) as error:
+    except (SymdiffError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         reader.at = op_at
-        reason = f"{op_name}: attribute {error} is missing" if isinstance(error, KeyError) else str(error)
-        raise reader.fail(reason) from error
+        missing = isinstance(error, KeyError) and isinstance(error.args[0], str)
+        reason = f"attribute {error} is missing" if missing else f"malformed attribute or operand: {error}"
+        raise reader.fail(str(error) if isinstance(error, SymdiffError) else f"{op_name}: {reason}") from error
     if value.type != kind:
         reader.at = type_at
         raise reader.fail(f"written type {kind}, inferred type {value.type}")
@@ -325,6 +326,8 @@ def _value(reader: _Reader, opset: OpSet) -> Any:
     negative = token == "-"
     digits = reader.at + negative
     if reader.tokens[digits + 1 : digits + 2] == ["/"] and reader.kinds[digits] == "number":
+        if reader.kinds[digits + 2 : digits + 3] != ["number"] or not int(reader.tokens[digits + 2]):
+            raise reader.fail("a fraction needs a positive integer below")
         numerator, denominator = int(reader.tokens[digits]), int(reader.tokens[digits + 2])
         reader.at = digits + 3
         return Fraction(-numerator if negative else numerator, denominator)
