@@ -86,24 +86,6 @@ HALF = LN2 / 2 * mp.mpf("1.0005")
 QUARTER = mp.pi / 4 * mp.mpf("1.01")
 LOG_S = ((mp.sqrt(2) - 1) / (mp.sqrt(2) + 1) * mp.mpf("1.0001")) ** 2
 
-FITS: dict[str, Fit] = {
-    "EXP": Fit(careful(lambda x: (mp.expm1(x) - x) / x**2), -HALF, HALF, 9, lambda x: x**2,
-               "exp(r) = 1 + r + r^2 p(r), |r| <= ln(2)/2"),
-    "EXPM1": Fit(careful(lambda x: (mp.expm1(x) - x) / x**2), -HALF, HALF, 10, lambda x: abs(x) + mp.mpf("1e-3"),
-                 "expm1(r) = r + r^2 p(r), |r| <= ln(2)/2"),
-    "EXP2": Fit(careful(lambda x: (mp.expm1(x * LN2) - x * LN2) / x**2), -0.5001, 0.5001, 9, lambda x: x**2,
-                "2^r = 1 + r ln(2) + r^2 p(r), |r| <= 1/2"),
-    "LOG": Fit(in_square(lambda s: (mp.log((1 + s) / (1 - s)) - 2 * s) / s**3), 0, LOG_S, 6, lambda z: z,
-               "log((1+s)/(1-s)) = 2s + s^3 p(s^2), |s| <= 0.1716"),
-    "LOG_TAIL": Fit(in_square(lambda s: (mp.log((1 + s) / (1 - s)) - 2 * s - 2 * s**3 / 3) / s**5), 0, LOG_S, 7,
-                    lambda z: z * z, "log((1+s)/(1-s)) = 2s + 2/3 s^3 + s^5 p(s^2), |s| <= 0.1716, to 2^-70"),
-    "SIN": Fit(in_square(lambda x: (mp.sin(x) - x) / x**3), 0, QUARTER**2, 5, lambda z: z,
-               "sin(r) = r + r^3 p(r^2), |r| <= pi/4"),
-    "COS": Fit(in_square(lambda x: (mp.cos(x) - 1 + x * x / 2) / x**4), 0, QUARTER**2, 5, lambda z: z * z,
-               "cos(r) = 1 - r^2/2 + r^4 p(r^2), |r| <= pi/4"),
-}
-
-
 def odd(f: Function, high: Real, degree: int, about: str) -> Fit:
     """f(x) = x + x^3 p(x^2) on |x| <= high, error relative to x."""
     return Fit(in_square(lambda x: (f(x) - x) / x**3), 0, mp.mpf(high) ** 2, degree, lambda z: z, about)
@@ -148,7 +130,21 @@ def near(f: Function, slope: Function) -> Function:
     return g
 
 
-FITS |= {
+FITS: dict[str, Fit] = {
+    "EXP": Fit(careful(lambda x: (mp.expm1(x) - x) / x**2), -HALF, HALF, 9, lambda x: x**2,
+               "exp(r) = 1 + r + r^2 p(r), |r| <= ln(2)/2"),
+    "EXPM1": Fit(careful(lambda x: (mp.expm1(x) - x) / x**2), -HALF, HALF, 10, lambda x: abs(x) + mp.mpf("1e-3"),
+                 "expm1(r) = r + r^2 p(r), |r| <= ln(2)/2"),
+    "EXP2": Fit(careful(lambda x: (mp.expm1(x * LN2) - x * LN2) / x**2), -0.5001, 0.5001, 9, lambda x: x**2,
+                "2^r = 1 + r ln(2) + r^2 p(r), |r| <= 1/2"),
+    "LOG": Fit(in_square(lambda s: (mp.log((1 + s) / (1 - s)) - 2 * s) / s**3), 0, LOG_S, 6, lambda z: z,
+               "log((1+s)/(1-s)) = 2s + s^3 p(s^2), |s| <= 0.1716"),
+    "LOG_TAIL": Fit(in_square(lambda s: (mp.log((1 + s) / (1 - s)) - 2 * s - 2 * s**3 / 3) / s**5), 0, LOG_S, 7,
+                    lambda z: z * z, "log((1+s)/(1-s)) = 2s + 2/3 s^3 + s^5 p(s^2), |s| <= 0.1716, to 2^-70"),
+    "SIN": Fit(in_square(lambda x: (mp.sin(x) - x) / x**3), 0, QUARTER**2, 5, lambda z: z,
+               "sin(r) = r + r^3 p(r^2), |r| <= pi/4"),
+    "COS": Fit(in_square(lambda x: (mp.cos(x) - 1 + x * x / 2) / x**4), 0, QUARTER**2, 5, lambda z: z * z,
+               "cos(r) = 1 - r^2/2 + r^4 p(r^2), |r| <= pi/4"),
     "SINH": odd(mp.sinh, 1.001, 6, "sinh(x) = x + x^3 p(x^2), |x| <= 1"),
     "ASINH": odd(mp.asinh, 0.5, 11, "arcsinh(x) = x + x^3 p(x^2), |x| <= 1/2"),
     "ASIN": odd(mp.asin, 0.5, 12, "arcsin(x) = x + x^3 p(x^2), |x| <= 1/2"),
@@ -161,8 +157,9 @@ FITS |= {
                 "(1 + 2a) exp(a^2) erfc(a) = p((a - 3.5)/(a + 3.5)), 0 <= a <= 27.4"),
     "ERFC_SLOPE": Fit(lambda t: mp.diff(erfcx_factor, t, h=mp.mpf("1e-15")), mp.mpf("-0.9999"), mp.mpf("0.7735"), 4,
                       lambda t: mp.mpf(1), "derivative of the above, roughly: it multiplies the low half of t only"),
-    "LGAMMA": Fit(near(careful(lambda t: (mp.loggamma(2 + t) - (1 - mp.euler) * t) / t**2), lambda t: mp.zeta(2, 2) / 2),
-                  -0.5, 0.5, 17, abs, "lgamma(2 + t) = (1 - gamma) t + t^2 p(t), |t| <= 1/2"),
+    "LGAMMA": Fit(near(careful(lambda t: (mp.loggamma(2 + t) - (1 - mp.euler) * t) / t**2),
+                       lambda t: mp.zeta(2, 2) / 2), -0.5, 0.5, 17, abs,
+                  "lgamma(2 + t) = (1 - gamma) t + t^2 p(t), |t| <= 1/2"),
     "STIRLING": Fit(stirling, 0, mp.mpf(1) / 64, 5, lambda w: mp.mpf(1),
                     "lgamma(x) = (x - 1/2) log(x) - x + log(2 pi)/2 + p(1/x^2)/x, x >= 8"),
     "DIGAMMA": Fit(near(careful(lambda t: mp.digamma(t + 1.5) / (t + 1.5 - DIGAMMA_ROOT)), lambda t: mp.mpf("0.9674")),

@@ -1,6 +1,6 @@
 """A small emitter of textual LLVM IR for branch-free vector math.
 
-Takes: a vector width and calls on values that read like arithmetic (`r * p + q`, `b.fma(x, y, z)`, `b.select(m, x, y)`).
+Takes: a vector width and calls on values that read like arithmetic (`r * p + q`, `b.fma(x, y, z)`).
 Gives: the body of one LLVM function and the set of intrinsics that it calls.
 Promises: the operations appear exactly as written (no reassociation, no contraction, no fast-math flag), so a body
 computes the same bits at every width; equal operations on equal operands are emitted once; width 1 is plain scalars.
@@ -252,10 +252,6 @@ class Build:
             result = self.fma(x, result, c)
         return result
 
-    def signed_like(self, result: Value, x: Value) -> Value:
-        """`result` with the sign of x: the cheapest way to keep -0.0 in an odd function."""
-        return self.copysign(result, x)
-
     # -- blocks -----------------------------------------------------------------------------------------------------
 
     def any(self, mask: Value) -> str:
@@ -367,5 +363,5 @@ class Build:
                 last = f"%out{i}"
         if max(self.width * LANE_BITS[a.kind] for a in arguments) >= 512:
             attributes += ' "prefer-vector-width"="512" "min-legal-vector-width"="512"'
-        body = "\n".join(["entry:", *self._lines])
-        return f"define internal {result} {self.symbol}({parameters}) {attributes} {{\n{body}\n  ret {result} {last}\n}}\n"
+        head = f"define internal {result} {self.symbol}({parameters}) {attributes} {{"
+        return "\n".join([head, "entry:", *self._lines, f"  ret {result} {last}", "}", ""])

@@ -36,7 +36,7 @@ def power_of_two(b: Build, word: Value) -> Value:
 
 
 def exp_sum(b: Build, x: Value, low: Value | None = None) -> tuple[Value, Pair]:
-    """exp(x + low) = 2**n (hi + lo) to about 2**-58: the word of n and the pair. |x| < 2**40; a NaN ends up in the pair."""
+    """exp(x + low) = 2**n (hi + lo) to about 2**-58: the word of n and the pair, where a NaN ends up too."""
     n, word = b.rint_of_product(x, LOG2_E)
     r = b.fma(n, -LN2, x)
     tail = n * -LN2_LOW if low is None else b.fma(n, -LN2_LOW, low)

@@ -49,7 +49,7 @@ def _pow_any(b: Build, inputs: Sequence[Value]) -> list[Value]:
     return [b.select(one, 1.0, result)]
 
 
-def pow(b: Build, x: Value, y: Value) -> Value:
+def power(b: Build, x: Value, y: Value) -> Value:
     """Positive normal bases and results in line; every other lane takes its answer from a function of its own."""
     hi, lo = _times_log(b, y, log_double(b, x))
     common = exp_of_sum(b, hi, lo, wide=False)

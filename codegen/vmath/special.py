@@ -1,7 +1,7 @@
 """erf, erfc and the normal distribution function normcdf.
 
-erfc(a) = exp(-a^2) G(t) / (1 + 2a) with t = (a - 3.5)/(a + 3.5), one polynomial G for 0 <= a <= 27.4; everything that is
-multiplied together is carried as a pair, because a^2 reaches 745. erf is a polynomial below 1 and 1 - erfc above.
+erfc(a) = exp(-a^2) G(t) / (1 + 2a) with t = (a - 3.5)/(a + 3.5), one polynomial G for 0 <= a <= 27.4; all factors
+are carried as pairs, because a^2 reaches 745. erf is a polynomial below 1 and 1 - erfc above.
 """
 
 from __future__ import annotations

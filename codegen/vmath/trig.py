@@ -11,7 +11,7 @@ from functools import partial
 
 from . import tables
 from .build import Build, Value, float_text
-from .double import Pair, fast_two_sum, product, quotient
+from .double import Pair
 
 TWO_OVER_PI = 0.6366197723675814
 PI_2 = (1.5707963267948966, 6.123233995736766e-17, -1.4973849048591698e-33)
