@@ -1,0 +1,252 @@
+"""Contractions as array nodes: deltas and rearrangements dissolved into labels, products of many operands in pairs.
+
+Takes operands with integer labels; gives a node. Promises: a Kronecker delta never becomes an array unless it is the
+result itself; the order of pairing is the cheapest found at nominal sizes (named dimensions count 64), so it depends on
+the program alone; a product of two operands with row, column and summed labels becomes one matrix product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import combinations
+from typing import TypeAlias
+
+from codegen.nodes import Graph, Node
+from symdiff.ir.dims import Size, evaluate, product, size_names
+
+Labels: TypeAlias = "tuple[int, ...]"
+Operand: TypeAlias = "tuple[Node, Labels]"
+
+_NOMINAL = 64
+_EXHAUSTIVE = 6
+"""Up to so many operands every order of pairing is compared (3**6 pairs of subsets); beyond, the cheapest pair goes."""
+
+
+def contract(graph: Graph, operands: Sequence[Operand], output: Labels, sizes: dict[int, Size], dtype: str) -> Node:
+    """The sum over all labels not in `output` of the product of the operands."""
+    flat, output, sizes = _dissolve(graph, operands, output, sizes)
+    distinct = tuple(dict.fromkeys(output))
+    present = {x for _, labels in flat for x in labels}
+    repeated = product([sizes[x] for x in sorted(_summed_sizes(sizes, present, output))])
+    constants = [(node, labels) for node, labels in flat if node.kind == "const" and not labels]
+    flat = [o for o in flat if o not in constants]
+    scalars = [node for node, _ in constants if node.data != 1]
+    if repeated != 1:
+        scalars.append(graph.make("size", (), dtype, (), repeated))
+    if len(flat) > 1:
+        flat = [_sum_own(graph, i, flat, distinct, sizes) for i in range(len(flat))]
+    held = tuple(x for x in distinct if any(x in labels for _, labels in flat))
+    if flat:
+        core = _multiply(graph, flat, held, sizes)
+        node = graph.rearrange(core, held, distinct, sizes)
+    else:
+        node = graph.const(1, tuple([sizes[x] for x in distinct]), dtype)
+    for factor in scalars:
+        node = graph.scalar("mul", graph.rearrange(factor, (), range(node.rank), dict(enumerate(node.shape))), node)
+    if len(distinct) != len(output):
+        place = {x: i for i, x in enumerate(distinct)}
+        shape = tuple([sizes[x] for x in output])
+        node = graph.make("delta", shape, node.dtype, (node,), tuple([place[x] for x in output]))
+    return node
+
+
+def _summed_sizes(sizes: dict[int, Size], present: set[int], output: Labels) -> set[int]:
+    """Labels that are summed over although no operand has them any more: each repeats the sum so many times."""
+    return {x for x in sizes if x not in present and x not in output}
+
+
+# -------------------------------------------------------------------- dissolving deltas and rearrangements
+def _dissolve(
+    graph: Graph, operands: Iterable[Operand], output: Labels, sizes: dict[int, Size]
+) -> tuple[list[Operand], Labels, dict[int, Size]]:
+    same: dict[int, int] = {}
+
+    def find(label: int) -> int:
+        while label in same:
+            label = same[label]
+        return label
+
+    flat: list[Operand] = []
+    for node, labels in operands:
+        while True:
+            if node.kind == "delta":
+                inner: dict[int, int] = {}
+                for label, axis in zip(labels, node.data, strict=True):
+                    first, own = find(inner.setdefault(axis, label)), find(label)
+                    if first != own:
+                        same[own] = first
+                node, labels = node.args[0], tuple([inner[a] for a in range(node.args[0].rank)])
+            elif node.kind == "view" and all(len(t) == 1 and t[0][1] == 1 and c == 0 for t, c in node.data):
+                node, labels = node.args[0], tuple([labels[t[0][0]] for t, _ in node.data])
+            elif node.kind == "const" and labels and node.dtype != "bool":
+                node, labels = graph.const(node.data, (), node.dtype), ()
+            else:
+                break
+        flat.append((node, labels))
+    flat = [(node, tuple([find(x) for x in labels])) for node, labels in flat]
+    return flat, tuple([find(x) for x in output]), {x: s for x, s in sizes.items() if find(x) == x}
+
+
+def _unique(graph: Graph, node: Node, labels: Labels, sizes: dict[int, Size]) -> Operand:
+    """The operand with each label once: a diagonal where one was repeated."""
+    distinct = tuple(dict.fromkeys(labels))
+    return graph.rearrange(node, labels, distinct, sizes), distinct
+
+
+def _sum_own(graph: Graph, i: int, flat: Sequence[Operand], output: Labels, sizes: dict[int, Size]) -> Operand:
+    """Operand i summed over the labels that nothing else has."""
+    node, labels = flat[i]
+    others = {x for j, (_, own) in enumerate(flat) if j != i for x in own} | set(output)
+    if set(labels) <= others:
+        return node, labels
+    node, labels = _unique(graph, node, labels, sizes)
+    gone = [a for a, x in enumerate(labels) if x not in others]
+    return graph.reduce("sum", node, gone), tuple([x for x in labels if x in others])
+
+
+# -------------------------------------------------------------------- products
+def _multiply(graph: Graph, flat: list[Operand], held: Labels, sizes: dict[int, Size]) -> Node:
+    """The product of operands summed down to the labels `held`, in that order."""
+    if len(flat) <= 2:
+        return _pair(graph, flat, held, sizes)
+    numbers = {name: _NOMINAL for name in size_names(sizes.values())}
+    weight = {x: max(1, evaluate(s, numbers)) for x, s in sizes.items()}
+    keep = set(held)
+    every = {x for _, labels in flat for x in labels}
+    steps, cost = _plan([frozenset(labels) for _, labels in flat], keep, weight)
+    at_once = _volume(every, weight) * (len(flat) - 1)
+    if at_once <= cost or every <= keep:
+        return _pair(graph, flat, held, sizes)
+    live: dict[int, Operand] = dict(enumerate(flat))
+    for number, (a, b, kept) in enumerate(steps):
+        order = held if number == len(steps) - 1 else tuple(_ordered(kept, live[a][1], live[b][1]))
+        live[len(flat) + number] = _pair(graph, [live.pop(a), live.pop(b)], order, sizes), order
+    return live[len(flat) + len(steps) - 1][0]
+
+
+def _ordered(kept: frozenset[int], *words: Labels) -> list[int]:
+    return [x for x in dict.fromkeys(x for word in words for x in word) if x in kept]
+
+
+def _volume(labels: Iterable[int], weight: dict[int, int]) -> float:
+    total = 1.0
+    for x in labels:
+        total *= weight[x]
+    return total
+
+
+_Step: TypeAlias = "tuple[int, int, frozenset[int]]"
+
+
+def _plan(words: list[frozenset[int]], keep: set[int], weight: dict[int, int]) -> tuple[list[_Step], float]:
+    """Pairs to multiply, results numbered behind the operands, and the number of multiplications."""
+    return _exhaustive(words, keep, weight) if len(words) <= _EXHAUSTIVE else _greedy(words, keep, weight)
+
+
+def _exhaustive(words: list[frozenset[int]], keep: set[int], weight: dict[int, int]) -> tuple[list[_Step], float]:
+    n = len(words)
+    full = (1 << n) - 1
+
+    def left(subset: int) -> frozenset[int]:
+        inside = frozenset[int]().union(*(words[i] for i in range(n) if subset >> i & 1))
+        outside = keep.union(*(words[i] for i in range(n) if not subset >> i & 1))
+        return frozenset(inside & outside)
+
+    result = {1 << i: words[i] for i in range(n)}
+    best: dict[int, tuple[float, int]] = {1 << i: (0.0, 0) for i in range(n)}
+    for size in range(2, n + 1):
+        for chosen in combinations(range(n), size):
+            subset = sum(1 << i for i in chosen)
+            result[subset] = left(subset)
+            part = (subset - 1) & subset
+            while part:
+                rest = subset ^ part
+                if part > rest:
+                    step = _volume(result[part] | result[rest], weight) + 0.1 * _volume(result[subset], weight)
+                    cost = best[part][0] + best[rest][0] + step
+                    if subset not in best or cost < best[subset][0]:
+                        best[subset] = cost, part
+                part = (part - 1) & subset
+    order: list[int] = []
+    stack = [full]
+    while stack:
+        subset = stack.pop()
+        if subset & (subset - 1):
+            order.append(subset)
+            stack += [best[subset][1], subset ^ best[subset][1]]
+    number = {1 << i: i for i in range(n)}
+    steps: list[_Step] = []
+    for subset in reversed(order):
+        part = best[subset][1]
+        number[subset] = n + len(steps)
+        a, b = sorted((number[part], number[subset ^ part]))
+        steps.append((a, b, result[subset]))
+    return steps, best[full][0]
+
+
+def _greedy(words: list[frozenset[int]], keep: set[int], weight: dict[int, int]) -> tuple[list[_Step], float]:
+    live = dict(enumerate(words))
+    steps: list[_Step] = []
+    total = 0.0
+    while len(live) > 1:
+        count: dict[int, int] = {}
+        for word in live.values():
+            for x in word:
+                count[x] = count.get(x, 0) + 1
+        best: tuple[float, int, int, frozenset[int]] | None = None
+        for a, b in combinations(live, 2):
+            both = live[a] | live[b]
+            kept = frozenset(x for x in both if x in keep or count[x] > (x in live[a]) + (x in live[b]))
+            cost = _volume(both, weight) + _volume(kept, weight) - _volume(live[a], weight) - _volume(live[b], weight)
+            if best is None or cost < best[0]:
+                best = cost, a, b, kept
+        assert best is not None
+        _, a, b, kept = best
+        total += _volume(live[a] | live[b], weight)
+        del live[a], live[b]
+        live[len(words) + len(steps)] = kept
+        steps.append((a, b, kept))
+    return steps, total
+
+
+def _pair(graph: Graph, flat: Sequence[Operand], held: Labels, sizes: dict[int, Size]) -> Node:
+    """A product of a few operands, summed down to `held` in one pass."""
+    parts = [_unique(graph, node, labels, sizes) for node, labels in flat]
+    keep = set(held)
+    summed = _ordered(frozenset(x for _, labels in parts for x in labels) - keep, *_longest_first(parts))
+    if len(parts) == 2 and summed:
+        made = _matrix_product(graph, parts[0], parts[1], held, summed, sizes)
+        if made is not None:
+            return made
+    space = (*held, *summed)
+    spread = [graph.rearrange(node, labels, space, sizes) for node, labels in parts]
+    total = spread[0]
+    for factor in spread[1:]:
+        total = graph.scalar("mul", total, factor)
+    return graph.reduce("sum", total, range(len(held), len(space))) if summed else total
+
+
+def _longest_first(parts: Sequence[Operand]) -> list[Labels]:
+    return sorted((labels for _, labels in parts), key=len, reverse=True)
+
+
+def _matrix_product(
+    graph: Graph, a: Operand, b: Operand, held: Labels, summed: list[int], sizes: dict[int, Size]
+) -> Node | None:
+    la, lb = set(a[1]), set(b[1])
+    batch = [x for x in held if x in la and x in lb]
+    rows = [x for x in held if x in la and x not in lb]
+    columns = [x for x in held if x in lb and x not in la]
+    if not rows or not columns or a[0].dtype not in ("f64", "f32"):
+        return None
+    if held and rows[-1] == held[-1]:  # the operand with the last axis gives the columns, so that rows lie dense
+        a, b, rows, columns = b, a, columns, rows
+    small = [sizes[x] for x in (*rows, *columns, *summed)]
+    if all(isinstance(s, int) for s in small) and product(small) <= 512:  # type: ignore[operator]
+        return None
+    left = graph.rearrange(a[0], a[1], (*batch, *rows, *summed), sizes)
+    right = graph.rearrange(b[0], b[1], (*batch, *summed, *columns), sizes)
+    order = (*batch, *rows, *columns)
+    counts = (len(batch), len(rows), len(columns), len(summed))
+    node = graph.make("gemm", tuple([sizes[x] for x in order]), a[0].dtype, (left, right), counts)
+    return graph.rearrange(node, order, held, sizes)

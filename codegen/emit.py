@@ -1,0 +1,484 @@
+"""Kernels of the loop IR as functions of LLVM IR, with explicit vector code.
+
+Takes a `Kernel`; adds one function to a `Module`, `@<program>.<kernel>(ptr sizes, ptr pointers)`, where `sizes` holds
+the value of every size in `Tables.sizes` and `pointers` the address of every buffer.
+
+A vector loop runs its whole body on vectors, inner loops included (they step alike in all lanes). Cheap bodies take 32
+elements at a time, others one register; what is left is done under a mask. A sum over a vector loop has 32 partial
+sums whatever the register, element k going to sum k mod 32, which are added up by halves in the end; so results do not
+depend on the width of the machine. Straight-line code beyond `CHUNK` instructions goes to functions of their own that
+talk through a workspace, because LLVM's time grows faster than the length of a function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from codegen import scalars
+from codegen.index import Index, flatten
+from codegen.loops import Call, Carry, For, Kernel, Let, Load, Pointer, Stmt, Store, Trap, statements
+from codegen.text import BYTES, Module, constant, memory_type, register_type, suffix
+from codegen.writer import ScalarWriter, Scope, Tables, Uses
+
+LANES = 32
+CHUNK = 1500
+_WIDE_LIMIT = 14
+_DEAR = frozenset(
+    "exp exp2 expm1 log log2 log10 log1p cbrt sin cos tan arcsin arccos arctan sinh cosh tanh arcsinh arccosh arctanh "
+    "arctan2 hypot sigmoid softplus erf erfc lgamma digamma polygamma pow mod floor_divide div sqrt".split()
+)
+
+def emit_kernel(kernel: Kernel, module: Module, tables: Tables) -> tuple[str, bool]:
+    """Write the kernel's function; returns its symbol and whether it returns a status."""
+    symbol = f"@{tables.program}.{kernel.name}"
+    fails = any(isinstance(s, Trap) or (isinstance(s, Call) and s.status) for s in statements(kernel.body))
+    writer = KernelWriter(module, tables, symbol, _vector_width(kernel, module), _uses(kernel))
+    writer.body(kernel.body)
+    if fails:
+        writer.lines.do("ret i32 0")
+    else:
+        writer.lines.do("ret void")
+    module.functions.append(writer.function("i32" if fails else "void", ""))
+    return symbol, fails
+
+
+def _vector_width(kernel: Kernel, module: Module) -> int:
+    """Lanes of one register: the widest element type decides."""
+    widest = 1
+    for stmt in statements(kernel.body):
+        if isinstance(stmt, Let):
+            widest = max(widest, BYTES[stmt.dtype])
+        elif isinstance(stmt, Load):
+            widest = max(widest, BYTES[stmt.buffer.dtype])
+        elif isinstance(stmt, Store):
+            widest = max(widest, BYTES[stmt.buffer.dtype])
+    return max(2, module.register_bytes // widest if widest > 1 else module.register_bytes // 4)
+
+
+def _uses(kernel: Kernel) -> Uses:
+    uses = Uses()
+    clock = 0
+
+    def use(name: int) -> None:
+        uses.last[name] = clock
+        uses.count[name] = uses.count.get(name, 0) + 1
+
+    def use_index(index: Sequence[Index]) -> None:
+        for one in index:
+            for name, _ in one.terms:
+                if name[0] == "%":
+                    use(int(name[1:]))
+
+    stack: list[tuple[For | None, int, list[Stmt]]] = [(None, 0, kernel.body)]
+    while stack:
+        loop, at, body = stack.pop()
+        while at < len(body):
+            stmt = body[at]
+            at += 1
+            clock += 1
+            uses.position[id(stmt)] = clock
+            if isinstance(stmt, Let):
+                for arg in stmt.args:
+                    use(arg)
+                if isinstance(stmt.attr, Index):
+                    use_index((stmt.attr,))
+            elif isinstance(stmt, Load):
+                use_index(stmt.index)
+            elif isinstance(stmt, Store):
+                use(stmt.value)
+                use_index(stmt.index)
+            elif isinstance(stmt, Trap):
+                use(stmt.cond)
+            elif isinstance(stmt, For):
+                stack.append((loop, at, body))
+                loop, at, body = stmt, 0, stmt.body
+        clock += 1
+        if loop is not None:
+            for carry in loop.carries:
+                use(carry.value)
+    return uses
+
+
+class KernelWriter(ScalarWriter):
+    """Writes the statements of one function."""
+
+    # ---------------------------------------------------------------- control
+    def body(self, body: Sequence[Stmt]) -> None:
+        """Write statements in order, long straight stretches as functions of their own."""
+        start = 0
+        while start < len(body):
+            end = start
+            while end < len(body) and isinstance(body[end], (Let, Load, Store)):
+                end += 1
+            if end - start > CHUNK + CHUNK // 2:
+                self._in_chunks(body[start:end])
+                start = end
+                continue
+            for stmt in body[start : end + 1]:
+                self._statement(stmt)
+            start = end + 1
+
+    def _statement(self, stmt: Stmt) -> None:
+        if isinstance(stmt, Let):
+            self.let(stmt)
+        elif isinstance(stmt, Load):
+            self.load(stmt)
+        elif isinstance(stmt, Store):
+            self.store(stmt)
+        elif isinstance(stmt, For):
+            if stmt.vector and self.scope.width == 1:
+                self._vector_loop(stmt)
+            else:
+                self._loop(stmt)
+        elif isinstance(stmt, Trap):
+            self._trap(self.use(stmt.cond)[0], str(stmt.status))
+        else:
+            self._call(stmt)
+
+    def _trap(self, condition: str, status: str) -> None:
+        out, on = self.lines.label("trap"), self.lines.label("on")
+        self.lines.do(f"br i1 {condition}, label %{out}, label %{on}")
+        self.lines.begin(out)
+        self.lines.do(f"ret i32 {status}")
+        self.lines.begin(on)
+
+    def _call(self, stmt: Call) -> None:
+        words: list[str] = []
+        for arg in stmt.args:
+            if isinstance(arg, Pointer):
+                index = flatten(arg.index, arg.buffer.shape)
+                words.append(f"ptr {self.address(arg.buffer, self.offset(index)[0])}")
+            else:
+                words.append(f"i64 {self.size(arg)}")
+        self.module.routines[stmt.routine, stmt.dtype] = None
+        call = f"call i32 @sd.{stmt.routine}.{stmt.dtype}({', '.join(words)})"
+        info = self.lines.emit(call)
+        if stmt.status:
+            failed = self.lines.emit(f"icmp ne i32 {info}, 0")
+            self._trap(failed, str(stmt.status))
+
+    def mark_products(self, loop: For) -> None:
+        """Products that are only summed up are fused into the sum."""
+        if not self.module.fma:
+            return
+        for carry in loop.carries:
+            if carry.kind == "sum" and carry.dtype in ("f64", "f32") and self.uses.count.get(carry.value) == 1:
+                for stmt in loop.body:
+                    if isinstance(stmt, Let) and stmt.name == carry.value and stmt.op == "mul":
+                        self.products[stmt.name] = (-1, -1)
+
+    def fold(self, carry: Carry, total: str, width: int) -> str:
+        """One step of a reduction on `width` lanes."""
+        if carry.value in self.products:
+            a, b = self.products[carry.value]
+            factors = [self.lane_values(a), self.lane_values(b)] if width > 1 else [self.use(a)[0], self.use(b)[0]]
+            kind = register_type(carry.dtype, width)
+            full = f"llvm.fma.{suffix(carry.dtype, width)}"
+            return self.lines.intrinsic(full, kind, [(kind, t) for t in (*factors, total)])
+        value = self.lane_values(carry.value) if width > 1 else self.use(carry.value)[0]
+        return scalars.combine(self.lines, carry.kind, carry.dtype, total, value, width)
+
+    def _loop(self, loop: For) -> None:
+        """A plain loop; inside a vector loop its carried values have lanes."""
+        lines, width = self.lines, self.scope.width
+        extent = self.size(loop.extent)
+        head, inside, done = lines.label("loop"), lines.label("body"), lines.label("done")
+        before = lines.block
+        lines.do(f"br label %{head}")
+        lines.begin(head)
+        counter, following = lines.fresh("i"), lines.fresh("n")
+        position = len(lines.lines)
+        self.vars[loop.var] = counter
+        self.mark_products(loop)
+        carried = [_Carried(self, carry, width, loop.var) for carry in loop.carries]
+        test = lines.emit(f"icmp slt i64 {counter}, {extent}")
+        lines.do(f"br i1 {test}, label %{inside}, label %{done}")
+        lines.begin(inside)
+        outer = self.scope
+        self.scope = Scope(width, outer.mask, outer.vector, dict(outer.splats))
+        self.body(loop.body)
+        for one in carried:
+            one.step()
+        lines.do(f"{following} = add nsw i64 {counter}, 1")
+        latch = lines.block
+        lines.do(f"br label %{head}")
+        phis = [f"  {counter} = phi i64 [ 0, %{before} ], [ {following}, %{latch} ]"]
+        for one in carried:
+            phis += one.phis(before, latch)
+        lines.lines[position:position] = phis
+        lines.begin(done)
+        self.scope = outer
+        for one in carried:
+            one.finish()
+
+    # ---------------------------------------------------------------- vector loops
+    def _vector_loop(self, loop: For) -> None:
+        """A loop that takes several iterations at a time."""
+        lines, lanes = self.lines, self.lanes
+        self.mark_products(loop)
+        length, dear = _weight(loop.body)
+        wide = LANES if not dear and length <= _WIDE_LIMIT and lanes < LANES else 0
+        extent = self.size(loop.extent)
+        static = loop.extent if isinstance(loop.extent, int) else None
+        if static is not None:
+            while lanes > 2 and lanes // 2 >= static:
+                lanes //= 2
+            wide = 0 if static < LANES else wide
+        accumulators = [_Partial(self, carry) for carry in loop.carries]
+        start = "0"
+        long = length > CHUNK
+        if wide:
+            whole = lines.emit(f"and i64 {extent}, {-LANES}")
+            start = self._strip(loop, start, whole, LANES, accumulators, masked=False, in_registers=True)
+        if not long and not wide and (static is None or static >= lanes):
+            whole = lines.emit(f"and i64 {extent}, {-lanes}")
+            start = self._strip(loop, start, whole, lanes, accumulators, masked=False, in_registers=False)
+        if static is None or static % (LANES if wide else lanes) or long:
+            self._strip(loop, start, extent, lanes, accumulators, masked=True, in_registers=False)
+        for one in accumulators:
+            one.finish()
+
+    def _strip(
+        self, loop: For, start: str, stop: str, width: int, partials: Sequence[_Partial], masked: bool,
+        in_registers: bool,
+    ) -> str:  # fmt: skip
+        """Run the body from `start` to `stop`, `width` iterations at a time; returns where it ended."""
+        lines = self.lines
+        head, inside, done = lines.label("loop"), lines.label("body"), lines.label("done")
+        before = lines.block
+        lines.do(f"br label %{head}")
+        lines.begin(head)
+        counter, following = lines.fresh("i"), lines.fresh("n")
+        position = len(lines.lines)
+        test = lines.emit(f"icmp slt i64 {counter}, {stop}")
+        lines.do(f"br i1 {test}, label %{inside}, label %{done}")
+        lines.begin(inside)
+        outer, names, saved = self.scope, dict(self.env), dict(self.saved)
+        self.scope = Scope(width, "", loop.var)
+        self.vars[loop.var] = counter
+        if masked:
+            left = lines.emit(f"sub i64 {stop}, {counter}")
+            kind = f"<{width} x i64>"
+            self.scope.mask = lines.emit(f"icmp slt {kind} {self.lane_numbers()}, {self.splat(left, 'i64', width)}")
+        phis = [one.enter(width, in_registers) for one in partials]
+        self.body(loop.body)
+        for one in partials:
+            one.step(counter)
+        lines.do(f"{following} = add nsw i64 {counter}, {width}")
+        latch = lines.block
+        lines.do(f"br label %{head}")
+        lines.lines[position:position] = [
+            f"  {counter} = phi i64 [ {start}, %{before} ], [ {following}, %{latch} ]",
+            *[p(before, latch) for p in phis if p is not None],
+        ]
+        lines.begin(done)
+        self.scope, self.env, self.saved = outer, names, saved
+        for one in partials:
+            one.leave()
+        return counter
+
+    # ---------------------------------------------------------------- long straight-line code
+    def _in_chunks(self, body: Sequence[Stmt]) -> None:
+        """Split a stretch into functions; values that cross go through the workspace."""
+        scope = self.scope
+        self.once("%ws", "")
+        self.prologue["%ws"] = self._workspace_pointer()
+        free: list[int] = []
+        used = max((slot for slot, _, _ in self.saved.values()), default=-self._slot_bytes) + self._slot_bytes
+        pieces = [body[i : i + CHUNK] for i in range(0, len(body), CHUNK)]
+        for piece in pieces:
+            end = self.uses.position[id(piece[-1])]
+            writer = KernelWriter(self.module, self.tables, f"{self.symbol}.c{self.chunks}", self.lanes, self.uses)
+            self.chunks += 1
+            writer.symbol += f".w{scope.width}{'m' if scope.mask else ''}" + str(self.lines._fresh)
+            writer.scope = Scope(scope.width, "%mask" if scope.mask else "", scope.vector)
+            writer.vars = {name: f"%var.{name}" for name in self.vars}
+            writer.dtypes = self.dtypes
+            defined = {s.name for s in piece if not isinstance(s, Store) and isinstance(s, (Let, Load))}
+            for name in _mentioned(piece) - defined:
+                if name not in self.saved:
+                    text, lanes = self.env[name]
+                    if text[0] != "%":
+                        writer.env[name] = text, lanes
+                        continue
+                    slot, used = (free.pop(), used) if free else (used, used + self._slot_bytes)
+                    self.save(slot, name)
+                    self.saved[name] = slot, lanes, self.dtypes[name]
+                writer.saved[name] = self.saved[name]
+            writer.body(piece)
+            for name in defined:
+                if self.uses.last.get(name, 0) > end:
+                    text, lanes = writer.env[name]
+                    if text[0] != "%":
+                        self.env[name] = text, lanes
+                        continue
+                    slot, used = (free.pop(), used) if free else (used, used + self._slot_bytes)
+                    writer.save(slot, name)
+                    self.saved[name] = slot, lanes, self.dtypes[name]
+            for name in [n for n in self.saved if self.uses.last.get(n, 0) <= end]:
+                free.append(self.saved.pop(name)[0])
+            writer.lines.do("ret void")
+            typed = [("ptr", "%ws", "%ws")]
+            typed += [("i64", f"%var.{name}", text) for name, text in self.vars.items()]
+            if scope.mask:
+                typed.append((f"<{scope.width} x i1>", "%mask", scope.mask))
+            self.module.functions.append(writer.function("void", "".join(f", {t} {inner}" for t, inner, _ in typed)))
+            passed = "".join(f", {t} {outer}" for t, _, outer in typed)
+            self.lines.do(f"call void {writer.symbol}(ptr %sz, ptr %pt{passed})")
+        self.tables.workspace = max(self.tables.workspace, used)
+
+    @property
+    def _slot_bytes(self) -> int:
+        return max(8, self.scope.width * 8)
+
+    def _workspace_pointer(self) -> str:
+        return "  %wsa = getelementptr inbounds ptr, ptr %pt, i64 0\n  %ws = load ptr, ptr %wsa"
+
+
+def _mentioned(piece: Sequence[Stmt]) -> set[int]:
+    names: set[int] = set()
+    for stmt in piece:
+        indices: Sequence[Index] = ()
+        if isinstance(stmt, Let):
+            names.update(stmt.args)
+            indices = (stmt.attr,) if isinstance(stmt.attr, Index) else ()
+        elif isinstance(stmt, (Load, Store)):
+            indices = stmt.index
+            if isinstance(stmt, Store):
+                names.add(stmt.value)
+        for one in indices:
+            names.update(int(n[1:]) for n, _ in one.terms if n[0] == "%")
+    return names
+
+
+def _weight(body: Sequence[Stmt]) -> tuple[int, bool]:
+    """How many instructions a body has, and whether one of them is a dear function."""
+    length, dear = 0, False
+    for stmt in statements(list(body)):
+        length += 1
+        dear = dear or (isinstance(stmt, Let) and stmt.op in _DEAR)
+    return length, dear
+
+
+class _Carried:
+    """A value that a plain loop carries round."""
+
+    def __init__(self, writer: KernelWriter, carry: Carry, width: int, variable: str) -> None:
+        self.writer, self.carry, self.width, self.variable = writer, carry, width, variable
+        self.positional = carry.kind in ("argmax", "argmin")
+        self.type = register_type(carry.dtype, width)
+        self.now, self.next = writer.lines.fresh("acc"), ""
+        self.place, self.next_place = writer.lines.fresh("at"), ""
+        if carry.kind == "scan":
+            self.init = constant(carry.init, carry.dtype, width)
+            writer.define(carry.inside, self.now, width > 1, carry.dtype)
+        else:
+            kind = {"argmax": "max", "argmin": "min"}.get(carry.kind, carry.kind)
+            if self.positional and carry.dtype == "bool":
+                self.init = constant(carry.kind == "argmin", "bool", width)
+            else:
+                self.init = scalars.identity(kind, carry.dtype, width)
+
+    def step(self) -> None:
+        """Write what happens at the end of an iteration."""
+        writer, carry, width = self.writer, self.carry, self.width
+        lines = writer.lines
+        if carry.kind == "scan":
+            self.next = writer.lane_values(carry.value) if width > 1 else writer.use(carry.value)[0]
+        elif self.positional:
+            value = writer.lane_values(carry.value) if width > 1 else writer.use(carry.value)[0]
+            mask = register_type("bool", width)
+            better = scalars.emit(
+                lines, "gt" if carry.kind == "argmax" else "lt", "bool", carry.dtype, [value, self.now], width, None
+            )
+            if carry.dtype in ("f64", "f32"):
+                fresh = lines.emit(f"fcmp uno {self.type} {value}, {value}")
+                known = lines.emit(f"fcmp ord {self.type} {self.now}, {self.now}")
+                first = lines.emit(f"and {mask} {fresh}, {known}")
+                better = lines.emit(f"or {mask} {better}, {first}")
+            here = writer.vars[self.variable]
+            places = register_type("i64", width)
+            here = writer.splat(here, "i64", width) if width > 1 else here
+            self.next = lines.emit(f"select {mask} {better}, {self.type} {value}, {self.type} {self.now}")
+            self.next_place = lines.emit(f"select {mask} {better}, {places} {here}, {places} {self.place}")
+        else:
+            self.next = writer.fold(carry, self.now, width)
+
+    def phis(self, before: str, latch: str) -> list[str]:
+        """The values at the head of the loop."""
+        phis = [f"  {self.now} = phi {self.type} [ {self.init}, %{before} ], [ {self.next}, %{latch} ]"]
+        if self.positional:
+            kind, zero = register_type("i64", self.width), constant(0, "i64", self.width)
+            phis.append(f"  {self.place} = phi {kind} [ {zero}, %{before} ], [ {self.next_place}, %{latch} ]")
+        return phis
+
+    def finish(self) -> None:
+        """Define the result behind the loop."""
+        dtype = "i64" if self.positional else self.carry.dtype
+        self.writer.define(self.carry.out, self.place if self.positional else self.now, self.width > 1, dtype)
+
+
+class _Partial:
+    """The partial results of a reduction over a vector loop: `LANES` of them in memory."""
+
+    def __init__(self, writer: KernelWriter, carry: Carry) -> None:
+        self.writer, self.carry = writer, carry
+        lines = writer.lines
+        dtype = carry.dtype
+        self.type = register_type(dtype, LANES)
+        self.memory = lines.fresh("lanes")
+        kind = memory_type(dtype, LANES)
+        writer.once(self.memory, f"  {self.memory} = alloca {kind}, align 64")
+        writer.to_memory(scalars.identity(carry.kind, dtype, LANES), self.memory, dtype, LANES, BYTES[dtype])
+        self.width, self.registers = LANES, False
+        self.now, self.next = "", ""
+
+    def enter(self, width: int, in_registers: bool) -> Callable[[str, str], str] | None:
+        """Begin a strip; in registers there is a value at the head of the loop."""
+        self.width, self.registers = width, in_registers
+        if not in_registers:
+            return None
+        self.now = self.writer.lines.fresh("acc")
+        init = scalars.identity(self.carry.kind, self.carry.dtype, width)
+        return lambda before, latch: (
+            f"  {self.now} = phi {self.type} [ {init}, %{before} ], [ {self.next}, %{latch} ]"
+        )
+
+    def step(self, counter: str) -> None:
+        """Fold the values of one iteration into their partial results."""
+        writer, lines, dtype = self.writer, self.writer.lines, self.carry.dtype
+        if self.registers:
+            self.next = writer.fold(self.carry, self.now, self.width)
+            return
+        lane = lines.emit(f"and i64 {counter}, {LANES - 1}")
+        place = lines.emit(f"getelementptr inbounds {memory_type(dtype, 1)}, ptr {self.memory}, i64 {lane}")
+        old = writer.from_memory(place, dtype, self.width, BYTES[dtype])
+        new = writer.fold(self.carry, old, self.width)
+        if writer.scope.mask:
+            kind = register_type(dtype, self.width)
+            mask = register_type("bool", self.width)
+            new = lines.emit(f"select {mask} {writer.scope.mask}, {kind} {new}, {kind} {old}")
+        writer.to_memory(new, place, dtype, self.width, BYTES[dtype])
+
+    def leave(self) -> None:
+        """End a strip."""
+        if self.registers:
+            self.writer.to_memory(self.now, self.memory, self.carry.dtype, LANES, BYTES[self.carry.dtype])
+
+    def finish(self) -> None:
+        """Fold the partial results by halves."""
+        writer, lines, dtype = self.writer, self.writer.lines, self.carry.dtype
+        total = writer.from_memory(self.memory, dtype, LANES, BYTES[dtype])
+        width = LANES
+        while width > 1:
+            kind, half = register_type(dtype, width), width // 2
+            parts: list[str] = []
+            for first in (0, half):
+                picked = ", ".join(f"i32 {first + i}" for i in range(half))
+                parts.append(
+                    lines.emit(f"extractelement {kind} {total}, i64 {first}") if half == 1 else
+                    lines.emit(f"shufflevector {kind} {total}, {kind} poison, <{half} x i32> <{picked}>")
+                )  # fmt: skip
+            total = scalars.combine(lines, self.carry.kind, dtype, parts[0], parts[1], half)
+            width = half
+        writer.define(self.carry.out, total, False, dtype)

@@ -1,0 +1,116 @@
+"""What is stored, and what is computed in one pass: from array nodes to an ordered list of groups.
+
+Takes a `Lowered` function; gives groups of nodes. A group is one kernel: nodes of one iteration space (maps and folds)
+that do not need each other's results, or a single library node. Promises: linear in the number of nodes; a group only
+needs groups before it; cheap values are never stored for their own sake; a value is stored when it is a result, when
+a fold or a library routine makes it, or when computing it in place would repeat expensive work over a larger space.
+(Expensive values that several kernels use are stored by the first of them, see `Nest`.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from codegen.lower import Lowered
+from codegen.nodes import CHEAP, INLINE, MEMORY, Node
+from symdiff.ir.dims import Shape
+
+_MAX_JOBS = 64
+"""Kernels are not merged beyond so many stores: each one is a stream to memory."""
+_LOOK_BACK = 16
+
+
+@dataclass(eq=False, slots=True)
+class Group:
+    """Nodes that one kernel computes. `space` is None for a library node."""
+
+    space: Shape | None
+    nodes: list[Node] = field(default_factory=list[Node])
+
+
+def plan(lowered: Lowered) -> list[Group]:
+    """The groups that compute every result, in an order in which they can run."""
+    order = _needed(lowered)
+    forced = _forced(lowered, order)
+    results = set(lowered.results)
+    groups: list[Group] = []
+    by_space: dict[Shape, list[int]] = {}
+    # For each node the last group that must have run before its elements can be computed.
+    after: dict[Node, int] = {}
+    for node in order:
+        last = -1
+        for arg in node.args:
+            last = max(last, after[arg])
+        after[node] = last
+        if node.kind in MEMORY and node not in results or not (node in forced or node in results):
+            continue
+        space = _space(node)
+        if space is None:
+            groups.append(Group(None, [node]))
+            after[node] = len(groups) - 1 if node in forced else last
+            continue
+        found = None
+        candidates = by_space.setdefault(space, [])
+        for number in reversed(candidates[-_LOOK_BACK:]):
+            if number <= last:
+                break
+            if len(groups[number].nodes) < _MAX_JOBS or not space:
+                found = number
+        if found is None:
+            found = len(groups)
+            groups.append(Group(space))
+            candidates.append(found)
+        groups[found].nodes.append(node)
+        if node in forced:
+            after[node] = found
+    return groups
+
+
+def _space(node: Node) -> Shape | None:
+    """The iteration space of a node's job; None for library nodes."""
+    if node.kind == "reduce":
+        return node.args[0].shape
+    if node.kind == "delta" or node.kind not in INLINE:
+        return None
+    return node.shape
+
+
+def _needed(lowered: Lowered) -> list[Node]:
+    """The nodes that the results need, operands first."""
+    wanted = set(lowered.results)
+    for node in reversed(lowered.graph.nodes):
+        if node in wanted:
+            wanted.update(node.args)
+    return [n for n in lowered.graph.nodes if n in wanted]
+
+
+def _forced(lowered: Lowered, order: list[Node]) -> set[Node]:
+    """Nodes that must lie in a buffer before anything uses them."""
+    stored = {n for n in order if n.kind not in INLINE}
+    moved: dict[Node, int] = {}
+    direct: set[Node] = set()
+    for node in order:
+        for number, arg in enumerate(node.args):
+            if arg.kind not in INLINE or arg.kind in MEMORY:
+                continue
+            if node.kind == "alias" or (node.kind == "gemm" and not _addressable(arg, stored)):
+                stored.add(arg)
+            elif arg.cost <= CHEAP:
+                continue
+            elif node.kind == "view":
+                used = {axis for terms, _ in node.data for axis, _ in terms}
+                if any(axis not in used and size != 1 for axis, size in enumerate(node.shape)):
+                    stored.add(arg)  # broadcast: it would be computed again for every element
+                moved[arg] = moved.get(arg, 0) + 1
+            elif node.kind in ("delta", "prod_others", "gemm") or (node.kind == "gather" and number == 0):
+                stored.add(arg)
+            else:
+                direct.add(arg)
+    stored.update(n for n, count in moved.items() if count > 1 or n in direct)
+    return stored
+
+
+def _addressable(node: Node, stored: set[Node]) -> bool:
+    """Whether a matrix product can read this operand where it lies: memory, or a view of it."""
+    base = node.args[0] if node.kind == "view" else node
+    return base.kind in MEMORY or base.kind not in INLINE or base in stored

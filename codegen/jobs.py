@@ -1,0 +1,98 @@
+"""Groups of nodes to kernels of the loop IR: the whole path from a Function to a Program.
+
+`build(function, name)` lowers, plans, writes every kernel and gives a verified `Program` with the meaning of its status
+codes. Kernels of one space come from a single `Nest`; library nodes have a writer each in `codegen.library`.
+"""
+
+from __future__ import annotations
+
+from codegen import fuse
+from codegen.library import WRITERS, Writer
+from codegen.loops import Buffer, Kernel, Program, Stmt, Store, verify
+from codegen.lower import Lowered, lower
+from codegen.nests import Memory, Nest
+from codegen.nodes import Node
+from symdiff.ir.graph import Function
+
+
+def build(function: Function, name: str) -> tuple[Program, Lowered]:
+    """The loop-nest program of a function."""
+    lowered = lower(function)
+    groups = fuse.plan(lowered)
+    memory = Memory()
+    params = [
+        Buffer(p.name, p.type.dtype, p.type.shape, "param", number) for number, p in enumerate(function.params)
+    ]
+    constants: list[tuple[Buffer, object]] = []
+    for node in lowered.graph.nodes:
+        if node.kind == "param":
+            memory.buffers[node] = params[node.data]
+        elif node.kind == "array":
+            buffer = Buffer(f"c{len(constants)}", node.dtype, node.shape, "constant", len(constants))
+            constants.append((buffer, node.data.array))
+            memory.buffers[node] = buffer
+    results, extra = _results(lowered, params)
+    writers: list[Writer] = []
+    for group in groups:
+        writer = Writer(memory)
+        writers.append(writer)
+        made: list[tuple[Node, Buffer]] = []
+        nest = Nest(memory, group.space) if group.space is not None else None
+        for node in group.nodes:
+            targets = extra.get(node, ())
+            buffer = targets[0] if targets else memory.temp(node.shape, node.dtype)
+            if nest is None:
+                WRITERS[node.kind](writer, node, buffer)
+            else:
+                _nest_job(nest, node, [buffer, *targets[1:]])
+            if nest is None:
+                for other in targets[1:]:
+                    memory.buffers[node] = buffer
+                    copy = writer.nest(node.shape)
+                    copy.store(other, copy.index, copy.load(buffer, copy.index))
+            made.append((node, buffer))
+        if nest is not None:
+            writer.parts.append(nest)
+        for node, buffer in made:
+            memory.buffers.setdefault(node, buffer)
+    kernels = [Kernel(f"k{number}", _body(writer)) for number, writer in enumerate(writers)]
+    program = Program(
+        name, function.dims, params, results, memory.temps, constants,
+        [k for k in kernels if k.body], lowered.checks,
+    )  # fmt: skip
+    return verify(program), lowered
+
+
+def _body(writer: Writer) -> list[Stmt]:
+    body: list[Stmt] = []
+    for part in writer.parts:
+        body += part.statements() if isinstance(part, Nest) else [part]
+    return body
+
+
+def _results(lowered: Lowered, params: list[Buffer]) -> tuple[list[Buffer], dict[Node, list[Buffer]]]:
+    """The result buffers, and which node writes them."""
+    results: list[Buffer] = []
+    by_node: dict[Node, list[Buffer]] = {}
+    for number, node in enumerate(lowered.results):
+        buffer = Buffer(f"r{number}", node.dtype, node.shape, "result", number)
+        results.append(buffer)
+        by_node.setdefault(node, []).append(buffer)
+    return results, by_node
+
+
+def _nest_job(nest: Nest, node: Node, targets: list[Buffer]) -> None:
+    """A map or a fold over the space of the nest."""
+    if node.kind != "reduce":
+        value = nest.value(node, nest.index)
+        for buffer in targets:
+            nest.store(buffer, nest.index, value)
+        return
+    kind, count = node.data
+    kept = len(nest.space) - count
+    value = nest.value(node.args[0], nest.index)
+    index = nest.index[:kept]
+    if node.dtype == "bool":
+        kind = {"max": "or", "min": "and"}[kind]
+    for buffer in targets:
+        nest.fold(kind, node.args[0].dtype, value, kept, lambda out, buffer=buffer: Store(buffer, index, out))

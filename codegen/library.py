@@ -1,0 +1,299 @@
+"""Kernels of the nodes that are neither a map nor a fold: placing, scattering, running sums, matrix routines.
+
+Each writer takes a `Writer`, a node and the buffer for its elements, and appends nests and calls. `WRITERS` maps node
+kinds to them. Operands that are inline are computed where they are read, so producers fuse into these kernels too.
+Calls name routines of `codegen.routines`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from fractions import Fraction
+from typing import TypeAlias
+
+from codegen.index import ZERO, Index, combine, contiguous_strides, flatten, make, var
+from codegen.loops import Buffer, Call, For, Pointer, Stmt, Store, Trap
+from codegen.nests import Memory, Nest
+from codegen.nodes import MEMORY, Node
+from symdiff.ir.dims import Shape, Size, product
+
+
+class Writer:
+    """One kernel under construction: nests and finished statements, in order."""
+
+    def __init__(self, memory: Memory) -> None:
+        self.memory = memory
+        self.parts: list[Nest | Stmt] = []
+
+    def nest(self, space: Sequence[Size], serial: Iterable[int] = ()) -> Nest:
+        """Begin a nest behind the parts so far."""
+        nest = Nest(self.memory, space, f"{'ijklabcdefgh'[len(self.parts) % 12]}", serial)
+        self.parts.append(nest)
+        return nest
+
+    def loops(self, space: Shape, body: Callable[[tuple[Index, ...]], Stmt]) -> None:
+        """Plain loops around one statement, made from its index."""
+        index = tuple(ZERO if size == 1 else var(f"b{axis}") for axis, size in enumerate(space))
+        stmt = body(index)
+        for axis in range(len(space) - 1, -1, -1):
+            if space[axis] != 1:
+                stmt = For(f"b{axis}", space[axis], [stmt])
+        self.parts.append(stmt)
+
+    def fill(self, buffer: Buffer, number: object) -> None:
+        """Set every element of a buffer."""
+        nest = self.nest(buffer.shape)
+        nest.store(buffer, nest.index, nest.const(number, buffer.dtype))
+
+    def copy(self, node: Node, buffer: Buffer, count: int) -> None:
+        """Write the elements of `node` to a buffer that has the same leading axes and `count` trailing ones."""
+        nest = self.nest(node.shape)
+        nest.store(buffer, nest.index, nest.value(node, nest.index))
+
+
+_Write: TypeAlias = "Callable[[Writer, Node, Buffer], None]"
+
+
+def _zero(dtype: str) -> object:
+    return False if dtype == "bool" else 0
+
+
+# -------------------------------------------------------------------- placing
+def _delta(writer: Writer, node: Node, buffer: Buffer) -> None:
+    writer.fill(buffer, _zero(node.dtype))
+    x = node.args[0]
+    nest = writer.nest(x.shape)
+    nest.store(buffer, tuple([nest.index[a] for a in node.data]), nest.value(x, nest.index))
+
+
+def _place(writer: Writer, node: Node, buffer: Buffer) -> None:
+    fill, maps = node.data
+    if fill:
+        writer.fill(buffer, _zero(node.dtype))
+    for x, places in zip(node.args, maps, strict=True):
+        nest = writer.nest(x.shape)
+        index = tuple([combine([(f, nest.index[a]) for a, f in terms], c) for terms, c in places])
+        nest.store(buffer, index, nest.value(x, nest.index))
+
+
+# -------------------------------------------------------------------- indices
+def _check_index(writer: Writer, node: Node, buffer: Buffer) -> None:
+    status, sizes = node.data
+    nest = writer.nest(node.args[0].shape)
+    bad: int | None = None
+    for index, size in zip(node.args, sizes, strict=True):
+        name = nest.value(index, nest.index)
+        low = nest.let("lt", (name, nest.let("neg", (nest.let("size", (), "i64", size),), "i64")), "bool")
+        high = nest.let("ge", (name, nest.let("size", (), "i64", size)), "bool")
+        either = nest.let("or", (low, high), "bool")
+        bad = either if bad is None else nest.let("or", (bad, either), "bool")
+    assert bad is not None
+    nest.fold("or", "bool", bad, 0, lambda out: Trap(out, status))
+    nest = writer.nest(())
+    nest.store(buffer, (), nest.const(True, "bool"))
+
+
+def _scatter_add(writer: Writer, node: Node, buffer: Buffer) -> None:
+    at, count = node.data
+    updates, _, *indices = node.args
+    rank = indices[0].rank
+    writer.fill(buffer, _zero(node.dtype))
+    nest = writer.nest(updates.shape, serial=range(at, at + rank))
+    own = nest.index[at : at + rank]
+    places = [nest.wrapped(nest.value(x, own), node.shape[at + j]) for j, x in enumerate(indices)]
+    target = (*nest.index[:at], *places, *nest.index[at + rank :])
+    assert len(indices) == count
+    nest.store(buffer, target, nest.value(updates, nest.index), add=True)
+
+
+def _last_writer(writer: Writer, node: Node, buffer: Buffer) -> None:
+    _, *indices = node.args
+    writer.fill(buffer, -1)
+    shape = indices[0].shape
+    nest = writer.nest(shape, serial=range(len(shape)))
+    places = [nest.wrapped(nest.value(x, nest.index), node.shape[j]) for j, x in enumerate(indices)]
+    number = nest.at(flatten(nest.index, shape)) if shape else nest.const(0, "i64")
+    nest.store(buffer, tuple(places), number)
+
+
+# -------------------------------------------------------------------- running values
+def _moved(nest: Nest, axis: int, extent: Size, reverse: bool) -> tuple[Index, ...]:
+    """The index of the array where the nest's last axis runs along `axis`."""
+    *others, last = nest.index
+    if reverse:
+        last = combine([(-1, last)], extent - 1)
+    return (*others[:axis], last, *others[axis:])
+
+
+def _running_space(node: Node) -> tuple[Size, ...]:
+    axis = node.data[0]
+    return (*node.shape[:axis], *node.shape[axis + 1 :], node.shape[axis])
+
+
+def _cumsum(writer: Writer, node: Node, buffer: Buffer) -> None:
+    axis, reverse = node.data
+    nest = writer.nest(_running_space(node))
+    index = _moved(nest, axis, node.shape[axis], reverse)
+    before = nest.scan(node.dtype, 0)
+    total = nest.let("add", (before, nest.value(node.args[0], index)), node.dtype)
+    nest.step(before, total)
+    nest.store(buffer, index, total)
+
+
+def _prod_others(writer: Writer, node: Node, buffer: Buffer) -> None:
+    axis, _ = node.data
+    for reverse in (False, True):
+        nest = writer.nest(_running_space(node))
+        index = _moved(nest, axis, node.shape[axis], reverse)
+        before = nest.scan(node.dtype, 1)
+        nest.step(before, nest.let("mul", (before, nest.value(node.args[0], index)), node.dtype))
+        out = nest.let("mul", (before, nest.load(buffer, index)), node.dtype) if reverse else before
+        nest.store(buffer, index, out)
+
+
+# -------------------------------------------------------------------- matrix product
+def _grouped(strides: Sequence[Size], shape: Shape) -> Size | None:
+    """The one stride that steps through several axes as if they were one; None when there is none."""
+    kept = [(st, s) for st, s in zip(strides, shape, strict=True) if s != 1]
+    if not kept:
+        return 1
+    for (outer, _), (inner, size) in zip(kept, kept[1:], strict=False):
+        if outer != size * inner:
+            return None
+    return kept[-1][0]
+
+
+def _operand(
+    writer: Writer, node: Node, counts: tuple[int, int, int], batch: tuple[Index, ...]
+) -> tuple[Pointer, Size, Size]:
+    """Where an operand [batch, first, second] of a matrix product starts in a batch, and its two strides."""
+    memory = writer.memory
+    base, maps = (node.args[0], node.data) if node.kind == "view" and node not in memory.buffers else (node, None)
+    if base.kind == "alias":
+        buffer = memory.reshaped(memory.buffers[base.args[0]], base.shape)
+    else:
+        buffer = memory.buffers[base]
+    own = contiguous_strides(base.shape)
+    strides: list[Size] = [0] * node.rank
+    start: Size = 0
+    if maps is None:
+        strides = list(own)
+    else:
+        for (terms, const), step in zip(maps, own, strict=True):
+            start = start + const * step
+            for axis, factor in terms:
+                strides[axis] = strides[axis] + factor * step
+    b, first, _ = counts
+    one = _grouped(strides[b : b + first], node.shape[b : b + first])
+    two = _grouped(strides[b + first :], node.shape[b + first :])
+    if one is None or two is None:
+        dense = memory.temp(node.shape, node.dtype)
+        writer.copy(node, dense, 0)
+        buffer, own = dense, contiguous_strides(node.shape)
+        strides, start = list(own), 0
+        one, two = own[b + first - 1], own[-1]
+    flat = memory.reshaped(buffer, (product(buffer.shape),))
+    offset = combine([(s, i) for s, i in zip(strides[:b], batch, strict=True)], start)
+    return Pointer(flat, (offset,)), one, two
+
+
+def _gemm(writer: Writer, node: Node, buffer: Buffer) -> None:
+    b, rows, columns, sums = node.data
+    batch = tuple(ZERO if size == 1 else var(f"b{axis}") for axis, size in enumerate(node.shape[:b]))
+    left, row_step, sum_step = _operand(writer, node.args[0], (b, rows, sums), batch)
+    right, right_sum, column_step = _operand(writer, node.args[1], (b, sums, columns), batch)
+    m, n = product(node.shape[b : b + rows]), product(node.shape[b + rows :])
+    k = product(node.args[0].shape[b + rows :])
+    flat = writer.memory.reshaped(buffer, (product(buffer.shape),))
+    strides = contiguous_strides((*node.shape[:b], m * n))[:b]
+    target = Pointer(flat, (combine([(s, i) for s, i in zip(strides, batch, strict=True)]),))
+    args = (m, n, k, left, row_step, sum_step, right, right_sum, column_step, target, n)
+    writer.loops(node.shape[:b], lambda _: Call("gemm", node.dtype, args, writes=(flat,)))
+
+
+# -------------------------------------------------------------------- linear algebra
+def _matrix(buffer: Buffer, index: tuple[Index, ...], rank: int) -> Pointer:
+    return Pointer(buffer, (*index, *(ZERO for _ in range(rank))))
+
+
+def _lu(writer: Writer, node: Node, buffer: Buffer) -> None:
+    x = node.args[0]
+    writer.copy(x, buffer, 2)
+    n, lead = x.shape[-1], x.shape[:-2]
+    writer.loops(lead, lambda index: Call("lu", node.dtype, (n, _matrix(buffer, index, 2)), writes=(buffer,)))
+
+
+def _lu_inverse(writer: Writer, node: Node, buffer: Buffer) -> None:
+    n, lead = node.shape[-1], node.shape[:-2]
+    factors = writer.memory.buffers[node.args[0]]
+    work = writer.memory.temp((n, 64), node.dtype)
+
+    def call(index: tuple[Index, ...]) -> Stmt:
+        args = (n, _matrix(factors, index, 2), _matrix(buffer, index, 2), _matrix(work, (), 2))
+        return Call("inverse", node.dtype, args, node.data, (buffer, work))
+
+    writer.loops(lead, call)
+
+
+def _stacked(writer: Writer, routine: str, node: Node, factors: Buffer, rank: int, buffer: Buffer,
+             flags: tuple[int, ...], status: int) -> None:  # fmt: skip
+    """Right sides [extra, lead, n, k] against factors [lead, ...]."""
+    n, k = node.shape[-2:]
+    lead = node.shape[:-2]
+    extra = len(lead) - rank
+    work = writer.memory.temp((k, n), node.dtype)
+
+    def call(index: tuple[Index, ...]) -> Stmt:
+        args = (n, k, *flags, _matrix(factors, index[extra:], 2), _matrix(buffer, index, 2), _matrix(work, (), 2))
+        return Call(routine, node.dtype, args, status, (buffer, work))
+
+    writer.loops(lead, call)
+
+
+def _lu_solve(writer: Writer, node: Node, buffer: Buffer) -> None:
+    factors, b = node.args
+    writer.copy(b, buffer, 2)
+    _stacked(writer, "solve", node, writer.memory.buffers[factors], factors.rank - 2, buffer, (), node.data)
+
+
+def _triangular_solve(writer: Writer, node: Node, buffer: Buffer) -> None:
+    a, b = node.args
+    lower, trans, status = node.data
+    factors = writer.memory.temp(a.shape, a.dtype)
+    writer.copy(a, factors, 2)
+    writer.copy(b, buffer, 2)
+    flags = (int(lower), int(trans))
+    _stacked(writer, "triangular_solve", node, factors, a.rank - 2, buffer, flags, status)
+
+
+def _lu_value(routine: str) -> _Write:
+    def write(writer: Writer, node: Node, buffer: Buffer) -> None:
+        factors = writer.memory.buffers[node.args[0]]
+        n = factors.shape[-1]
+
+        def call(index: tuple[Index, ...]) -> Stmt:
+            return Call(routine, node.dtype, (n, _matrix(factors, index, 2), Pointer(buffer, index)), writes=(buffer,))
+
+        writer.loops(node.shape, call)
+
+    return write
+
+
+def _cholesky(writer: Writer, node: Node, buffer: Buffer) -> None:
+    x = node.args[0]
+    n, lead = node.shape[-1], node.shape[:-2]
+    nest = writer.nest(node.shape)
+    *front, i, j = nest.index
+    both = nest.let("add", (nest.value(x, (*front, i, j)), nest.value(x, (*front, j, i))), node.dtype)
+    nest.store(buffer, nest.index, nest.let("mul", (both, nest.const(Fraction(1, 2), node.dtype)), node.dtype))
+    writer.loops(lead, lambda index: Call(
+        "cholesky", node.dtype, (n, _matrix(buffer, index, 2)), node.data, (buffer,)
+    ))  # fmt: skip
+
+
+WRITERS: dict[str, _Write] = {
+    "delta": _delta, "place": _place, "check_index": _check_index, "scatter_add": _scatter_add,
+    "last_writer": _last_writer, "cumsum": _cumsum, "prod_others": _prod_others, "gemm": _gemm, "lu": _lu,
+    "lu_inverse": _lu_inverse, "lu_solve": _lu_solve, "triangular_solve": _triangular_solve, "cholesky": _cholesky,
+    "lu_det": _lu_value("det"), "lu_logabsdet": _lu_value("logabsdet"), "lu_signdet": _lu_value("signdet"),
+}  # fmt: skip

@@ -1,0 +1,344 @@
+"""The loop-nest IR: what a compiled function does, size by size unknown, just above LLVM.
+
+A `Program` has buffers, kernels and checks. A kernel is a tree of statements: loops over named variables, scalar
+instructions in SSA form, loads, stores, traps, and calls of library routines. All buffers are row-major and dense; a
+caller's strided array is packed before the kernels run. Text form, for inspection and golden tests:
+
+    kernel k0
+      for i0 < m
+        for i1 < n (sum %2 -> %3) vector
+          %0 = load A[i0, i1]
+          %1 = load x[i1]
+          %2 = mul %0, %1
+        store y[i0] = %3
+
+Scalars are numbered; `(sum %2 -> %3)` adds up %2 over the loop and calls the total %3 behind it.
+`verify` checks a program: definitions before uses in their scope, ranks of accesses, loop variables in scope.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from codegen.index import Index
+from symdiff.errors import VerifyError
+from symdiff.ir.dims import Shape, Size, format_shape
+
+
+@dataclass(eq=False, slots=True)
+class Buffer:
+    """A dense row-major array. kind: param, result, temp or constant; `number` counts within params and results.
+
+    `base` is set for a buffer that is another one's memory with a different shape.
+    """
+
+    name: str
+    dtype: str
+    shape: Shape
+    kind: str
+    number: int = 0
+    base: Buffer | None = None
+
+    @property
+    def root(self) -> Buffer:
+        """The buffer that owns the memory."""
+        return self if self.base is None else self.base
+
+
+@dataclass(slots=True)
+class Let:
+    """A scalar instruction. Besides the scalar ops: const (attr: a number), index (attr: an Index), size."""
+
+    name: int
+    op: str
+    args: tuple[int, ...]
+    dtype: str
+    attr: Any = None
+
+
+@dataclass(slots=True)
+class Load:
+    """A scalar from a buffer. Indices may use integer scalars by their name, such as `%5`."""
+
+    name: int
+    buffer: Buffer
+    index: tuple[Index, ...]
+
+
+@dataclass(slots=True)
+class Store:
+    """Write a scalar; `add` adds it to what is there."""
+
+    buffer: Buffer
+    index: tuple[Index, ...]
+    value: int
+    add: bool = False
+
+
+@dataclass(slots=True)
+class Trap:
+    """Leave the program with a status where the condition is true."""
+
+    cond: int
+    status: int
+
+
+@dataclass(slots=True)
+class Carry:
+    """A value that a loop carries round. A reduction of kind sum, prod, max, min, or, argmax, argmin folds `value` into
+
+    it and is `out` behind the loop; a scan also shows its value so far to the body, as `inside`, and goes on with
+    `value`.
+    """
+
+    kind: str
+    dtype: str
+    value: int
+    out: int
+    inside: int = -1
+    init: Any = None
+
+
+@dataclass(slots=True)
+class For:
+    """Run the body for var = 0 .. extent - 1. A `vector` loop is executed several iterations at a time."""
+
+    var: str
+    extent: Size
+    body: list[Stmt]
+    carries: list[Carry] = field(default_factory=list[Carry])
+    vector: bool = False
+
+
+@dataclass(slots=True)
+class Pointer:
+    """An address handed to a library routine."""
+
+    buffer: Buffer
+    index: tuple[Index, ...]
+
+
+@dataclass(slots=True)
+class Call:
+    """A library routine; its arguments are pointers and sizes. It may end the program with `status`."""
+
+    routine: str
+    dtype: str
+    args: tuple[Pointer | Size, ...]
+    status: int = 0
+    writes: tuple[Buffer, ...] = ()
+
+
+Stmt: TypeAlias = "Let | Load | Store | Trap | For | Call"
+
+
+@dataclass(slots=True)
+class Kernel:
+    """One loop nest (or a few that share their outer loops), compiled to a function of its own."""
+
+    name: str
+    body: list[Stmt]
+
+
+@dataclass(slots=True)
+class Check:
+    """A condition on sizes, checked before anything runs: all `sizes` at least 0, or the program ends with `status`."""
+
+    sizes: tuple[Size, ...]
+    status: int
+    unless: Size = 0  # the condition only counts where this size is not 0
+
+
+@dataclass(slots=True)
+class Program:
+    """What `emit` turns into LLVM IR."""
+
+    name: str
+    dims: tuple[str, ...]
+    params: list[Buffer]
+    results: list[Buffer]
+    temps: list[Buffer]
+    constants: list[tuple[Buffer, Any]]
+    kernels: list[Kernel]
+    checks: list[Check]
+
+    def __str__(self) -> str:
+        return print_program(self)
+
+
+def statements(body: list[Stmt]) -> Iterator[Stmt]:
+    """Every statement in a body, loops before what they hold, in order."""
+    stack: list[Iterator[Stmt]] = [iter(body)]
+    while stack:
+        for stmt in stack[-1]:
+            yield stmt
+            if isinstance(stmt, For):
+                stack.append(iter(stmt.body))
+                break
+        else:
+            stack.pop()
+
+
+def accessed(stmt: Stmt) -> tuple[list[Buffer], list[Buffer]]:
+    """The buffers that one statement reads and writes, loops not entered."""
+    if isinstance(stmt, Load):
+        return [stmt.buffer], []
+    if isinstance(stmt, Store):
+        return ([stmt.buffer] if stmt.add else []), [stmt.buffer]
+    if isinstance(stmt, Call):
+        pointers = [a.buffer for a in stmt.args if isinstance(a, Pointer)]
+        return pointers, list(stmt.writes)
+    return [], []
+
+
+# -------------------------------------------------------------------- text
+def print_program(program: Program) -> str:
+    """The whole program as text."""
+    lines = [f"program {program.name}({', '.join(program.dims)})"]
+    for buffer in (*program.params, *program.results, *program.temps, *(b for b, _ in program.constants)):
+        shape = format_shape(buffer.shape) if buffer.shape else ""
+        lines.append(f"  {buffer.kind} {buffer.name}: {buffer.dtype}{shape}" + _at(buffer))
+    for check in program.checks:
+        unless = f" unless {check.unless} = 0" if check.unless != 1 else ""
+        lines.append(f"  check {', '.join(f'{s} >= 0' for s in check.sizes)}{unless} else {check.status}")
+    for kernel in program.kernels:
+        lines.append(f"kernel {kernel.name}")
+        lines += print_body(kernel.body)
+    return "\n".join(lines)
+
+
+def _at(buffer: Buffer) -> str:
+    return f" = {buffer.base.name}" if buffer.base is not None else ""
+
+
+def print_body(body: list[Stmt]) -> list[str]:
+    """Statements as indented lines."""
+    lines: list[str] = []
+    stack: list[Iterator[Stmt]] = [iter(body)]
+    while stack:
+        indent = "  " * len(stack)
+        for stmt in stack[-1]:
+            lines.append(indent + _head(stmt))
+            if isinstance(stmt, For):
+                stack.append(iter(stmt.body))
+                break
+        else:
+            stack.pop()
+    return lines
+
+
+def _place(buffer: Buffer, index: tuple[Index, ...]) -> str:
+    return f"{buffer.name}[{', '.join(map(str, index))}]" if index else buffer.name
+
+
+def _head(stmt: Stmt) -> str:
+    if isinstance(stmt, Let):
+        args = ", ".join([f"%{a}" for a in stmt.args])
+        words = [stmt.op, *([args] if args else []), *([str(stmt.attr)] if stmt.attr is not None else [])]
+        return f"%{stmt.name} = {' '.join(words)}" + ("" if stmt.dtype == "f64" else f" : {stmt.dtype}")
+    if isinstance(stmt, Load):
+        return f"%{stmt.name} = load {_place(stmt.buffer, stmt.index)}"
+    if isinstance(stmt, Store):
+        return f"store {_place(stmt.buffer, stmt.index)} {'+=' if stmt.add else '='} %{stmt.value}"
+    if isinstance(stmt, Trap):
+        return f"trap {stmt.status} if %{stmt.cond}"
+    if isinstance(stmt, Call):
+        args = ", ".join(_place(a.buffer, a.index) if isinstance(a, Pointer) else str(a) for a in stmt.args)
+        return f"call {stmt.routine}({args})" + (f" else {stmt.status}" if stmt.status else "")
+    carries = "".join(
+        f" ({c.kind} %{c.value} -> %{c.out})" if c.inside < 0 else f" (scan %{c.inside} = {c.init}, then %{c.value} -> %{c.out})"
+        for c in stmt.carries
+    )
+    return f"for {stmt.var} < {stmt.extent}{carries}" + (" vector" if stmt.vector else "")
+
+
+# -------------------------------------------------------------------- verifier
+def verify(program: Program) -> Program:
+    """Return the program if it is well-formed, raise `VerifyError` otherwise. Linear in its size."""
+    known = {id(b) for b in (*program.params, *program.results, *program.temps, *(b for b, _ in program.constants))}
+    for kernel in program.kernels:
+        _verify_kernel(kernel, known)
+    return program
+
+
+def _verify_kernel(kernel: Kernel, known: set[int]) -> None:
+    def fail(stmt: Stmt, fault: str) -> None:
+        raise VerifyError(f"kernel {kernel.name}: {fault}\n  {_head(stmt)}")
+
+    defined: set[int] = set()
+    variables: set[str] = set()
+    # Each scope: the loop (None at the top), its remaining statements, the names it defined.
+    scopes: list[tuple[For | None, Iterator[Stmt], list[int]]] = [(None, iter(kernel.body), [])]
+
+    def define(stmt: Stmt, name: int) -> None:
+        if name in defined:
+            fail(stmt, f"%{name} is defined twice")
+        defined.add(name)
+        scopes[-1][2].append(name)
+
+    def use(stmt: Stmt, name: int) -> None:
+        if name not in defined:
+            fail(stmt, f"%{name} is used where it is not defined")
+
+    def check_index(stmt: Stmt, index: tuple[Index, ...]) -> None:
+        for one in index:
+            for name, _ in one.terms:
+                if name.startswith("%"):
+                    use(stmt, int(name[1:]))
+                elif name not in variables:
+                    fail(stmt, f"{name} is no loop variable here")
+
+    def check_place(stmt: Stmt, buffer: Buffer, index: tuple[Index, ...]) -> None:
+        if id(buffer.root) not in known:
+            fail(stmt, f"buffer {buffer.name} is not in the program")
+        if len(index) != len(buffer.shape):
+            fail(stmt, f"{len(index)} indices for buffer {buffer.name} of rank {len(buffer.shape)}")
+        check_index(stmt, index)
+
+    while scopes:
+        loop, pending, names = scopes[-1]
+        entered = False
+        for stmt in pending:
+            if isinstance(stmt, Let):
+                for arg in stmt.args:
+                    use(stmt, arg)
+                if isinstance(stmt.attr, Index):
+                    check_index(stmt, (stmt.attr,))
+                define(stmt, stmt.name)
+            elif isinstance(stmt, Load):
+                check_place(stmt, stmt.buffer, stmt.index)
+                define(stmt, stmt.name)
+            elif isinstance(stmt, Store):
+                check_place(stmt, stmt.buffer, stmt.index)
+                use(stmt, stmt.value)
+                if stmt.buffer.kind in ("param", "constant"):
+                    fail(stmt, f"{stmt.buffer.name} is written to")
+            elif isinstance(stmt, Trap):
+                use(stmt, stmt.cond)
+            elif isinstance(stmt, Call):
+                for arg in stmt.args:
+                    if isinstance(arg, Pointer):
+                        check_place(stmt, arg.buffer, arg.index)
+            else:
+                if stmt.var in variables:
+                    fail(stmt, f"{stmt.var} is a loop variable already")
+                variables.add(stmt.var)
+                scopes.append((stmt, iter(stmt.body), []))
+                for carry in stmt.carries:
+                    if carry.inside >= 0:
+                        define(stmt, carry.inside)
+                entered = True
+                break
+        if entered:
+            continue
+        if loop is not None:
+            for carry in loop.carries:
+                use(loop, carry.value)
+        scopes.pop()
+        defined.difference_update(names)
+        if loop is not None:
+            variables.discard(loop.var)
+            for carry in loop.carries:
+                define(loop, carry.out)

@@ -1,0 +1,363 @@
+"""Tensor instructions to array nodes: one lowering per op.
+
+Takes a `symdiff.ir.graph.Function`; gives a `Lowered`: the node graph, the nodes of the results, the checks on sizes
+and what each status code means. Promises: linear in the number of instructions, without recursion; an op of the op set
+that has no lowering, a complex dtype and an undefined function are an `UnsupportedError` that names it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any, TypeAlias
+
+from codegen.contraction import Operand, contract
+from codegen.loops import Check
+from codegen.nodes import Graph, Node
+from symdiff.errors import EvaluationError, ShapeError, UnsupportedError
+from symdiff.ir.contraction import label_sizes, parse_spec
+from symdiff.ir.dims import Size, evaluate, product
+from symdiff.ir.graph import Function, Value
+
+Message: TypeAlias = "Callable[[Mapping[str, int]], Exception]"
+OUT_OF_MEMORY = 1
+
+
+@dataclass(slots=True)
+class Lowered:
+    """A function as array nodes."""
+
+    graph: Graph
+    results: list[Node] = field(default_factory=list[Node])
+    checks: list[Check] = field(default_factory=list[Check])
+    statuses: dict[int, Message] = field(default_factory=dict[int, Message])
+    _known: dict[Any, int] = field(default_factory=dict[Any, int])
+
+    def status(self, key: Any, message: Message) -> int:
+        """The code for a failure; equal keys share one."""
+        code = self._known.get(key)
+        if code is None:
+            code = OUT_OF_MEMORY + 1 + len(self._known)
+            self._known[key] = code
+            self.statuses[code] = message
+        return code
+
+    def check(self, sizes: tuple[Size, ...], unless: Size, key: Any, message: Message) -> None:
+        """Require all sizes to be at least 0, where `unless` is not 0."""
+        if unless == 0 or all(isinstance(s, int) and s >= 0 for s in sizes):
+            return
+        self.checks.append(Check(sizes, self.status(key, message), unless))
+
+
+def lower(function: Function) -> Lowered:
+    """Lower every instruction that the results need."""
+    made = Lowered(Graph())
+    nodes: dict[Value, Node] = {}
+    for number, parameter in enumerate(function.params):
+        _require_real(parameter, f"parameter {parameter.name}")
+        kind = parameter.type
+        nodes[parameter] = made.graph.make("param", kind.shape, kind.dtype, (), number)
+    for value in function.instrs:
+        name = value.op.name
+        if name in ("apply", "functional"):
+            raise UnsupportedError(
+                f"undefined function {value.attr('name')} has no native code; give it a definition before compiling"
+            )
+        lowering = LOWERINGS.get(name)
+        if lowering is None:
+            raise UnsupportedError(f"op {name} has no native code")
+        _require_real(value, name)
+        for size in value.type.shape:
+            _check_size(made, name, size)
+        nodes[value] = lowering(made, value, [nodes[a] for a in value.args])
+    made.results = [nodes[r] for r in function.results]
+    return made
+
+
+def _require_real(value: Value, where: str) -> None:
+    if value.type.dtype == "c128":
+        raise UnsupportedError(f"{where}: complex numbers have no native code, expected a real dtype")
+
+
+def _check_size(made: Lowered, name: str, size: Size) -> None:
+    if isinstance(size, int) or all(c >= 0 for _, c in size.terms):
+        return
+    made.check((size,), 1, ("size", size), lambda sizes: ShapeError(
+        f"{name}: dimension {size} is {evaluate(size, sizes)} here, expected at least 0 (sizes: {dict(sizes)})"
+    ))  # fmt: skip
+
+
+# -------------------------------------------------------------------- scalar operations
+_Lowering: TypeAlias = "Callable[[Lowered, Value, list[Node]], Node]"
+
+
+def _scalar(made: Lowered, value: Value, args: list[Node]) -> Node:
+    name, graph = value.op.name, made.graph
+    if name in ("neg", "mul") and any(a.kind == "delta" for a in args):
+        return _delta_product(graph, name, args)
+    return graph.scalar(name, *args, dtype=value.type.dtype)
+
+
+def _delta_product(graph: Graph, name: str, args: list[Node]) -> Node:
+    """A product with a delta is a product on its diagonal."""
+    if name == "neg":
+        delta = args[0]
+        inner = graph.scalar("neg", delta.args[0])
+        return graph.make("delta", delta.shape, delta.dtype, (inner,), delta.data)
+    labels = tuple(range(args[0].rank))
+    return contract(graph, [(a, labels) for a in args], labels, dict(enumerate(args[0].shape)), args[0].dtype)
+
+
+def _power(made: Lowered, value: Value, args: list[Node]) -> Node:
+    base, exponent = args
+    number = exponent.data if exponent.kind == "const" else None
+    if isinstance(number, int) and not isinstance(number, bool) and 0 < abs(number) <= 64:
+        return made.graph.scalar("pow_int", base, attribute=number)
+    if isinstance(number, Fraction) and number.denominator == 2 and abs(number) <= 8:
+        root = made.graph.scalar("sqrt", base)
+        whole = (number.numerator - 1) // 2
+        if whole == 0:
+            return root
+        if whole == -1:
+            return made.graph.scalar("div", made.graph.const(1, base.shape, base.dtype), root)
+        return made.graph.scalar("mul", root, made.graph.scalar("pow_int", base, attribute=whole))
+    return made.graph.scalar("pow", base, exponent)
+
+
+def _cast(made: Lowered, value: Value, args: list[Node]) -> Node:
+    return made.graph.scalar("cast", args[0], dtype=value.type.dtype)
+
+
+def _polygamma(made: Lowered, value: Value, args: list[Node]) -> Node:
+    return made.graph.scalar("polygamma", args[0], attribute=value.attr("order"))
+
+
+# -------------------------------------------------------------------- constants
+def _const(made: Lowered, value: Value, args: list[Node]) -> Node:
+    return made.graph.const(value.attr("value"), value.type.shape, value.type.dtype)
+
+
+def _array(made: Lowered, value: Value, args: list[Node]) -> Node:
+    return made.graph.make("array", value.type.shape, value.type.dtype, (), value.attr("value"))
+
+
+def _iota(made: Lowered, value: Value, args: list[Node]) -> Node:
+    return made.graph.make("iota", value.type.shape, "i64")
+
+
+def _size(made: Lowered, value: Value, args: list[Node]) -> Node:
+    return made.graph.make("size", (), value.type.dtype, (), value.attr("size"))
+
+
+# -------------------------------------------------------------------- contraction
+def _contract(made: Lowered, value: Value, args: list[Node]) -> Node:
+    spec = parse_spec(value.attr("spec"))
+    sizes = label_sizes(spec, [a.shape for a in args], value.attr("sizes", ()))
+    operands: list[Operand] = list(zip(args, spec.operands, strict=True))
+    return contract(made.graph, operands, spec.output, sizes, value.type.dtype)
+
+
+# -------------------------------------------------------------------- moving elements
+def _reshape(made: Lowered, value: Value, args: list[Node]) -> Node:
+    return made.graph.reshape(args[0], value.type.shape)
+
+
+def _check_window(
+    made: Lowered, name: str, start: Size, step: int, count: Size, whole: Size
+) -> None:
+    last = start + step * (count - 1)
+
+    def message(sizes: Mapping[str, int]) -> Exception:
+        numbers = [evaluate(s, sizes) for s in (count, start, whole)]
+        return EvaluationError(
+            f"{name}: {numbers[0]} elements from {numbers[1]} by {step} leave an axis of size {numbers[2]}"
+        )
+
+    made.check((count,), 1, (name, start, step, count, whole), message)
+    inside = (start, whole - 1 - start, last, whole - 1 - last)
+    made.check(inside, count, (name, start, step, count, whole), message)
+
+
+def _slice(made: Lowered, value: Value, args: list[Node]) -> Node:
+    x, starts, steps, counts = args[0], value.attr("starts"), value.attr("steps"), value.attr("sizes")
+    lead = x.rank - len(starts)
+    maps: list[Any] = [(((i, 1),), 0) for i in range(lead)]
+    for axis, (start, step, count) in enumerate(zip(starts, steps, counts, strict=True), lead):
+        _check_window(made, "slice", start, step, count, x.shape[axis])
+        maps.append((((axis, step),), start))
+    return made.graph.view(x, value.type.shape, tuple(maps))
+
+
+def _embed(made: Lowered, value: Value, args: list[Node]) -> Node:
+    x, starts, steps = args[0], value.attr("starts"), value.attr("steps")
+    lead = x.rank - len(starts)
+    maps: list[Any] = [(((i, 1),), 0) for i in range(lead)]
+    for axis, (start, step) in enumerate(zip(starts, steps, strict=True), lead):
+        _check_window(made, "embed", start, step, x.shape[axis], value.type.shape[axis])
+        maps.append((((axis, step),), start))
+    return made.graph.make("place", value.type.shape, x.dtype, args, (True, (tuple(maps),)))
+
+
+def _concatenate(made: Lowered, value: Value, args: list[Node]) -> Node:
+    at = value.type.rank + value.attr("axis")
+    maps: list[Any] = []
+    start: Size = 0
+    for x in args:
+        maps.append(tuple((((i, 1),), start if i == at else 0) for i in range(x.rank)))
+        start = start + x.shape[at]
+    return made.graph.make("place", value.type.shape, value.type.dtype, args, (False, tuple(maps)))
+
+
+def _check_indices(made: Lowered, name: str, indices: list[Node], sizes: tuple[Size, ...]) -> Node:
+    def message(bound: Mapping[str, int]) -> Exception:
+        wholes = ", ".join(str(evaluate(s, bound)) for s in sizes)
+        kind = "an axis of size" if len(sizes) == 1 else "axes of sizes"
+        return EvaluationError(f"{name}: an index leaves {kind} {wholes}")
+
+    status = made.status((name, sizes), message)
+    return made.graph.make("check_index", (), "bool", indices, (status, sizes))
+
+
+def _gather(made: Lowered, value: Value, args: list[Node]) -> Node:
+    x, *indices = args
+    at = x.rank + value.attr("axis")
+    check = _check_indices(made, "gather", indices, x.shape[at : at + len(indices)])
+    return made.graph.make("gather", value.type.shape, x.dtype, (x, check, *indices), (at, len(indices)))
+
+
+def _scatter_add(made: Lowered, value: Value, args: list[Node]) -> Node:
+    updates, *indices = args
+    sizes = value.attr("sizes")
+    check = _check_indices(made, "scatter_add", indices, sizes)
+    at = value.type.rank + value.attr("axis")
+    return made.graph.make("scatter_add", value.type.shape, updates.dtype, (updates, check, *indices), (at, len(sizes)))
+
+
+def _last_writer(made: Lowered, value: Value, args: list[Node]) -> Node:
+    check = _check_indices(made, "last_writer", args, value.attr("sizes"))
+    return made.graph.make("last_writer", value.type.shape, "i64", (check, *args))
+
+
+def _triangle(made: Lowered, value: Value, args: list[Node]) -> Node:
+    return made.graph.make(
+        "triangle", value.type.shape, value.type.dtype, args, (value.op.name == "tril", value.attr("k"))
+    )
+
+
+def _along(made: Lowered, value: Value, args: list[Node]) -> Node:
+    """An op that runs along one axis and keeps the shape."""
+    axis = value.type.rank + value.attr("axis")
+    data = (axis, value.attr("reverse", False))
+    return made.graph.make(value.op.name, value.type.shape, value.type.dtype, args, data)
+
+
+# -------------------------------------------------------------------- reductions
+def _fronts(value: Value) -> list[int]:
+    rank = value.args[0].type.rank
+    axes = value.attr("axes")
+    return [rank + a for a in (axes if axes is not None else (value.attr("axis"),))]
+
+
+def _require_elements(made: Lowered, value: Value) -> None:
+    """Extrema over nothing do not exist."""
+    axes = _fronts(value)
+    extent = product([value.args[0].type.shape[a] for a in axes])
+    name = value.op.name
+    made.check((extent - 1,), product(value.type.shape), (name, "empty"), lambda sizes: EvaluationError(
+        f"{name}: no elements to choose from (an axis of size 0)"
+    ))  # fmt: skip
+
+
+def _extremum(made: Lowered, value: Value, args: list[Node]) -> Node:
+    _require_elements(made, value)
+    kind = {"reduce_max": "max", "reduce_min": "min"}[value.op.name]
+    return made.graph.reduce(kind, args[0], _fronts(value))
+
+
+def _position(made: Lowered, value: Value, args: list[Node]) -> Node:
+    _require_elements(made, value)
+    return made.graph.reduce(value.op.name, args[0], _fronts(value), "i64")
+
+
+def _prod(made: Lowered, value: Value, args: list[Node]) -> Node:
+    return made.graph.reduce("prod", args[0], _fronts(value))
+
+
+def _norm(made: Lowered, value: Value, args: list[Node]) -> Node:
+    graph = made.graph
+    return graph.scalar("sqrt", graph.reduce("sum", graph.scalar("mul", args[0], args[0]), _fronts(value)))
+
+
+def _logsumexp(made: Lowered, value: Value, args: list[Node]) -> Node:
+    graph, x, axes = made.graph, args[0], _fronts(value)
+    # An infinite maximum is not subtracted: inf - inf would be NaN where the answer is inf or -inf.
+    top = graph.scalar("finite_or_zero", graph.reduce("max", x, axes))
+    terms = graph.scalar("exp", graph.scalar("sub", x, graph.spread(top, axes, x.shape)))
+    return graph.scalar("add", top, graph.scalar("log", graph.reduce("sum", terms, axes)))
+
+
+def _softmax(made: Lowered, value: Value, args: list[Node]) -> Node:
+    graph, x, axes = made.graph, args[0], _fronts(value)
+    top = graph.reduce("max", x, axes)
+    terms = graph.scalar("exp", graph.scalar("sub", x, graph.spread(top, axes, x.shape)))
+    return graph.scalar("div", terms, graph.spread(graph.reduce("sum", terms, axes), axes, x.shape))
+
+
+# -------------------------------------------------------------------- linear algebra
+def _singular(made: Lowered, name: str, reason: str) -> int:
+    return made.status((name, reason), lambda sizes: EvaluationError(f"{name}: {reason}"))
+
+
+def _lu(made: Lowered, x: Node) -> Node:
+    """Triangular factors of a stack of matrices (of their transposes, as LAPACK sees them), and the row exchanges.
+
+    Rows n and n + 1 hold the exchanges as 32-bit integers.
+    """
+    n = x.shape[-1]
+    return made.graph.make("lu", (*x.shape[:-2], n + 1, n), x.dtype, (x,))
+
+
+def _inverse(made: Lowered, value: Value, args: list[Node]) -> Node:
+    status = _singular(made, "inverse", "Singular matrix")
+    return made.graph.make("lu_inverse", value.type.shape, value.type.dtype, (_lu(made, args[0]),), status)
+
+
+def _solve(made: Lowered, value: Value, args: list[Node]) -> Node:
+    status = _singular(made, "solve", "Singular matrix")
+    a, b = args
+    return made.graph.make("lu_solve", value.type.shape, value.type.dtype, (_lu(made, a), b), status)
+
+
+def _det(made: Lowered, value: Value, args: list[Node]) -> Node:
+    return made.graph.make("lu_" + value.op.name, value.type.shape, value.type.dtype, (_lu(made, args[0]),))
+
+
+def _cholesky(made: Lowered, value: Value, args: list[Node]) -> Node:
+    status = _singular(made, "cholesky", "Matrix is not positive definite")
+    return made.graph.make("cholesky", value.type.shape, value.type.dtype, args, status)
+
+
+def _triangular_solve(made: Lowered, value: Value, args: list[Node]) -> Node:
+    status = _singular(made, "triangular_solve", "the triangle has a zero on its diagonal")
+    data = (value.attr("lower"), value.attr("trans"), status)
+    return made.graph.make("triangular_solve", value.type.shape, value.type.dtype, args, data)
+
+
+_SCALARS = (
+    "add sub mul div neg exp exp2 expm1 log log2 log10 log1p sqrt cbrt sin cos tan arcsin arccos arctan sinh cosh tanh "
+    "arcsinh arccosh arctanh arctan2 hypot sigmoid softplus erf erfc lgamma digamma lt le gt ge eq ne and or xor not "
+    "select maximum minimum abs relu clip sign floor ceil round trunc mod floor_divide"
+).split()
+
+LOWERINGS: dict[str, _Lowering] = {
+    **dict.fromkeys(_SCALARS, _scalar),
+    "pow": _power, "cast": _cast, "polygamma": _polygamma, "const": _const, "array": _array, "iota": _iota,
+    "size": _size, "contract": _contract, "reshape": _reshape, "slice": _slice, "embed": _embed,
+    "concatenate": _concatenate, "gather": _gather, "scatter_add": _scatter_add, "last_writer": _last_writer,
+    "tril": _triangle, "triu": _triangle, "cumsum": _along, "prod_others": _along, "reduce_max": _extremum,
+    "reduce_min": _extremum, "argmax": _position, "argmin": _position, "reduce_prod": _prod, "norm": _norm,
+    "logsumexp": _logsumexp, "softmax": _softmax, "inverse": _inverse, "solve": _solve, "det": _det,
+    "logabsdet": _det, "signdet": _det, "cholesky": _cholesky, "triangular_solve": _triangular_solve,
+}  # fmt: skip
+"""Op name -> lowering. A test holds the keys equal to the op set's names (but for undefined functions)."""

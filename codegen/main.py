@@ -1,0 +1,366 @@
+"""The functions that the calling side sees: sizes, checks, packing of strided arrays, memory, and the calls of kernels.
+
+Takes a `Program`; gives the text of its LLVM module. Three functions, as `codegen.signature` asks:
+
+    i32 @name(ptr dims, ptr data, ptr strides)   the work
+    i32 @name.shapes(ptr dims, ptr out)          result shapes; the checks on sizes are made here too
+    i32 @name.check(ptr dims, ptr shapes)        parameter axes against polynomials
+
+Kernels see dense row-major arrays only: a parameter with other strides is copied into the arena first, a result with
+other strides is computed there and copied out. The arena is one block: on the stack when small, else taken from a
+process-wide cell (`ARENA`) that keeps the last block, so that large calls in a row touch no new pages.
+"""
+
+from __future__ import annotations
+
+
+from math import lcm
+
+from codegen import routines
+from codegen.emit import emit_kernel
+from codegen.loops import Buffer, Kernel, Program, accessed, statements
+from codegen.lower import OUT_OF_MEMORY
+from codegen.text import BYTES, MEMORY, Lines, Module
+from codegen.writer import Tables
+from symdiff.ir.dims import Dim, FloorDiv, Size, product
+
+ARENA = "sd.arena"
+STACK_BYTES = 16_384
+KEPT_BYTES = 1 << 26
+BAD_SHAPE = -1
+_ALIGN = 64
+
+
+class SizeWriter:
+    """Writes the values of sizes, each once."""
+
+    def __init__(self, lines: Lines, dims: tuple[str, ...]) -> None:
+        self.lines = lines
+        self.slots = {name: slot for slot, name in enumerate(dims)}
+        self.known: dict[Size, str] = {}
+
+    def value(self, size: Size) -> str:
+        """The i64 that a size is."""
+        if isinstance(size, int):
+            return str(size)
+        found = self.known.get(size)
+        if found is None:
+            found = self._write(size)
+            self.known[size] = found
+        return found
+
+    def _write(self, size: Dim) -> str:
+        lines = self.lines
+        # A floor division holds a polynomial of its own; these nest as deep as a user writes them.
+        denominator = lcm(*(c.denominator for _, c in size.terms))
+        total = ""
+        for monomial, coefficient in size.terms:
+            factor = int(coefficient * denominator)
+            term = "" if factor == 1 and monomial else str(factor)
+            for atom, power in monomial:
+                own = self._floor(atom) if isinstance(atom, FloorDiv) else self._dimension(atom)
+                for _ in range(power):
+                    term = own if not term else lines.emit(f"mul i64 {term}, {own}")
+            total = term if not total else lines.emit(f"add i64 {total}, {term}")
+        return total if denominator == 1 else self._divide(total, denominator)
+
+    def _dimension(self, name: str) -> str:
+        key = Dim({((name, 1),): 1})  # pyright: ignore[reportArgumentType]
+        found = self.known.get(key)
+        if found is None:
+            address = self.lines.emit(f"getelementptr inbounds i64, ptr %dims, i64 {self.slots[name]}")
+            found = self.lines.emit(f"load i64, ptr {address}")
+            self.known[key] = found
+        return found
+
+    def _floor(self, atom: FloorDiv) -> str:
+        return self._divide(self.value(atom.numerator), atom.divisor)
+
+    def _divide(self, text: str, divisor: int) -> str:
+        lines = self.lines
+        quotient = lines.emit(f"sdiv i64 {text}, {divisor}")
+        back = lines.emit(f"mul i64 {quotient}, {divisor}")
+        over = lines.emit(f"icmp sgt i64 {back}, {text}")
+        less = lines.emit(f"sub i64 {quotient}, 1")
+        return lines.emit(f"select i1 {over}, i64 {less}, i64 {quotient}")
+
+
+def emit_program(program: Program, register_bytes: int, fma: bool) -> str:
+    """The text of the module."""
+    module = Module(register_bytes, fma)
+    tables = Tables(program.name)
+    for buffer in (*program.params, *program.results, *program.temps, *(b for b, _ in program.constants)):
+        tables.pointers[buffer] = len(tables.pointers) + 1
+    kernels = [(kernel, *emit_kernel(kernel, module, tables)) for kernel in program.kernels]
+    module.functions.append(_Main(program, module, tables, kernels).text())
+    module.functions.append(_shapes(program, module))
+    if any(isinstance(s, Dim) for p in program.params for s in p.shape):
+        module.functions.append(_check(program, module))
+    module.functions.append(routines.text(module))
+    module.functions.append(f"@{ARENA} = external global ptr\n")
+    for buffer, _ in program.constants:
+        module.functions.append(f"@{constant_symbol(program, buffer)} = external constant i8\n")
+    module.functions.append("!0 = !{}\n")
+    return module.text()
+
+
+def constant_symbol(program: Program, buffer: Buffer) -> str:
+    """The external symbol of a constant array."""
+    return f"{program.name}.{buffer.name}"
+
+
+def _function(module: Module, symbol: str, parameters: str, lines: Lines) -> str:
+    body = "\n".join(lines.lines)
+    return f"define i32 @{symbol}({parameters}) {module.attributes} {{\nentry:\n{body}\n}}\n"
+
+
+def _guard(lines: Lines, failed: str, status: str) -> None:
+    out, on = lines.label("fail"), lines.label("on")
+    lines.do(f"br i1 {failed}, label %{out}, label %{on}")
+    lines.begin(out)
+    lines.do(f"ret i32 {status}")
+    lines.begin(on)
+
+
+def _checks(program: Program, lines: Lines, sizes: SizeWriter) -> None:
+    """The checks on sizes; a failing one ends the function."""
+    for check in program.checks:
+        bad = ""
+        for size in check.sizes:
+            one = lines.emit(f"icmp slt i64 {sizes.value(size)}, 0")
+            bad = one if not bad else lines.emit(f"or i1 {bad}, {one}")
+        if check.unless != 1:
+            counts = lines.emit(f"icmp ne i64 {sizes.value(check.unless)}, 0")
+            bad = lines.emit(f"and i1 {bad}, {counts}")
+        _guard(lines, bad, str(check.status))
+
+
+def _shapes(program: Program, module: Module) -> str:
+    lines = Lines(module)
+    sizes = SizeWriter(lines, program.dims)
+    _checks(program, lines, sizes)
+    for slot, size in enumerate(s for r in program.results for s in r.shape):
+        address = lines.emit(f"getelementptr inbounds i64, ptr %out, i64 {slot}")
+        lines.do(f"store i64 {sizes.value(size)}, ptr {address}")
+    lines.do("ret i32 0")
+    return _function(module, f"{program.name}.shapes", "ptr %dims, ptr %out", lines)
+
+
+def _check(program: Program, module: Module) -> str:
+    lines = Lines(module)
+    sizes = SizeWriter(lines, program.dims)
+    for slot, size in enumerate(s for p in program.params for s in p.shape):
+        if isinstance(size, Dim) and str(size) not in size.names:
+            address = lines.emit(f"getelementptr inbounds i64, ptr %shapes, i64 {slot}")
+            given = lines.emit(f"load i64, ptr {address}")
+            _guard(lines, lines.emit(f"icmp ne i64 {given}, {sizes.value(size)}"), str(BAD_SHAPE))
+    lines.do("ret i32 0")
+    return _function(module, f"{program.name}.check", "ptr %dims, ptr %shapes", lines)
+
+
+# -------------------------------------------------------------------- the work
+class _Main:
+    """Writes `@name`."""
+
+    def __init__(
+        self, program: Program, module: Module, tables: Tables, kernels: list[tuple[Kernel, str, bool]]
+    ) -> None:
+        self.program, self.module, self.tables, self.kernels = program, module, tables, kernels
+        self.lines = Lines(module)
+        self.sizes = SizeWriter(self.lines, program.dims)
+        self.bytes: dict[Buffer, str] = {}
+
+    def text(self) -> str:
+        lines, program, tables = self.lines, self.program, self.tables
+        _checks(program, lines, self.sizes)
+        lines.do(f"%sz = alloca [{max(1, len(tables.sizes))} x i64], align 8")
+        lines.do(f"%pt = alloca [{len(tables.pointers) + 1} x ptr], align 8")
+        for size, slot in tables.sizes.items():
+            address = lines.emit(f"getelementptr inbounds i64, ptr %sz, i64 {slot}")
+            lines.do(f"store i64 {self.sizes.value(size)}, ptr {address}")
+        arrays = [*program.params, *program.results]
+        dense: dict[Buffer, str] = {}
+        data: dict[Buffer, str] = {}
+        first: dict[Buffer, int] = {}
+        total, slot = "0", 0
+        for number, buffer in enumerate(arrays):
+            address = lines.emit(f"getelementptr inbounds ptr, ptr %data, i64 {number}")
+            data[buffer] = lines.emit(f"load ptr, ptr {address}")
+            first[buffer] = slot
+            slot += len(buffer.shape)
+            if buffer.shape:
+                dense[buffer] = self._is_dense(buffer, first[buffer])
+                need = lines.emit(f"select i1 {dense[buffer]}, i64 0, i64 {self._bytes(buffer)}")
+                total = lines.emit(f"add i64 {total}, {need}")
+        slots, owner = self._slots()
+        temporary = [self._slot_bytes(size) for size in slots]
+        for text in (*temporary, str(tables.workspace + _ALIGN)):
+            total = lines.emit(f"add i64 {total}, {text}")
+        base, heap = self._arena(total)
+        if tables.workspace:
+            self._point(0, base)
+            base = lines.emit(f"getelementptr inbounds i8, ptr {base}, i64 {-(-tables.workspace // _ALIGN) * _ALIGN}")
+        places: list[str] = []
+        for text in temporary:
+            places.append(base)
+            base = lines.emit(f"getelementptr inbounds i8, ptr {base}, i64 {text}")
+        for buffer in program.temps:
+            if buffer in owner:
+                self._point(tables.pointers[buffer], places[owner[buffer]])
+        for buffer, _ in program.constants:
+            self._point(tables.pointers[buffer], f"@{constant_symbol(program, buffer)}")
+        packed: dict[Buffer, str] = {}
+        for buffer in arrays:
+            pointer = data[buffer]
+            if buffer in dense:
+                pointer = lines.emit(f"select i1 {dense[buffer]}, ptr {pointer}, ptr {base}")
+                need = lines.emit(f"select i1 {dense[buffer]}, i64 0, i64 {self._bytes(buffer)}")
+                base = lines.emit(f"getelementptr inbounds i8, ptr {base}, i64 {need}")
+                packed[buffer] = pointer
+                if buffer.kind == "param":
+                    self._copy(buffer, dense[buffer], data[buffer], pointer, first[buffer], out=False)
+            self._point(tables.pointers[buffer], pointer)
+        finish = lines.label("finish")
+        status: list[tuple[str, str]] = []
+        for _, symbol, fails in self.kernels:
+            if not fails:
+                lines.do(f"call void {symbol}(ptr %sz, ptr %pt)")
+                continue
+            code = lines.emit(f"call i32 {symbol}(ptr %sz, ptr %pt)")
+            bad, on = lines.emit(f"icmp ne i32 {code}, 0"), lines.label("on")
+            lines.do(f"br i1 {bad}, label %{finish}, label %{on}")
+            status.append((code, lines.block))
+            lines.begin(on)
+        for buffer in program.results:
+            if buffer in dense:
+                self._copy(buffer, dense[buffer], data[buffer], packed[buffer], first[buffer], out=True)
+        lines.do(f"br label %{finish}")
+        status.append(("0", lines.block))
+        lines.begin(finish)
+        code = lines.emit("phi i32 " + ", ".join(f"[ {c}, %{b} ]" for c, b in status))
+        self._release(heap, code)
+        return _function(self.module, program.name, "ptr noalias %dims, ptr noalias %data, ptr noalias %strides", lines)
+
+    def _bytes(self, buffer: Buffer) -> str:
+        """Bytes of a buffer, rounded up so that the next one is aligned."""
+        if buffer not in self.bytes:
+            self.bytes[buffer] = self._rounded(product(buffer.shape), BYTES[buffer.dtype])
+        return self.bytes[buffer]
+
+    def _slot_bytes(self, slot: tuple[Size, int]) -> str:
+        return self._rounded(*slot)
+
+    def _rounded(self, elements: Size, each: int) -> str:
+        if isinstance(elements, int):
+            return str(-(-elements * each // _ALIGN) * _ALIGN)
+        lines = self.lines
+        exact = lines.emit(f"mul i64 {self.sizes.value(elements)}, {each}")
+        return lines.emit(f"and i64 {lines.emit(f'add i64 {exact}, {_ALIGN - 1}')}, {-_ALIGN}")
+
+    def _point(self, slot: int, pointer: str) -> None:
+        address = self.lines.emit(f"getelementptr inbounds ptr, ptr %pt, i64 {slot}")
+        self.lines.do(f"store ptr {pointer}, ptr {address}")
+
+    def _stride(self, slot: int) -> str:
+        address = self.lines.emit(f"getelementptr inbounds i64, ptr %strides, i64 {slot}")
+        return self.lines.emit(f"load i64, ptr {address}")
+
+    def _is_dense(self, buffer: Buffer, first: int) -> str:
+        """Whether the array is row-major without gaps; axes of one element may have any stride."""
+        lines = self.lines
+        good = "true"
+        step: Size = BYTES[buffer.dtype]
+        for axis in range(len(buffer.shape) - 1, -1, -1):
+            size = buffer.shape[axis]
+            if size != 1:
+                same = lines.emit(f"icmp eq i64 {self._stride(first + axis)}, {self.sizes.value(step)}")
+                if isinstance(size, Dim):
+                    single = lines.emit(f"icmp sle i64 {self.sizes.value(size)}, 1")
+                    same = lines.emit(f"or i1 {same}, {single}")
+                good = same if good == "true" else lines.emit(f"and i1 {good}, {same}")
+            step = step * size
+        return good
+
+    def _slots(self) -> tuple[list[tuple[Size, int]], dict[Buffer, int]]:
+        """Places in the arena: buffers of one size whose lives do not overlap share one."""
+        first: dict[Buffer, int] = {}
+        last: dict[Buffer, int] = {}
+        for number, (kernel, _, _) in enumerate(self.kernels):
+            for stmt in statements(kernel.body):
+                for buffers in accessed(stmt):
+                    for buffer in buffers:
+                        if buffer.root.kind == "temp":
+                            first.setdefault(buffer.root, number)
+                            last[buffer.root] = number
+        ending: dict[int, list[Buffer]] = {}
+        beginning: dict[int, list[Buffer]] = {}
+        for buffer, number in first.items():
+            beginning.setdefault(number, []).append(buffer)
+            ending.setdefault(last[buffer], []).append(buffer)
+        slots: list[tuple[Size, int]] = []
+        owner: dict[Buffer, int] = {}
+        free: dict[tuple[Size, int], list[int]] = {}
+        for number in range(len(self.kernels)):
+            for buffer in beginning.get(number, ()):
+                key = (product(buffer.shape), BYTES[buffer.dtype])
+                if free.get(key):
+                    owner[buffer] = free[key].pop()
+                else:
+                    owner[buffer] = len(slots)
+                    slots.append(key)
+            for buffer in ending.get(number, ()):
+                free.setdefault((product(buffer.shape), BYTES[buffer.dtype]), []).append(owner[buffer])
+        return slots, owner
+
+    # ---------------------------------------------------------------- memory
+    def _arena(self, total: str) -> tuple[str, str]:
+        """Aligned memory of so many bytes, and the heap block it lies in (null when it is on the stack)."""
+        lines = self.lines
+        if not total.startswith("%"):
+            total = lines.emit(f"add i64 {total}, 0")
+        small = lines.emit(f"icmp ule i64 {total}, {STACK_BYTES}")
+        stack, large, ready, fail = (lines.label(x) for x in ("stack", "large", "ready", "full"))
+        lines.do(f"br i1 {small}, label %{stack}, label %{large}")
+        lines.begin(stack)
+        local = lines.emit(f"alloca i8, i64 {total}, align {_ALIGN}")
+        lines.do(f"br label %{ready}")
+        lines.begin(large)
+        block = lines.emit(f"call ptr @sd.acquire(i64 {total})")
+        none = lines.emit(f"icmp eq ptr {block}, null")
+        on = lines.label("on")
+        lines.do(f"br i1 {none}, label %{fail}, label %{on}")
+        lines.begin(fail)
+        lines.do(f"ret i32 {OUT_OF_MEMORY}")
+        lines.begin(on)
+        inside = lines.emit(f"getelementptr inbounds i8, ptr {block}, i64 {_ALIGN}")
+        lines.do(f"br label %{ready}")
+        lines.begin(ready)
+        base = lines.emit(f"phi ptr [ {local}, %{stack} ], [ {inside}, %{on} ]")
+        heap = lines.emit(f"phi ptr [ null, %{stack} ], [ {block}, %{on} ]")
+        return base, heap
+
+    def _release(self, heap: str, code: str) -> None:
+        lines = self.lines
+        none, held, end = lines.emit(f"icmp eq ptr {heap}, null"), lines.label("held"), lines.label("end")
+        lines.do(f"br i1 {none}, label %{end}, label %{held}")
+        lines.begin(held)
+        lines.do(f"call void @sd.release(ptr {heap})")
+        lines.do(f"br label %{end}")
+        lines.begin(end)
+        lines.do(f"ret i32 {code}")
+
+    def _copy(self, buffer: Buffer, dense: str, theirs: str, ours: str, first: int, out: bool) -> None:
+        """Copy between a strided array and a dense one, unless they are the same."""
+        lines = self.lines
+        copy, on = lines.label("copy"), lines.label("on")
+        lines.do(f"br i1 {dense}, label %{on}, label %{copy}")
+        lines.begin(copy)
+        rank = len(buffer.shape)
+        extents = ", ".join(f"i64 {self.sizes.value(s)}" for s in buffer.shape)
+        steps = ", ".join(f"i64 {self._stride(first + axis)}" for axis in range(rank))
+        symbol = routines.copier(self.module, rank, MEMORY[buffer.dtype], BYTES[buffer.dtype], out)
+        lines.do(f"call void {symbol}(ptr {theirs}, ptr {ours}, {extents}, {steps})")
+        lines.do(f"br label %{on}")
+        lines.begin(on)
+
+

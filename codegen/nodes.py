@@ -1,0 +1,204 @@
+"""Array nodes: the few kinds of array computation that every op is lowered to, hash-consed.
+
+A node's elements are either computed where they are needed (*inline* kinds) or by a job of their own (*stored* kinds).
+
+inline kinds, and what `data` holds:
+    param    number of the parameter
+    array    an `ArrayConstant`
+    const    the exact number that fills it
+    iota     nothing: element i is i
+    size     a size, as a number
+    scalar   (name, attribute) of a scalar operation on operands of the node's shape
+    view     for every axis of the operand: an affine function of the node's axes, as (((axis, factor), ...), const)
+    delta    for every axis of the node: the operand's axis on whose diagonal it lies; elsewhere zero
+    triangle (lower, k): zero outside the triangle of the last two axes
+    gather   (axis, count): operands are the array, a check node, and `count` index arrays
+    alias    the operand's elements in row-major order under another shape
+
+stored kinds:
+    reduce   (kind, count): fold the operand's last `count` axes
+    gemm     (batch, rows, columns, sums): numbers of axes; operands [batch, rows, sums] and [batch, sums, columns]
+    place    (fill, maps): zeros (if fill) with each operand written at the affine places of its map
+    others are library kinds, see `codegen.jobs`
+
+Promises: views of views are one view; equal nodes are one node; `cost` estimates the work of one element where it is
+computed inline (a transcendental function counts 20), saturating.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+from symdiff.ir.dims import Shape, Size, product
+
+AxisMap: TypeAlias = "tuple[tuple[tuple[int, Size], ...], Size]"
+ViewMap: TypeAlias = "tuple[AxisMap, ...]"
+
+INLINE = frozenset(
+    {"param", "array", "const", "iota", "size", "scalar", "view", "delta", "triangle", "gather", "alias"}
+)
+MEMORY = frozenset({"param", "array"})
+"""Kinds whose elements lie in memory without any job."""
+
+_COST_LIMIT = 10_000
+_SCALAR_COST = {
+    "add": 1, "sub": 1, "mul": 1, "neg": 1, "abs": 1, "relu": 1, "maximum": 1, "minimum": 1, "clip": 2, "select": 1,
+    "cast": 1, "lt": 1, "le": 1, "gt": 1, "ge": 1, "eq": 1, "ne": 1, "and": 1, "or": 1, "xor": 1, "not": 1, "sign": 2,
+    "floor": 1, "ceil": 1, "round": 1, "trunc": 1, "div": 5, "sqrt": 5, "pow_int": 3, "finite_or_zero": 2,
+}  # fmt: skip
+CHEAP = 4
+"""An inline value of at most this cost is computed again rather than stored."""
+
+
+class Node:
+    """One array computation; compared by identity."""
+
+    __slots__ = ("args", "cost", "data", "dtype", "kind", "number", "shape")
+
+    def __init__(self, kind: str, shape: Shape, dtype: str, args: tuple[Node, ...], data: Any, number: int) -> None:
+        self.kind = kind
+        self.shape = shape
+        self.dtype = dtype
+        self.args = args
+        self.data = data
+        self.number = number
+        if kind == "scalar":
+            own = _SCALAR_COST.get(data[0], 20)
+        else:
+            own = 1 if kind in ("triangle", "delta", "gather") else 0
+        self.cost = own if kind not in INLINE else min(_COST_LIMIT, own + sum([a.cost for a in args if a.kind in INLINE]))
+
+    @property
+    def rank(self) -> int:
+        return len(self.shape)
+
+    @property
+    def inline(self) -> bool:
+        return self.kind in INLINE
+
+    def __repr__(self) -> str:
+        return f"<{self.kind} {self.number} {self.dtype}{list(map(str, self.shape))} {self.data}>"
+
+
+class Graph:
+    """Makes nodes; keeps them in the order of creation, which is operands first."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Node] = []
+        self._table: dict[tuple[Any, ...], Node] = {}
+
+    def make(self, kind: str, shape: Shape, dtype: str, args: Sequence[Node] = (), data: Any = None) -> Node:
+        """The node of this description."""
+        key = (kind, shape, dtype, tuple([a.number for a in args]), data, type(data))
+        node = self._table.get(key)
+        if node is None:
+            node = Node(kind, shape, dtype, tuple(args), data, len(self.nodes))
+            self._table[key] = node
+            self.nodes.append(node)
+        return node
+
+    # ---------------------------------------------------------------- shorthands
+    def const(self, number: Any, shape: Shape, dtype: str) -> Node:
+        """An array filled with one exact number. True and 1 are equal keys, the dtype tells them apart."""
+        return self.make("const", shape, dtype, (), number)
+
+    def scalar(self, name: str, *args: Node, dtype: str = "", attribute: Any = None) -> Node:
+        """A scalar operation on operands of one shape."""
+        return self.make("scalar", args[0].shape, dtype or args[0].dtype, args, (name, attribute))
+
+    def view(self, x: Node, shape: Shape, maps: ViewMap) -> Node:
+        """Elements of `x` at affine functions of the result's axes."""
+        if shape == x.shape and all(m == (((i, 1),), 0) for i, m in enumerate(maps)):
+            return x
+        if x.kind == "const":
+            return self.const(x.data, shape, x.dtype)
+        if x.kind == "view":
+            return self.view(x.args[0], shape, tuple([_compose(m, maps) for m in x.data]))
+        return self.make("view", shape, x.dtype, (x,), maps)
+
+    def rearrange(self, x: Node, labels: Sequence[int], out: Sequence[int], sizes: dict[int, Size]) -> Node:
+        """`x` with axes `labels` as an array with axes `out`, which holds every label of x and no label twice."""
+        position = {label: i for i, label in enumerate(out)}
+        return self.view(x, tuple([sizes[x] for x in out]), tuple([(((position[a], 1),), 0) for a in labels]))
+
+    def spread(self, x: Node, axes: Sequence[int], shape: Shape) -> Node:
+        """Broadcast `x` over the axes of `shape` (counted from the front) that it lacks."""
+        own = [i for i in range(len(shape)) if i not in set(axes)]
+        return self.rearrange(x, own, range(len(shape)), dict(enumerate(shape)))
+
+    def reduce(self, kind: str, x: Node, axes: Sequence[int], dtype: str = "") -> Node:
+        """Fold axes (counted from the front) of x."""
+        gone = set(axes)
+        kept = [i for i in range(x.rank) if i not in gone]
+        order = kept + sorted(gone)
+        moved = self.rearrange(x, range(x.rank), order, dict(enumerate(x.shape)))
+        return self.make("reduce", tuple([x.shape[i] for i in kept]), dtype or x.dtype, (moved,), (kind, len(gone)))
+
+    def reshape(self, x: Node, shape: Shape) -> Node:
+        """Row-major reshape, pushed through scalar operations to what lies in memory anyway."""
+        if shape == x.shape:
+            return x
+        made: dict[Node, Node] = {}
+        stack = [x]
+        while stack:
+            node = stack[-1]
+            if node in made:
+                stack.pop()
+            elif node.kind == "scalar" and len(made) + len(stack) < 64:
+                waiting = [a for a in node.args if a not in made]
+                if waiting:
+                    stack.extend(waiting)
+                    continue
+                made[node] = self.make("scalar", shape, node.dtype, [made[a] for a in node.args], node.data)
+                stack.pop()
+            else:
+                made[node] = self._reshape_leaf(node, shape)
+                stack.pop()
+        return made[x]
+
+    def _reshape_leaf(self, x: Node, shape: Shape) -> Node:
+        if x.kind == "const":
+            return self.const(x.data, shape, x.dtype)
+        maps = _split_maps(x.shape, shape)
+        if maps is not None:
+            return self.view(x, shape, maps)
+        if x.kind == "alias":
+            return self.reshape(x.args[0], shape)
+        return self.make("alias", shape, x.dtype, (x,))
+
+
+def _compose(inner: AxisMap, outer: ViewMap) -> AxisMap:
+    terms: dict[int, Size] = {}
+    const = inner[1]
+    for axis, factor in inner[0]:
+        own, offset = outer[axis]
+        const = const + factor * offset
+        for a, f in own:
+            terms[a] = terms.get(a, 0) + factor * f
+    return tuple(sorted((a, f) for a, f in terms.items() if f != 0)), const
+
+
+def _split_maps(old: Shape, new: Shape) -> ViewMap | None:
+    """The view that a reshape is when every new axis lies within one old axis; None when axes are merged."""
+    maps: list[AxisMap] = []
+    j = 0
+    for size in old:
+        if size == 1:
+            maps.append(((), 0))
+            continue
+        while j < len(new) and new[j] == 1:
+            j += 1
+        taken: list[int] = []
+        total: Size = 1
+        while j < len(new) and total != size:
+            taken.append(j)
+            total = total * new[j]
+            j += 1
+        if total != size:
+            return None
+        strides = [product([new[b] for b in taken if b > a]) for a in taken]
+        maps.append((tuple(zip(taken, strides, strict=True)), 0))
+    if any(size != 1 for size in new[j:]):
+        return None
+    return tuple(maps)

@@ -1,0 +1,395 @@
+"""Library routines in LLVM IR: memory for large calls, strided copies, matrix factorizations by LAPACK.
+
+Takes a `Module` that says which routines its kernels call; gives their text. Matrices are dense and row-major; LAPACK
+reads them column-major, so it sees every matrix transposed: a factorization of A is one of its transpose there, a lower
+triangle an upper one, and right sides are transposed on the way in and out unless they are one column.
+
+Every routine returns 0, or 1 where it fails (singular, not positive definite).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from codegen import gemm
+from codegen.lapack import PREFIX
+from codegen.text import BYTES, REGISTER, Lines, Module, literal
+
+_LETTER = {"f64": "d", "f32": "s"}
+_KEPT_BYTES = 1 << 26
+_HEADER = 64
+
+_MEMORY = f"""
+define internal ptr @sd.acquire(i64 %bytes) noinline nounwind {{
+entry:
+  %kept = atomicrmw xchg ptr @sd.arena, ptr null acq_rel
+  %none = icmp eq ptr %kept, null
+  br i1 %none, label %fresh, label %look
+look:
+  %size = load i64, ptr %kept
+  %enough = icmp uge i64 %size, %bytes
+  br i1 %enough, label %take, label %drop
+take:
+  ret ptr %kept
+drop:
+  call void @sd.discard(ptr %kept)
+  br label %fresh
+fresh:
+  %total = add i64 %bytes, {_HEADER + 64}
+  %raw = call ptr @malloc(i64 %total)
+  %failed = icmp eq ptr %raw, null
+  br i1 %failed, label %fail, label %good
+fail:
+  ret ptr null
+good:
+  %number = ptrtoint ptr %raw to i64
+  %up = add i64 %number, 63
+  %aligned = and i64 %up, -64
+  %block = inttoptr i64 %aligned to ptr
+  store i64 %bytes, ptr %block
+  %second = getelementptr inbounds i8, ptr %block, i64 8
+  store ptr %raw, ptr %second
+  ret ptr %block
+}}
+define internal void @sd.discard(ptr %block) noinline nounwind {{
+  %second = getelementptr inbounds i8, ptr %block, i64 8
+  %raw = load ptr, ptr %second
+  call void @free(ptr %raw)
+  ret void
+}}
+define internal void @sd.release(ptr %block) noinline nounwind {{
+entry:
+  %size = load i64, ptr %block
+  %huge = icmp ugt i64 %size, {_KEPT_BYTES}
+  br i1 %huge, label %drop, label %keep
+keep:
+  %old = atomicrmw xchg ptr @sd.arena, ptr %block acq_rel
+  %none = icmp eq ptr %old, null
+  br i1 %none, label %end, label %other
+other:
+  call void @sd.discard(ptr %old)
+  br label %end
+drop:
+  call void @sd.discard(ptr %block)
+  br label %end
+end:
+  ret void
+}}
+"""
+
+
+class _Routine(Lines):
+    """A routine under construction; `%name` parameters are used by their text."""
+
+    def __init__(self, module: Module, dtype: str) -> None:
+        super().__init__(module)
+        self.dtype = dtype
+        self.type = REGISTER[dtype]
+
+    def loop(self, extent: str, body: Callable[[str], None]) -> None:
+        """Run `body` with the counter's text, for 0 .. extent - 1."""
+        head, inside, done = self.label("loop"), self.label("body"), self.label("done")
+        counter, following = self.fresh("i"), self.fresh("n")
+        before = self.block
+        self.do(f"br label %{head}")
+        self.begin(head)
+        position = len(self.lines)
+        test = self.emit(f"icmp slt i64 {counter}, {extent}")
+        self.do(f"br i1 {test}, label %{inside}, label %{done}")
+        self.begin(inside)
+        body(counter)
+        self.do(f"{following} = add nsw i64 {counter}, 1")
+        self.lines.insert(position, f"  {counter} = phi i64 [ 0, %{before} ], [ {following}, %{self.block} ]")
+        self.do(f"br label %{head}")
+        self.begin(done)
+
+    def place(self, base: str, offset: str, kind: str = "") -> str:
+        """The address of an element."""
+        return self.emit(f"getelementptr inbounds {kind or self.type}, ptr {base}, i64 {offset}")
+
+    def get(self, base: str, offset: str, kind: str = "") -> str:
+        """An element."""
+        return self.emit(f"load {kind or self.type}, ptr {self.place(base, offset, kind)}")
+
+    def put(self, text: str, base: str, offset: str) -> None:
+        """Write an element."""
+        self.do(f"store {self.type} {text}, ptr {self.place(base, offset)}")
+
+    def at(self, row: str, width: str, column: str) -> str:
+        """The offset of a matrix element."""
+        start = self.emit(f"mul nsw i64 {row}, {width}")
+        return self.emit(f"add nsw i64 {start}, {column}")
+
+    def variable(self, kind: str, init: str) -> str:
+        """Memory for one value."""
+        name = self.fresh("var")
+        self.lines.insert(0, f"  {name} = alloca {kind}, align 8")
+        self.do(f"store {kind} {init}, ptr {name}")
+        return name
+
+    def integer(self, text: str) -> str:
+        """A 32-bit integer in memory, as LAPACK takes them."""
+        return self.variable("i32", self.emit(f"trunc i64 {text} to i32"))
+
+    def leave(self, condition: str, status: int) -> None:
+        """Return a status where the condition holds."""
+        out, on = self.label("out"), self.label("on")
+        self.do(f"br i1 {condition}, label %{out}, label %{on}")
+        self.begin(out)
+        self.do(f"ret i32 {status}")
+        self.begin(on)
+
+    def lapack(self, routine: str, args: list[str]) -> None:
+        """Call LAPACK; every argument is a pointer."""
+        symbol = f"{PREFIX}{_LETTER[self.dtype]}{routine}"
+        self.module.declare(f"declare void @{symbol}({', '.join(['ptr'] * len(args))})")
+        self.do(f"call void @{symbol}({', '.join(f'ptr {a}' for a in args)})")
+
+    def letter(self, text: str) -> str:
+        """A character argument."""
+        return self.variable("i8", text)
+
+    def leave_if_empty(self, size: str) -> None:
+        self.leave(self.emit(f"icmp sle i64 {size}, 0"), 0)
+
+
+def text(module: Module) -> str:
+    """The text of every routine that the module's kernels call."""
+    module.declare("declare ptr @malloc(i64)")
+    module.declare("declare void @free(ptr)")
+    parts = [_MEMORY]
+    for routine, dtype in module.routines:
+        if routine.startswith("copy"):
+            parts.append(_copy(module, routine, dtype))
+        elif routine == "gemm":
+            parts.append(gemm.text(module, dtype))
+        else:
+            parameters, write = _WRITERS[routine]
+            r = _Routine(module, dtype)
+            write(r)
+            body = "\n".join(r.lines)
+            parts.append(
+                f"define internal i32 @sd.{routine}.{dtype}({parameters}) noinline {module.attributes} {{\n"
+                f"entry:\n{body}\n  ret i32 0\n}}\n"
+            )
+    return "\n".join(parts)
+
+
+def lapack_routines(module: Module) -> set[str]:
+    """Names of the LAPACK routines that the module calls."""
+    found: set[str] = set()
+    for line in module.declarations:
+        _, at, rest = line.partition(f"@{PREFIX}")
+        if at:
+            found.add(rest.partition("(")[0])
+    return found
+
+
+# -------------------------------------------------------------------- copies
+def copier(module: Module, rank: int, kind: str, size: int, out: bool) -> str:
+    """The symbol of a copy between a strided array and a dense one."""
+    name = f"copy.{rank}.{kind}.{'out' if out else 'in'}"
+    module.routines[name, str(size)] = None
+    return f"@sd.{name}"
+
+
+def _copy(module: Module, name: str, size: str) -> str:
+    _, rank, kind, direction = name.split(".")
+    r = _Routine(module, "f64")
+    axes = range(int(rank))
+
+    def inside(theirs: str, ours: str, axis: int) -> None:
+        def body(i: str) -> None:
+            moved = r.emit(f"mul nsw i64 {i}, %step{axis}")
+            there = r.emit(f"getelementptr inbounds i8, ptr {theirs}, i64 {moved}")
+            here = r.at(ours, f"%n{axis}", i) if ours else i
+            if axis + 1 < len(axes):
+                inside(there, here, axis + 1)
+                return
+            own = r.place("%ours", here, kind)
+            source, target = (own, there) if direction == "out" else (there, own)
+            r.do(f"store {kind} {r.emit(f'load {kind}, ptr {source}, align {size}')}, ptr {target}, align {size}")
+
+        r.loop(f"%n{axis}", body)
+
+    inside("%theirs", "", 0)
+    parameters = ["ptr %theirs", "ptr noalias %ours", *(f"i64 %n{a}" for a in axes), *(f"i64 %step{a}" for a in axes)]
+    body = "\n".join(r.lines)
+    return (
+        f"define internal void @sd.{name}({', '.join(parameters)}) noinline {module.attributes} {{\n"
+        f"entry:\n{body}\n  ret void\n}}\n"
+    )
+
+
+# -------------------------------------------------------------------- linear algebra
+def _pivots(r: _Routine, factors: str) -> str:
+    """The address of the row exchanges, kept behind the matrix."""
+    return r.place(factors, r.emit("mul nsw i64 %n, %n"))
+
+
+def _diagonal(r: _Routine, factors: str, i: str) -> str:
+    return r.get(factors, r.at(i, "%n", i))
+
+
+def _fail_if_singular(r: _Routine) -> None:
+    zero = literal(0, r.dtype)
+
+    def test(i: str) -> None:
+        r.leave(r.emit(f"fcmp oeq {r.type} {_diagonal(r, '%factors', i)}, {zero}"), 1)
+
+    r.loop("%n", test)
+
+
+def _lu(r: _Routine) -> None:
+    r.leave_if_empty("%n")
+    n, info = r.integer("%n"), r.variable("i32", "0")
+    r.lapack("getrf", [n, n, "%a", n, _pivots(r, "%a"), info])
+
+
+def _inverse(r: _Routine) -> None:
+    r.leave_if_empty("%n")
+    _fail_if_singular(r)
+    count = r.emit("mul nsw i64 %n, %n")
+    bytes_ = r.emit(f"mul nsw i64 {count}, {BYTES[r.dtype]}")
+    r.module.declare("declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)")
+    r.do(f"call void @llvm.memcpy.p0.p0.i64(ptr %out, ptr %factors, i64 {bytes_}, i1 false)")
+    n, info = r.integer("%n"), r.variable("i32", "0")
+    work = r.integer(r.emit("mul nsw i64 %n, 64"))
+    r.lapack("getri", [n, "%out", n, _pivots(r, "%factors"), "%work", work, info])
+
+
+def _transposed(r: _Routine, source: str, target: str, rows: str, columns: str) -> None:
+    """target[j, i] = source[i, j]."""
+
+    def row(i: str) -> None:
+        r.loop(columns, lambda j: r.put(r.get(source, r.at(i, columns, j)), target, r.at(j, rows, i)))
+
+    r.loop(rows, row)
+
+
+def _with_right_sides(r: _Routine, solve: Callable[[str], None]) -> None:
+    """Run `solve` on the right sides in LAPACK's order."""
+    single, turn, end = r.label("single"), r.label("turn"), r.label("end")
+    one = r.emit("icmp eq i64 %k, 1")
+    r.do(f"br i1 {one}, label %{single}, label %{turn}")
+    r.begin(turn)
+    _transposed(r, "%b", "%work", "%n", "%k")
+    solve("%work")
+    _transposed(r, "%work", "%b", "%k", "%n")
+    r.do(f"br label %{end}")
+    r.begin(single)
+    solve("%b")
+    r.do(f"br label %{end}")
+    r.begin(end)
+
+
+def _solve(r: _Routine) -> None:
+    r.leave_if_empty("%n")
+    _fail_if_singular(r)
+    r.leave_if_empty("%k")
+    n, k, info, trans = r.integer("%n"), r.integer("%k"), r.variable("i32", "0"), r.letter(str(ord("T")))
+    pivots = _pivots(r, "%factors")
+    _with_right_sides(r, lambda b: r.lapack("getrs", [trans, n, k, "%factors", n, pivots, b, n, info]))
+
+
+def _triangular_solve(r: _Routine) -> None:
+    r.leave_if_empty("%n")
+    _fail_if_singular(r)
+    r.leave_if_empty("%k")
+    n, k, info = r.integer("%n"), r.integer("%k"), r.variable("i32", "0")
+
+    def choice(flag: str, yes: str, no: str) -> str:
+        on = r.emit(f"icmp ne i64 {flag}, 0")
+        return r.letter(r.emit(f"select i1 {on}, i8 {ord(yes)}, i8 {ord(no)}"))
+
+    part, trans, unit = choice("%lower", "U", "L"), choice("%trans", "N", "T"), r.letter(str(ord("N")))
+    _with_right_sides(r, lambda b: r.lapack("trtrs", [part, trans, unit, n, k, "%factors", n, b, n, info]))
+
+
+def _exchanges(r: _Routine, step: Callable[[str, str], None]) -> None:
+    """For every row: its diagonal element, and whether it was exchanged with another."""
+    pivots = _pivots(r, "%factors")
+
+    def row(i: str) -> None:
+        with_row = r.get(pivots, i, "i32")
+        own = r.emit(f"trunc i64 {r.emit(f'add nsw i64 {i}, 1')} to i32")
+        step(_diagonal(r, "%factors", i), r.emit(f"icmp ne i32 {with_row}, {own}"))
+
+    r.loop("%n", row)
+
+
+def _update(r: _Routine, variable: str, compute: Callable[[str], str]) -> None:
+    old = r.emit(f"load {r.type}, ptr {variable}")
+    r.do(f"store {r.type} {compute(old)}, ptr {variable}")
+
+
+def _flip(r: _Routine, exchanged: str, value: str) -> str:
+    return r.emit(f"select i1 {exchanged}, {r.type} {r.emit(f'fneg {r.type} {value}')}, {r.type} {value}")
+
+
+def _det(r: _Routine) -> None:
+    total = r.variable(r.type, literal(1, r.dtype))
+
+    def step(diagonal: str, exchanged: str) -> None:
+        factor = _flip(r, exchanged, diagonal)
+        _update(r, total, lambda old: r.emit(f"fmul {r.type} {old}, {factor}"))
+
+    _exchanges(r, step)
+    r.put(r.emit(f"load {r.type}, ptr {total}"), "%out", "0")
+
+
+def _logabsdet(r: _Routine) -> None:
+    total = r.variable(r.type, literal(0, r.dtype))
+    log = r.module.use_math("log", r.dtype, 1)
+
+    def step(diagonal: str, exchanged: str) -> None:
+        size = r.intrinsic(f"llvm.fabs.{r.dtype}", r.type, [(r.type, diagonal)])
+        value = r.emit(f"call {r.type} {log}({r.type} {size})")
+        _update(r, total, lambda old: r.emit(f"fadd {r.type} {old}, {value}"))
+
+    _exchanges(r, step)
+    r.put(r.emit(f"load {r.type}, ptr {total}"), "%out", "0")
+
+
+def _signdet(r: _Routine) -> None:
+    total = r.variable(r.type, literal(1, r.dtype))
+    zero, one, minus = literal(0, r.dtype), literal(1, r.dtype), literal(-1, r.dtype)
+
+    def step(diagonal: str, exchanged: str) -> None:
+        below = r.emit(f"fcmp olt {r.type} {diagonal}, {zero}")
+        above = r.emit(f"fcmp ogt {r.type} {diagonal}, {zero}")
+        sign = r.emit(f"select i1 {above}, {r.type} {one}, {r.type} {diagonal}")  # zero and NaN stay
+        sign = _flip(r, exchanged, r.emit(f"select i1 {below}, {r.type} {minus}, {r.type} {sign}"))
+        _update(r, total, lambda old: r.emit(f"fmul {r.type} {old}, {sign}"))
+
+    _exchanges(r, step)
+    r.put(r.emit(f"load {r.type}, ptr {total}"), "%out", "0")
+
+
+def _cholesky(r: _Routine) -> None:
+    r.leave_if_empty("%n")
+    n, info, part = r.integer("%n"), r.variable("i32", "0"), r.letter(str(ord("U")))
+    r.lapack("potrf", [part, n, "%a", n, info])
+    r.leave(r.emit(f"icmp ne i32 {r.emit(f'load i32, ptr {info}')}, 0"), 1)
+    zero = literal(0, r.dtype)
+
+    def row(i: str) -> None:
+        after = r.emit(f"add nsw i64 {i}, 1")
+        rest = r.emit(f"sub nsw i64 %n, {after}")
+        r.loop(rest, lambda j: r.put(zero, "%a", r.at(i, "%n", r.emit(f"add nsw i64 {after}, {j}"))))
+
+    r.loop("%n", row)
+
+
+_WRITERS: dict[str, tuple[str, Callable[[_Routine], None]]] = {
+    "lu": ("i64 %n, ptr %a", _lu),
+    "inverse": ("i64 %n, ptr %factors, ptr %out, ptr %work", _inverse),
+    "solve": ("i64 %n, i64 %k, ptr %factors, ptr %b, ptr %work", _solve),
+    "triangular_solve": (
+        "i64 %n, i64 %k, i64 %lower, i64 %trans, ptr %factors, ptr %b, ptr %work", _triangular_solve,
+    ),
+    "det": ("i64 %n, ptr %factors, ptr %out", _det),
+    "logabsdet": ("i64 %n, ptr %factors, ptr %out", _logabsdet),
+    "signdet": ("i64 %n, ptr %factors, ptr %out", _signdet),
+    "cholesky": ("i64 %n, ptr %a", _cholesky),
+}  # fmt: skip

@@ -1,0 +1,153 @@
+"""A function of LLVM IR under construction: lines, fresh names, types, and what its module must declare.
+
+Takes instructions as text; gives the text of the function. A `Module` collects functions, the intrinsics they call and
+the math functions they need, at every width.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from fractions import Fraction
+from typing import Any
+
+from codegen import vmath
+from symdiff.ir.builder import number_of
+
+REGISTER = {"f64": "double", "f32": "float", "i64": "i64", "bool": "i1"}
+MEMORY = {"f64": "double", "f32": "float", "i64": "i64", "bool": "i8"}
+BYTES = {"f64": 8, "f32": 4, "i64": 8, "bool": 1}
+
+
+def register_type(dtype: str, width: int) -> str:
+    """The LLVM type of a scalar, or of so many lanes."""
+    return REGISTER[dtype] if width == 1 else f"<{width} x {REGISTER[dtype]}>"
+
+
+def memory_type(dtype: str, width: int) -> str:
+    """The LLVM type of elements in memory; booleans are bytes there."""
+    return MEMORY[dtype] if width == 1 else f"<{width} x {MEMORY[dtype]}>"
+
+
+def suffix(dtype: str, width: int) -> str:
+    """The part of an intrinsic's name that says its type."""
+    kind = {"bool": "i1"}.get(dtype, dtype)
+    return kind if width == 1 else f"v{width}{kind}"
+
+
+def literal(number: Any, dtype: str) -> str:
+    """A scalar constant; floats as bit patterns, exact numbers rounded once."""
+    if dtype == "bool":
+        return "true" if number else "false"
+    if dtype == "i64":
+        return str(int(number))
+    value = _rounded(number, dtype)
+    return f"0x{struct.unpack('<Q', struct.pack('<d', value))[0]:016X}"
+
+
+def _rounded(number: Any, dtype: str) -> float:
+    if isinstance(number, int) and abs(number) >= 2**53:
+        number = Fraction(number)
+    try:
+        value = float(number_of(number))
+    except OverflowError:
+        value = math.inf if number > 0 else -math.inf
+    if dtype == "f32" and math.isfinite(value):
+        try:
+            value = struct.unpack("<f", struct.pack("<f", value))[0]
+        except OverflowError:
+            value = math.copysign(math.inf, value)
+    return value
+
+
+def constant(number: Any, dtype: str, width: int) -> str:
+    """A constant in every lane."""
+    text = literal(number, dtype)
+    return text if width == 1 else f"splat ({REGISTER[dtype]} {text})"
+
+
+class Module:
+    """Everything one LLVM module needs besides its own functions."""
+
+    def __init__(self, register_bytes: int, fma: bool) -> None:
+        self.register_bytes = register_bytes
+        self.fma = fma
+        self.declarations: set[str] = set()
+        self.math: dict[tuple[str, int], dict[str, int]] = {}
+        self.routines: dict[tuple[str, str], None] = {}
+        self.functions: list[str] = []
+
+    @property
+    def attributes(self) -> str:
+        """Attributes of every function here."""
+        bits = self.register_bytes * 8
+        return f'nounwind "prefer-vector-width"="{bits}" "min-legal-vector-width"="{bits}"'
+
+    def declare(self, line: str) -> None:
+        """Declare an external function or intrinsic, once."""
+        self.declarations.add(line)
+
+    def use_math(self, name: str, dtype: str, width: int) -> str:
+        """The symbol of a vector math function; its text is added to the module."""
+        names = self.math.setdefault((dtype, width), {})
+        names[name] = names.get(name, 0) + 1
+        return vmath.symbol(name, dtype, width)
+
+    def text(self) -> str:
+        """The whole module."""
+        calls = sum(sum(names.values()) for names in self.math.values())
+        parts: list[str] = []
+        for (dtype, width), names in self.math.items():
+            parts.append(vmath.definitions(names, dtype, width, inline=calls <= _INLINE_CALLS))
+            self.declarations.update(vmath.declarations(names, dtype, width))
+        return "\n".join([*self.functions, *parts, *sorted(self.declarations)]) + "\n"
+
+
+_INLINE_CALLS = 24
+"""Up to so many calls of math functions they are inlined; beyond, compile time counts more than call overhead."""
+
+
+class Lines:
+    """The body of a function, with fresh names and labels."""
+
+    def __init__(self, module: Module) -> None:
+        self.module = module
+        self.lines: list[str] = []
+        self.block = "entry"
+        self._fresh = 0
+
+    def fresh(self, hint: str = "v") -> str:
+        """A name that is not used yet."""
+        self._fresh += 1
+        return f"%{hint}{self._fresh}"
+
+    def label(self, hint: str) -> str:
+        """A label that is not used yet."""
+        self._fresh += 1
+        return f"{hint}{self._fresh}"
+
+    def emit(self, text: str) -> str:
+        """An instruction with a result; returns its name."""
+        self._fresh += 1
+        name = f"%v{self._fresh}"
+        self.lines.append(f"  {name} = {text}")
+        return name
+
+    def do(self, text: str) -> None:
+        """An instruction without a result."""
+        self.lines.append("  " + text)
+
+    def begin(self, label: str) -> None:
+        """Start a block."""
+        self.lines.append(f"{label}:")
+        self.block = label
+
+    def jump(self, label: str) -> None:
+        """Leave the block and go on in the next, which starts here."""
+        self.do(f"br label %{label}")
+        self.begin(label)
+
+    def intrinsic(self, name: str, result: str, args: list[tuple[str, str]]) -> str:
+        """Call an intrinsic or external function by its full name; returns the result's name."""
+        self.module.declare(f"declare {result} @{name}({', '.join(t for t, _ in args)})")
+        return self.emit(f"call {result} @{name}({', '.join(f'{t} {a}' for t, a in args)})")

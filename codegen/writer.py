@@ -1,0 +1,337 @@
+"""Scalar instructions and memory accesses of a kernel as LLVM instructions, one value or one for each lane.
+
+The lower half of `codegen.emit`: names, sizes, pointers, affine indices, loads and stores with masks. Promise: an access
+that steps by one element from lane to lane is one vector access, one that does not step is a scalar access, all others
+gather or scatter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from codegen import scalars
+from codegen.index import Index, flatten
+from codegen.loops import Buffer, Let, Load, Store
+from codegen.text import BYTES, Lines, Module, constant, memory_type, register_type
+from symdiff.ir.dims import Size
+
+Named: TypeAlias = "tuple[str, bool]"
+"""A scalar's text, and whether it has one value for each lane."""
+
+
+@dataclass(eq=False, slots=True)
+class Tables:
+    """What the kernels of a program share: slots of sizes and of pointers, and the workspace they need."""
+
+    program: str
+    sizes: dict[Size, int] = field(default_factory=dict[Size, int])
+    pointers: dict[Buffer, int] = field(default_factory=dict[Buffer, int])
+    workspace: int = 0
+
+    def size(self, size: Size) -> int:
+        """The slot of a size."""
+        return self.sizes.setdefault(size, len(self.sizes))
+
+
+@dataclass(slots=True)
+class Scope:
+    """Names that hold in the block being written: lanes, their mask, and values broadcast to all lanes."""
+
+    width: int = 1
+    mask: str = ""
+    vector: str = ""
+    splats: dict[int, str] = field(default_factory=dict[int, str])
+
+
+@dataclass(slots=True)
+class Uses:
+    """For every scalar the position of its last use, and how often it is used; positions of statements."""
+
+    last: dict[int, int] = field(default_factory=dict[int, int])
+    count: dict[int, int] = field(default_factory=dict[int, int])
+    position: dict[int, int] = field(default_factory=dict[int, int])
+
+
+class ScalarWriter:
+    """Writes the statements of one function."""
+
+    def __init__(self, module: Module, tables: Tables, symbol: str, lanes: int, uses: Uses) -> None:
+        self.module, self.tables, self.symbol, self.lanes, self.uses = module, tables, symbol, lanes, uses
+        self.lines = Lines(module)
+        self.lines.block = "start"
+        self.prologue: dict[str, str] = {}
+        self.env: dict[int, Named] = {}
+        self.saved: dict[int, tuple[int, bool, str]] = {}  # name -> workspace slot, lanes?, dtype
+        self.dtypes: dict[int, str] = {}
+        self.products: dict[int, tuple[int, int]] = {}
+        self.vars: dict[str, str] = {}
+        self.scope = Scope()
+        self.chunks = 0
+
+    def function(self, result: str, parameters: str) -> str:
+        """The text of the finished function."""
+        head = "\n".join(self.prologue.values())
+        body = "\n".join(self.lines.lines)
+        return (
+            f"define internal {result} {self.symbol}(ptr noalias readonly %sz, ptr noalias readonly %pt{parameters}) "
+            f"{self.module.attributes} {{\nentry:\n{head}\n  br label %start\nstart:\n{body}\n}}\n"
+        )
+
+    # ---------------------------------------------------------------- sizes, pointers, indices
+    def once(self, key: str, text: str) -> str:
+        """An instruction at the head of the function."""
+        if key not in self.prologue:
+            self.prologue[key] = text
+        return key
+
+    def size(self, size: Size) -> str:
+        if isinstance(size, int):
+            return str(size)
+        slot = self.tables.size(size)
+        name = f"%s{slot}"
+        address = f"getelementptr inbounds i64, ptr %sz, i64 {slot}"
+        return self.once(name, f"  %sa{slot} = {address}\n  {name} = load i64, ptr %sa{slot}, !invariant.load !0")
+
+    def pointer(self, buffer: Buffer) -> str:
+        slot = self.tables.pointers[buffer.root]
+        name = f"%p{slot}"
+        address = f"getelementptr inbounds ptr, ptr %pt, i64 {slot}"
+        return self.once(name, f"  %pa{slot} = {address}\n  {name} = load ptr, ptr %pa{slot}, !invariant.load !0")
+
+    def times(self, a: str, b: str) -> str:
+        if a == "1" or b == "1":
+            return b if a == "1" else a
+        if a.lstrip("-").isdigit() and b.lstrip("-").isdigit():
+            return str(int(a) * int(b))
+        return self.lines.emit(f"mul nsw i64 {a}, {b}")
+
+    def plus(self, a: str, b: str) -> str:
+        if a == "0" or b == "0":
+            return b if a == "0" else a
+        if a.lstrip("-").isdigit() and b.lstrip("-").isdigit():
+            return str(int(a) + int(b))
+        return self.lines.emit(f"add nsw i64 {a}, {b}")
+
+    def offset(self, index: Index) -> tuple[str, Size, list[tuple[str, Size]]]:
+        """An index as its part that is the same in all lanes, the factor of the lane number, and lane-wise scalars."""
+        total = self.size(index.const)
+        varying: list[tuple[str, Size]] = []
+        step: Size = 0
+        for name, factor in index.terms:
+            if name[0] == "%":
+                text, lanes = self.use(int(name[1:]))
+                if lanes:
+                    varying.append((text, factor))
+                    continue
+            else:
+                text = self.vars[name]
+                if name == self.scope.vector:
+                    step = factor
+            total = self.plus(total, self.times(self.size(factor), text))
+        return total, step, varying
+
+    def lane_numbers(self) -> str:
+        return f"<{', '.join(f'i64 {k}' for k in range(self.scope.width))}>"
+
+    def splat(self, text: str, kind: str, width: int) -> str:
+        """A scalar in every lane."""
+        if text[0] != "%":
+            return f"splat ({kind} {text})"
+        one = self.lines.emit(f"insertelement <{width} x {kind}> poison, {kind} {text}, i64 0")
+        return self.lines.emit(
+            f"shufflevector <{width} x {kind}> {one}, <{width} x {kind}> poison, <{width} x i32> zeroinitializer"
+        )
+
+    def lane_offsets(self, index: Index) -> str:
+        """An index as one i64 for each lane."""
+        width = self.scope.width
+        base, step, varying = self.offset(index)
+        total = self.splat(base, "i64", width)
+        kind = f"<{width} x i64>"
+        if step != 0:
+            own = self.splat(self.size(step), "i64", width)
+            moved = self.lines.emit(f"mul nsw {kind} {own}, {self.lane_numbers()}")
+            total = self.lines.emit(f"add nsw {kind} {total}, {moved}")
+        for text, factor in varying:
+            moved = text
+            if factor != 1:
+                moved = self.lines.emit(f"mul nsw {kind} {text}, {self.splat(self.size(factor), 'i64', width)}")
+            total = self.lines.emit(f"add nsw {kind} {total}, {moved}")
+        return total
+
+    # ---------------------------------------------------------------- scalars
+    def use(self, name: int) -> Named:
+        found = self.env.get(name)
+        if found is None:
+            slot, lanes, dtype = self.saved[name]
+            width = self.scope.width if lanes else 1
+            found = self.load_saved(slot, dtype, width), lanes
+            self.env[name] = found
+        return found
+
+    def slot(self, slot: int) -> str:
+        return self.lines.emit(f"getelementptr inbounds i8, ptr %ws, i64 {slot}")
+
+    def load_saved(self, slot: int, dtype: str, width: int) -> str:
+        return self.from_memory(self.slot(slot), dtype, width, align=BYTES[dtype])
+
+    def save(self, slot: int, name: int) -> None:
+        text, lanes = self.env[name]
+        dtype = self.dtypes[name]
+        self.to_memory(text, self.slot(slot), dtype, self.scope.width if lanes else 1, BYTES[dtype])
+
+    def from_memory(self, address: str, dtype: str, width: int, align: int) -> str:
+        kind = memory_type(dtype, width)
+        value = self.lines.emit(f"load {kind}, ptr {address}, align {align}")
+        return self._to_bool(value, width) if dtype == "bool" else value
+
+    def _to_bool(self, value: str, width: int) -> str:
+        kind = memory_type("bool", width)
+        return self.lines.emit(f"icmp ne {kind} {value}, {'0' if width == 1 else 'zeroinitializer'}")
+
+    def to_memory(self, text: str, address: str, dtype: str, width: int, align: int) -> None:
+        text = self._as_bytes(text, width) if dtype == "bool" else text
+        self.lines.do(f"store {memory_type(dtype, width)} {text}, ptr {address}, align {align}")
+
+    def _as_bytes(self, text: str, width: int) -> str:
+        return self.lines.emit(f"zext {register_type('bool', width)} {text} to {memory_type('bool', width)}")
+
+    def lane_values(self, name: int) -> str:
+        """A scalar as one value for each lane."""
+        text, lanes = self.use(name)
+        if lanes or self.scope.width == 1:
+            return text
+        found = self.scope.splats.get(name)
+        if found is None:
+            kind = register_type(self.dtypes[name], 1)
+            found = self.splat(text, kind, self.scope.width)
+            self.scope.splats[name] = found
+        return found
+
+    def define(self, name: int, text: str, lanes: bool, dtype: str) -> None:
+        self.env[name] = text, lanes
+        self.dtypes[name] = dtype
+
+    def let(self, stmt: Let) -> None:
+        if stmt.op == "const":
+            self.define(stmt.name, constant(stmt.attr, stmt.dtype, 1), False, stmt.dtype)
+            return
+        if stmt.op == "size":
+            text = self.size(stmt.attr)
+            if stmt.dtype != "i64":
+                text = self.lines.emit(f"sitofp i64 {text} to {register_type(stmt.dtype, 1)}")
+            self.define(stmt.name, text, False, stmt.dtype)
+            return
+        if stmt.op == "index":
+            varies = any(n == self.scope.vector or (n[0] == "%" and self.use(int(n[1:]))[1]) for n, _ in stmt.attr.terms)
+            text = self.lane_offsets(stmt.attr) if varies else self.offset(stmt.attr)[0]
+            self.define(stmt.name, text, varies, "i64")
+            return
+        lanes = any([self.use(a)[1] for a in stmt.args])
+        if stmt.op == "mul" and stmt.name in self.products:
+            self.products[stmt.name] = (stmt.args[0], stmt.args[1])
+            self.define(stmt.name, "", lanes, stmt.dtype)
+            return
+        args = [self.lane_values(a) if lanes else self.use(a)[0] for a in stmt.args]
+        operand = self.dtypes[stmt.args[-1]]
+        width = self.scope.width if lanes else 1
+        text = scalars.emit(self.lines, stmt.op, stmt.dtype, operand, args, width, stmt.attr)
+        self.define(stmt.name, text, lanes, stmt.dtype)
+
+    # ---------------------------------------------------------------- memory
+    def address(self, buffer: Buffer, offset: str) -> str:
+        base = self.pointer(buffer)
+        if offset == "0":
+            return base
+        kind = memory_type(buffer.dtype, 1)
+        return self.lines.emit(f"getelementptr inbounds {kind}, ptr {base}, i64 {offset}")
+
+    def _masked(self) -> str:
+        scope = self.scope
+        return scope.mask or "splat (i1 true)"
+
+    def load(self, stmt: Load) -> None:
+        buffer, scope = stmt.buffer, self.scope
+        dtype, width = buffer.dtype, scope.width
+        index = flatten(stmt.index, buffer.shape)
+        names = {n for n, _ in index.terms}
+        scattered = any(n[0] == "%" and self.use(int(n[1:]))[1] for n in names)
+        align = BYTES[dtype]
+        if not scattered and scope.vector not in names:
+            address = self.address(buffer, self.offset(index)[0])
+            self.define(stmt.name, self.from_memory(address, dtype, 1, align), False, dtype)
+            return
+        if not scattered and index.coefficient(scope.vector) == 1:
+            address = self.address(buffer, self.offset(index)[0])
+            if not scope.mask:
+                value = self.from_memory(address, dtype, width, align)
+            else:
+                value = self._intrinsic_load("llvm.masked.load", "ptr", "p0", address, dtype, width, align)
+        else:
+            addresses = self.lines.emit(
+                f"getelementptr inbounds {memory_type(dtype, 1)}, ptr {self.pointer(buffer)}, "
+                f"<{width} x i64> {self.lane_offsets(index)}"
+            )
+            value = self._intrinsic_load(
+                "llvm.masked.gather", f"<{width} x ptr>", f"v{width}p0", addresses, dtype, width, align
+            )
+        self.define(stmt.name, value, True, dtype)
+
+    def _intrinsic_load(
+        self, name: str, pointer: str, word: str, address: str, dtype: str, width: int, align: int
+    ) -> str:
+        kind = memory_type(dtype, width)
+        full = f"{name}.{_memory_suffix(dtype, width)}.{word}"
+        self.module.declare(f"declare {kind} @{full}({pointer}, i32, <{width} x i1>, {kind})")
+        value = self.lines.emit(
+            f"call {kind} @{full}({pointer} {address}, i32 {align}, <{width} x i1> {self._masked()}, "
+            f"{kind} zeroinitializer)"
+        )
+        return self._to_bool(value, width) if dtype == "bool" else value
+
+    def store(self, stmt: Store) -> None:
+        buffer, scope = stmt.buffer, self.scope
+        dtype, width = buffer.dtype, scope.width
+        index = flatten(stmt.index, buffer.shape)
+        names = {n for n, _ in index.terms}
+        scattered = any(n[0] == "%" and self.use(int(n[1:]))[1] for n in names)
+        align = BYTES[dtype]
+        if width == 1 or (not scattered and scope.vector not in names):
+            text, lanes = self.use(stmt.value)
+            assert not lanes, f"a value for each lane stored to one place of {buffer.name}"
+            address = self.address(buffer, self.offset(index)[0])
+            if stmt.add:
+                old = self.from_memory(address, dtype, 1, align)
+                text = scalars.combine(self.lines, "sum", dtype, old, text, 1)
+            self.to_memory(text, address, dtype, 1, align)
+            return
+        text = self.lane_values(stmt.value)
+        kind = memory_type(dtype, width)
+        dense = not scattered and index.coefficient(scope.vector) == 1
+        if dense:
+            address, pointer, word = self.address(buffer, self.offset(index)[0]), "ptr", "p0"
+        else:
+            address = self.lines.emit(
+                f"getelementptr inbounds {memory_type(dtype, 1)}, ptr {self.pointer(buffer)}, "
+                f"<{width} x i64> {self.lane_offsets(index)}"
+            )
+            pointer, word = f"<{width} x ptr>", f"v{width}p0"
+        if stmt.add:
+            name = "llvm.masked.load" if dense else "llvm.masked.gather"
+            old = self._intrinsic_load(name, pointer, word, address, dtype, width, align)
+            text = scalars.combine(self.lines, "sum", dtype, old, text, width)
+        if dense and not scope.mask:
+            self.to_memory(text, address, dtype, width, align)
+            return
+        text = self._as_bytes(text, width) if dtype == "bool" else text
+        full = f"llvm.masked.{'store' if dense else 'scatter'}.{_memory_suffix(dtype, width)}.{word}"
+        self.module.declare(f"declare void @{full}({kind}, {pointer}, i32, <{width} x i1>)")
+        self.lines.do(
+            f"call void @{full}({kind} {text}, {pointer} {address}, i32 {align}, <{width} x i1> {self._masked()})"
+        )
+
+
+def _memory_suffix(dtype: str, width: int) -> str:
+    kind = {"bool": "i8"}.get(dtype, dtype)
+    return f"v{width}{kind}"
