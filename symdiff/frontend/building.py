@@ -122,12 +122,20 @@ class SizeWatch(Protocol):
 SIZE_WATCH: ContextVar[SizeWatch | None] = ContextVar("SIZE_WATCH", default=None)
 
 
+def seen(size: Size) -> Size:
+    """A size as user code sees it."""
+    watch = SIZE_WATCH.get()
+    return size if watch is None or not isinstance(size, Dim) else watch.view(raw_size(size))
+
+
 def seen_shape(shape: Shape) -> Shape:
     """A shape as user code sees it."""
-    watch = SIZE_WATCH.get()
-    if watch is None:
-        return shape
-    return tuple([watch.view(s) if isinstance(s, Dim) else s for s in shape])
+    return shape if SIZE_WATCH.get() is None else tuple([seen(s) for s in shape])
+
+
+def watched() -> bool:
+    """Whether a trace is on: sizes then have example values, and comparing them is answered and remembered."""
+    return SIZE_WATCH.get() is not None
 
 
 def demand(names: frozenset[str]) -> None:
@@ -185,6 +193,11 @@ def array_value(array: Any) -> Value:
     if isinstance(array, np.ma.MaskedArray):
         raise DtypeError("masked arrays are not supported; use np.where with an explicit mask")
     array = np.asarray(array)
+    if array.dtype == object:
+        raise DtypeError(
+            f"an array of Python objects, shape {array.shape}: expected numbers; to make an array of expressions use "
+            "np.stack or sd.array([...])"
+        )
     dtype = dtype_name(array.dtype)
     array = array.astype(NUMPY_OF[dtype], copy=False)
     if array.size:

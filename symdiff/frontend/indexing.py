@@ -2,7 +2,8 @@
 
 An index is read once into a `Plan` (see `plan_index`), which reading `x[i]` and the functional updates of `update`
 share. Bounds of an axis with a known size are clamped as in NumPy; with a symbolic size they are taken as they are,
-negative numbers counting from the end, and a run checks them.
+negative numbers counting from the end, and a run checks them. While a function is traced the sizes of the example
+decide, so bounds are clamped as well, and the trace remembers what was compared.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from symdiff.errors import ArgumentError, DtypeError, ShapeError, UnsupportedError
-from symdiff.frontend.building import make, raw_size
+from symdiff.frontend.building import make, raw_size, seen, watched
 from symdiff.frontend.expr import Expr, as_expr, broadcast_exprs, wrap
 from symdiff.frontend.registry import numpy_function, own_function
 from symdiff.frontend.shape_functions import dropped, expanded, normal_axis, permuted, ravel
@@ -56,6 +57,9 @@ def slice_window(index: slice, size: Size) -> tuple[Size, int, Size]:
     if isinstance(size, int) and not any(isinstance(b, Dim) for b in given):
         start, stop, step = slice(*given, step).indices(size)
         return start, step, len(range(start, stop, step))
+    if watched():
+        start, count = _clamped([None if b is None else seen(b) for b in given], step, seen(size))
+        return raw_size(start), step, raw_size(count)
     if step > 0:
         start = 0 if given[0] is None else _from_end(given[0], size)
         stop = size if given[1] is None else _from_end(given[1], size)
@@ -67,11 +71,33 @@ def slice_window(index: slice, size: Size) -> tuple[Size, int, Size]:
     return start, step, max(0, count) if isinstance(count, int) else count
 
 
+def _clamped(given: list[Any], step: int, size: Any) -> tuple[Any, Any]:
+    """(start, count) by Python's rules for slices; a trace remembers how sizes and bounds compared."""
+    low, high = (0, size) if step > 0 else (-1, size - 1)
+
+    def bound(value: Any, default: Any) -> Any:
+        if value is None:
+            return default
+        if value < 0:
+            value = value + size
+            return low if value < low else value
+        return high if value > high else value
+
+    start = bound(given[0], low if step > 0 else high)
+    stop = bound(given[1], high if step > 0 else low)
+    span = stop - start if step > 0 else start - stop
+    return start, (span + (abs(step) - 1)) // abs(step) if span > 0 else 0
+
+
 def _integer(index: Any, axis: int, size: Size) -> Size:
-    place = _from_end(index, size)
-    if isinstance(place, int) and (place < 0 or (isinstance(size, int) and place >= size)):
+    place: Any = seen(_from_end(index, size))
+    if isinstance(place, int):
+        outside = place < 0 or ((isinstance(size, int) or watched()) and place >= seen(size))
+    else:
+        outside = watched() and (place < 0 or place >= seen(size))
+    if outside:
         raise ArgumentError(f"index {index} is out of range for axis {axis} of size {size}")
-    return place
+    return raw_size(place)
 
 
 # -------------------------------------------------------------------- the whole index

@@ -1,0 +1,495 @@
+"""Ordinary Python functions over NumPy become programs.
+
+Takes a function and example arguments, nested tuples, lists, dicts and None of arrays and numbers; calls the function
+with symbols in their place; gives a `Traced`: the program, how arguments and results are nested, and the pattern of
+sizes the program serves. Axes that have one size in the example share one named dimension, so the program serves every
+call whose axes repeat in the same pattern; sizes 0 and 1, which broadcast, stay numbers.
+
+Where the function needs a size as a number (`range(n)`, `np.zeros(n)`, a list of n parts), it is called again with that
+size fixed, and the program serves that size only. Where it merely compares sizes (`if n > 3`), the answer of the
+example is taken and kept as a guard of the pattern.
+"""
+
+from __future__ import annotations
+
+import inspect
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any, Final, NoReturn, TypeAlias
+
+import numpy as np
+
+from symdiff.errors import ArgumentError, DtypeError, SymbolicSizeError, SymdiffError
+from symdiff.frontend.building import NUMPY_OF, SIZE_WATCH, dtype_name, raw_size
+from symdiff.frontend.expr import Expr, as_expr, wrap
+from symdiff.ir.builder import Builder
+from symdiff.ir.dims import Dim, Shape, Size, evaluate, named
+from symdiff.ir.graph import Function, Value, param, topological
+from symdiff.ir.types import TensorType
+from symdiff.ops import OPSET
+
+Shapes: TypeAlias = "tuple[Shape, ...]"
+
+
+# -------------------------------------------------------------------- nested containers
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """How leaves are nested: a leaf, None, or a container of trees. Dicts keep their order."""
+
+    kind: Any  # "leaf", "none", tuple, list, dict or a class of named tuples
+    keys: tuple[Any, ...] = ()
+    children: tuple[Tree, ...] = ()
+
+    @property
+    def leaves(self) -> int:
+        """The number of leaves."""
+        return 1 if self.kind == "leaf" else sum(c.leaves for c in self.children)
+
+
+LEAF: Final = Tree("leaf")
+NONE: Final = Tree("none")
+
+
+def flatten(nested: Any) -> tuple[list[Any], Tree]:
+    """The leaves of nested tuples, lists and dicts in order, and how they are nested. None is no leaf."""
+    leaves: list[Any] = []
+    return leaves, _flatten(nested, leaves)
+
+
+def _flatten(item: Any, leaves: list[Any]) -> Tree:
+    if item is None:
+        return NONE
+    if isinstance(item, tuple):
+        kind = type(item) if hasattr(item, "_fields") else tuple
+        return Tree(kind, (), tuple([_flatten(i, leaves) for i in item]))
+    if isinstance(item, list):
+        return Tree(list, (), tuple([_flatten(i, leaves) for i in item]))
+    if isinstance(item, dict):
+        return Tree(dict, tuple(item), tuple([_flatten(i, leaves) for i in item.values()]))
+    leaves.append(item)
+    return LEAF
+
+
+def unflatten(tree: Tree, leaves: Sequence[Any]) -> Any:
+    """Nest leaves as `tree` says."""
+    if len(leaves) != tree.leaves:
+        raise ArgumentError(f"{len(leaves)} leaves given, expected {tree.leaves}")
+    return _unflatten(tree, iter(leaves))
+
+
+def _unflatten(tree: Tree, leaves: Iterator[Any]) -> Any:
+    if tree.kind == "leaf":
+        return next(leaves)
+    if tree.kind == "none":
+        return None
+    items = [_unflatten(c, leaves) for c in tree.children]
+    if tree.kind is dict:
+        return dict(zip(tree.keys, items, strict=True))
+    return items if tree.kind is list else tuple(items) if tree.kind is tuple else tree.kind(*items)
+
+
+def _paths(tree: Tree, prefix: str) -> list[str]:
+    """A name per leaf: its argument, then keys and positions."""
+    if tree.kind == "leaf":
+        return [prefix]
+    if tree.kind is dict:
+        names: Sequence[Any] = tree.keys
+    else:
+        names = getattr(tree.kind, "_fields", range(len(tree.children)))
+    return [p for n, c in zip(names, tree.children, strict=False) for p in _paths(c, f"{prefix}_{n}")]
+
+
+# -------------------------------------------------------------------- patterns of sizes
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """A comparison of sizes that the traced code made, and the answer it got."""
+
+    compare: Callable[[Any, Any], Any]
+    left: Size
+    right: Any
+    answer: bool
+
+    def holds(self, sizes: Mapping[str, int]) -> bool:
+        right = evaluate(self.right, sizes) if isinstance(self.right, (int, Dim)) else self.right
+        return bool(self.compare(evaluate(self.left, sizes), right)) is self.answer
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """Which sizes a program serves: a shape of numbers and named dimensions per leaf, and guards on them."""
+
+    shapes: Shapes
+    guards: tuple[Guard, ...] = ()
+
+
+def pattern_of(shapes: Sequence[Sequence[int]], fixed: Sequence[int] = ()) -> Pattern:
+    """Equal sizes share a dimension n0, n1, ... by first appearance; 0, 1 and the sizes in `fixed` stay numbers."""
+    names: dict[int, Dim] = {}
+    result: list[Shape] = []
+    for shape in shapes:
+        row: list[Size] = []
+        for size in shape:
+            if size < 2 or size in fixed:
+                row.append(int(size))
+            else:
+                row.append(names.setdefault(size, named(f"n{len(names)}")))
+        result.append(tuple(row))
+    return Pattern(tuple(result))
+
+
+def bind(pattern: Pattern, shapes: Sequence[Sequence[int]]) -> dict[str, int] | None:
+    """The size of every dimension of a pattern, None when the shapes do not fit it."""
+    if len(shapes) != len(pattern.shapes):
+        return None
+    sizes: dict[str, int] = {}
+    for expected, shape in zip(pattern.shapes, shapes, strict=True):
+        if len(expected) != len(shape):
+            return None
+        for size, number in zip(expected, shape, strict=True):
+            if isinstance(size, Dim):
+                if number < 2 or sizes.setdefault(str(size), number) != number:
+                    return None
+            elif size != number:
+                return None
+    return sizes if all(g.holds(sizes) for g in pattern.guards) else None
+
+
+def fits(pattern: Pattern, shapes: Sequence[Sequence[int]]) -> bool:
+    """Whether a program of this pattern serves arguments of these shapes."""
+    return bind(pattern, shapes) is not None
+
+
+# -------------------------------------------------------------------- sizes while tracing
+class _Watch:
+    """One attempt: the example's sizes, guards found, and dimensions whose number the code asked for."""
+
+    def __init__(self, sizes: Mapping[str, int]) -> None:
+        self.sizes = sizes
+        self.guards: dict[Any, Guard] = {}
+        self.demanded: set[str] = set()
+
+    def view(self, size: Dim) -> Dim:
+        return TracedSize(size, self)
+
+    def demand(self, names: frozenset[str]) -> None:
+        self.demanded |= names & self.sizes.keys()
+
+    def decide(self, compare: Callable[[Any, Any], Any], left: Dim, right: Any) -> bool:
+        a, b = raw_size(left), raw_size(right) if isinstance(right, Dim) else right
+        if isinstance(b, Dim) and not b.names <= self.sizes.keys():
+            raise SymbolicSizeError(f"comparing the size {a} with {b}: the function is traced, and {b} has no number")
+        known = _known(compare, a, b)
+        if known is not None:
+            return known
+        number = evaluate(b, self.sizes) if isinstance(b, (int, Dim)) else b
+        answer = bool(compare(evaluate(a, self.sizes), number))
+        self.guards[compare, a, b] = Guard(compare, a, b, answer)
+        return answer
+
+
+def _known(compare: Callable[[Any, Any], Any], left: Size, right: Any) -> bool | None:
+    """The answer that holds for all sizes from 2 on, if there is one."""
+    if not isinstance(right, (int, Dim)):
+        return None
+    difference = left - right
+    if isinstance(difference, int):
+        return bool(compare(difference, 0))
+    if any(c < 0 or not all(isinstance(a, str) for a, _ in m) for m, c in difference.terms if m):
+        return None
+    least = evaluate(difference, dict.fromkeys(difference.names, 2))
+    # The difference is at least `least` and grows without bound.
+    if least > 0 or (least == 0 and compare in (operator.ge, operator.lt)):
+        return bool(compare(1, 0))
+    return None
+
+
+class TracedSize(Dim):
+    """A dimension in traced code. Arithmetic stays symbolic; a comparison is answered and remembered."""
+
+    __slots__ = ("_watch",)
+
+    def __init__(self, size: Dim, watch: _Watch) -> None:
+        super().__init__(dict(size.terms))
+        self._watch = watch
+
+    def _again(self, result: Any) -> Any:
+        return TracedSize(result, self._watch) if isinstance(result, Dim) else result
+
+    def __add__(self, other: Any) -> Any:
+        return self._again(super().__add__(other))
+
+    __radd__ = __add__
+
+    def __neg__(self) -> Any:
+        return self._again(super().__neg__())
+
+    def __sub__(self, other: Any) -> Any:
+        return self._again(super().__sub__(other))
+
+    def __rsub__(self, other: Any) -> Any:
+        return self._again(other - raw_size(self) if isinstance(other, Dim) else super().__rsub__(other))
+
+    def __mul__(self, other: Any) -> Any:
+        return self._again(super().__mul__(other))
+
+    __rmul__ = __mul__
+
+    def __pow__(self, power: Any) -> Any:
+        return self._again(super().__pow__(power))
+
+    def __floordiv__(self, divisor: Any) -> Any:
+        return self._number() if isinstance(divisor, Dim) else self._again(super().__floordiv__(divisor))
+
+    def _number(self, *_: Any) -> NoReturn:
+        self._watch.demand(self.names)
+        raise self._no_number("traced code")
+
+    __mod__ = __rmod__ = __divmod__ = __rfloordiv__ = __round__ = __floor__ = __ceil__ = __trunc__ = _number
+    __index__ = __int__ = __float__ = _number
+
+    def __hash__(self) -> int:
+        # A set or dict of numbers would miss a size that equals one of them.
+        return self._number()
+
+    def _compared(self, compare: Callable[[Any, Any], Any], other: Any) -> Any:
+        if not isinstance(other, (int, float, Fraction, np.number, Dim)):
+            return NotImplemented
+        return self._watch.decide(compare, self, other)
+
+    def __eq__(self, other: object) -> Any:
+        if isinstance(other, Dim) and other.terms == self.terms:
+            return True
+        return self._compared(operator.eq, other)
+
+    def __ne__(self, other: object) -> Any:
+        equal = self.__eq__(other)
+        return equal if equal is NotImplemented else not equal
+
+    def __lt__(self, other: Any) -> Any:
+        return self._compared(operator.lt, other)
+
+    def __le__(self, other: Any) -> Any:
+        return self._compared(operator.le, other)
+
+    def __gt__(self, other: Any) -> Any:
+        return self._compared(operator.gt, other)
+
+    def __ge__(self, other: Any) -> Any:
+        return self._compared(operator.ge, other)
+
+    def __bool__(self) -> bool:
+        return not self._watch.decide(operator.eq, self, 0)
+
+
+# -------------------------------------------------------------------- leaves
+def _leaf_type(leaf: Any, name: str, number_dtype: str) -> tuple[str, tuple[int, ...]]:
+    """dtype and shape of an example leaf. Python numbers are floats: an integer among arguments is seldom an index."""
+    if isinstance(leaf, (bool, np.bool_)):
+        return "bool", ()
+    if isinstance(leaf, (int, float, Fraction)) and not isinstance(leaf, np.generic):
+        return number_dtype, ()
+    if not isinstance(leaf, (np.ndarray, np.generic)) and not hasattr(leaf, "__array__"):
+        raise DtypeError(
+            f"argument {name}: {leaf!r} (a {type(leaf).__name__}), expected an array or a number; arguments that steer "
+            "the function, such as strings and callables, are named by static_argnums"
+        )
+    array = np.asarray(leaf)
+    try:
+        return dtype_name(array.dtype), tuple(array.shape)
+    except DtypeError as error:
+        raise DtypeError(f"argument {name}: {error}") from error
+
+
+def _number_dtype(leaves: Sequence[Any]) -> str:
+    """The dtype of Python numbers: they never widen arrays, as in NumPy."""
+    dtypes = {leaf.dtype for leaf in leaves if isinstance(leaf, (np.ndarray, np.generic))}
+    return "f32" if np.dtype(np.float32) in dtypes and np.dtype(np.float64) not in dtypes else "f64"
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """A traced function.
+
+    function: the program; its parameters are the leaves of the arguments in order. in_tree: how the arguments (static
+    ones left out) are nested. out_tree: how the results are. pattern: the sizes it serves. static: the values of static
+    arguments by position. dtypes: of the leaves.
+    """
+
+    function: Function
+    in_tree: Tree
+    out_tree: Tree
+    pattern: Pattern
+    dtypes: tuple[str, ...]
+    static: tuple[tuple[int, Any], ...] = field(default=())
+
+    def arguments(self, args: Sequence[Any]) -> list[Any] | None:
+        """The arrays to run the program on for these arguments; None when it does not serve them."""
+        dynamic = list(args)
+        for position, value in reversed(self.static):
+            if position >= len(dynamic) or not _same(dynamic.pop(position), value):
+                return None
+        leaves, tree = flatten(tuple(dynamic))
+        if tree != self.in_tree:
+            return None
+        number_dtype = _number_dtype(leaves)
+        arrays: list[Any] = []
+        for leaf, dtype in zip(leaves, self.dtypes, strict=True):
+            if isinstance(leaf, Expr) or _leaf_type(leaf, "", number_dtype)[0] != dtype:
+                return None
+            arrays.append(np.asarray(leaf, NUMPY_OF[dtype]))
+        return arrays if fits(self.pattern, [a.shape for a in arrays]) else None
+
+    def results(self, flat: Sequence[Any]) -> Any:
+        """Nest the program's results as the function does."""
+        return unflatten(self.out_tree, flat)
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Whether two static values are the same; arrays by their entries."""
+    if a is b:
+        return True
+    if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
+        return type(a) is type(b) and a.dtype == b.dtype and a.shape == b.shape and bool(np.array_equal(a, b))
+    return type(a) is type(b) and bool(a == b)
+
+
+# -------------------------------------------------------------------- tracing
+def trace(
+    function: Callable[..., Any],
+    examples: Sequence[Any],
+    shapes: Sequence[Sequence[Any]] | None = None,
+    static_argnums: int | Sequence[int] = (),
+    name: str | None = None,
+) -> Traced:
+    """Call `function` with symbols that look like `examples`.
+
+    shapes: the shape of every leaf, dimensions allowed, in place of the pattern of the example's sizes; the function is
+    then called once. static_argnums: arguments that stay the Python values they are.
+    """
+    wanted = (static_argnums,) if isinstance(static_argnums, int) else tuple(static_argnums)
+    for position in wanted:
+        if not -len(examples) <= position < len(examples):
+            raise ArgumentError(f"static_argnums {position} for {len(examples)} arguments")
+    static = tuple((i, examples[i]) for i in sorted({p % len(examples) for p in wanted}))
+    fixed = dict(static)
+    names = _argument_names(function, len(examples))
+    dynamic = tuple([e for i, e in enumerate(examples) if i not in fixed])
+    leaves, tree = flatten(dynamic)
+    labels = _unique([p for n, c in zip([n for i, n in enumerate(names) if i not in fixed], tree.children, strict=True)
+                      for p in _paths(c, n)])  # fmt: skip
+    number_dtype = _number_dtype(leaves)
+    kinds = [_leaf_type(leaf, label, number_dtype) for leaf, label in zip(leaves, labels, strict=True)]
+    job = _Job(function, static, tree, labels, [d for d, _ in kinds], name or getattr(function, "__name__", "f"))
+    if shapes is not None:
+        given = tuple([tuple([raw_size(s) for s in shape]) for shape in shapes])
+        if len(given) != len(leaves):
+            raise ArgumentError(f"trace: {len(given)} shapes given for {len(leaves)} arrays")
+        return job.run(Pattern(given), None)
+    return _search(job, [shape for _, shape in kinds])
+
+
+def _search(job: _Job, shapes: Sequence[tuple[int, ...]]) -> Traced:
+    """Trace with as few sizes fixed as the function allows."""
+    fixed: set[int] = set()
+    while True:
+        pattern = pattern_of(shapes, tuple(fixed))
+        sizes = bind(pattern, shapes)
+        assert sizes is not None
+        watch = _Watch(sizes)
+        try:
+            traced = job.run(pattern, watch)
+        except Exception as error:
+            # Closed-over arrays have sizes of their own, and NumPy has errors of its own: known sizes decide.
+            if not sizes:
+                if isinstance(error.__cause__, SymdiffError):
+                    raise error.__cause__ from None  # NumPy hides what happened behind an error of its own
+                raise
+            fixed |= {sizes[n] for n in watch.demanded} or set(sizes.values())
+            continue
+        if not watch.demanded:
+            return traced
+        fixed |= {sizes[n] for n in watch.demanded}
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    function: Callable[..., Any]
+    static: tuple[tuple[int, Any], ...]
+    tree: Tree
+    labels: list[str]
+    dtypes: list[str]
+    name: str
+
+    def run(self, pattern: Pattern, watch: _Watch | None) -> Traced:
+        """One attempt with symbols of the pattern's shapes."""
+        params = [
+            param(label, TensorType(dtype, shape))
+            for label, dtype, shape in zip(self.labels, self.dtypes, pattern.shapes, strict=True)
+        ]
+        args = list(unflatten(self.tree, [wrap(p) for p in params]))
+        for position, value in self.static:
+            args.insert(position, value)
+        token = SIZE_WATCH.set(watch)
+        try:
+            result = self.function(*args)
+            outputs, out_tree = flatten(result)
+            values = [self._output(o).value for o in outputs]
+        finally:
+            SIZE_WATCH.reset(token)
+        self._check_closed(values, params)
+        program = Builder(OPSET).function(params, values, self.name if self.name.isidentifier() else "f")
+        guards = tuple(watch.guards.values()) if watch is not None else ()
+        return Traced(
+            program, self.tree, out_tree, Pattern(pattern.shapes, guards), tuple(self.dtypes), self.static
+        )
+
+    def _output(self, output: Any) -> Expr:
+        try:
+            return as_expr(output)
+        except DtypeError as error:
+            raise DtypeError(f"the result of {self.name}: {error}") from error
+
+    def _check_closed(self, values: Sequence[Value], params: Sequence[Value]) -> None:
+        # By identity: another symbol of the same name and type would be taken for the argument.
+        known = set(params)
+        for value in topological(values):
+            if value.is_param and value not in known:
+                raise ArgumentError(
+                    f"{self.name} uses the symbol {value.name}, which is not among its arguments "
+                    f"({', '.join(self.labels) or 'none'}); hand it in as an argument"
+                )
+
+
+def _argument_names(function: Callable[..., Any], count: int) -> list[str]:
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        parameters = []
+    names: list[str] = []
+    for p in parameters:
+        if p.kind is p.VAR_POSITIONAL:
+            names += [f"{p.name}_{i}" for i in range(count - len(names))]
+        elif p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD):
+            names.append(p.name)
+    return [*names, *[f"arg{i}" for i in range(len(names), count)]][:count]
+
+
+def _unique(labels: Sequence[str]) -> list[str]:
+    """Labels as distinct identifiers that are no names of dimensions."""
+    taken: set[str] = set()
+    result: list[str] = []
+    for label in labels:
+        clean = "".join(c if c.isalnum() else "_" for c in label) or "x"
+        if not clean.isidentifier() or (clean[0] == "n" and clean[1:].isdigit()):
+            clean = f"x_{clean}"
+        name, number = clean, 1
+        while name in taken:
+            number += 1
+            name = f"{clean}_{number}"
+        taken.add(name)
+        result.append(name)
+    return result
+
+
