@@ -204,7 +204,8 @@ def _pow(value: Value) -> Bill:
     exponent = value.args[1].attr("value") if value.args[1].op.name == "const" else None
     if not isinstance(exponent, (int, Fraction)) or isinstance(exponent, bool) or abs(exponent) > 64:
         return {("transcendental", "pow"): elements}
-    whole, bill = abs(exponent), Bill()
+    whole = abs(exponent)
+    bill: Bill = {}
     if whole == Fraction(1, 2):
         bill["transcendental", "sqrt"] = elements
     elif isinstance(whole, int):
