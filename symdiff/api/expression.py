@@ -55,7 +55,8 @@ class Expression(Expr):
         function = self.function()
         missing = [p.name for p in function.params if p.name not in given]
         if missing:
-            raise ArgumentError(f"evaluate: no value given for {', '.join(missing)}; given: {', '.join(given) or 'none'}")
+            shown = ", ".join(given) or "none"
+            raise ArgumentError(f"evaluate: no value given for {', '.join(missing)}; given: {shown}")
         result = interpret(function, [given[p.name] for p in function.params], sizes)[0]
         return result[()] if np.ndim(result) == 0 else result
 

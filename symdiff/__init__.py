@@ -1,0 +1,55 @@
+"""symdiff: the derivative of a tensor function as a closed form, a native function and a bill."""
+
+from symdiff.api.derivation import Derivation, derivation
+from symdiff.api.derivatives import gradient, jacobian, simplify
+from symdiff.api.expression import Expression, symbol
+from symdiff.api.functions import (
+    digamma,
+    erf,
+    erfc,
+    lgamma,
+    logsumexp,
+    polygamma,
+    relu,
+    sigmoid,
+    softmax,
+    softplus,
+    triangular_solve,
+    where,
+)
+from symdiff.api.generic import check_gradient, hessian, hvp, jvp, vjp
+from symdiff.api.native import compile
+from symdiff.api.report import Verification, compare, evaluate, verify
+from symdiff.api.transforms import grad, jacfwd, jacrev, jit, value_and_grad, vmap
+from symdiff.errors import (
+    ArgumentError,
+    DerivativeError,
+    DtypeError,
+    EvaluationError,
+    ParseError,
+    ShapeError,
+    SymbolicSizeError,
+    SymdiffError,
+    UnsupportedError,
+    VerifyError,
+)
+from symdiff.frontend.creation import arange, eye, full, ones, zeros
+from symdiff.frontend.expr import Expr, constant, dim, dims
+from symdiff.frontend.joining import stack_nested as array
+from symdiff.frontend.sympy_bridge import from_sympy
+from symdiff.frontend.text import parse
+from symdiff.frontend.undefined import UndefinedFunction as function  # noqa: N813
+from symdiff.frontend.update import add_at
+from symdiff.frontend.update import set_at as set
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ArgumentError", "Derivation", "DerivativeError", "DtypeError", "EvaluationError", "Expr", "Expression",
+    "ParseError", "ShapeError", "SymbolicSizeError", "SymdiffError", "UnsupportedError", "Verification", "VerifyError",
+    "add_at", "arange", "array", "check_gradient", "compare", "compile", "constant", "derivation", "digamma", "dim",
+    "dims", "erf", "erfc", "evaluate", "eye", "from_sympy", "full", "function", "grad", "gradient", "hessian", "hvp",
+    "jacfwd", "jacobian", "jacrev", "jit", "jvp", "lgamma", "logsumexp", "ones", "parse", "polygamma", "relu", "set",
+    "sigmoid", "simplify", "softmax", "softplus", "symbol", "triangular_solve", "value_and_grad", "verify", "vjp",
+    "vmap", "where", "zeros",
+]  # fmt: skip

@@ -1,0 +1,1 @@
+"""The only composer: everything users type, made of the stages below."""

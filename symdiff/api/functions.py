@@ -1,0 +1,79 @@
+"""Functions that NumPy has no name for, on expressions and on numbers alike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from symdiff.frontend.building import concrete
+from symdiff.frontend.expr import Expr
+from symdiff.frontend.numpy_functions import FUNCTIONS
+from symdiff.ir.dims import Dim
+
+
+def _apply(name: str, *operands: Any, **options: Any) -> Any:
+    """The named function; numbers when every operand is a number."""
+    result = FUNCTIONS[name](*operands, **options)
+    if any(isinstance(o, (Expr, Dim)) for o in operands) or not isinstance(result, Expr):
+        return result
+    number = concrete(result.value)
+    return result if number is None else number[()]
+
+
+def sigmoid(x: Any) -> Any:
+    """1 / (1 + exp(-x)), elementwise, stable at both ends."""
+    return _apply("sigmoid", x)
+
+
+def relu(x: Any) -> Any:
+    """max(x, 0), elementwise; its derivative at 0 is 0."""
+    return _apply("relu", x)
+
+
+def softplus(x: Any) -> Any:
+    """log(1 + exp(x)), elementwise, stable at both ends."""
+    return _apply("softplus", x)
+
+
+def softmax(x: Any, axis: Any = -1) -> Any:
+    """exp(x) / sum(exp(x)) along an axis (an integer, a tuple, or None for all)."""
+    return _apply("softmax", x, axis=axis)
+
+
+def logsumexp(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+    """log(sum(exp(x))) along an axis (an integer, a tuple, or None for all), stable for large entries."""
+    return _apply("logsumexp", x, axis=axis, keepdims=keepdims)
+
+
+def erf(x: Any) -> Any:
+    """The error function, elementwise."""
+    return _apply("erf", x)
+
+
+def erfc(x: Any) -> Any:
+    """1 - erf(x), elementwise, without cancellation."""
+    return _apply("erfc", x)
+
+
+def lgamma(x: Any) -> Any:
+    """log |gamma(x)|, elementwise."""
+    return _apply("lgamma", x)
+
+
+def digamma(x: Any) -> Any:
+    """The derivative of lgamma, elementwise."""
+    return _apply("digamma", x)
+
+
+def polygamma(order: int, x: Any) -> Any:
+    """The derivative of digamma of the given order, elementwise; argument order as in SciPy."""
+    return _apply("polygamma", order, x)
+
+
+def where(condition: Any, a: Any, b: Any) -> Any:
+    """a where the condition holds, b elsewhere; the branch not taken never reaches a gradient."""
+    return _apply("where", condition, a, b)
+
+
+def triangular_solve(a: Any, b: Any, lower: bool = True, trans: bool = False) -> Any:
+    """x with T x = b, T the lower or upper triangle of a (T^T x = b when trans)."""
+    return _apply("triangular_solve", a, b, lower=lower, trans=trans)

@@ -1,0 +1,95 @@
+"""Names that exist for expressions and for functions alike: hessian, jvp, vjp, hvp; and checking a gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from symdiff.api.derivatives import Mode, hessian_of, hvp_of, jvp_of, vjp_of
+from symdiff.api.transforms import hessian_function, hvp_function, jvp_function, value_and_grad, vjp_function
+from symdiff.checking import GradientReport
+from symdiff.checking import check_gradient as check_values
+from symdiff.errors import ArgumentError
+from symdiff.frontend.expr import Expr
+from symdiff.frontend.trace import flatten, unflatten
+
+
+def _is_function(f: Any) -> bool:
+    return callable(f) and not isinstance(f, Expr)
+
+
+def hessian(f: Any, x: Any = None, mode: Mode = "auto", argnums: int | Sequence[int] = 0, simplify: bool = True) -> Any:
+    """Second derivatives of a scalar: of an expression in x (shape x.shape + x.shape), or of a Python function."""
+    if _is_function(f):
+        return hessian_function(f, argnums if x is None else x)
+    if x is None:
+        raise ArgumentError("hessian: no variable is given; call it as hessian(f, x)")
+    return hessian_of(f, x, mode, simplify)
+
+
+def jvp(y: Any, x: Any, tangents: Any) -> Any:
+    """Jacobian-vector product. On expressions the derivative of y along `tangents`; on a function
+    `jvp(f, (x0, ...), (t0, ...))` gives (value, derivative)."""
+    return jvp_function(y, x, tangents) if _is_function(y) else jvp_of(y, x, tangents)
+
+
+def vjp(y: Any, x: Any, cotangents: Any) -> Any:
+    """Vector-Jacobian product. On expressions the cotangent of x; on a function `vjp(f, (x0, ...), c)` gives
+    (value, cotangents of the arguments)."""
+    return vjp_function(y, x, cotangents) if _is_function(y) else vjp_of(y, x, cotangents)
+
+
+def hvp(f: Any, x: Any, v: Any) -> Any:
+    """Hessian-vector product, forward over reverse, of an expression or of a function of one argument."""
+    return hvp_function(f, x, v) if _is_function(f) else hvp_of(f, x, v)
+
+
+def check_gradient(
+    function: Callable[..., Any], *points: Any, gradient: Any = None, argnums: int | Sequence[int] | None = None,
+    rtol: float | None = None, directions: int | None = None, seed: int = 0,
+) -> GradientReport:  # fmt: skip
+    """Check the gradient of a scalar function at a point, against central differences and the complex step.
+
+    function: over NumPy. points: its arguments, nested tuples, lists and dicts of arrays allowed. gradient: the one to
+    check, a callable of the arguments or its values; symdiff's own when absent. argnums: which arguments, all of
+    floating type by default. directions: so many random directions per array instead of every entry. The report is
+    true when all entries agree; its text says which differs.
+    """
+    if not points:
+        raise ArgumentError("check_gradient: no point is given; call it as check_gradient(f, x0)")
+    if not _is_function(function):
+        raise ArgumentError(f"check_gradient: given {function!r}, expected a function over NumPy")
+    wanted = range(len(points)) if argnums is None else (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    chosen = tuple(i % len(points) for i in wanted if argnums is not None or _floating(points[i]))
+    if not chosen:
+        raise ArgumentError("check_gradient: no argument of floating type is given")
+    leaves, tree = flatten(tuple(points[i] for i in chosen))
+    names = [name for i in chosen for name in _leaf_names(points[i], f"argument {i}")]
+
+    def flat(*arrays: Any) -> Any:
+        arguments = list(points)
+        for i, part in zip(chosen, unflatten(tree, list(arrays)), strict=True):
+            arguments[i] = part
+        return function(*arguments)
+
+    if gradient is None:
+        values = value_and_grad(function, chosen)(*points)[1]
+    else:
+        values = gradient(*points) if callable(gradient) else gradient
+        values = values if isinstance(values, tuple) and len(chosen) > 1 else (values,)
+    return check_values(
+        flat, *leaves, gradient=tuple(flatten(values)[0]), rtol=rtol, directions=directions, seed=seed, names=names
+    )
+
+
+def _floating(point: Any) -> bool:
+    return all(getattr(leaf, "dtype", float) not in ("int64", "int32", "bool") for leaf in flatten(point)[0])
+
+
+def _leaf_names(point: Any, prefix: str) -> list[str]:
+    """A readable name for every array in a nested argument, in the order of `flatten`."""
+    if isinstance(point, dict):
+        return [n for k, v in point.items() for n in _leaf_names(v, f"{prefix}[{k!r}]")]
+    if isinstance(point, (list, tuple)):
+        return [n for i, v in enumerate(point) for n in _leaf_names(v, f"{prefix}[{i}]")]
+    return [prefix]

@@ -1,0 +1,40 @@
+"""Native code for expressions: the one place where the code generator is reached."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from symdiff.api.expression import function_of
+from symdiff.errors import ArgumentError
+from symdiff.frontend.expr import Expr
+from symdiff.ir.graph import Function
+from symdiff.ops import OPSET
+from symdiff.simplify import optimize
+
+
+def compile_function(function: Function, **options: Any) -> Any:
+    """Native code for a program. The one place that reaches the code generator, and only when it is needed."""
+    import codegen  # noqa: PLC0415
+
+    return codegen.compile(function, **options)
+
+
+def compile(outputs: Any, inputs: Sequence[Expr], *, name: str = "f") -> Any:  # noqa: A001
+    """Compile expressions into a native function of `inputs`.
+
+    outputs: one expression (the function returns one result) or a list or tuple of them (it returns a tuple). inputs:
+    symbols, in the order of the arguments; unused ones are allowed. Arrays of any size that fits the named dimensions,
+    any strides; scalars come back as Python numbers. `fn(..., out=...)` writes into the caller's arrays.
+    """
+    several = isinstance(outputs, (list, tuple))
+    results: list[Any] = list(outputs) if several else [outputs]
+    for r in results:
+        if not isinstance(r, Expr):
+            raise ArgumentError(f"compile: given {r!r} as an output, expected an expression")
+    for p in inputs:
+        if not isinstance(p, Expr) or not p.value.is_param:  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ArgumentError(f"compile: given {p!r} as an input, expected a symbol")
+    function = optimize(function_of(results, inputs, name), OPSET)
+    return compile_function(function, single=not several, name=name)
+

@@ -1,0 +1,333 @@
+"""Transforms of ordinary Python functions over NumPy: jit, grad, Jacobians, Hessian, products, vmap.
+
+Every transform is one `Transformed`: called with expressions it answers with expressions, so transforms nest; called
+with numbers it traces itself, compiles, and runs native code. A program serves every call whose axes repeat in the
+same pattern, whatever their sizes.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
+from typing import Any, TypeAlias
+
+from symdiff.api.expression import Expression, free_symbols
+from symdiff.api.native import compile_function
+from symdiff.batch import batch
+from symdiff.diff import gradients, jacobians, pull_back, push_forward
+from symdiff.errors import ArgumentError, ShapeError
+from symdiff.frontend.building import BUILDER
+from symdiff.frontend.expr import Expr, as_expr
+from symdiff.frontend.trace import Traced, flatten, trace, unflatten
+from symdiff.ir.builder import Builder
+from symdiff.ir.contraction import contract
+from symdiff.ir.dims import format_shape
+from symdiff.ir.graph import Value, topological
+from symdiff.ir.types import TensorType
+from symdiff.ops import OPSET
+from symdiff.simplify import optimize
+
+
+# -------------------------------------------------------------------- functions of expressions
+def substitute(values: Sequence[Value], replace: Mapping[Value, Value]) -> list[Value]:
+    """`values` with some values replaced, rebuilt in one builder."""
+    builder = Builder(OPSET)
+    done: dict[Value, Value] = {}
+    for target in replace.values():
+        done[target] = builder.absorb([target])[target]
+    made: dict[Value, Value] = {}
+    for value in topological(values):
+        if value in replace:
+            made[value] = done[replace[value]]
+        elif value.is_param:
+            made[value] = builder.adopt(value)
+        else:
+            made[value] = builder.remake(value, tuple([made[a] for a in value.args]))
+    return [made[v] for v in values]
+
+
+class _Fresh:
+    """New symbols in place of arguments, so that what a function closes over is not taken for its argument."""
+
+    _count = itertools.count()
+
+    def __init__(self, leaves: Sequence[Any], drop_axis: Sequence[bool] | None = None) -> None:
+        drop = drop_axis or [False] * len(leaves)
+        self.actual: list[Value] = []
+        self.symbols: list[Any] = []
+        for leaf, dropped in zip(leaves, drop, strict=True):
+            value = as_expr(leaf).value
+            shape = value.shape[1:] if dropped else value.shape
+            name = f"argument_{next(self._count)}"
+            self.symbols.append(Expression(BUILDER.param(name, TensorType(value.type.dtype, shape))))
+            self.actual.append(value)
+
+    @property
+    def values(self) -> list[Value]:
+        return [s.value for s in self.symbols]
+
+    def put_back(self, results: Sequence[Value]) -> list[Value]:
+        return substitute(results, dict(zip(self.values, self.actual, strict=True)))
+
+
+def _chosen(argnums: int | Sequence[int], count: int, where: str) -> tuple[int, ...]:
+    wanted = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    for i in wanted:
+        if not -count <= i < count:
+            raise ArgumentError(f"{where}: argnums {i} for {count} arguments")
+    return tuple(i % count for i in wanted)
+
+
+def _scalar(y: Any, where: str) -> Expr:
+    if not isinstance(y, Expr):
+        y = as_expr(y)
+    if y.ndim:
+        raise ShapeError(f"{where}: the function returned shape {format_shape(y.shape)}, expected a scalar")
+    return y
+
+
+Rule: TypeAlias = "Callable[[Callable[..., Any], tuple[Any, ...]], Any]"
+
+
+# Whether a transform is at work further out.
+_INSIDE: ContextVar[bool] = ContextVar("_INSIDE", default=False)
+
+
+class _Program:
+    """Native code for one pattern of sizes."""
+
+    def __init__(self, traced: Traced) -> None:
+        self.traced = traced
+        self.native = compile_function(optimize(traced.function, OPSET))
+
+    def __call__(self, arrays: Sequence[Any]) -> Any:
+        flat = self.native(*arrays)
+        return self.traced.results(flat if isinstance(flat, tuple) else (flat,))
+
+
+class Transformed:
+    """A function transform: expressions in, expressions out; numbers in, native code."""
+
+    def __init__(self, function: Callable[..., Any], rule: Rule, static: tuple[int, ...] = ()) -> None:
+        functools.update_wrapper(self, function, updated=())
+        self.function = function
+        self._rule = rule
+        self._static = static
+        self._programs: list[_Program] = []
+
+    def __call__(self, *args: Any) -> Any:
+        if _INSIDE.get():  # a function being traced may close over symbols, so numbers stay symbolic here
+            return self.symbolic(*args)
+        for program in self._programs:
+            arrays = program.traced.arguments(args)
+            if arrays is not None:
+                return program(arrays)
+        if any(isinstance(leaf, Expr) for leaf in flatten(args)[0]):
+            return self.symbolic(*args)
+        program = _Program(trace(self.symbolic, args, static_argnums=self._static))
+        arrays = program.traced.arguments(args)
+        assert arrays is not None, "a program serves the arguments it was traced with"
+        self._programs.append(program)
+        return program(arrays)
+
+    def symbolic(self, *args: Any) -> Any:
+        """The transform on expressions."""
+        token = _INSIDE.set(True)
+        try:
+            return self._rule(self.function, args)
+        finally:
+            _INSIDE.reset(token)
+
+    @property
+    def compilations(self) -> int:
+        """How many native programs exist; one serves every size of its pattern."""
+        return len(self._programs)
+
+
+# -------------------------------------------------------------------- the transforms
+def jit(function: Callable[..., Any], static_argnums: int | Sequence[int] = ()) -> Transformed:
+    """Compile a function over NumPy. static_argnums: arguments that stay Python values (sizes, switches)."""
+    static = (static_argnums,) if isinstance(static_argnums, int) else tuple(static_argnums)
+    return Transformed(function, lambda f, args: f(*args), static)
+
+
+def _derivative(
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+    argnums: int | Sequence[int],
+    make: Callable[[Builder, list[Value], list[Value]], list[list[Value]]],
+    where: str,
+    scalar: bool,
+) -> tuple[Any, Any]:
+    """The function's value and, per output leaf, its derivative in the chosen arguments, nested like them."""
+    leaves, tree = flatten(args)
+    fresh = _Fresh(leaves)
+    arguments = unflatten(tree, fresh.symbols)
+    value = function(*arguments)
+    outputs, out_tree = flatten(value)
+    ys = [_scalar(y, where) if scalar else as_expr(y) for y in outputs]
+    chosen = _chosen(argnums, len(args), where)
+    xs: list[Value] = []
+    shapes: list[tuple[int, Any]] = []
+    for i in chosen:
+        own, own_tree = flatten(arguments[i])
+        xs += [x.value for x in own]
+        shapes.append((len(own), own_tree))
+    builder = Builder(OPSET)
+    mapping = builder.absorb([*[y.value for y in ys], *xs])
+    rows = make(builder, [mapping[y.value] for y in ys], [mapping[x] for x in xs])
+    flat = fresh.put_back([y.value for y in ys] + [d for row in rows for d in row])
+    values = [Expression(v) for v in flat[: len(ys)]]
+    found: list[Any] = []
+    for r in range(len(rows)):
+        row = [Expression(v) for v in flat[len(ys) + r * len(xs) : len(ys) + (r + 1) * len(xs)]]
+        nested: list[Any] = []
+        for count, own_tree in shapes:
+            nested.append(unflatten(own_tree, row[:count]))
+            row = row[count:]
+        found.append(nested[0] if isinstance(argnums, int) else tuple(nested))
+    return unflatten(out_tree, values), unflatten(out_tree, found)
+
+
+def value_and_grad(function: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Transformed:
+    """The value of a scalar function and its gradient in the chosen arguments, from one reverse sweep.
+
+    The gradient is nested like the argument; a sequence of argnums gives a tuple.
+    """
+
+    def rule(f: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        return _derivative(f, args, argnums, lambda b, ys, xs: [gradients(b, ys[0], xs)], "value_and_grad", True)
+
+    return Transformed(function, rule)
+
+
+def grad(function: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Transformed:
+    """The gradient of a scalar function in the chosen arguments."""
+
+    def rule(f: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        return _derivative(f, args, argnums, lambda b, ys, xs: [gradients(b, ys[0], xs)], "grad", True)[1]
+
+    return Transformed(function, rule)
+
+
+def jacrev(function: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Transformed:
+    """The Jacobian by reverse mode, output axes first."""
+
+    def rule(f: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        return _derivative(f, args, argnums, lambda b, ys, xs: jacobians(b, ys, xs, "reverse"), "jacrev", False)[1]
+
+    return Transformed(function, rule)
+
+
+def jacfwd(function: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Transformed:
+    """The Jacobian by forward mode, output axes first."""
+
+    def rule(f: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        return _derivative(f, args, argnums, lambda b, ys, xs: jacobians(b, ys, xs, "forward"), "jacfwd", False)[1]
+
+    return Transformed(function, rule)
+
+
+def hessian_function(function: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Transformed:
+    """Second derivatives of a scalar function, forward over reverse."""
+    return jacfwd(grad(function, argnums), argnums)
+
+
+def _directional(
+    function: Callable[..., Any], primals: Sequence[Any], along: Any, where: str,
+    make: Callable[[Builder, list[Value], list[Value], list[Value]], tuple[list[Value], Any]],
+) -> Any:  # fmt: skip
+    def rule(f: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        inputs, given = args
+        leaves, tree = flatten(inputs)
+        fresh = _Fresh(leaves)
+        outputs, out_tree = flatten(f(*unflatten(tree, fresh.symbols)))
+        ys = [as_expr(y) for y in outputs]
+        seeds = [as_expr(s) for s in flatten(given)[0]]
+        wanted = len(leaves) if where == "jvp" else len(ys)
+        if len(seeds) != wanted:
+            raise ArgumentError(f"{where}: {len(seeds)} directions given, expected {wanted}")
+        builder = Builder(OPSET)
+        mapping = builder.absorb([*[e.value for e in (*ys, *seeds)], *fresh.values])
+        results, like = make(
+            builder, [mapping[y.value] for y in ys], [mapping[v] for v in fresh.values],
+            [mapping[s.value] for s in seeds],
+        )  # fmt: skip
+        flat = [Expression(v) for v in fresh.put_back([y.value for y in ys] + results)]
+        return unflatten(out_tree, flat[: len(ys)]), unflatten(out_tree if like == "out" else tree, flat[len(ys) :])
+
+    return Transformed(function, rule)(tuple(primals), along)
+
+
+def jvp_function(function: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
+    """(value, directional derivative) of a function at `primals` along `tangents`."""
+    return _directional(
+        function, primals, tuple(tangents), "jvp", lambda b, ys, xs, ts: (push_forward(b, ys, xs, ts), "out")
+    )
+
+
+def vjp_function(function: Callable[..., Any], primals: Sequence[Any], cotangents: Any) -> Any:
+    """(value, cotangents of the primals) of a function at `primals` from cotangents of its value."""
+    return _directional(
+        function, primals, cotangents, "vjp", lambda b, ys, xs, cs: (pull_back(b, ys, xs, cs), "in")
+    )
+
+
+def hvp_function(function: Callable[..., Any], x: Any, v: Any) -> Any:
+    """The Hessian of a scalar function of one argument, times a direction."""
+    return jvp_function(grad(function), (x,), (v,))[1]
+
+
+def vmap(function: Callable[..., Any], in_axes: Any = 0, out_axes: int = 0) -> Transformed:
+    """The function on a stack of arguments, as one vectorized program.
+
+    in_axes: the mapped axis of every argument, or one per argument, None for arguments shared by the whole batch.
+    out_axes: where the batch axis stands in the results.
+    """
+
+    def rule(f: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        axes = tuple(in_axes) if isinstance(in_axes, (tuple, list)) else (in_axes,) * len(args)
+        if len(axes) != len(args):
+            raise ArgumentError(f"vmap: in_axes has {len(axes)} entries for {len(args)} arguments")
+        leaves: list[Any] = []
+        mapped: list[bool] = []
+        for argument, axis in zip(args, axes, strict=True):
+            for leaf in flatten(argument)[0]:
+                leaves.append(leaf if axis is None else _axis_moved(as_expr(leaf), axis, 0))
+                mapped.append(axis is not None)
+        sizes = list(dict.fromkeys(e.value.shape[0] for e, m in zip(leaves, mapped, strict=True) if m))
+        if len(sizes) != 1:
+            raise ShapeError(f"vmap: the mapped axes have sizes {', '.join(map(str, sizes)) or 'none'}, expected one")
+        fresh = _Fresh(leaves, mapped)
+        outputs, out_tree = flatten(f(*unflatten(flatten(args)[1], fresh.symbols)))
+        values = [as_expr(y).value for y in outputs]
+        # What the function closes over are parameters too, shared by the batch.
+        outer = [p for p in free_symbols(values) if p not in set(fresh.values)]
+        builder = Builder(OPSET)
+        inside = builder.function([*fresh.values, *outer], values)
+        flags = mapped + [False] * len(outer)
+        arguments = builder.absorb([*fresh.actual, *outer])
+        done = batch(builder, inside, [arguments[v] for v in (*fresh.actual, *outer)], flags, sizes[0])
+        results = [Expression(v if m else _spread(builder, v, sizes[0])) for v, m in done]
+        return unflatten(out_tree, [_axis_moved(r, 0, out_axes) for r in results])
+
+    return Transformed(function, rule)
+
+
+def _spread(builder: Builder, value: Value, size: Any) -> Value:
+    labels = tuple(range(1, value.type.rank + 1))
+    return contract(builder, [value], [labels], (0, *labels), {0: size})
+
+
+def _axis_moved(x: Any, source: int, target: int) -> Any:
+    rank = x.value.type.rank
+    if not -rank <= source < rank or not -rank <= target < rank:
+        raise ArgumentError(f"vmap: axis {source} or {target} for an array of {rank} axes")
+    source, target = source % rank, target % rank
+    if source == target:
+        return x
+    order = [i for i in range(rank) if i != source]
+    order.insert(target, source)
+    return Expression(contract(BUILDER, [x.value], [tuple(range(rank))], tuple(order)))

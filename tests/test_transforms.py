@@ -1,0 +1,146 @@
+"""Transforms of Python functions: against numbers, nested in each other, one compilation for many sizes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import symdiff as sd
+
+rng = np.random.default_rng(20)
+
+
+def loss(p: Any, x: Any) -> Any:
+    hidden = np.tanh(p["W"] @ x + p["b"])
+    return np.sum(p["v"][0] * hidden) + p["v"][1] * np.sum(hidden**2)
+
+
+def point(m: int, n: int) -> tuple[Any, Any]:
+    params = {"W": rng.normal(size=(m, n)), "b": rng.normal(size=m), "v": [rng.normal(size=m), 0.7]}
+    return params, rng.normal(size=n)
+
+
+def by_hand(p: Any, x: Any) -> dict[str, Any]:
+    hidden = np.tanh(p["W"] @ x + p["b"])
+    back = (p["v"][0] + 2 * p["v"][1] * hidden) * (1 - hidden**2)
+    return {"W": np.outer(back, x), "b": back, "v": [hidden, np.sum(hidden**2)]}
+
+
+def test_gradients_are_nested_like_arguments() -> None:
+    params, x = point(4, 3)
+    value, grads = sd.value_and_grad(loss)(params, x)
+    want = by_hand(params, x)
+    np.testing.assert_allclose(value, loss(params, x), rtol=1e-13)
+    assert list(grads) == ["W", "b", "v"] and isinstance(grads["v"], list)
+    np.testing.assert_allclose(grads["W"], want["W"], rtol=1e-12)
+    np.testing.assert_allclose(grads["b"], want["b"], rtol=1e-12)
+    np.testing.assert_allclose(grads["v"][0], want["v"][0], rtol=1e-12)
+    np.testing.assert_allclose(grads["v"][1], want["v"][1], rtol=1e-12)
+
+
+def test_one_compilation_serves_other_sizes() -> None:
+    gradient = sd.grad(loss)
+    for m, n in ((4, 3), (7, 5), (2, 9)):
+        params, x = point(m, n)
+        np.testing.assert_allclose(gradient(params, x)["W"], by_hand(params, x)["W"], rtol=1e-12)
+    assert gradient.compilations == 1
+    params, x = point(3, 3)  # fits the program of different sizes as well
+    np.testing.assert_allclose(gradient(params, x)["W"], by_hand(params, x)["W"], rtol=1e-12)
+    assert gradient.compilations == 1
+
+
+def test_several_arguments() -> None:
+    params, x = point(4, 3)
+    _, dx = sd.grad(loss, argnums=(0, 1))(params, x)
+    hidden = np.tanh(params["W"] @ x + params["b"])
+    back = (params["v"][0] + 2 * 0.7 * hidden) * (1 - hidden**2)
+    np.testing.assert_allclose(dx, params["W"].T @ back, rtol=1e-12)
+
+
+def test_jacobians_agree_and_nest() -> None:
+    A = rng.normal(size=(4, 3))
+    f = lambda x: np.sin(A @ x)  # noqa: E731
+    x = rng.normal(size=3)
+    want = np.cos(A @ x)[:, None] * A
+    np.testing.assert_allclose(sd.jacfwd(f)(x), want, rtol=1e-12)
+    np.testing.assert_allclose(sd.jacrev(f)(x), want, rtol=1e-12)
+    g = lambda x: np.sum(np.sin(A @ x))  # noqa: E731
+    second = -A.T @ np.diag(np.sin(A @ x)) @ A
+    np.testing.assert_allclose(sd.hessian(g)(x), second, rtol=1e-11, atol=1e-13)
+    np.testing.assert_allclose(sd.jacrev(sd.grad(g))(x), second, rtol=1e-11, atol=1e-13)
+    v = rng.normal(size=3)
+    np.testing.assert_allclose(sd.hvp(g, x, v), second @ v, rtol=1e-11, atol=1e-13)
+    value, tangent = sd.jvp(f, (x,), (v,))
+    np.testing.assert_allclose(tangent, want @ v, rtol=1e-12)
+    np.testing.assert_allclose(value, f(x), rtol=1e-13)
+    c = rng.normal(size=4)
+    np.testing.assert_allclose(sd.vjp(f, (x,), c)[1][0], want.T @ c, rtol=1e-12)
+
+
+def test_inner_derivatives_do_not_see_outer_variables() -> None:
+    # d/dx of x * d/dy (x + y) at y = x is 1: perturbations must not be confused.
+    inner = lambda x: x * sd.grad(lambda y: x + y)(x)  # noqa: E731
+    assert sd.grad(inner)(3.0) == 1.0
+    assert sd.grad(lambda x: x * sd.grad(lambda y: x * y)(2.0))(5.0) == 10.0
+
+
+def test_third_derivative_of_a_scalar_function() -> None:
+    third = sd.grad(sd.grad(sd.grad(np.sin)))
+    assert abs(third(0.3) + np.cos(0.3)) < 1e-14
+
+
+def test_vmap_over_arguments_and_gradients() -> None:
+    w = rng.normal(size=3)
+    X = rng.normal(size=(6, 3))
+    f = lambda w, x: np.tanh(w @ x) ** 2  # noqa: E731
+    per_example = sd.vmap(sd.grad(f), in_axes=(None, 0))(w, X)
+    want = np.stack([2 * np.tanh(w @ x) * (1 - np.tanh(w @ x) ** 2) * x for x in X])
+    np.testing.assert_allclose(per_example, want, rtol=1e-12)
+    columns = sd.vmap(lambda x: np.cumsum(x), in_axes=1, out_axes=1)(X)
+    np.testing.assert_allclose(columns, np.cumsum(X, axis=0), rtol=1e-13)
+    products = sd.vmap(sd.vmap(lambda a, b: a * b, in_axes=(None, 0)), in_axes=(0, None))(w, X[0])
+    np.testing.assert_allclose(products, np.outer(w, X[0]), rtol=1e-13)
+
+
+def test_vmap_with_an_axis_that_does_not_fit() -> None:
+    with pytest.raises(sd.ShapeError, match="mapped axes have sizes"):
+        sd.vmap(lambda a, b: a + b)(np.zeros(3), np.zeros(4))
+    with pytest.raises(sd.ArgumentError, match="in_axes has 1 entries for 2"):
+        sd.vmap(lambda a, b: a + b, in_axes=(0,))(np.zeros(3), np.zeros(3))
+
+
+def test_loops_over_sizes_specialise() -> None:
+    def running(x: Any) -> Any:
+        total = 0.0
+        for i in range(x.shape[0]):
+            total = total * x[i] + np.sin(x[i])
+        return total
+
+    gradient = sd.grad(running)
+    for n in (3, 5):
+        x = rng.normal(size=n)
+        assert sd.check_gradient(running, x, gradient=gradient)
+
+
+def test_a_gradient_needs_a_scalar() -> None:
+    with pytest.raises(sd.ShapeError, match="expected a scalar"):
+        sd.grad(lambda x: x * 2)(np.zeros(3))
+
+
+def test_check_gradient_names_the_wrong_entry() -> None:
+    params, x = point(2, 3)
+    assert sd.check_gradient(loss, params, x)
+    wrong = by_hand(params, x)
+    wrong["W"] = wrong["W"].copy()
+    wrong["W"][1, 2] += 0.1
+    report = sd.check_gradient(loss, params, x, gradient=wrong, argnums=0)
+    assert not report and "(1, 2)" in str(report).replace("[1, 2]", "(1, 2)")
+
+
+def test_static_arguments() -> None:
+    power = sd.jit(lambda x, k: np.sum(x**k), static_argnums=1)
+    x = rng.normal(size=4)
+    np.testing.assert_allclose(power(x, 3), np.sum(x**3), rtol=1e-13)
+    np.testing.assert_allclose(power(x, 2), np.sum(x**2), rtol=1e-13)
