@@ -1,0 +1,292 @@
+"""From normal form to the form that is shown: minus signs, quotients, roots, norms, selections.
+
+Takes canonical values, gives values of the same builder in which sums are chains of add and sub, products contractions
+whose first factor is a rank-0 coefficient, negative powers `div(1, x)` or powers, and every indicator is a `select`
+around all that it guarded. Bringing the outcome to normal form again gives the canonical values back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+
+from symdiff.ir.contraction import contract
+from symdiff.ir.graph import Value, topological
+from symdiff.simplify.match import RuleBook, leading_minus
+from symdiff.simplify.pointwise import negated
+from symdiff.simplify.products import content_of, product
+from symdiff.simplify.sums import labels_of, plus
+from symdiff.simplify.views import Context, Factor, Number, Product, Terms, normal, number_in
+
+
+def finish(ctx: Context, results: Sequence[Value], book: RuleBook) -> list[Value]:
+    """The shown form of every result."""
+    finisher = Finisher(ctx, book)
+    for value in topological(results):
+        finisher.add(value)
+    return [finisher.shown[r] for r in results]
+
+
+class Finisher:
+    def __init__(self, ctx: Context, book: RuleBook) -> None:
+        self.ctx = ctx
+        self.book = book
+        self.shown: dict[Value, Value] = {}
+
+    def add(self, value: Value) -> None:
+        """Fill in the shown form of a value; those of its operands are there."""
+        if value not in self.shown:
+            self.shown[value] = self._form(value)
+
+    def form(self, value: Value) -> Value:
+        """The shown form of a value made while finishing."""
+        if value not in self.shown:
+            for v in topological([value]):
+                self.add(v)
+        return self.shown[value]
+
+    def _form(self, value: Value) -> Value:
+        ctx = self.ctx
+        if ctx.is_sum(value):
+            return self.sum(ctx.terms(value), value)
+        view = ctx.view(value)
+        if number_in(value) is not None or (len(view.factors) == 1 and view.factors[0].base is value):
+            if value.op.name == "cast" and value.args[0].type.dtype == "bool":
+                return self._select(value.args[0], ctx.const(1, value.shape, value.type.dtype), None)
+            if not value.args:
+                return value
+            return ctx.plain(value.op.name, [self.shown[a] for a in value.args], value.attrs)
+        return self.product(view, value)
+
+    # ---------------------------------------------------------------- sums
+    def sum(self, terms: Terms, like: Value) -> Value:
+        ctx = self.ctx
+        gathered = self._conditional(terms)
+        if gathered is not None:
+            return gathered
+        mirrored = self._complement(terms)
+        if mirrored is not None:
+            return mirrored
+        content = self._content(terms)
+        if content != 1:
+            inner = plus(ctx, [(normal(Fraction(c) / Fraction(content)), t) for c, t in terms])
+            labels = labels_of(inner)
+            sizes = dict(enumerate(inner.shape))
+            return self.product(Product(content, (Factor(inner, 1, labels),), labels, sizes), inner)
+        return self._chain(terms)
+
+    def _chain(self, terms: Terms) -> Value:
+        ctx = self.ctx
+        total: Value | None = None
+        for number, term in terms:
+            shown = self._scaled(abs(number), term)
+            if total is None:
+                total = ctx.plain("neg", (shown,)) if number < 0 else shown
+            else:
+                total = ctx.plain("sub" if number < 0 else "add", (total, shown))
+        assert total is not None
+        return total
+
+    def _scaled(self, number: Number, term: Value) -> Value:
+        if number == 1:
+            return self.form(term)
+        if number_in(term) == 1:
+            return self.ctx.const(number, term.shape, term.type.dtype)
+        return self.product(self.ctx.view(term)._replace(coefficient=number), term)
+
+    def _content(self, terms: Terms) -> Number:
+        """A common coefficient worth writing once."""
+        if all(c < 0 for c, _ in terms):
+            own = content_of(self.ctx, terms)
+            return own if self._gain(terms, own) >= 0 else -1
+        own = abs(content_of(self.ctx, terms))
+        return own if own != 1 and self._gain(terms, own) > 0 else 1
+
+    def _gain(self, terms: Terms, content: Number) -> int:
+        before = sum(_weight(c, t) for c, t in terms)
+        after = sum(_weight(Fraction(c) / Fraction(content), t) for c, t in terms)
+        return before - after - 2
+
+    def _complement(self, terms: Terms) -> Value | None:
+        """1 - sigmoid(u) as sigmoid(-u)."""
+        if len(terms) != 2 or terms[0][0] != -terms[1][0]:
+            return None
+        for (number, one), (_, other) in (terms, terms[::-1]):
+            if number_in(one) == 1 and other.op.name == "sigmoid" and number == 1:
+                turned = self.ctx.make("scale", (other.args[0],), (("by", -1),))
+                return self.ctx.plain("sigmoid", (self.form(turned),))
+        return None
+
+    # ---------------------------------------------------------------- conditions
+    def _conditional(self, terms: Terms) -> Value | None:
+        """Terms with an indicator gathered into selections; None when there are none."""
+        ctx = self.ctx
+        cases: dict[Value, tuple[list[tuple[Number, Value]], list[tuple[Number, Value]]]] = {}
+        rest: list[tuple[Number, Value]] = []
+        for number, term in terms:
+            found = self._indicated(term)
+            if found is None:
+                rest.append((number, term))
+                continue
+            condition, inner = found
+            opposite = negated(ctx, condition)
+            if opposite in cases:
+                cases[opposite][1].append((number, inner))
+            else:
+                cases.setdefault(condition, ([], []))[0].append((number, inner))
+        if not cases:
+            return None
+        shown: list[tuple[int, Value]] = []
+        for condition, (yes, no) in cases.items():
+            sign = -1 if all(c < 0 for c, _ in (*yes, *no)) and rest else 1
+            branches = [plus(ctx, [(sign * c, t) for c, t in branch]) if branch else None for branch in (yes, no)]
+            shown.append((sign, self._select(condition, branches[0], branches[1])))
+        total: Value | None = self._chain(ctx.terms(plus(ctx, rest))) if rest else None
+        for sign, value in shown:
+            if total is None:
+                total = value if sign > 0 else ctx.plain("neg", (value,))
+            else:
+                total = ctx.plain("add" if sign > 0 else "sub", (total, value))
+        return total
+
+    def _indicated(self, term: Value) -> tuple[Value, Value] | None:
+        """(condition, what it multiplies) of a pointwise term with an indicator over all its axes."""
+        ctx = self.ctx
+        view = ctx.view(term)
+        if not view.distinct:
+            return None
+        for f in view.factors:
+            if _is_indicator(f) and set(f.labels) <= set(view.output):
+                others = [g for g in view.factors if g is not f]
+                inner = product(ctx, view.coefficient, others, view.output, view.sizes, term.type.dtype)
+                condition = f.base.args[0]
+                if f.labels != view.output:
+                    condition = product(ctx, 1, [Factor(condition, 1, f.labels)], view.output, view.sizes, "bool")
+                return condition, inner
+        return None
+
+    def _select(self, condition: Value, yes: Value | None, no: Value | None) -> Value:
+        """select(condition, yes, no) with rules tried; an absent branch is 0."""
+        ctx = self.ctx
+        first = yes if yes is not None else no
+        assert first is not None
+        zero = ctx.const(0, first.shape, first.type.dtype)
+        a, b = (yes if yes is not None else zero), (no if no is not None else zero)
+        order = ctx.memo("made at")
+        opposite = negated(ctx, condition)
+        if order.get(opposite, 1 << 60) < order.get(condition, 1 << 60) or yes is None:
+            condition, a, b = opposite, b, a
+        for c, u, v in ((condition, a, b), (negated(ctx, condition), b, a)):
+            found = self.book.at_root(ctx, "select", (c, u, v))
+            if found is not None:
+                return self.form(found)
+        return ctx.plain("select", (self.form(condition), self.form(a), self.form(b)))
+
+    # ---------------------------------------------------------------- products
+    def product(self, view: Product, like: Value) -> Value:
+        """coefficient * factors as one contraction, a lone minus as `neg`."""
+        ctx = self.ctx
+        dtype = like.type.dtype
+        number = view.coefficient
+        factors = list(view.factors)
+        if any(_is_indicator(f) for f in factors):
+            factors, selected = self._guarded(view, dtype)
+        else:
+            selected = []
+        if number < 0:
+            for i, f in enumerate(factors):
+                if ctx.is_sum(f.base) and isinstance(f.power, int) and f.power % 2 and _mixed(ctx.terms(f.base)):
+                    negative = ctx.make("scale", (f.base,), (("by", -1),))
+                    factors[i] = f._replace(base=negative)
+                    number = -number
+                    break
+        args: list[Value] = [v for v, _ in selected]
+        labels = [x for _, x in selected]
+        for f in factors:
+            args.append(self._factor(f, factors))
+            labels.append(f.labels)
+        minus = number == -1
+        if number != 1 and not minus:
+            args.insert(0, ctx.const(number, (), dtype))
+            labels.insert(0, ())
+        value = contract(ctx.builder, args, labels, view.output, view.sizes, dtype)
+        return ctx.plain("neg", (value,)) if minus else value
+
+    def _guarded(self, view: Product, dtype: str) -> tuple[list[Factor], list[tuple[Value, tuple[int, ...]]]]:
+        """Indicators with all factors on their labels as selections: (other factors, selections with labels)."""
+        ctx = self.ctx
+        left = [f for f in view.factors if not _is_indicator(f)]
+        selected: list[tuple[Value, tuple[int, ...]]] = []
+        pending = [f for f in view.factors if _is_indicator(f)]
+        while pending:
+            f = pending.pop(0)
+            labels = f.labels
+            for g in left:
+                if _risky(g) and not set(g.labels) <= set(labels) and set(labels) <= set(g.labels):
+                    labels = g.labels
+            inside = [g for g in left if set(g.labels) <= set(labels) and g.labels]
+            left = [g for g in left if g not in inside]
+            others = [g for g in pending if set(g.labels) <= set(labels)]
+            pending = [g for g in pending if g not in others]
+            sizes = {x: view.sizes[x] for x in labels}
+            yes = product(ctx, 1, [*inside, *others], labels, sizes, dtype)
+            condition = f.base.args[0]
+            if labels != f.labels:
+                condition = product(ctx, 1, [Factor(condition, 1, f.labels)], labels, sizes, "bool")
+            selected.append((self._select(condition, yes, None), labels))
+        return left, selected
+
+    def _factor(self, factor: Factor, beside: Sequence[Factor]) -> Value:
+        """base ** power in its shown form."""
+        ctx = self.ctx
+        base, power, labels = factor
+        kind = base.type
+        shown = self.form(base)
+        if ctx.is_sum(base) and shown.op.name == "sigmoid":
+            argument = next(t.args[0] for _, t in ctx.terms(base) if t.op.name == "sigmoid")
+            if any(f.base.op.name == "sigmoid" and f.base.args[0] is argument and f.labels == labels for f in beside):
+                shown = self._chain(ctx.terms(base))
+        if isinstance(power, Fraction) and power.denominator == 2:
+            length = self._norm(base)
+            if length is not None:
+                shown, power = length, power.numerator
+            elif power.numerator in (1, -1):
+                shown, power = ctx.plain("sqrt", (shown,)), power.numerator
+        if power == 1:
+            return shown
+        if power == -1:
+            return ctx.plain("div", (ctx.const(1, kind.shape, kind.dtype), shown))
+        return ctx.plain("pow", (shown, ctx.const(power, kind.shape, kind.dtype)))
+
+    def _norm(self, base: Value) -> Value | None:
+        """sqrt(sum of squares over axes)."""
+        view = self.ctx.view(base)
+        if view.coefficient != 1 or len(view.factors) != 1 or view.factors[0].power != 2:
+            return None
+        inner, _, labels = view.factors[0]
+        axes = tuple([k - len(labels) for k, x in enumerate(labels) if x not in view.output])
+        kept = tuple([x for x in labels if x in view.output])
+        if not axes or kept != view.output or len(set(labels)) < len(labels):
+            return None
+        return self.ctx.plain("norm", (self.form(inner),), (("axes", axes),))
+
+
+def _is_indicator(factor: Factor) -> bool:
+    return factor.base.op.name == "cast" and factor.base.args[0].type.dtype == "bool" and factor.power == 1
+
+
+def _risky(factor: Factor) -> bool:
+    """May be infinite or nan where a branch is not taken."""
+    return not factor.base.is_param or factor.power < 0 or isinstance(factor.power, Fraction)
+
+
+def _mixed(terms: Terms) -> bool:
+    return any(c > 0 for c, _ in terms) and any(c < 0 for c, _ in terms)
+
+
+def _weight(number: Number, term: Value) -> int:
+    """Symbols that a coefficient costs."""
+    return 0 if abs(number) == 1 or term.op.name == "const" else 2
+
+
+__all__ = ["finish", "leading_minus"]

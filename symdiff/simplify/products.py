@@ -1,0 +1,513 @@
+"""The normal form of products: one flat list of labelled factors for everything multiplicative.
+
+`product` takes a coefficient, factors with labels and output labels, and gives the canonical value: nested products
+and contractions opened, deltas substituted, powers of equal factors merged, numbers gathered in one coefficient.
+Parts that no summed label connects become contractions of their own, so `(x @ A @ x) * x` keeps its scalar and
+`X.T @ M @ X` squared elementwise is seen as a square. Factors and labels are ordered by structure alone: equal products
+are one value whatever they were called and however they were built.
+
+Identities that look at several factors at once (an inverse beside its matrix, ...) are passes of the context.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
+from typing import TypeAlias
+
+from symdiff.ir.contraction import contract
+from symdiff.ir.dims import Dim, Size
+from symdiff.ir.graph import Value
+from symdiff.simplify import facts
+from symdiff.simplify.arrange import arrange
+from symdiff.simplify.views import Context, Factor, Labels, Number, Product, normal, number_in
+
+# A product with more factors than this is one factor of the next: chains of products stay linear to build.
+MOST_FACTORS = 24
+
+
+class Work:
+    """A product in the making. `sizes` has exactly the labels that are alive."""
+
+    def __init__(
+        self, coefficient: Number, factors: Iterable[Factor], output: Sequence[int], sizes: Mapping[int, Size], dtype: str
+    ) -> None:
+        self.coefficient = coefficient
+        self.factors = list(factors)
+        self.output = list(output)
+        self.sizes = dict(sizes)
+        self.dtype = dtype
+
+    def join(self, kept: int, gone: int) -> None:
+        """Make two labels one."""
+        if kept == gone:
+            return
+        self.output = [kept if x == gone else x for x in self.output]
+        self.factors = [
+            f._replace(labels=tuple([kept if x == gone else x for x in f.labels])) if gone in f.labels else f
+            for f in self.factors
+        ]
+        self.sizes.pop(gone, None)
+
+    def uses(self, label: int) -> int:
+        """How many factor axes have a label."""
+        return sum(f.labels.count(label) for f in self.factors)
+
+    def replace(self, removed: Sequence[Factor], added: Sequence[Factor]) -> None:
+        gone = set(map(id, removed))
+        self.factors = [f for f in self.factors if id(f) not in gone] + list(added)
+
+
+def product(
+    ctx: Context, coefficient: Number, factors: Iterable[Factor], output: Sequence[int], sizes: Mapping[int, Size],
+    dtype: str,
+) -> Value:  # fmt: skip
+    """The canonical value of a product; `sizes` has every label of the factors and of the output, and no other."""
+    work = Work(coefficient, factors, output, sizes, dtype)
+    while True:
+        _open(ctx, work)
+        _merge(ctx, work)
+        if work.coefficient == 0:
+            return ctx.const(0, tuple([work.sizes[x] for x in work.output]), dtype)
+        if any(step(ctx, work) for step in ctx.passes.products):
+            continue
+        if not _alone(ctx, work, work.factors):
+            break
+    sole = _sole_sum(ctx, work)
+    if sole is not None:
+        return sole
+    _nest(ctx, work)
+    return _build(ctx, work)
+
+
+def scaled(ctx: Context, number: Number, value: Value) -> Value:
+    """number * value."""
+    if number == 1:
+        return value
+    labels = tuple(range(value.type.rank))
+    return product(ctx, number, [Factor(value, 1, labels)], labels, dict(enumerate(value.shape)), value.type.dtype)
+
+
+def rearranged(ctx: Context, value: Value, axes: Sequence[int], sizes: Mapping[int, Size] | None = None) -> Value:
+    """The value with its axes in the order `axes`; axes not below its rank are broadcasts of the given sizes."""
+    known = {**dict(enumerate(value.shape)), **(sizes or {})}
+    labels = tuple(range(value.type.rank))
+    return product(ctx, 1, [Factor(value, 1, labels)], tuple(axes), known, value.type.dtype)
+
+
+def flipped(ctx: Context, value: Value) -> Value:
+    """The transpose of a matrix."""
+    return rearranged(ctx, value, (1, 0))
+
+
+def powered(ctx: Context, value: Value, power: Number) -> Value:
+    labels = tuple(range(value.type.rank))
+    return product(ctx, 1, [Factor(value, power, labels)], labels, dict(enumerate(value.shape)), value.type.dtype)
+
+
+# -------------------------------------------------------------------- opening nested products
+def _open(ctx: Context, work: Work) -> None:
+    """Replace every factor that is itself a product by its factors, where that is an identity."""
+    pending, work.factors = work.factors[::-1], []
+    while pending or _alone(ctx, work, pending):
+        factor = pending.pop()
+        number = number_in(factor.base)
+        if number is not None and _take_number(ctx, work, number, factor.power):
+            continue
+        opened = _opened(ctx, work, factor)
+        if opened is None:
+            work.factors.append(factor)
+            continue
+        inner, joins = opened
+        pending.extend(reversed(inner))
+        if joins:
+            # A joined label may repeat in a factor that was kept whole: look at all of them again.
+            work.factors = work.factors + pending[::-1]
+            for kept, gone in _resolved(joins):
+                work.join(kept, gone)
+            pending, work.factors = work.factors[::-1], []
+
+
+def _alone(ctx: Context, work: Work, pending: list[Factor]) -> bool:
+    """A contraction that is all there is stands open, not as one factor: its factors become pending."""
+    if len(work.factors) != 1:
+        return False
+    base, power, labels = work.factors[0]
+    if power != 1 or base not in ctx.memo("component"):
+        return False
+    inner, joins = _placed(ctx, work, ctx.view(base), labels)
+    assert not joins
+    work.factors = []
+    pending.extend(reversed(inner))
+    return True
+
+
+def _resolved(joins: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Joins in an order in which every label that goes is still there."""
+    parent: dict[int, int] = {}
+
+    def find(x: int) -> int:
+        while x in parent:
+            x = parent[x]
+        return x
+
+    result: list[tuple[int, int]] = []
+    for a, b in joins:
+        kept, gone = find(a), find(b)
+        if kept != gone:
+            parent[gone] = kept
+            result.append((kept, gone))
+    return result
+
+
+def _take_number(ctx: Context, work: Work, number: Number, power: Number) -> bool:
+    """Multiply the coefficient by number ** power if that is exact."""
+    if power == 1:
+        work.coefficient = normal(work.coefficient * number)
+        return True
+    taken = exact_power(number, power)
+    if taken is None:
+        return False
+    work.coefficient = normal(work.coefficient * taken)
+    return True
+
+
+def exact_power(number: Number, power: Number) -> Number | None:
+    """number ** power when it is rational and small enough to write down."""
+    if isinstance(power, int) or power.denominator == 1:
+        if (number == 0 and power < 0) or abs(power) > 64:
+            return None
+        return normal(Fraction(number) ** int(power))
+    if number < 0 or power.denominator > 4 or abs(power) > 64 or (number == 0 and power < 0):
+        return None
+    fraction = Fraction(number)
+    roots = [_root(x, power.denominator) for x in (fraction.numerator, fraction.denominator)]
+    if roots[0] is None or not roots[1]:
+        return None
+    return normal(Fraction(roots[0], roots[1]) ** power.numerator)
+
+
+def _root(number: int, degree: int) -> int | None:
+    guess = round(number ** (1.0 / degree)) if number < 1 << 52 else 0
+    return next((g for g in (guess - 1, guess, guess + 1) if g >= 0 and g**degree == number), None)
+
+
+Opened: TypeAlias = "tuple[list[Factor], list[tuple[int, int]]]"
+
+
+def _opened(ctx: Context, work: Work, factor: Factor) -> Opened | None:
+    """Factors, and labels to join, that a factor stands for; None when it stands for itself."""
+    base, power, labels = factor
+    if ctx.is_sum(base):
+        return _opened_sum(ctx, work, factor)
+    view = ctx.view(base)
+    if len(view.factors) == 1 and view.factors[0].base is base:
+        return None
+    if len(view.factors) > MOST_FACTORS:
+        return None
+    if power == 1:
+        if not view.pointwise and base in ctx.memo("component"):
+            kept = set(work.output)
+            if len(set(labels)) == len(labels) and all(x in kept for x in labels):
+                return None
+        work.coefficient = normal(work.coefficient * view.coefficient)
+        return _placed(ctx, work, view, labels)
+    if view.pointwise and (view.distinct or power > 0):
+        return _powered_product(ctx, work, view, power, labels)
+    if view.coefficient != 1 or (not view.pointwise and base not in ctx.memo("component")):
+        return _powered_component(ctx, work, view, power, factor)
+    return None
+
+
+def _placed(ctx: Context, work: Work, view: Product, labels: Labels) -> Opened:
+    """The factors of a view with the labels of the place where it stands."""
+    names: dict[int, int] = {}
+    joins: list[tuple[int, int]] = []
+    for inner, outer in zip(view.output, labels, strict=True):
+        if inner in names:
+            joins.append((names[inner], outer))
+        else:
+            names[inner] = outer
+    for label, size in view.sizes.items():
+        if label not in names:
+            names[label] = ctx.fresh()
+            work.sizes[names[label]] = size
+    return [Factor(b, p, tuple([names[x] for x in own])) for b, p, own in view.factors], joins
+
+
+def _powered_product(ctx: Context, work: Work, view: Product, power: Number, labels: Labels) -> Opened | None:
+    """(c x^a y^b)^p, a pointwise product: what may have any sign stays inside a fractional power."""
+    if isinstance(power, int):
+        taken = exact_power(view.coefficient, power)
+        if taken is None:
+            return None
+        work.coefficient = normal(work.coefficient * taken)
+        inner = view._replace(coefficient=1, factors=tuple([f._replace(power=normal(f.power * power)) for f in view.factors]))
+        return _placed(ctx, work, inner, labels)
+    outside: list[Factor] = []
+    inside: list[Factor] = []
+    for f in view.factors:
+        if f.power == 2 or (isinstance(f.power, int) and f.power % 2 == 0):
+            size = f.base if facts.nonnegative(ctx, f.base) else ctx.make("abs", (f.base,))
+            outside.append(Factor(size, normal(f.power * power), f.labels))
+        elif facts.nonnegative(ctx, f.base):
+            outside.append(f._replace(power=normal(f.power * power)))
+        else:
+            inside.append(f)
+    number = view.coefficient
+    if number < 0:
+        if not inside:
+            return None
+        outer: Number = -number
+        left: Number = -1
+    else:
+        outer, left = number, 1
+    if not outside and outer == 1:
+        return None
+    taken = exact_power(outer, power)
+    if taken is None:
+        outside.append(Factor(ctx.const(outer, (), work.dtype), power, ()))
+    else:
+        work.coefficient = normal(work.coefficient * taken)
+    if inside:
+        value = product(ctx, left, inside, view.output, view.sizes, work.dtype)
+        outside.append(Factor(value, power, view.output))
+    return _placed(ctx, work, view._replace(coefficient=1, factors=tuple(outside)), labels)
+
+
+def _powered_component(ctx: Context, work: Work, view: Product, power: Number, factor: Factor) -> Opened | None:
+    """(c C)^p for a contraction C: the number leaves, the contraction is turned to its own orientation."""
+    number = view.coefficient
+    if not view.distinct:
+        return None
+    outer: Number = number if isinstance(power, int) else abs(number)
+    taken = exact_power(outer, power)
+    inner, own = component(ctx, view.factors, view.output, view.sizes, work.dtype)
+    inner = scaled(ctx, normal(number / Fraction(outer)), inner)
+    if inner is factor.base:
+        return None
+    places = dict(zip(view.output, factor.labels, strict=True))
+    opened = [Factor(inner, power, tuple([places[x] for x in own]))]
+    if taken is None:
+        opened.append(Factor(ctx.const(outer, (), work.dtype), power, ()))
+    else:
+        work.coefficient = normal(work.coefficient * taken)
+    return opened, []
+
+
+def _opened_sum(ctx: Context, work: Work, factor: Factor) -> Opened | None:
+    """A sum as a factor is primitive: its rational content is in the coefficient."""
+    terms = ctx.terms(factor.base)
+    content = content_of(ctx, terms)
+    if isinstance(factor.power, Fraction) and content < 0:
+        content = -content
+    taken = exact_power(content, factor.power)
+    if taken is None or content == 1:
+        return None
+    work.coefficient = normal(work.coefficient * taken)
+    primitive = ctx.make("scale", (factor.base,), (("by", normal(1 / Fraction(content))),))
+    return [factor._replace(base=primitive)], []
+
+
+def content_of(ctx: Context, terms: Sequence[tuple[Number, Value]]) -> Number:
+    """The rational number whose extraction leaves coprime integers.
+
+    Its sign makes terms positive when all are negative. A sum of mixed signs keeps the sign in which it was first
+    made, so `x - a` is not turned into `a - x` behind the user's back.
+    """
+    numerator, denominator = 0, 1
+    for c, _ in terms:
+        fraction = Fraction(c)
+        numerator = _gcd(numerator, abs(fraction.numerator))
+        denominator = denominator * fraction.denominator // _gcd(denominator, fraction.denominator)
+    content = Fraction(numerator, denominator)
+    return normal(content if first_sign(ctx, terms) > 0 else -content)
+
+
+def first_sign(ctx: Context, terms: Sequence[tuple[Number, Value]]) -> int:
+    """-1 when this sum is the negative of one seen before, or all negative."""
+    if all(c > 0 for c, _ in terms):
+        return 1
+    if all(c < 0 for c, _ in terms):
+        return -1
+    ordered = sorted(terms, key=lambda term: ctx.key(term[1]))
+    lead = ordered[0][0]
+    shape = tuple([(t, Fraction(c) / Fraction(lead)) for c, t in ordered])
+    own = 1 if lead > 0 else -1
+    return own * ctx.memo("sign of sums").setdefault(shape, own)
+
+
+def _gcd(a: int, b: int) -> int:
+    while b:
+        a, b = b, a % b
+    return a
+
+
+# -------------------------------------------------------------------- merging
+def _merge(ctx: Context, work: Work) -> None:
+    """Equal bases at equal labels add their powers."""
+    if len(work.factors) == 1 and work.factors[0].base.op.name not in ("exp", "cast"):
+        return
+    powers: dict[tuple[Value, Labels], Number] = {}
+    for base, power, labels in work.factors:
+        if base.type.rank == 2 and labels[0] > labels[1] and facts.symmetric(ctx, base):
+            labels = labels[::-1]
+        key = (base, labels)
+        powers[key] = powers.get(key, 0) + power
+    work.factors = []
+    exponents: dict[Labels, list[tuple[Number, Value]]] = {}
+    for (base, labels), power in powers.items():
+        if power == 0:
+            continue
+        power = normal(power)
+        number = number_in(base)
+        if number is not None and _take_number(ctx, work, number, power):
+            continue
+        name = base.op.name
+        if name == "exp":
+            exponents.setdefault(labels, []).append((power, base.args[0]))
+        elif name == "cast" and base.args[0].type.dtype == "bool" and power > 0:
+            work.factors.append(Factor(base, 1, labels))
+        elif name == "abs" and isinstance(power, int) and power % 2 == 0:
+            work.factors.append(Factor(base.args[0], power, labels))
+        else:
+            work.factors.append(Factor(base, power, labels))
+    for labels, scaled_terms in exponents.items():
+        _merge_exponentials(ctx, work, labels, scaled_terms)
+
+
+def _merge_exponentials(ctx: Context, work: Work, labels: Labels, terms: list[tuple[Number, Value]]) -> None:
+    """exp(u)^a exp(v)^b = exp(a u + b v)."""
+    if len(terms) == 1 and terms[0][0] == 1:
+        base = ctx.make("exp", (terms[0][1],))
+    else:
+        total = ctx.make("scale", (terms[0][1],), (("by", terms[0][0]),))
+        for number, exponent in terms[1:]:
+            total = ctx.make("add", (total, ctx.make("scale", (exponent,), (("by", number),))))
+        base = ctx.make("exp", (total,))
+    if number_in(base) != 1:
+        work.factors.append(Factor(base, 1, labels))
+
+
+def _sole_sum(ctx: Context, work: Work) -> Value | None:
+    """A sum times a number is the sum of the scaled terms."""
+    if len(work.factors) != 1 or not ctx.is_sum(work.factors[0].base) or work.factors[0].power != 1:
+        return None
+    base, _, labels = work.factors[0]
+    if set(labels) - set(work.output) or len(set(labels)) < len(labels):
+        return None
+    if work.coefficient != 1:
+        base = ctx.make("scale", (base,), (("by", work.coefficient),))
+        work.coefficient = 1
+        work.factors = [Factor(base, 1, labels)]
+        if not ctx.is_sum(base):
+            return product(ctx, 1, work.factors, work.output, work.sizes, work.dtype)
+    return base if tuple(work.output) == labels else None
+
+
+# -------------------------------------------------------------------- parts of their own
+def _groups(factors: Sequence[Factor], output: set[int]) -> list[tuple[list[Factor], bool]]:
+    """Factors connected through summed labels, and whether a group has any."""
+    groups: list[tuple[set[int], list[Factor]]] = []
+    for f in factors:
+        inner = {x for x in f.labels if x not in output}
+        joined = [g for g in groups if g[0] & inner] if inner else []
+        if not joined:
+            groups.append((inner, [f]))
+            continue
+        first = joined[0]
+        first[0].update(inner)
+        first[1].append(f)
+        for other in joined[1:]:
+            first[0].update(other[0])
+            first[1].extend(other[1])
+            groups.remove(other)
+    return [(members, bool(inner)) for inner, members in groups]
+
+
+def _nest(ctx: Context, work: Work) -> None:
+    """Contract each connected part by itself, unless it is all there is; dangling labels count their size."""
+    used = {x for f in work.factors for x in f.labels} | set(work.output)
+    for label in [x for x in work.sizes if x not in used]:
+        _count_label(ctx, work, work.sizes.pop(label))
+    groups = _groups(work.factors, set(work.output))
+    if len(groups) < 2 or not any(summed for _, summed in groups):
+        _merge(ctx, work)
+        return
+    kept: list[Factor] = []
+    for members, summed in groups:
+        if not summed:
+            kept += members
+            continue
+        have = {x for f in members for x in f.labels}
+        outer = tuple([x for x in dict.fromkeys(work.output) if x in have])
+        value, labels = component(ctx, members, outer, work.sizes, work.dtype)
+        kept.append(Factor(value, 1, labels))
+    work.factors = kept
+    used = {x for f in kept for x in f.labels} | set(work.output)
+    work.sizes = {x: s for x, s in work.sizes.items() if x in used}
+    _merge(ctx, work)
+    # A merged power may have vanished or become a number: labels are all in the output here, nothing dangles.
+
+
+def _count_label(ctx: Context, work: Work, size: Size) -> None:
+    if isinstance(size, int):
+        work.coefficient = normal(work.coefficient * size)
+        return
+    if len(size.terms) == 1:
+        monomial, number = size.terms[0]
+        if all(isinstance(a, str) for a, _ in monomial):
+            work.coefficient = normal(work.coefficient * number)
+            for atom, power in monomial:
+                value = ctx.plain("size", (), (("dtype", work.dtype), ("size", Dim({((atom, 1),): Fraction(1)}))))
+                work.factors.append(Factor(value, power, ()))
+            return
+    work.factors.append(Factor(ctx.plain("size", (), (("dtype", work.dtype), ("size", size))), 1, ()))
+
+
+def component(
+    ctx: Context, factors: Sequence[Factor], outer: Labels, sizes: Mapping[int, Size], dtype: str
+) -> tuple[Value, Labels]:
+    """A connected contraction with its output axes in its own order: (value, the outer labels in that order)."""
+    ordered, output = arrange(ctx, factors, outer, free_order=True)
+    used = {x for f in ordered for x in f.labels}
+    value = _emit(ctx, 1, ordered, output, {x: sizes[x] for x in used}, dtype)
+    ctx.memo("component")[value] = True
+    return value, output
+
+
+# -------------------------------------------------------------------- building
+def _build(ctx: Context, work: Work) -> Value:
+    output = tuple(work.output)
+    if not work.factors:
+        return _emit(ctx, work.coefficient, (), output, work.sizes, work.dtype)
+    ordered, _ = arrange(ctx, work.factors, output)
+    return _emit(ctx, work.coefficient, ordered, output, work.sizes, work.dtype)
+
+
+def _emit(
+    ctx: Context, coefficient: Number, factors: Sequence[Factor], output: Labels, sizes: Mapping[int, Size], dtype: str
+) -> Value:
+    """The value of canonical factors, its view and its split remembered."""
+    if not factors and len(set(output)) == len(output):
+        return ctx.const(coefficient, tuple([sizes[x] for x in output]), dtype)
+    args = [base_power(ctx, f) for f in factors]
+    monic = contract(ctx.builder, args, [f.labels for f in factors], output, sizes, dtype)
+    view = Product(1, tuple(factors), output, sizes)
+    if not (len(factors) == 1 and monic is factors[0].base):
+        ctx.put_view(monic, view)
+    if coefficient == 1:
+        return monic
+    number = ctx.const(coefficient, (), dtype)
+    value = contract(ctx.builder, [number, *args], [(), *[f.labels for f in factors]], output, sizes, dtype)
+    ctx.put_view(value, view._replace(coefficient=coefficient))
+    ctx.put_split(value, coefficient, monic)
+    return value
+
+
+def base_power(ctx: Context, factor: Factor) -> Value:
+    """base ** power as a value."""
+    if factor.power == 1:
+        return factor.base
+    kind = factor.base.type
+    return ctx.plain("pow", (factor.base, ctx.const(factor.power, kind.shape, kind.dtype)))
