@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache, partial
 
-from . import explog, gamma, hyper, inverse, power, special, trig
+from . import explog, gamma, hyper, inverse, power, single, special, trig
 from .build import FLOATS, Build, Value, suffix
 
 Body = Callable[..., "Value | tuple[Value, ...]"]
@@ -34,6 +34,13 @@ _BODIES: dict[str, tuple[int, Body]] = {
     "erf": (1, special.erf), "erfc": (1, special.erfc), "normcdf": (1, special.normcdf),
     "lgamma": (1, gamma.lgamma), "digamma": (1, gamma.digamma),
     **{f"polygamma_{k}": (1, partial(gamma.polygamma, k=k)) for k in (1, 2, 3)},
+}
+# What f32 computes in a body of its own; the other functions take their f64 body.
+_SINGLE: dict[str, Body] = {
+    "exp": single.exp, "exp2": single.exp2, "expm1": single.expm1, "log": single.log, "log2": single.log2,
+    "log10": single.log10, "log1p": single.log1p, "sin": single.sin, "cos": single.cos, "tan": single.tan,
+    "sincos": single.sincos, "tanh": single.tanh, "sigmoid": single.sigmoid, "softplus": single.softplus,
+    "pow": single.power,
 }
 _MOST_POLYGAMMA = 100
 
@@ -85,7 +92,7 @@ def _generate(name: str, dtype: str, width: int) -> tuple[str, str, frozenset[st
     arguments = [Value(b, f"%x{i}", dtype) for i in range(count)]
     if dtype == "f32":  # computed in binary64: the rounding to binary32 is then the only error that counts
         inputs = [b.cast("fpext", a, "f64") for a in arguments]
-        computed = body(b, *inputs)
+        computed = _SINGLE.get(name, body)(b, *inputs)
         wide = computed if isinstance(computed, tuple) else (computed,)
         results = [b.cast("fptrunc", r, "f32") for r in wide]
     else:

@@ -21,7 +21,7 @@ def _times_log(b: Build, y: Value, log: Pair) -> Pair:
     return Pair(hi, b.fma(y, log.lo, lo))
 
 
-def _pow_any(b: Build, inputs: Sequence[Value]) -> list[Value]:
+def pow_any(b: Build, inputs: Sequence[Value]) -> list[Value]:
     """pow of any two numbers, with the special cases of IEEE 754."""
     x, y = inputs
     size = b.fabs(x)
@@ -54,7 +54,7 @@ def power(b: Build, x: Value, y: Value) -> Value:
     hi, lo = _times_log(b, y, log_double(b, x))
     common = exp_of_sum(b, hi, lo, wide=False)
     rare = ~((x >= 2.0**-1022) & (x < _INF) & (b.fabs(hi) < 690.0))
-    return b.rare(rare, [common], lambda: [b.select(rare, b.outlined("any", [x, y], _pow_any)[0], common)])[0]
+    return b.rare(rare, [common], lambda: [b.select(rare, b.outlined("any", [x, y], pow_any)[0], common)])[0]
 
 
 def cbrt(b: Build, x: Value) -> Value:

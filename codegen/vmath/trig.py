@@ -15,7 +15,7 @@ from .double import Pair
 
 TWO_OVER_PI = 0.6366197723675814
 PI_2 = (1.5707963267948966, 6.123233995736766e-17, -1.4973849048591698e-33)
-_FAST_LIMIT = 1e14
+FAST_LIMIT = 1e14
 _INF = float("inf")
 _NAN = float("nan")
 
@@ -122,12 +122,18 @@ def reduce(b: Build, x: Value) -> tuple[Value, Pair]:
     r = Pair(t, b.fma(n, -PI_2[2], rest - second_low))
 
     def exact() -> list[Value]:
-        q, hi, lo = b.outlined("exact", [x], lambda inner, inputs: inner.lanes(inputs[0], partial(_reduce_lane, inner)))
-        large, finite = b.fabs(x) > _FAST_LIMIT, b.fabs(x) < _INF
-        return [b.select(large, q, word), b.select(large, b.select(finite, hi, _NAN), r.hi), b.select(large, lo, r.lo)]
+        return exact_reduction(b, x, word, *r)
 
-    word, hi, lo = b.rare(b.fabs(x) > _FAST_LIMIT, (word, r.hi, r.lo), exact)
+    word, hi, lo = b.rare(b.fabs(x) > FAST_LIMIT, (word, *r), exact)
     return word, Pair(hi, lo)
+
+
+def exact_reduction(b: Build, x: Value, word: Value, *remainder: Value) -> list[Value]:
+    """The same in the lanes beyond FAST_LIMIT, lane by lane; the given word and remainder (one part or two) elsewhere."""
+    q, *exact = b.outlined("exact", [x], lambda inner, inputs: inner.lanes(inputs[0], partial(_reduce_lane, inner)))
+    large, finite = b.fabs(x) > FAST_LIMIT, b.fabs(x) < _INF
+    parts = [b.select(large, new, old) for new, old in zip(exact, remainder, strict=False)]
+    return [b.select(large, q, word), b.select(large & ~finite, _NAN, parts[0]), *parts[1:]]
 
 
 def kernel_sin_parts(b: Build, r: Pair) -> Pair:
@@ -154,7 +160,7 @@ def kernel_cos(b: Build, r: Pair) -> Value:
     return parts.hi + parts.lo
 
 
-def _flip(b: Build, y: Value, word: Value) -> Value:
+def flip(b: Build, y: Value, word: Value) -> Value:
     """-y where bit 1 of the word is set."""
     return b.float(b.bits(y) ^ ((word & 2) << 62))
 
@@ -171,30 +177,30 @@ def _one_of(b: Build, r: Pair, odd: Value) -> Value:
     return start + b.fma(z * b.select(odd, z, r.hi), b.polynomial(z, mixed), low)
 
 
-def _is_odd(b: Build, word: Value) -> Value:
+def is_odd(b: Build, word: Value) -> Value:
     return b.compare("one", "ne", word & 1, 0)
 
 
 def sin(b: Build, x: Value) -> Value:
     word, r = reduce(b, x)
-    return b.select(x.equals(0.0), x, _flip(b, _one_of(b, r, _is_odd(b, word)), word))
+    return b.select(x.equals(0.0), x, flip(b, _one_of(b, r, is_odd(b, word)), word))
 
 
 def cos(b: Build, x: Value) -> Value:
     # cos is negative in quadrants 1 and 2
     word, r = reduce(b, x)
-    return _flip(b, _one_of(b, r, _is_odd(b, word + 1)), word + 1)
+    return flip(b, _one_of(b, r, is_odd(b, word + 1)), word + 1)
 
 
 def sincos(b: Build, x: Value) -> tuple[Value, Value]:
     word, r = reduce(b, x)
-    odd, s, c = _is_odd(b, word), kernel_sin(b, r), kernel_cos(b, r)
-    sine = b.select(x.equals(0.0), x, _flip(b, b.select(odd, c, s), word))
-    return sine, _flip(b, b.select(odd, s, c), word + 1)
+    odd, s, c = is_odd(b, word), kernel_sin(b, r), kernel_cos(b, r)
+    sine = b.select(x.equals(0.0), x, flip(b, b.select(odd, c, s), word))
+    return sine, flip(b, b.select(odd, s, c), word + 1)
 
 
 def tan(b: Build, x: Value) -> Value:
     word, r = reduce(b, x)
-    odd, s, c = _is_odd(b, word), kernel_sin(b, r), kernel_cos(b, r)
+    odd, s, c = is_odd(b, word), kernel_sin(b, r), kernel_cos(b, r)
     result = b.select(odd, -c, s) / b.select(odd, s, c)
     return b.select(x.equals(0.0), x, result)
