@@ -1,0 +1,170 @@
+"""The architecture as a test: who may import whom, nothing hidden in functions, no cycles, small files, no LLVM needed.
+
+A module imports from lower rows only; modules of one row in different packages do not import each other. Imports
+written inside functions and under TYPE_CHECKING count like any other.
+"""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+FILES = sorted([*(ROOT / "symdiff").rglob("*.py"), *(ROOT / "codegen").rglob("*.py")])
+LINES = 600
+
+ROWS: dict[str, int] = {
+    "symdiff.errors": 1,
+    "symdiff.ir": 2,
+    "symdiff.ops": 3,
+    **dict.fromkeys(
+        (f"symdiff.{name}" for name in
+         ("frontend", "diff", "simplify", "render", "cost", "interp", "batch", "checking")), 4
+    ),
+    "symdiff.api": 5,
+    "symdiff.cli": 6,
+    "symdiff.__main__": 7,
+    "symdiff": 6,
+}  # fmt: skip
+# The only import inside a function: native code is loaded at the first compile.
+LAZY = {("symdiff.api", "codegen")}
+# The package itself is a table of names; the command line and `python -m` use it.
+COMPOSERS = {"symdiff.cli": {"symdiff"}, "symdiff.__main__": {"symdiff.cli", "symdiff"}}
+
+
+def module_of(path: Path) -> str:
+    parts = list(path.relative_to(ROOT).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_of(path): path for path in FILES}
+
+
+def part(module: str) -> str:
+    """The unit that has a row: symdiff.ir of symdiff.ir.graph, codegen of codegen.lower."""
+    pieces = module.split(".")
+    return pieces[0] if pieces[0] == "codegen" else ".".join(pieces[:2])
+
+
+def imports(module: str) -> list[tuple[str, int, bool]]:
+    """(imported module of ours, line, whether inside a function) for every import statement."""
+    path = MODULES[module]
+    found: list[tuple[str, int, bool]] = []
+    pending: list[tuple[ast.AST, bool]] = [(ast.parse(path.read_text(encoding="utf-8")), False)]
+    while pending:
+        node, inside = pending.pop()
+        deeper = inside or isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+        pending.extend((child, deeper) for child in ast.iter_child_nodes(node))
+        targets: list[str] = []
+        if isinstance(node, ast.Import):
+            targets = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                package = module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
+                base = ".".join([*package[: len(package) - node.level + 1], *([base] if base else [])])
+            # `from symdiff import ir` names a module, `from symdiff.ir import graph` too.
+            targets = [f"{base}.{a.name}" if f"{base}.{a.name}" in MODULES else base for a in node.names]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in ("import_module", "__import__"):
+            # An import in disguise; one whose name is computed could be anything.
+            name = node.args[0] if node.args else None
+            targets = [name.value if isinstance(name, ast.Constant) and isinstance(name.value, str) else "symdiff.?"]
+        for target in targets:
+            if target.split(".")[0] in ("symdiff", "codegen"):
+                found.append((target, node.lineno, inside))  # type: ignore[attr-defined]
+    return found
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_imports_go_down(module: str) -> None:
+    own = part(module)
+    for target, line, inside in imports(module):
+        where = f"{module}:{line} imports {target}"
+        other = part(target)
+        if other == own:
+            continue
+        if own == "codegen":
+            assert other in ("symdiff.ir", "symdiff.errors"), f"{where}; codegen knows symdiff.ir and symdiff.errors"
+        elif (own, other) in LAZY:
+            assert inside, f"{where} at the top: deriving must not need native code"
+        elif other not in COMPOSERS.get(own, set()):
+            assert other in ROWS, f"{where}, which has no row"
+            assert own in ROWS, f"{module} has no row"
+            assert ROWS[other] < ROWS[own], f"{where}: from row {ROWS[own]} to row {ROWS[other]}, expected a lower one"
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_no_import_hides_in_a_function(module: str) -> None:
+    hidden = [(target, line) for target, line, inside in imports(module) if inside]
+    assert all((part(module), part(target)) in LAZY for target, _ in hidden), hidden
+
+
+def test_one_place_reaches_native_code() -> None:
+    places = [(m, line) for m in MODULES for target, line, _ in imports(m)
+              if part(target) == "codegen" and part(m) != "codegen"]  # fmt: skip
+    assert len({module for module, _ in places}) <= 1, places
+
+
+def test_no_cycles() -> None:
+    """Kahn's algorithm over all modules; a package's __init__ stands for itself."""
+    waiting = {m: {t for t, _, inside in imports(m) if t in MODULES and t != m and not inside} for m in MODULES}
+    while True:
+        free = [m for m, needs in waiting.items() if not needs & set(waiting)]
+        if not free:
+            break
+        for module in free:
+            del waiting[module]
+    assert not waiting, f"import cycle among {sorted(waiting)}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_files_are_small_and_say_what_they_are(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert text.count("\n") <= LINES
+    assert not text.strip() or ast.get_docstring(ast.parse(text)), "no module docstring"
+
+
+def test_the_top_level_holds_what_it_should() -> None:
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if tracked.returncode:
+        pytest.skip("not a git checkout")
+    top = {line.split("/")[0] for line in tracked.stdout.splitlines()}
+    allowed = {"pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "symdiff", "codegen", "tests", "bench"}
+    assert {name for name in top if not name.startswith(".")} <= allowed
+
+
+BLOCKED = """
+import sys
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("llvmlite", "codegen"):
+            raise ImportError(name + " is blocked")
+
+sys.meta_path.insert(0, Blocker())
+import symdiff
+import symdiff.cost, symdiff.diff, symdiff.interp
+from symdiff.ir.builder import Builder
+from symdiff.ir.types import float64
+from symdiff.ops import OPSET
+
+builder = Builder(OPSET)
+x = builder.handle(builder.param("x", float64()))
+(slope,) = symdiff.diff.gradients(builder, x.op("sin").value, [x.value])
+function = builder.function([x.value], [slope])
+assert abs(float(symdiff.interp.interpret(function, [0.0])[0]) - 1.0) < 1e-15
+assert "cos" in str(symdiff.cost.count(function))
+assert not {m.split(".")[0] for m in sys.modules} & {"llvmlite", "codegen"}
+print("derived")
+"""
+
+
+def test_deriving_needs_no_llvm() -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", BLOCKED], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "derived\n", done.stderr
