@@ -31,7 +31,7 @@ def derive(
     results = make(builder, [mapping[e.value] for e in inputs])
     function = Function.of(free_symbols(results), results)
     if simplify:
-        function = simplify_function(function, OPSET)
+        function = simplify_function(function, OPSET, keep_kinks=True)
     return [Expression(r) for r in function.results]
 
 
@@ -82,9 +82,14 @@ def jacobian(y: Expr, x: Any, mode: Mode = "auto", simplify: bool = True) -> Any
 
 
 def hessian_of(f: Expr, x: Any, mode: Mode = "auto", simplify: bool = True) -> Any:
-    """Second derivatives of a scalar: the Jacobian of the gradient, shape x.shape + x.shape."""
+    """Second derivatives: the Jacobian of the Jacobian, shape f.shape + x.shape + x.shape.
+
+    For several variables the result nests twice, [i][j] the derivative in x_i and then in x_j.
+    """
     xs, back = _variables(x)
-    firsts = gradient(f, list(xs), mode, simplify)
+    # Facts shorten a gradient in ways its own derivative must not see (a symmetric X is differentiated as if
+    # unconstrained), so the first derivative stays as it falls out of the rules.
+    firsts = jacobian(f, list(xs), mode, simplify=False)
     if len(xs) == 1:
         return back([jacobian(firsts[0], xs[0], mode, simplify)])
     rows = [back([jacobian(g, other, mode, simplify) for other in xs]) for g in firsts]

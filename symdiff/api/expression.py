@@ -18,6 +18,11 @@ from symdiff.ir.graph import Function, Value, topological
 from symdiff.ir.text import print_function
 from symdiff.ops import OPSET
 from symdiff.render import to_latex, to_source, to_text
+from symdiff.simplify import simplify
+
+
+# Beyond so many instructions nobody reads a formula, and it is shown as it is.
+SHOWN_LIMIT = 2000
 
 
 class Expression(Expr):
@@ -29,6 +34,19 @@ class Expression(Expr):
         """The program that computes this expression from `params` (by default every symbol in it)."""
         return function_of([self], params, name)
 
+    def symbols(self) -> list[Expression]:
+        """The symbols in it, in order of first appearance."""
+        return [Expression(v) for v in free_symbols([self.value])]
+
+    def shown(self) -> Function:
+        """The program that text shows: guards that choose a derivative at a kink or tie are left out.
+
+        Formulas in papers hold except there, on a set of measure zero; numbers and native code keep the guards.
+        """
+        function = self.function()
+        guarded = any(v.op.name == "select" and v.args[0].op.name == "eq" for v in function.instrs)
+        return simplify(function, OPSET) if guarded and len(function.instrs) <= SHOWN_LIMIT else function
+
     def ir(self) -> str:
         """The program's text form."""
         return print_function(self.function())
@@ -37,11 +55,11 @@ class Expression(Expr):
         """LaTeX of the closed form. layout="numerator" shows the gradient of a scalar as a row."""
         if layout is not None:
             options["layout"] = layout
-        return to_latex(self.function(), **options)
+        return to_latex(self.shown(), **options)
 
     def source(self, target: str = "numpy") -> str:
         """Source code of the closed form; "numpy" is one expression over the symbol and dimension names."""
-        return to_source(self.function(), target)
+        return to_source(self.shown(), target)
 
     def to_sympy(self) -> Any:
         """The expression as SymPy, see `sd.from_sympy` for the way back."""
@@ -61,7 +79,7 @@ class Expression(Expr):
         return result[()] if np.ndim(result) == 0 else result
 
     def __str__(self) -> str:
-        return to_text(self.function())
+        return to_text(self.shown())
 
     def __repr__(self) -> str:
         return f"{self}  : {self.value.type}"

@@ -81,7 +81,8 @@ def once(function: Function, opset: OpSet, settings: Settings | None = None) -> 
 
 
 def simplify(
-    function: Function, opset: OpSet, assumptions: Sequence[tuple[str, str]] = (), trace: list[Step] | None = None
-) -> Function:
-    """The shortest equal function found."""
-    return once(function, opset)
+    function: Function, opset: OpSet, assumptions: Sequence[tuple[str, str]] = (), trace: list[Step] | None = None,
+    keep_kinks: bool = False,
+) -> Function:  # fmt: skip
+    """The shortest equal function found; with `keep_kinks` equal at ties and kinks too, where a formula may differ."""
+    return once(function, opset, Settings(keep_kinks=keep_kinks))
