@@ -18,15 +18,16 @@ from codegen.entry import NativeFunction, make_function
 from codegen.jobs import build
 from codegen.loops import Program
 from codegen.lower import OUT_OF_MEMORY
-from codegen.main import ARENA, BAD_SHAPE, constant_symbol, emit_program
+from codegen.main import ARENA, BAD_SHAPE, SCRATCH, constant_symbol, emit_program
 from codegen.signature import ArraySpec, AxisSpec, Signature, Status
 from symdiff.errors import ShapeError
 from symdiff.ir.dims import Dim, Size, evaluate
 from symdiff.ir.graph import Function, Value
 from symdiff.ir.text import print_function
 
-# The last block of memory that a large call used; every module exchanges it atomically.
+# The last blocks of memory that large calls and matrix products used; every module exchanges them atomically.
 _arena = ctypes.c_void_p(None)
+_scratch = ctypes.c_void_p(None)
 
 
 class SizePolynomial:
@@ -94,7 +95,7 @@ def compile(  # noqa: A001 - the package is called `codegen`, and this is what i
     lap("emit")
     has_polynomials = any(isinstance(s, Dim) for p in program.params for s in p.shape)
     symbols = [name, f"{name}.shapes", *([f"{name}.check"] if has_polynomials else [])]
-    imports = {ARENA: ctypes.addressof(_arena)}
+    imports = {ARENA: ctypes.addressof(_arena), SCRATCH: ctypes.addressof(_scratch)}
     for routine in lapack.ROUTINES:
         if f"@{lapack.PREFIX}{routine}(" in llvm:
             imports[lapack.PREFIX + routine] = lapack.address(routine)

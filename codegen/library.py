@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 from codegen.index import ZERO, Index, combine, contiguous_strides, flatten, make, var
 from codegen.loops import Buffer, Call, For, Pointer, Stmt, Store, Trap
+from codegen.lower import OUT_OF_MEMORY
 from codegen.nests import Memory, Nest
 from codegen.nodes import MEMORY, Node
 from symdiff.ir.dims import Shape, Size, product
@@ -208,7 +209,7 @@ def _gemm(writer: Writer, node: Node, buffer: Buffer) -> None:
     strides = contiguous_strides((*node.shape[:b], m * n))[:b]
     target = Pointer(flat, (combine([(s, i) for s, i in zip(strides, batch, strict=True)]),))
     args = (m, n, k, left, row_step, sum_step, right, right_sum, column_step, target, n)
-    writer.loops(node.shape[:b], lambda _: Call("gemm", node.dtype, args, writes=(flat,)))
+    writer.loops(node.shape[:b], lambda _: Call("gemm", node.dtype, args, OUT_OF_MEMORY, (flat,)))
 
 
 # -------------------------------------------------------------------- linear algebra

@@ -25,8 +25,8 @@ from codegen.writer import Tables
 from symdiff.ir.dims import Dim, FloorDiv, Size, product
 
 ARENA = "sd.arena"
+SCRATCH = "sd.scratch"
 STACK_BYTES = 16_384
-KEPT_BYTES = 1 << 26
 BAD_SHAPE = -1
 _ALIGN = 64
 
@@ -97,7 +97,7 @@ def emit_program(program: Program, register_bytes: int, fma: bool) -> str:
     if any(isinstance(s, Dim) for p in program.params for s in p.shape):
         module.functions.append(_check(program, module))
     module.functions.append(routines.text(module))
-    module.functions.append(f"@{ARENA} = external global ptr\n")
+    module.functions.append(f"@{ARENA} = external global ptr\n@{SCRATCH} = external global ptr\n")
     for buffer, _ in program.constants:
         module.functions.append(f"@{constant_symbol(program, buffer)} = external constant i8\n")
     module.functions.append("!0 = !{}\n")
@@ -325,7 +325,7 @@ class _Main:
         local = lines.emit(f"alloca i8, i64 {total}, align {_ALIGN}")
         lines.do(f"br label %{ready}")
         lines.begin(large)
-        block = lines.emit(f"call ptr @sd.acquire(i64 {total})")
+        block = lines.emit(f"call ptr @sd.acquire(ptr @{ARENA}, i64 {total})")
         none = lines.emit(f"icmp eq ptr {block}, null")
         on = lines.label("on")
         lines.do(f"br i1 {none}, label %{fail}, label %{on}")
@@ -344,7 +344,7 @@ class _Main:
         none, held, end = lines.emit(f"icmp eq ptr {heap}, null"), lines.label("held"), lines.label("end")
         lines.do(f"br i1 {none}, label %{end}, label %{held}")
         lines.begin(held)
-        lines.do(f"call void @sd.release(ptr {heap})")
+        lines.do(f"call void @sd.release(ptr @{ARENA}, ptr {heap})")
         lines.do(f"br label %{end}")
         lines.begin(end)
         lines.do(f"ret i32 {code}")

@@ -20,9 +20,9 @@ _KEPT_BYTES = 1 << 26
 _HEADER = 64
 
 _MEMORY = f"""
-define internal ptr @sd.acquire(i64 %bytes) noinline nounwind {{
+define internal ptr @sd.acquire(ptr %cell, i64 %bytes) noinline nounwind {{
 entry:
-  %kept = atomicrmw xchg ptr @sd.arena, ptr null acq_rel
+  %kept = atomicrmw xchg ptr %cell, ptr null acq_rel
   %none = icmp eq ptr %kept, null
   br i1 %none, label %fresh, label %look
 look:
@@ -57,13 +57,13 @@ define internal void @sd.discard(ptr %block) noinline nounwind {{
   call void @free(ptr %raw)
   ret void
 }}
-define internal void @sd.release(ptr %block) noinline nounwind {{
+define internal void @sd.release(ptr %cell, ptr %block) noinline nounwind {{
 entry:
   %size = load i64, ptr %block
   %huge = icmp ugt i64 %size, {_KEPT_BYTES}
   br i1 %huge, label %drop, label %keep
 keep:
-  %old = atomicrmw xchg ptr @sd.arena, ptr %block acq_rel
+  %old = atomicrmw xchg ptr %cell, ptr %block acq_rel
   %none = icmp eq ptr %old, null
   br i1 %none, label %end, label %other
 other:

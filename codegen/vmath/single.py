@@ -1,7 +1,7 @@
 """binary32 versions of the common functions: binary64 inside, with polynomials as short as the result allows.
 
-Every binary32 number is a normal binary64 number far from the ends of the range, and 29 bits are to spare: no denormals,
-no overflow, no compensation; the conversion at the end rounds, overflows and underflows. Errors stay below 0.51 ulp.
+Every binary32 number is a normal binary64 number far from the ends of the range, and 29 bits are to spare: no
+denormals, no overflow, no compensation; the conversion at the end rounds, overflows and underflows. Errors stay below 0.51 ulp.
 Functions that are not here go through their binary64 body.
 """
 

@@ -129,7 +129,7 @@ def reduce(b: Build, x: Value) -> tuple[Value, Pair]:
 
 
 def exact_reduction(b: Build, x: Value, word: Value, *remainder: Value) -> list[Value]:
-    """The same in the lanes beyond FAST_LIMIT, lane by lane; the given word and remainder (one part or two) elsewhere."""
+    """Beyond FAST_LIMIT lane by lane; elsewhere the given word and remainder (one part or two)."""
     q, *exact = b.outlined("exact", [x], lambda inner, inputs: inner.lanes(inputs[0], partial(_reduce_lane, inner)))
     large, finite = b.fabs(x) > FAST_LIMIT, b.fabs(x) < _INF
     parts = [b.select(large, new, old) for new, old in zip(exact, remainder, strict=False)]
