@@ -11,18 +11,18 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from symdiff.ir.contraction import contract
-from symdiff.ir.graph import Value, topological
+from symdiff.ir.graph import Value
 from symdiff.simplify.match import RuleBook, leading_minus
 from symdiff.simplify.pointwise import negated
 from symdiff.simplify.products import content_of, product
 from symdiff.simplify.sums import labels_of, plus
-from symdiff.simplify.views import Context, Factor, Number, Product, Terms, normal, number_in
+from symdiff.simplify.views import Context, Factor, Number, Product, Terms, normal, number_in, walk
 
 
 def finish(ctx: Context, results: Sequence[Value], book: RuleBook) -> list[Value]:
     """The shown form of every result."""
     finisher = Finisher(ctx, book)
-    for value in topological(results):
+    for value in walk(ctx, results):
         finisher.add(value)
     return [finisher.shown[r] for r in results]
 
@@ -41,7 +41,7 @@ class Finisher:
     def form(self, value: Value) -> Value:
         """The shown form of a value made while finishing."""
         if value not in self.shown:
-            for v in topological([value]):
+            for v in walk(self.ctx, [value]):
                 self.add(v)
         return self.shown[value]
 

@@ -71,8 +71,10 @@ def product(
             return ctx.const(0, tuple([work.sizes[x] for x in work.output]), dtype)
         if any(step(ctx, work) for step in ctx.passes.products):
             continue
-        if not _alone(ctx, work, work.factors):
+        inner: list[Factor] = []
+        if not _alone(ctx, work, inner):
             break
+        work.factors = inner[::-1]
     sole = _sole_sum(ctx, work)
     if sole is not None:
         return sole

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from symdiff.ir.graph import Function, Value
 from symdiff.ir.op import OpSet
 from symdiff.simplify import contractions, linear, pointwise, products, recognize, rules_scalar, sums
+from symdiff.simplify.choose import choose
 from symdiff.simplify.finish import finish
 from symdiff.simplify.match import Rule, RuleBook, compile_rule, factor_pass
 from symdiff.simplify.views import Context, Handler, Passes, Settings, Step
@@ -74,7 +75,7 @@ def normal_form(ctx: Context, function: Function) -> dict[Value, Value]:
 def once(function: Function, opset: OpSet, settings: Settings | None = None) -> Function:
     ctx = new_context(opset, settings)
     mapping = normal_form(ctx, function)
-    results = [mapping[r] for r in function.results]
+    results = choose(ctx, [mapping[r] for r in function.results])
     shown = finish(ctx, results, _book(opset, True))
     raw = Function.of([mapping[p] for p in function.params], shown, function.name)
     return raw

@@ -239,3 +239,30 @@ def number_in(value: Value) -> Number | None:
 def like(kind: TensorType) -> TensorType:
     """The type without facts."""
     return TensorType(kind.dtype, kind.shape) if kind.facts else kind
+
+
+def children(ctx: Context, value: Value) -> tuple[Value, ...]:
+    """What a canonical value is made of: the terms of a sum, the bases of a product, the operands of another op."""
+    if ctx.is_sum(value):
+        return tuple([t for _, t in ctx.terms(value)])
+    view = ctx.view(value)
+    if len(view.factors) == 1 and view.factors[0].base is value:
+        return value.args
+    return tuple([f.base for f in view.factors])
+
+
+def walk(ctx: Context, results: Iterable[Value]) -> list[Value]:
+    """Every canonical value the results are made of, parts first."""
+    order: list[Value] = []
+    seen: set[Value] = set()
+    for result in results:
+        stack = [(result, False)]
+        while stack:
+            value, ready = stack.pop()
+            if ready:
+                order.append(value)
+            elif value not in seen:
+                seen.add(value)
+                stack.append((value, True))
+                stack.extend([(c, False) for c in reversed(children(ctx, value)) if c not in seen])
+    return order

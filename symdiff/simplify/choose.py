@@ -1,0 +1,305 @@
+"""Factored or expanded: for every sum and every product with a sum in it, the shorter of its forms.
+
+Takes canonical values, gives equal canonical values. A common factor is found by what it is and where its axes go:
+`A.T @ W @ r + A.T @ W.T @ r` shares r, then A, and becomes `A.T @ ((W + W.T) @ r)`. Products are distributed over a sum
+where terms then cancel or merge. Candidates are ranked by the estimated length of what is printed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from symdiff.ir.graph import Value
+from symdiff.simplify import facts
+from symdiff.simplify.products import product
+from symdiff.simplify.size import size, sum_size
+from symdiff.simplify.sums import plus
+from symdiff.simplify.views import Context, Factor, Labels, Number, Product, children, normal, walk
+
+# Sums with more terms are neither factored nor made by expansion.
+MOST_TERMS = 16
+# Candidates costed per step, and steps of factoring within factoring.
+MOST_CANDIDATES = 5
+MOST_DEPTH = 6
+
+
+def choose(ctx: Context, results: Sequence[Value]) -> list[Value]:
+    """Shorter equal values."""
+    made: dict[Value, Value] = {}
+    for value in walk(ctx, results):
+        made[value] = shorter(ctx, _rebuilt(ctx, value, made))
+    return [made[r] for r in results]
+
+
+def _rebuilt(ctx: Context, value: Value, made: dict[Value, Value]) -> Value:
+    """The value from the chosen forms of its parts."""
+    if all(made[c] is c for c in children(ctx, value)):
+        return value
+    if ctx.is_sum(value):
+        return plus(ctx, [(c, made[t]) for c, t in ctx.terms(value)])
+    view = ctx.view(value)
+    if len(view.factors) == 1 and view.factors[0].base is value:
+        return ctx.make(value.op.name, [made[a] for a in value.args], value.attrs)
+    factors = [f._replace(base=made[f.base]) for f in view.factors]
+    return product(ctx, view.coefficient, factors, view.output, view.sizes, value.type.dtype)
+
+
+def shorter(ctx: Context, value: Value, depth: int = MOST_DEPTH) -> Value:
+    """The shortest form found of a sum or product whose parts are chosen."""
+    memo = ctx.memo("shorter")
+    found = memo.get(value)
+    if found is None:
+        memo[value] = value  # a form met again on the way to itself is no candidate
+        found = memo[value] = _shorter(ctx, value, depth) if value.type.floating else value
+        memo.setdefault(found, found)
+    return found
+
+
+def _shorter(ctx: Context, value: Value, depth: int) -> Value:
+    best = value
+    if ctx.is_sum(value):
+        if len(ctx.terms(value)) > MOST_TERMS:
+            return value
+        best = _better(ctx, best, [factored(ctx, value, depth)])
+    best = _better(ctx, best, (_absorbed(ctx, value, depth) for _ in range(1)))
+    if depth > 0:
+        for expanded in _expansions(ctx, value):
+            candidate = shorter(ctx, expanded, depth - 1)
+            best = _better(ctx, best, [candidate])
+    return best
+
+
+def _better(ctx: Context, best: Value, candidates: Iterable[Value]) -> Value:
+    for candidate in candidates:
+        if candidate is not best and size(ctx, candidate) < size(ctx, best):
+            best = candidate
+    return best
+
+
+# -------------------------------------------------------------------- flat products
+def flat(ctx: Context, value: Value) -> Product:
+    """The view of a term with its inner contractions opened; scalar ones stay whole."""
+    view = ctx.view(value)
+    component = ctx.memo("component")
+    if not any(f.base in component and f.labels and f.power == 1 for f in view.factors):
+        return view
+    factors: list[Factor] = []
+    sizes = dict(view.sizes)
+    for f in view.factors:
+        if not (f.base in component and f.labels and f.power == 1):
+            factors.append(f)
+            continue
+        inner = ctx.view(f.base)
+        places = dict(zip(inner.output, f.labels, strict=True))
+        for x, s in inner.sizes.items():
+            if x not in places:
+                places[x] = ctx.fresh()
+                sizes[places[x]] = s
+        factors += [Factor(b, p, tuple([places[x] for x in own])) for b, p, own in inner.factors]
+    return Product(view.coefficient, tuple(factors), view.output, sizes)
+
+
+# -------------------------------------------------------------------- expanding
+def _expansions(ctx: Context, value: Value) -> list[Value]:
+    """The value with products distributed over one sum, for each sum that is a factor; and over all of them."""
+    terms = ctx.terms(value) if ctx.is_sum(value) else ((ctx.split(value)),)
+    views = [(c, flat(ctx, t)) for c, t in terms]
+    bases = {f.base: None for _, v in views for f in v.factors if ctx.is_sum(f.base) and f.power in (1, 2)}
+    if not bases or len(bases) > 6:
+        return []
+    found: list[Value] = []
+    dtype = value.type.dtype
+    for base in bases:
+        expanded = _distributed(ctx, views, {base}, dtype)
+        if expanded is not None:
+            found.append(expanded)
+    if len(bases) > 1:
+        expanded = _distributed(ctx, views, set(bases), dtype)
+        if expanded is not None:
+            found.append(expanded)
+    return [f for f in dict.fromkeys(found) if f is not value]
+
+
+def _distributed(
+    ctx: Context, views: Sequence[tuple[Number, Product]], bases: set[Value], dtype: str
+) -> Value | None:
+    """All products distributed over the given sums; None when that makes too many terms."""
+    terms: list[tuple[Number, Value]] = []
+    for number, view in views:
+        pending = [(normal(number * view.coefficient), view.factors)]
+        while pending:
+            c, factors = pending.pop()
+            at = next((i for i, f in enumerate(factors) if f.base in bases and f.power in (1, 2)), None)
+            if at is None:
+                terms.append((c, product(ctx, 1, factors, view.output, view.sizes, dtype)))
+                if len(terms) > MOST_TERMS * 2:
+                    return None
+                continue
+            f = factors[at]
+            rest = (*factors[:at], *factors[at + 1 :])
+            if f.power == 2:
+                rest = (*rest, f._replace(power=1))
+            for own, term in reversed(ctx.terms(f.base)):
+                pending.append((normal(c * own), (*rest, Factor(term, 1, f.labels))))
+    return plus(ctx, terms) if terms else None
+
+
+def _absorbed(ctx: Context, value: Value, depth: int) -> Value:
+    """s (1 + q/s) = s + q: a factor of the same power taken into a sum where that makes the sum shorter."""
+    if ctx.is_sum(value):
+        return value
+    view = ctx.view(value)
+    for f in view.factors:
+        if not ctx.is_sum(f.base) or f.power not in (1, -1):
+            continue
+        for g in view.factors:
+            if g is f or g.power != f.power or not set(g.labels) <= set(f.labels) or ctx.is_sum(g.base):
+                continue
+            labels = f.labels
+            if len(set(labels)) < len(labels):
+                continue
+            sizes = {x: view.sizes[x] for x in labels}
+            inner = plus(ctx, [
+                (c, product(ctx, 1, [Factor(t, 1, labels), Factor(g.base, 1, g.labels)], labels, sizes, value.type.dtype))
+                for c, t in ctx.terms(f.base)
+            ])  # fmt: skip
+            inner = shorter(ctx, inner, depth - 1) if depth > 0 else inner
+            if size(ctx, inner) <= size(ctx, f.base):
+                others = [h for h in view.factors if h is not f and h is not g]
+                made = product(ctx, view.coefficient, [*others, Factor(inner, f.power, labels)], view.output, view.sizes, value.type.dtype)
+                return shorter(ctx, made, depth - 1) if depth > 0 else made
+    return value
+
+
+# -------------------------------------------------------------------- factoring
+class Place(NamedTuple):
+    """One occurrence of a possible common factor: the term, the factor in it, where its axes go."""
+
+    term: int
+    factor: Factor
+    axes: tuple[Any, ...]
+
+
+def factored(ctx: Context, value: Value, depth: int) -> Value:
+    """Common factors taken out, the best gain first, as long as the sum gets shorter."""
+    current = value
+    while ctx.is_sum(current) and depth > 0:
+        terms = ctx.terms(current)
+        views = [flat(ctx, t) for _, t in terms]
+        best = current
+        for places in _candidates(ctx, views):
+            made = _taken_out(ctx, terms, views, places, current, depth)
+            if made is not None:
+                best = _better(ctx, best, [made])
+        if best is current:
+            break
+        current = best
+    return current
+
+
+def _candidates(ctx: Context, views: Sequence[Product]) -> list[list[Place]]:
+    """Sets of occurrences of one factor in several terms, the most promising first."""
+    exact: dict[Any, list[Place]] = {}
+    loose: dict[Any, list[Place]] = {}
+    for number, view in enumerate(views):
+        for f in view.factors:
+            axes = tuple([_axis(view, f, x) for x in f.labels])
+            if len(axes) == 2 and facts.symmetric(ctx, f.base) and str(axes[0]) > str(axes[1]):
+                axes = axes[::-1]
+                f = f._replace(labels=f.labels[::-1])
+            place = Place(number, f, axes)
+            exact.setdefault((f.base, f.power > 0, axes), []).append(place)
+            loose.setdefault((f.base, f.power > 0), []).append(place)
+    groups = [_one_per_term(places) for places in exact.values()]
+    for places in loose.values():
+        if len({p.axes for p in places}) > 1:
+            groups += _coerced(places)
+    groups = [g for g in groups if len(g) > 1]
+    weight = {id(g): (len(g) - 1) * (size(ctx, g[0].factor.base) + 1) for g in groups}
+    groups.sort(key=lambda g: (-weight[id(g)], ctx.key(g[0].factor.base)))
+    return groups[:MOST_CANDIDATES]
+
+
+def _axis(view: Product, factor: Factor, label: int) -> Any:
+    """Where an axis goes: places in the output, or "s" for a sum."""
+    places = tuple([k for k, x in enumerate(view.output) if x == label])
+    return places or "s"
+
+
+def _one_per_term(places: Sequence[Place]) -> list[Place]:
+    found: dict[int, Place] = {}
+    for p in places:
+        found.setdefault(p.term, p)
+    return list(found.values())
+
+
+def _coerced(places: Sequence[Place]) -> list[list[Place]]:
+    """Occurrences whose axes differ only in that some are summed: the others get a Kronecker delta."""
+    groups: list[list[Place]] = []
+    for target in dict.fromkeys(p.axes for p in places):
+        if "s" not in target:
+            continue
+        fitting = [p._replace(axes=target) for p in places if all(t in ("s", a) for t, a in zip(target, p.axes, strict=True))]
+        groups.append(_one_per_term(fitting))
+    return groups
+
+
+def _taken_out(
+    ctx: Context, terms: Sequence[tuple[Number, Value]], views: Sequence[Product], places: Sequence[Place],
+    whole: Value, depth: int,
+) -> Value | None:  # fmt: skip
+    """The sum with the factor at `places` in front of the sum of what is left of their terms."""
+    first = places[0].factor
+    powers = [p.factor.power for p in places]
+    common = min(powers, key=abs)
+    if len({(x < 0) for x in powers}) > 1:
+        return None
+    dtype = whole.type.dtype
+    rank = whole.type.rank
+    axes = places[0].axes
+    rests: list[tuple[Number, list[Factor], Product, Labels]] = []
+    needed: set[int] = set()
+    for p in places:
+        view = views[p.term]
+        left: list[Factor] = []
+        removed = False
+        for f in view.factors:
+            if not removed and f.base is p.factor.base and sorted(f.labels) == sorted(p.factor.labels) and f.power == p.factor.power:
+                removed = True
+                if f.power != common:
+                    left.append(p.factor._replace(power=normal(f.power - common)))
+            else:
+                left.append(f)
+        used = {x for f in left for x in f.labels}
+        covered = {x for x, a in zip(p.factor.labels, axes, strict=True) if a != "s"}
+        repeated = {x for x in view.output if view.output.count(x) > 1}
+        for k, x in enumerate(view.output):
+            if x in used or x in repeated or (x not in covered and x in p.factor.labels):
+                needed.add(k)
+        rests.append((normal(terms[p.term][0] * view.coefficient), left, view, p.factor.labels))
+    slots = sorted(needed)
+    inner_axes = [a for a, x in enumerate(axes) if x == "s"]
+    if len(slots) + len(inner_axes) > max(2, rank):
+        return None
+    inner_terms: list[tuple[Number, Value]] = []
+    for c, left, view, labels in rests:
+        output = tuple([view.output[k] for k in slots] + [labels[a] for a in inner_axes])
+        alive = {x for f in left for x in f.labels} | set(output)
+        # A label that only the factor had is summed with it, outside.
+        sizes = {x: s for x, s in view.sizes.items() if x in alive}
+        inner_terms.append((c, product(ctx, 1, left, output, sizes, dtype)))
+    inner = shorter(ctx, plus(ctx, inner_terms), depth - 1)
+    outer = tuple(range(rank))
+    sizes = dict(enumerate(whole.shape))
+    fresh = {a: rank + i for i, a in enumerate(inner_axes)}
+    sizes.update({fresh[a]: first.base.shape[a] for a in inner_axes})
+    own = tuple([fresh[a] if x == "s" else x[0] for a, x in enumerate(axes)])
+    place = tuple([*slots, *fresh.values()])
+    joined = product(ctx, 1, [Factor(first.base, common, own), Factor(inner, 1, place)], outer, sizes, dtype)
+    gone = {p.term for p in places}
+    rest = [t for i, t in enumerate(terms) if i not in gone]
+    return plus(ctx, [*rest, (1, joined)])
+
+
+__all__ = ["choose", "factored", "flat", "shorter", "sum_size"]

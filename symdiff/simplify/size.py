@@ -1,0 +1,182 @@
+"""How long a value reads: operators, calls and leaves of the expression it will be printed as, estimated.
+
+Every operator, function call, transposition sign and leaf counts 1; axes, index strings and broadcasting count 0. The
+renderer finds the best order of a product by search; here one reading is costed: matrices in a chain one operator
+each, a transposition for each matrix that stands the wrong way, an einsum beyond matrices. Estimates decide between
+forms, never values.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from functools import lru_cache
+
+from symdiff.ir.graph import Value
+from symdiff.simplify import facts
+from symdiff.simplify.views import Context, Factor, Labels, Number, Product, children, number_in, walk
+
+
+def size(ctx: Context, value: Value) -> int:
+    """The estimated length of a canonical value."""
+    memo = ctx.memo("size")
+    found = memo.get(value)
+    if found is not None:
+        return found
+    pending = [value] if all(a in memo for a in children(ctx, value)) else walk(ctx, [value])
+    for v in pending:
+        if v not in memo:
+            memo[v] = _size(ctx, v, memo)
+    return memo[value]
+
+
+def _size(ctx: Context, value: Value, memo: dict[Value, int]) -> int:
+    if ctx.is_sum(value):
+        return sum_size(ctx, ctx.terms(value))
+    number = number_in(value)
+    if number is not None:
+        return number_size(number)
+    view = ctx.view(value)
+    if len(view.factors) != 1 or view.factors[0].base is not value:
+        return product_size(ctx, view)
+    if not value.args:
+        return 1
+    own = 2 if value.op.name == "logabsdet" else 1
+    if value.op.name == "cast" and value.args[0].type.dtype == "bool":
+        own = 0
+    return own + sum([memo[a] for a in value.args])
+
+
+def number_size(number: Number) -> int:
+    """A decimal is a leaf, another fraction a quotient."""
+    fraction = Fraction(number)
+    rest = fraction.denominator
+    for prime in (2, 5):
+        while rest % prime == 0:
+            rest //= prime
+    return 1 if rest == 1 else 3
+
+
+def sum_size(ctx: Context, terms: tuple[tuple[Number, Value], ...]) -> int:
+    if len(terms) == 2 and terms[0][0] == -terms[1][0] == 1:
+        for one, other in ((terms[0][1], terms[1][1]), (terms[1][1], terms[0][1])):
+            if number_in(one) == 1 and other.op.name == "sigmoid":
+                return size(ctx, other) + 1
+    total = len(terms) - 1
+    plain = 0
+    for number, term in terms:
+        total += size(ctx, term)
+        if number_in(term) == 1:
+            total += number_size(abs(number)) - 1
+        elif abs(number) != 1:
+            plain += 1
+            total += 1 + number_size(abs(number))
+    if plain > 1 and len({abs(c) for c, _ in terms}) == 1:
+        total -= (plain - 1) * (1 + number_size(abs(terms[0][0])))
+    return total + (1 if all(c < 0 for c, _ in terms) else 0)
+
+
+def product_size(ctx: Context, view: Product) -> int:
+    total = above = 0
+    for f in view.factors:
+        total += factor_size(ctx, f)
+        above += f.power > 0
+    total += structure_size(
+        tuple([f.labels for f in view.factors]), view.output,
+        tuple([f.base.type.rank == 2 and facts.symmetric(ctx, f.base) for f in view.factors]),
+    )  # fmt: skip
+    number = abs(view.coefficient)
+    if number != 1:
+        fraction = Fraction(number)
+        if number_size(number) == 1:
+            total += 2 if above or len(view.output) > len(set(view.output)) else 2
+        else:
+            total += 2 + (2 if fraction.numerator != 1 else 0)
+    elif not above and view.factors:
+        total += 2
+    if view.coefficient == -1:
+        total += 1
+    return total - (1 if not above and view.factors and number != 1 else 0)
+
+
+def factor_size(ctx: Context, factor: Factor) -> int:
+    """base ** |power|."""
+    own = size(ctx, factor.base)
+    power = abs(factor.power)
+    if isinstance(power, Fraction) and power.denominator == 2:
+        view = ctx.view(factor.base)
+        if view.coefficient == 1 and len(view.factors) == 1 and view.factors[0].power == 2 and not view.pointwise:
+            length = size(ctx, view.factors[0].base) + 1
+            return length if power.numerator == 1 else length + 2
+        return own + 1 if power.numerator == 1 else own + 2
+    return own if power == 1 else own + 2
+
+
+@lru_cache(maxsize=65536)
+def structure_size(factors: tuple[Labels, ...], output: Labels, symmetric: tuple[bool, ...]) -> int:
+    """Operators and calls that join factors with these labels."""
+    scalars = sum(1 for f in factors if not f)
+    arrays = [f for f in factors if f]
+    deltas = len(output) - len(set(output))
+    used = {x for f in arrays for x in f}
+    free = sum(1 for x in set(output) if x not in used and output.count(x) == 1)
+    if len(output) > 2 or any(len(f) > 2 for f in arrays):
+        if len(arrays) == 1 and not deltas and not free and set(arrays[0]) == set(output):
+            return scalars
+        return scalars + deltas + min(free, 1) + 1
+    joined = max(len(factors) - 1, 0)
+    if deltas:
+        joined += 1 if output[0] in used or not factors else 2
+    if not factors:
+        return max(joined, 1)
+    kept = set(output)
+    counts: dict[int, int] = {}
+    for f in arrays:
+        for x in f:
+            counts[x] = counts.get(x, 0) + 1
+    summed = {x for x in used if x not in kept}
+    for f in arrays:
+        if len(set(f)) < len(f):
+            joined += 1
+        elif any(x in summed and counts[x] == 1 for x in f):
+            joined += 1
+    if not output and len(arrays) > 1:
+        sets = [frozenset(f) for f in arrays if len(set(f)) == 2]
+        if len(sets) != len(set(sets)):
+            joined += 1
+    return joined + _transposes(arrays, [s for f, s in zip(factors, symmetric, strict=True) if f], output)
+
+
+def _transposes(arrays: list[Labels], symmetric: list[bool], output: Labels) -> int:
+    """Matrices that stand the wrong way in the chain from the first end to the last."""
+    edges = [(f, s) for f, s in zip(arrays, symmetric, strict=True) if len(set(f)) == 2]
+    if not edges:
+        return 0
+    touching: dict[int, list[int]] = {}
+    for i, (f, _) in enumerate(edges):
+        for x in f:
+            touching.setdefault(x, []).append(i)
+    if any(len(t) > 2 for t in touching.values()):
+        return 0
+    ends = [x for x, t in touching.items() if len(t) == 1]
+    total = 0
+    done: set[int] = set()
+    for start in (*[x for x in output if x in ends], *ends):
+        if touching[start][0] in done:
+            continue
+        backward = forward = 0
+        at = start
+        while True:
+            following = [i for i in touching[at] if i not in done]
+            if not following:
+                break
+            done.add(following[0])
+            f, s = edges[following[0]]
+            if not s:
+                backward += f[0] != at
+                forward += f[0] == at
+            at = f[1] if f[0] == at else f[0]
+        if len(output) == 2 and start == output[0] and at == output[1]:
+            total += min(backward, forward + 1)
+        else:
+            total += min(backward, forward)
+    return total
