@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 from oracle import assert_close, directional, jacobian, run, seed
-from strategies import Program, examples, programs, total
+from strategies import NOT_DRAWN, Grower, Program, UnfitError, examples, programs, total
 
 from symdiff.diff import gradients, jacobians, pull_back, push_forward
-from symdiff.errors import ArgumentError, DerivativeError, ShapeError
+from symdiff.errors import ArgumentError, DerivativeError, ShapeError, SymdiffError
 from symdiff.interp import interpret
 from symdiff.ir.builder import Builder, Handle
 from symdiff.ir.contraction import einsum
@@ -96,6 +96,23 @@ def test_hessians_in_four_ways(program: Program) -> None:
     for number, hessian in enumerate(got):
         assert_close(hessian, got[0], f"way {number} of\n{f}", rtol=1e-8, atol=1e-9)
     assert_close(got[0], want, f"differences of\n{f}", rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", sorted(set(OPSET) - NOT_DRAWN))
+def test_every_op_is_drawn(name: str) -> None:
+    """A structural op without an entry in MAKERS is a LookupError here."""
+    n = named("n")
+    for number in range(100):
+        grower = Grower(number)
+        for shape in ((n, n), (n,), (2, n)):
+            grower.parameter(shape)
+        try:
+            grower.step(name)
+        except (UnfitError, SymdiffError):
+            continue
+        if any(value.op.name == name for value in grower.numbers):
+            return
+    pytest.fail(f"{name} never appears in a program")
 
 
 # -------------------------------------------------------------------- shapes and conventions

@@ -214,8 +214,8 @@ def formulas() -> dict[str, tuple[Any, Any, str]]:
         "softmax and cross entropy": (sd.gradient(sd.logsumexp(z) - u @ z, z), "softmax(z)-u", ""),
         "product in one factor": (
             sd.jacobian(V @ X, X), "np.einsum('ik,jl->ijkl',V,np.eye(k))", ""),
-        "product under a loss, right": (sd.gradient(np.sum(L * (V @ X)), X), "V.T@L", r"V^\top L"),
-        "product under a loss, left": (sd.gradient(np.sum(L * (V @ X)), V), "L@X.T", r"L X^\top"),
+        "product under a loss, right": (sd.gradient(np.sum(L * (V @ X)), X), "V.T@L", r"V^{\top} L"),
+        "product under a loss, left": (sd.gradient(np.sum(L * (V @ X)), V), "L@X.T", r"L X^{\top}"),
         "squared norm in W": (sd.gradient(np.sum((S @ z) ** 2), S), "2*np.outer(S@z,z)", ""),
         "squared norm in x": (sd.gradient(np.sum((S @ z) ** 2), z), "2*S.T@S@z", ""),
     }  # fmt: skip
@@ -223,7 +223,10 @@ def formulas() -> dict[str, tuple[Any, Any, str]]:
 
 def check_text(got: Any, want: str) -> None:
     """Both texts as numbers, every dimension different."""
-    assert sd.verify(got, sd.parse(want, {s.value.name: s for s in got.symbols()})), str(got)
+    names = {s.value.name: s for s in got.symbols()}
+    n, m, d, k = sd.dims("n m d k")
+    names["sizes"] = sd.symbol("sizes", (n, m, d, k))  # so that every dimension has its name in the text
+    assert sd.verify(got, sd.parse(want, names)), str(got)
 
 
 @pytest.mark.parametrize("name", list(formulas()))
@@ -231,9 +234,9 @@ def test_formula(name: str) -> None:
     got, want, latex = formulas()[name]
     check_text(got, want)
     text = got.source("numpy")
-    assert len(text) <= len(want) + 4, text
+    assert len(text.replace(" ", "")) <= len(want), text
     if latex:
-        assert got.latex().replace(" ", "") == latex.replace(" ", "")
+        assert got.latex() == latex
 
 
 def test_wrong_formulas_are_told_apart() -> None:
@@ -253,7 +256,7 @@ def test_undefined_activation_and_loss_keep_their_names() -> None:
     n, m = sd.dims("n m")
     W, x, b, u = sd.symbol("W", (n, m)), sd.symbol("x", (m,)), sd.symbol("b", (n,)), sd.symbol("u", (n,))
     f, loss = sd.function("f"), sd.function("L", scalar=True)
-    assert "f'" in str(sd.jacobian(f(b), b))
+    assert "f′" in str(sd.jacobian(f(b), b))
     assert "f'" in sd.gradient(u @ f(W @ x + b), b).latex()
     X = sd.symbol("X", (m, n))
-    assert "W^\\top" in sd.gradient(loss(W @ X), X).latex()
+    assert r"W^{\top} \nabla L" in sd.gradient(loss(W @ X), X).latex()

@@ -7,18 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from symdiff.ir.dims import Dim, evaluate
-from symdiff.ir.graph import Value
+from symdiff.ir.dims import evaluate
+from symdiff.ir.graph import Function, Value
 
 _NUMPY = {"f64": np.float64, "f32": np.float32}
 
 
-def distinct_sizes(params: Sequence[Value], given: Mapping[str, int] | None = None) -> dict[str, int]:
+def distinct_sizes(function: Function, given: Mapping[str, int] | None = None) -> dict[str, int]:
     """A size for every dimension: the given ones, the others all different, so that no transposed axis goes unseen."""
     sizes = dict(given or {})
-    names = sorted({n for p in params for s in p.type.shape if isinstance(s, Dim) for n in s.names})
-    spare = (k for k in range(3, 1000) if k not in sizes.values())
-    for name in names:
+    spare = (k for k in range(3, 100_000) if k not in sizes.values())
+    for name in sorted(function.dims):
         if name not in sizes:
             sizes[name] = next(spare)
     return sizes

@@ -81,7 +81,7 @@ def verify(
     function = function_of([expression, other])
     worst = 0.0
     rng = np.random.default_rng(seed)
-    known = distinct_sizes(function.params, sizes)
+    known = distinct_sizes(function, sizes)
     for _ in range(points):
         arguments = random_arguments(function.params, known, rng)
         a, b = interpret(function, arguments, known)
