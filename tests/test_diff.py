@@ -104,7 +104,7 @@ def test_every_op_is_drawn(name: str) -> None:
     n = named("n")
     for number in range(100):
         grower = Grower(number)
-        for shape in ((n, n), (n,), (2, n)):
+        for shape in ((n, n), (n,), (n,), (2, n), (3,)):
             grower.parameter(shape)
         try:
             grower.step(name)
