@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterable, Sequence
 from contextvars import ContextVar
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any, Protocol, cast
 from weakref import WeakValueDictionary
 
@@ -125,7 +126,8 @@ SIZE_WATCH: ContextVar[SizeWatch | None] = ContextVar("SIZE_WATCH", default=None
 def seen(size: Size) -> Size:
     """A size as user code sees it."""
     watch = SIZE_WATCH.get()
-    return size if watch is None or not isinstance(size, Dim) else watch.view(raw_size(size))
+    size = raw_size(size)
+    return watch.view(size) if watch is not None and isinstance(size, Dim) else size
 
 
 def seen_shape(shape: Shape) -> Shape:
@@ -180,12 +182,20 @@ def number_value(number: Any, dtype: str) -> Value:
     """A Python number or a dimension as a scalar of `dtype`."""
     if isinstance(number, Dim):
         return BUILDER.make(OPSET["size"], (), (("dtype", dtype), ("size", raw_size(number))))
+    # 0.0 and -0.0 are equal keys.
+    return _number_value(number, dtype) if number == 0 else _cached_number(number, dtype)
+
+
+def _number_value(number: Any, dtype: str) -> Value:
     if dtype == "bool":
         return BUILDER.const(bool(number), (), "bool")
     constant = exact_number(int(number) if isinstance(number, bool) else number)
     if dtype == "i64" and not isinstance(constant, int):
         raise DtypeError(f"constant {number!r} is no integer")
     return BUILDER.const(constant, (), dtype)
+
+
+_cached_number = lru_cache(maxsize=1024, typed=True)(_number_value)
 
 
 def array_value(array: Any) -> Value:

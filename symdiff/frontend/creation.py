@@ -6,7 +6,8 @@ from typing import Any
 
 from symdiff.errors import ArgumentError, UnsupportedError
 from symdiff.frontend.building import BUILDER, dtype_name, make, raw_shape, raw_size
-from symdiff.frontend.expr import as_expr, broadcast_exprs, broadcast_to, wrap
+from symdiff.frontend.elementwise import add, divide, multiply, subtract
+from symdiff.frontend.expr import as_expr, broadcast_exprs, broadcast_to, promote, wrap
 from symdiff.frontend.registry import numpy_function, own_function
 from symdiff.frontend.shape_functions import expanded, ravel
 from symdiff.ir.contraction import identity
@@ -84,3 +85,23 @@ def meshgrid(*xi: Any, indexing: str = "xy", sparse: bool = False) -> Any:
         axes[:2] = [1, 0]
     grids = [expanded(v, [a for a in range(rank) if a != at]) for v, at in zip(vectors, axes, strict=True)]
     return tuple(grids if sparse else broadcast_exprs(grids, "meshgrid"))
+
+
+@numpy_function("linspace")
+def linspace(start: Any, stop: Any, num: Any = 50, endpoint: bool = True) -> Any:
+    """`num` may be symbolic; the ends may be arrays, as in NumPy."""
+    first, last = broadcast_exprs(promote([start, stop], floating=True), "linspace")
+    count = raw_size(num, "linspace")
+    if isinstance(count, int) and count < 2:
+        raise ArgumentError(f"linspace: {count} points, expected at least 2")
+    part = divide(arange(count), count - 1 if endpoint else count).astype(first.dtype)
+    part = expanded(part, range(1, first.ndim + 1))
+    return add(multiply(part, subtract(last, first)), first)
+
+
+@own_function("tri", "np.tri")
+def tri(N: Any, M: Any = None, k: Any = 0, dtype: Any = "f64") -> Any:
+    """Ones on and below the k-th diagonal; sizes may be symbolic."""
+    rows = raw_size(N, "tri")
+    value = ones((rows, rows if M is None else raw_size(M, "tri")), dtype)
+    return wrap(make("tril", [value.value], k=raw_size(k, "tri")), value)

@@ -77,7 +77,8 @@ def power(x: Any, y: Any) -> Any:
             raise UnsupportedError(
                 "power: an integer base takes an integer number 0..64 as exponent; use x.astype(float) ** y"
             )
-        return _integer_power(*broadcast_exprs([base, exponent], "power"), number)
+        base, like = broadcast_exprs([base, exponent], "power")
+        return _integer_power(base, like, number)
     return elementwise("pow", base, exponent, where="power")
 
 
@@ -153,7 +154,7 @@ for _name in ("sigmoid", "softplus", "relu", "lgamma", "digamma"):
 
 @own_function("polygamma")
 @scipy_function("polygamma")
-def polygamma(n: int, x: Any) -> Any:
+def polygamma(n: Any, x: Any) -> Any:
     """The n-th derivative of digamma; n is an integer."""
     if not isinstance(n, (int, np.integer)) or n < 0:
         raise ArgumentError(f"polygamma: order {n!r}, expected an integer of at least 0")

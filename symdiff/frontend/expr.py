@@ -253,9 +253,16 @@ def is_weak(x: Any) -> bool:
 
 
 # -------------------------------------------------------------------- dtypes and broadcasting of operands
+_FLOATS = frozenset({"f64", "f32"})
+_DTYPES = _FLOATS | {"i64", "bool"}
+
+
 def promote(operands: Sequence[Any], floating: bool = False) -> list[Any]:
     """Operands as expressions of one dtype by NumPy's rules; a float dtype at least when `floating`."""
     exprs = [o if is_weak(o) else as_expr(o) for o in operands]
+    kinds = {e.value.type.dtype if isinstance(e, Expr) else "" for e in exprs}
+    if len(kinds) == 1 and kinds <= (_FLOATS if floating else _DTYPES):
+        return exprs
     dtype: str | None = None
     weak: list[Any] = []
     for e in exprs:
@@ -309,7 +316,10 @@ def broadcast_to(x: Expr, shape: Shape) -> Any:
 
 def broadcast_exprs(exprs: Sequence[Any], where: str = "broadcast") -> list[Any]:
     """Expressions broadcast against each other."""
-    shape = broadcast_shape([e.value.type.shape for e in exprs], where)
+    shapes = [e.value.type.shape for e in exprs]
+    if shapes.count(shapes[0]) == len(shapes):
+        return list(exprs)
+    shape = broadcast_shape(shapes, where)
     return [broadcast_to(e, shape) for e in exprs]
 
 

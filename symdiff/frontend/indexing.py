@@ -55,7 +55,7 @@ def slice_window(index: slice, size: Size) -> tuple[Size, int, Size]:
         raise ArgumentError(f"a slice step is {step}, expected a non-zero integer")
     given = [None if b is None else raw_size(b, "a slice bound") for b in (index.start, index.stop)]
     if isinstance(size, int) and not any(isinstance(b, Dim) for b in given):
-        start, stop, step = slice(*given, step).indices(size)
+        start, stop, step = slice(index.start, index.stop, step).indices(size)
         return start, step, len(range(start, stop, step))
     if watched():
         start, count = _clamped([None if b is None else seen(b) for b in given], step, seen(size))

@@ -92,7 +92,7 @@ def append(arr: Any, values: Any, axis: Any = None) -> Any:
     return concatenate([arr, values], axis)
 
 
-@own_function("array")
+@own_function("array", "asarray", "np.array", "np.asarray")
 def stack_nested(items: Any, dtype: Any = None) -> Any:
     """Nested lists of expressions and numbers as one array, what `np.array` is for numbers."""
     if isinstance(items, (list, tuple)):

@@ -11,7 +11,6 @@ from symdiff.errors import ArgumentError, ShapeError, UnsupportedError
 from symdiff.frontend.building import make, raw_size
 from symdiff.frontend.elementwise import multiply, subtract
 from symdiff.frontend.expr import (
-    Expr,
     as_expr,
     broadcast_shape,
     broadcast_to,
@@ -30,7 +29,7 @@ from symdiff.frontend.shape_functions import (
     ravel,
     reshaped,
 )
-from symdiff.ir.dims import Dim, Size, format_shape
+from symdiff.ir.dims import Size, format_shape
 
 
 # -------------------------------------------------------------------- products
@@ -390,9 +389,9 @@ def triangular_solve(a: Any, b: Any, lower: bool = True, trans: bool = False) ->
 
 
 @numpy_function("linalg.matrix_power")
-def matrix_power(a: Any, n: int) -> Any:
+def matrix_power(a: Any, n: Any) -> Any:
     x = as_expr(a)
-    if isinstance(n, (Expr, Dim)) or not isinstance(n, (int, np.integer)):
+    if not isinstance(n, (int, np.integer)):
         raise ArgumentError(f"matrix_power: exponent {n!r}, expected an integer")
     if x.ndim < 2 or x.value.shape[-1] != x.value.shape[-2]:
         raise ShapeError(f"matrix_power: shape {format_shape(x.value.shape)}, expected square matrices")

@@ -7,9 +7,18 @@
 
 from __future__ import annotations
 
-from symdiff.frontend import creation, elementwise, indexing, joining, linalg_functions, reductions, shape_functions
+from symdiff.frontend import (
+    creation,
+    elementwise,
+    indexing,
+    joining,
+    linalg_functions,
+    reductions,
+    sequences,
+    shape_functions,
+)
 from symdiff.frontend.registry import FUNCTIONS, NUMPY
 
-MODULES = (creation, elementwise, indexing, joining, linalg_functions, reductions, shape_functions)
+MODULES = (creation, elementwise, indexing, joining, linalg_functions, reductions, sequences, shape_functions)
 
 __all__ = ["FUNCTIONS", "MODULES", "NUMPY"]

@@ -1,4 +1,4 @@
-"""NumPy reductions on expressions: sums, means, extremes, products, norms over vectors, running sums."""
+"""NumPy reductions on expressions: sums, means, extremes, products, norms, covariance."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import numpy as np
 
 from symdiff.errors import ArgumentError, ShapeError, UnsupportedError
 from symdiff.frontend.building import dtype_name, raw_size
-from symdiff.frontend.creation import arange
 from symdiff.frontend.elementwise import (
     absolute,
     as_bool,
@@ -22,14 +21,12 @@ from symdiff.frontend.elementwise import (
     power,
     square,
     subtract,
-    where,
 )
 from symdiff.frontend.expr import Expr, as_expr, broadcast_to, contraction, promote
-from symdiff.frontend.joining import concatenate, window
+from symdiff.frontend.joining import concatenate
 from symdiff.frontend.registry import FUNCTIONS, numpy_function, own_function, refuse, scipy_function
 from symdiff.frontend.shape_functions import (
     expanded,
-    moveaxis,
     normal_axes,
     normal_axis,
     permuted,
@@ -188,7 +185,7 @@ argmax = numpy_function("argmax")(_position("argmax"))
 argmin = numpy_function("argmin")(_position("argmin"))
 
 
-# -------------------------------------------------------------------- products, running sums
+# -------------------------------------------------------------------- products
 @numpy_function("prod")
 def prod(a: Any, axis: Any = None, dtype: Any = None, keepdims: Any = False) -> Any:
     x = as_expr(a)
@@ -204,75 +201,6 @@ def prod(a: Any, axis: Any = None, dtype: Any = None, keepdims: Any = False) -> 
         last = reshaped(permuted(x, [*others, *sorted(axes)]), (*shape, _count(x, axes)))
         result = last.apply("reduce_prod", last, axis=-1)
     return _kept(result, axes, keepdims)
-
-
-@numpy_function("cumsum")
-def cumsum(a: Any, axis: Any = None, dtype: Any = None) -> Any:
-    x = as_expr(a)
-    x = x.astype(dtype_name(dtype)) if dtype is not None else x.astype("i64") if x.dtype == "bool" else x
-    flat, at = (ravel(x), 0) if axis is None else (x, normal_axis(axis, x.ndim, "cumsum"))
-    return flat.apply("cumsum", flat, axis=at - flat.ndim, reverse=False)
-
-
-@numpy_function("cumprod")
-def cumprod(a: Any, axis: Any = None, dtype: Any = None) -> Any:
-    """Running products, by a table of n by n: entry [i, j] is x[j] up to i, 1 behind it; zeros differentiate too."""
-    x = as_expr(a)
-    x = x.astype(dtype_name(dtype)) if dtype is not None else x.astype("i64") if x.dtype == "bool" else x
-    flat, at = (ravel(x), 0) if axis is None else (x, normal_axis(axis, x.ndim, "cumprod"))
-    last = moveaxis(flat, at, -1)
-    n = last.value.shape[-1]
-    upto = expanded(arange(n), [0]) <= expanded(arange(n), [1])
-    table = where(upto, expanded(last, [last.ndim - 1]), 1)
-    return moveaxis(prod(table, -1), -1, at)
-
-
-@numpy_function("cumulative_sum")
-def cumulative_sum(x: Any, /, *, axis: Any = None, dtype: Any = None, include_initial: bool = False) -> Any:
-    e = as_expr(x)
-    if axis is None and e.ndim != 1:
-        raise ArgumentError("cumulative_sum: axis is needed unless the array has one axis")
-    at = normal_axis(0 if axis is None else axis, e.ndim, "cumulative_sum")
-    result = cumsum(e, at, dtype)
-    if include_initial:
-        shape = (*e.value.shape[:at], 1, *e.value.shape[at + 1 :])
-        result = concatenate([broadcast_to(as_expr(0, result), shape), result], at)
-    return result
-
-
-@numpy_function("diff")
-def diff(a: Any, n: int = 1, axis: int = -1, prepend: Any = None, append: Any = None) -> Any:
-    x = as_expr(a)
-    at = normal_axis(axis, x.ndim, "diff")
-    ends: list[Any] = [None if e is None or e is getattr(np, "_NoValue", None) else e for e in (prepend, append)]
-    if any(e is not None for e in ends):
-        shape = (*x.value.shape[:at], 1, *x.value.shape[at + 1 :])
-        parts = [None if e is None else as_expr(e, x) for e in ends]
-        parts = [p if p is None or p.ndim else broadcast_to(p, shape) for p in parts]
-        x = concatenate([p for p in (parts[0], x, parts[1]) if p is not None], at)
-    for _ in range(n):
-        less_one = x.value.shape[at] - 1
-        if isinstance(less_one, int):
-            less_one = max(0, less_one)
-        a_, b = window(x, at, 1, less_one), window(x, at, 0, less_one)
-        x = not_equal(a_, b) if x.dtype == "bool" else subtract(a_, b)
-    return x
-
-
-@numpy_function("trapezoid", "trapz")
-def trapezoid(y: Any, x: Any = None, dx: Any = 1.0, axis: int = -1) -> Any:
-    f = _floating(y)
-    at = normal_axis(axis, f.ndim, "trapezoid")
-    n = f.value.shape[at]
-    middle = divide(window(f, at, 1, n - 1) + window(f, at, 0, n - 1), 2.0)
-    if x is None:
-        return sum_over(multiply(middle, dx), [at])
-    places = as_expr(x)
-    if places.ndim == 1:
-        step = expanded(diff(places), [a for a in range(f.ndim) if a != at])
-    else:
-        step = diff(places, axis=at)
-    return sum_over(broadcast_to(multiply(middle, step), middle.value.shape), [at])
 
 
 # -------------------------------------------------------------------- exponential families
@@ -402,20 +330,14 @@ def cov(m: Any, y: Any = None, rowvar: bool = True, bias: bool = False, ddof: An
 
 def ufunc_reduce(ufunc: np.ufunc, a: Any, axis: Any = 0, dtype: Any = None, keepdims: Any = False, **_: Any) -> Any:
     """`np.add.reduce` and its kin; the axis is 0 unless given."""
-    known = {np.add: sum_, np.multiply: prod, np.maximum: max_, np.minimum: min_, np.logical_and: all_,
-             np.logical_or: any_}  # fmt: skip
+    known: dict[Any, Any] = {
+        np.add: sum_, np.multiply: prod, np.maximum: max_, np.minimum: min_, np.logical_and: all_, np.logical_or: any_,
+    }  # fmt: skip
     if ufunc not in known:
         raise UnsupportedError(f"np.{ufunc.__name__}.reduce is not defined for symbolic arrays")
     if dtype is not None:
         a = as_expr(a).astype(dtype)
     return known[ufunc](a, axis=axis, keepdims=keepdims)
-
-
-def ufunc_accumulate(ufunc: np.ufunc, a: Any, axis: Any = 0, **_: Any) -> Any:
-    known = {np.add: cumsum, np.multiply: cumprod}
-    if ufunc not in known:
-        raise UnsupportedError(f"np.{ufunc.__name__}.accumulate is not defined for symbolic arrays")
-    return known[ufunc](a, axis)
 
 
 def ufunc_at(ufunc: np.ufunc, *_: Any) -> Any:
@@ -425,14 +347,10 @@ def ufunc_at(ufunc: np.ufunc, *_: Any) -> Any:
 
 
 own_function("ufunc.reduce")(ufunc_reduce)
-own_function("ufunc.accumulate")(ufunc_accumulate)
 own_function("ufunc.at")(ufunc_at)
 
 refuse("median percentile quantile nanmedian nanpercentile", "order statistics other than np.max, np.min have no rule")
-refuse("cumulative_prod nancumsum nancumprod", "use np.cumprod, np.cumsum")
-refuse("gradient", "numerical differences: use np.diff, or the derivative itself, sd.gradient")
 refuse("corrcoef", "divide np.cov by the outer product of np.std")
 refuse("histogram bincount digitize searchsorted histogramdd histogram2d", "counting is not differentiable")
 refuse("interp", "use np.where on the pieces")
-refuse("convolve correlate", "write it as a sum over shifted slices")
 

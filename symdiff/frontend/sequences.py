@@ -1,0 +1,152 @@
+"""NumPy functions along a sequence: running sums and products, differences, convolutions, polynomials."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from symdiff.errors import ArgumentError, ShapeError, UnsupportedError
+from symdiff.frontend.building import dtype_name
+from symdiff.frontend.creation import arange
+from symdiff.frontend.elementwise import add, divide, multiply, not_equal, subtract, where
+from symdiff.frontend.expr import as_expr, broadcast_to, promote
+from symdiff.frontend.joining import concatenate, flip, pad, window
+from symdiff.frontend.linalg_functions import outer
+from symdiff.frontend.reductions import prod, sum_over
+from symdiff.frontend.registry import numpy_function, own_function, refuse
+from symdiff.frontend.shape_functions import expanded, moveaxis, normal_axis, ravel, reshaped
+
+
+# -------------------------------------------------------------------- running sums, differences
+@numpy_function("cumsum")
+def cumsum(a: Any, axis: Any = None, dtype: Any = None) -> Any:
+    x = as_expr(a)
+    x = x.astype(dtype_name(dtype)) if dtype is not None else x.astype("i64") if x.dtype == "bool" else x
+    flat, at = (ravel(x), 0) if axis is None else (x, normal_axis(axis, x.ndim, "cumsum"))
+    return flat.apply("cumsum", flat, axis=at - flat.ndim, reverse=False)
+
+
+@numpy_function("cumprod")
+def cumprod(a: Any, axis: Any = None, dtype: Any = None) -> Any:
+    """Running products, by a table of n by n: entry [i, j] is x[j] up to i, 1 behind it; zeros differentiate too."""
+    x = as_expr(a)
+    x = x.astype(dtype_name(dtype)) if dtype is not None else x.astype("i64") if x.dtype == "bool" else x
+    flat, at = (ravel(x), 0) if axis is None else (x, normal_axis(axis, x.ndim, "cumprod"))
+    last = moveaxis(flat, at, -1)
+    n = last.value.shape[-1]
+    upto = expanded(arange(n), [0]) <= expanded(arange(n), [1])
+    table = where(upto, expanded(last, [last.ndim - 1]), 1)
+    return moveaxis(prod(table, -1), -1, at)
+
+
+@numpy_function("cumulative_sum")
+def cumulative_sum(x: Any, /, *, axis: Any = None, dtype: Any = None, include_initial: bool = False) -> Any:
+    e = as_expr(x)
+    if axis is None and e.ndim != 1:
+        raise ArgumentError("cumulative_sum: axis is needed unless the array has one axis")
+    at = normal_axis(0 if axis is None else axis, e.ndim, "cumulative_sum")
+    result = cumsum(e, at, dtype)
+    if include_initial:
+        shape = (*e.value.shape[:at], 1, *e.value.shape[at + 1 :])
+        result = concatenate([broadcast_to(as_expr(0, result), shape), result], at)
+    return result
+
+
+@numpy_function("diff")
+def diff(a: Any, n: int = 1, axis: int = -1, prepend: Any = None, append: Any = None) -> Any:
+    x = as_expr(a)
+    at = normal_axis(axis, x.ndim, "diff")
+    ends: list[Any] = [None if e is None or e is getattr(np, "_NoValue", None) else e for e in (prepend, append)]
+    if any(e is not None for e in ends):
+        shape = (*x.value.shape[:at], 1, *x.value.shape[at + 1 :])
+        parts = [None if e is None else as_expr(e, x) for e in ends]
+        parts = [p if p is None or p.ndim else broadcast_to(p, shape) for p in parts]
+        x = concatenate([p for p in (parts[0], x, parts[1]) if p is not None], at)
+    for _ in range(n):
+        less_one = x.value.shape[at] - 1
+        if isinstance(less_one, int):
+            less_one = max(0, less_one)
+        a_, b = window(x, at, 1, less_one), window(x, at, 0, less_one)
+        x = not_equal(a_, b) if x.dtype == "bool" else subtract(a_, b)
+    return x
+
+
+@numpy_function("trapezoid", "trapz")
+def trapezoid(y: Any, x: Any = None, dx: Any = 1.0, axis: int = -1) -> Any:
+    f = promote([y], floating=True)[0]
+    at = normal_axis(axis, f.ndim, "trapezoid")
+    n = f.value.shape[at]
+    middle = divide(window(f, at, 1, n - 1) + window(f, at, 0, n - 1), 2.0)
+    if x is None:
+        return sum_over(multiply(middle, dx), [at])
+    places = as_expr(x)
+    if places.ndim == 1:
+        step = expanded(diff(places), [a for a in range(f.ndim) if a != at])
+    else:
+        step = diff(places, axis=at)
+    return sum_over(broadcast_to(multiply(middle, step), middle.value.shape), [at])
+
+
+@numpy_function("ediff1d")
+def ediff1d(ary: Any) -> Any:
+    return diff(ravel(ary))
+
+
+# -------------------------------------------------------------------- convolutions, polynomials
+@numpy_function("convolve")
+def convolve(a: Any, v: Any, mode: str = "full") -> Any:
+    """Modes "valid" and "same" want the longer sequence first where sizes are symbolic."""
+    x, y = promote([a, v])
+    if x.ndim != 1 or y.ndim != 1:
+        raise ShapeError("convolve: expected two vectors")
+    n, m = x.value.shape[0], y.value.shape[0]
+    if isinstance(n, int) and isinstance(m, int) and n < m:
+        x, y, n, m = y, x, m, n
+    if n == 0 or m == 0:
+        raise ShapeError("convolve: an empty vector")
+    # Row i of the outer product shifted right by i: rows of n + m entries read again as rows of n + m - 1.
+    table = ravel(pad(outer(x, y), ((0, 0), (0, n))))
+    whole = sum_over(reshaped(window(table, 0, 0, n * (n + m - 1)), (n, n + m - 1)), [0])
+    if mode == "full":
+        return whole
+    if mode == "same":
+        return window(whole, 0, (m - 1) // 2, n)
+    if mode != "valid":
+        raise ArgumentError(f"convolve: mode {mode!r}, expected 'full', 'same' or 'valid'")
+    return window(whole, 0, m - 1, n - m + 1)
+
+
+@numpy_function("correlate")
+def correlate(a: Any, v: Any, mode: str = "valid") -> Any:
+    x, y = as_expr(a), as_expr(v)
+    n, m = (e.value.shape[0] if e.ndim else 0 for e in (x, y))
+    if mode != "full" and isinstance(n, int) and isinstance(m, int) and n < m:
+        raise UnsupportedError("correlate: the first vector is the shorter one; swap them, or use mode='full'")
+    return convolve(x, flip(y), mode)
+
+
+@numpy_function("polyval")
+def polyval(p: Any, x: Any) -> Any:
+    """Horner's rule; the number of coefficients must be known."""
+    coefficients, at = promote([p, x])
+    if coefficients.ndim != 1:
+        raise ShapeError("polyval: expected a vector of coefficients, highest degree first")
+    result: Any = as_expr(0, at).astype(at.dtype)
+    for coefficient in coefficients:
+        result = add(multiply(result, at), coefficient)
+    return broadcast_to(result, at.value.shape)
+
+
+def ufunc_accumulate(ufunc: np.ufunc, a: Any, axis: Any = 0, **_: Any) -> Any:
+    known: dict[Any, Any] = {np.add: cumsum, np.multiply: cumprod}
+    if ufunc not in known:
+        raise UnsupportedError(f"np.{ufunc.__name__}.accumulate is not defined for symbolic arrays")
+    return known[ufunc](a, axis)
+
+
+own_function("ufunc.accumulate")(ufunc_accumulate)
+
+refuse("cumulative_prod nancumsum nancumprod", "use np.cumprod, np.cumsum")
+refuse("gradient", "numerical differences: use np.diff, or the derivative itself, sd.gradient")
+refuse("polyfit polyadd polymul polyder polyint roots vander", "use np.polyval, or write the polynomial")
