@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from symdiff.errors import ArgumentError
-from symdiff.frontend.expr import Expr
+from symdiff.frontend.expr import Expr, use_class
 from symdiff.frontend.expr import symbol as make_symbol
 from symdiff.frontend.sympy_bridge import to_sympy
 from symdiff.interp import interpret
@@ -86,6 +86,10 @@ class Expression(Expr):
 
     def _repr_latex_(self) -> str:
         return f"$\\displaystyle {self.latex()}$"
+
+
+# Zeros, sizes and constants are made from no expression and are expressions of this class too.
+use_class(Expression)
 
 
 def free_symbols(values: Sequence[Value]) -> list[Value]:
