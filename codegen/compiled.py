@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import time
 from collections.abc import Mapping
-from typing import Any, cast
 
 import numpy as np
 
@@ -22,12 +21,15 @@ from codegen.main import ARENA, BAD_SHAPE, SCRATCH, constant_symbol, emit_progra
 from codegen.signature import ArraySpec, AxisSpec, Signature, Status
 from symdiff.errors import ShapeError
 from symdiff.ir.dims import Dim, Size, evaluate
-from symdiff.ir.graph import Function, Value
+from symdiff.ir.graph import Function
 from symdiff.ir.text import print_function
 
 # The last blocks of memory that large calls and matrix products used; every module exchanges them atomically.
 _arena = ctypes.c_void_p(None)
 _scratch = ctypes.c_void_p(None)
+
+
+_LONG = 8_000
 
 
 class SizePolynomial:
@@ -93,13 +95,14 @@ def compile(  # noqa: A001 - the package is called `codegen`, and this is what i
     width, fma = _machine()
     llvm = emit_program(program, width, fma)
     lap("emit")
+    opt = min(opt, _tier(llvm))
     has_polynomials = any(isinstance(s, Dim) for p in program.params for s in p.shape)
     symbols = [name, f"{name}.shapes", *([f"{name}.check"] if has_polynomials else [])]
     imports = {ARENA: ctypes.addressof(_arena), SCRATCH: ctypes.addressof(_scratch)}
     for routine in lapack.ROUTINES:
         if f"@{lapack.PREFIX}{routine}(" in llvm:
             imports[lapack.PREFIX + routine] = lapack.address(routine)
-    arrays = [np.ascontiguousarray(cast(Any, array)) for _, array in program.constants]
+    arrays = [np.ascontiguousarray(array) for _, array in program.constants]
     for (buffer, _), array in zip(program.constants, arrays, strict=True):
         imports[constant_symbol(program, buffer)] = array.__array_interface__["data"][0]
     library = engine.compile_text(llvm, symbols, opt=opt, imports=imports)
@@ -122,6 +125,12 @@ def inspect(native: NativeFunction) -> Compiled:
     return native.__dict__["compiled"]
 
 
+def _tier(llvm: str) -> int:
+    """The tier that compiles a text of this length in reasonable time: LLVM's passes cost more than a long text gains."""
+    lines = llvm.count("\n")
+    return 2 if lines < _LONG else 1 if lines < 8 * _LONG else 0
+
+
 def _machine() -> tuple[int, bool]:
     """Bytes of a vector register, and whether a product and a sum are one instruction."""
     target = engine.host_target()
@@ -136,16 +145,12 @@ def _machine() -> tuple[int, bool]:
 def _signature(function: Function, name: str, single: bool, statuses: dict[int, Status]) -> Signature:
     params = tuple(ArraySpec(p.name, p.type.dtype, tuple(map(_axis, p.type.shape))) for p in function.params)
     results = tuple(
-        ArraySpec(_result_name(number, r), r.type.dtype, tuple(map(_axis, r.type.shape)))
+        ArraySpec(f"result {number}", r.type.dtype, tuple(map(_axis, r.type.shape)))
         for number, r in enumerate(function.results)
     )
     shown = {axis for p in params for axis in p.axes if isinstance(axis, str)}
     given = tuple(d for d in function.dims if d not in shown)
     return Signature(name, function.dims, params, results, single, statuses, given)
-
-
-def _result_name(number: int, value: Value) -> str:
-    return f"result {number}"
 
 
 def _axis(size: Size) -> AxisSpec:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from itertools import combinations
 from typing import TypeAlias
 
-from codegen.nodes import Graph, Node
+from codegen.nodes import Graph, Node, ViewMap
 from symdiff.ir.dims import Size, evaluate, product, size_names
 
 Labels: TypeAlias = "tuple[int, ...]"
@@ -67,17 +67,20 @@ def _dissolve(
         return label
 
     flat: list[Operand] = []
-    for node, labels in operands:
+    for node, word in operands:
+        labels: Labels = word
         while True:
             if node.kind == "delta":
                 inner: dict[int, int] = {}
-                for label, axis in zip(labels, node.data, strict=True):
+                axes: Labels = node.data
+                for label, axis in zip(labels, axes, strict=True):
                     first, own = find(inner.setdefault(axis, label)), find(label)
                     if first != own:
                         same[own] = first
                 node, labels = node.args[0], tuple([inner[a] for a in range(node.args[0].rank)])
             elif node.kind == "view" and all(len(t) == 1 and t[0][1] == 1 and c == 0 for t, c in node.data):
-                node, labels = node.args[0], tuple([labels[t[0][0]] for t, _ in node.data])
+                maps: ViewMap = node.data
+                node, labels = node.args[0], tuple([labels[t[0][0]] for t, _ in maps])
             elif node.kind == "const" and labels and node.dtype != "bool":
                 node, labels = graph.const(node.data, (), node.dtype), ()
             else:
@@ -109,7 +112,7 @@ def _multiply(graph: Graph, flat: list[Operand], held: Labels, sizes: dict[int, 
     """The product of operands summed down to the labels `held`, in that order."""
     if len(flat) <= 2:
         return _pair(graph, flat, held, sizes)
-    numbers = {name: _NOMINAL for name in size_names(sizes.values())}
+    numbers = dict.fromkeys(size_names(sizes.values()), _NOMINAL)
     weight = {x: max(1, evaluate(s, numbers)) for x, s in sizes.items()}
     keep = set(held)
     every = {x for _, labels in flat for x in labels}

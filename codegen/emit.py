@@ -24,8 +24,7 @@ LANES = 32
 CHUNK = 1500
 _WIDE_LIMIT = 14
 _DEAR = frozenset(
-    "exp exp2 expm1 log log2 log10 log1p cbrt sin cos tan arcsin arccos arctan sinh cosh tanh arcsinh arccosh arctanh "
-    "arctan2 hypot sigmoid softplus erf erfc lgamma digamma polygamma pow mod floor_divide div sqrt".split()
+    ["exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "cbrt", "sin", "cos", "tan", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "arcsinh", "arccosh", "arctanh", "arctan2", "hypot", "sigmoid", "softplus", "erf", "erfc", "lgamma", "digamma", "polygamma", "pow", "mod", "floor_divide", "div", "sqrt"]
 )
 
 def emit_kernel(kernel: Kernel, module: Module, tables: Tables) -> tuple[str, bool]:
@@ -48,9 +47,7 @@ def _vector_width(kernel: Kernel, module: Module) -> int:
     for stmt in statements(kernel.body):
         if isinstance(stmt, Let):
             widest = max(widest, BYTES[stmt.dtype])
-        elif isinstance(stmt, Load):
-            widest = max(widest, BYTES[stmt.buffer.dtype])
-        elif isinstance(stmt, Store):
+        elif isinstance(stmt, Load) or isinstance(stmt, Store):
             widest = max(widest, BYTES[stmt.buffer.dtype])
     return max(2, module.register_bytes // widest if widest > 1 else module.register_bytes // 4)
 
@@ -58,6 +55,7 @@ def _vector_width(kernel: Kernel, module: Module) -> int:
 def _uses(kernel: Kernel) -> Uses:
     uses = Uses()
     clock = 0
+    asked: dict[int, str] = {}
 
     def use(name: int) -> None:
         uses.last[name] = clock
@@ -82,6 +80,8 @@ def _uses(kernel: Kernel) -> Uses:
                     use(arg)
                 if isinstance(stmt.attr, Index):
                     use_index((stmt.attr,))
+                if stmt.op in ("sin", "cos") and asked.setdefault(stmt.args[0], stmt.op) != stmt.op:
+                    uses.turned.add(stmt.args[0])
             elif isinstance(stmt, Load):
                 use_index(stmt.index)
             elif isinstance(stmt, Store):
@@ -195,7 +195,7 @@ class KernelWriter(ScalarWriter):
         lines.do(f"br i1 {test}, label %{inside}, label %{done}")
         lines.begin(inside)
         outer = self.scope
-        self.scope = Scope(width, outer.mask, outer.vector, dict(outer.splats))
+        self.scope = Scope(width, outer.mask, outer.vector, dict(outer.splats), dict(outer.angles))
         self.body(loop.body)
         for one in carried:
             one.step()
@@ -290,7 +290,7 @@ class KernelWriter(ScalarWriter):
             end = self.uses.position[id(piece[-1])]
             writer = KernelWriter(self.module, self.tables, f"{self.symbol}.c{self.chunks}", self.lanes, self.uses)
             self.chunks += 1
-            writer.symbol += f".w{scope.width}{'m' if scope.mask else ''}" + str(self.lines._fresh)
+            writer.symbol += f".w{scope.width}{'m' if scope.mask else ''}" + self.lines.label("")
             writer.scope = Scope(scope.width, "%mask" if scope.mask else "", scope.vector)
             writer.vars = {name: f"%var.{name}" for name in self.vars}
             writer.dtypes = self.dtypes

@@ -42,7 +42,7 @@ def plan(lowered: Lowered) -> list[Group]:
         for arg in node.args:
             last = max(last, after[arg])
         after[node] = last
-        if node.kind in MEMORY and node not in results or not (node in forced or node in results):
+        if (node.kind in MEMORY and node not in results) or not (node in forced or node in results):
             continue
         space = _space(node)
         if space is None:

@@ -12,6 +12,7 @@ from codegen.loops import Buffer, Kernel, Program, Stmt, Store, verify
 from codegen.lower import Lowered, lower
 from codegen.nests import Memory, Nest
 from codegen.nodes import Node
+from codegen.placing import place
 from symdiff.ir.graph import Function
 
 
@@ -31,7 +32,7 @@ def build(function: Function, name: str) -> tuple[Program, Lowered]:
             buffer = Buffer(f"c{len(constants)}", node.dtype, node.shape, "constant", len(constants))
             constants.append((buffer, node.data.array))
             memory.buffers[node] = buffer
-    results, extra = _results(lowered, params)
+    results, extra = _results(lowered)
     writers: list[Writer] = []
     for group in groups:
         writer = Writer(memory)
@@ -66,11 +67,11 @@ def build(function: Function, name: str) -> tuple[Program, Lowered]:
 def _body(writer: Writer) -> list[Stmt]:
     body: list[Stmt] = []
     for part in writer.parts:
-        body += part.statements() if isinstance(part, Nest) else [part]
+        body += place(part) if isinstance(part, Nest) else [part]
     return body
 
 
-def _results(lowered: Lowered, params: list[Buffer]) -> tuple[list[Buffer], dict[Node, list[Buffer]]]:
+def _results(lowered: Lowered) -> tuple[list[Buffer], dict[Node, list[Buffer]]]:
     """The result buffers, and which node writes them."""
     results: list[Buffer] = []
     by_node: dict[Node, list[Buffer]] = {}

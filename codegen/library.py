@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from typing import TypeAlias
 
-from codegen.index import ZERO, Index, combine, contiguous_strides, flatten, make, var
-from codegen.loops import Buffer, Call, For, Pointer, Stmt, Store, Trap
+from codegen.index import ZERO, Index, combine, contiguous_strides, flatten, var
+from codegen.loops import Buffer, Call, For, Pointer, Stmt, Trap
 from codegen.lower import OUT_OF_MEMORY
 from codegen.nests import Memory, Nest
-from codegen.nodes import MEMORY, Node
+from codegen.nodes import Node
 from symdiff.ir.dims import Shape, Size, product
 
 

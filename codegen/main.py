@@ -13,7 +13,6 @@ process-wide cell (`ARENA`) that keeps the last block, so that large calls in a 
 
 from __future__ import annotations
 
-
 from math import lcm
 
 from codegen import routines

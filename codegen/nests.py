@@ -1,11 +1,10 @@
-"""Loop nests under construction: scalar expressions collected flat, then placed at the outermost level that fits.
+"""Loop nests under construction: the scalar expressions of array nodes at any index, collected flat.
 
-A `Nest` has a space (extents of its loops), jobs that store or fold expressions over it, and makes statements of the
-loop IR. `Nest.value(node, index)` writes the scalar expression of any array node at any index, sharing equal parts.
+A `Nest` has a space (extents of its loops) and jobs that store or fold expressions over it. `Nest.value(node, index)`
+writes the scalar expression of any array node at any index. `codegen.placing` then makes loops of it.
 
-Promises: expressions are built without recursion; what does not depend on a loop stands outside it; adjacent loops
-that every access runs through densely become one; the loop with the most unit strides becomes the vector loop, as far
-as the jobs allow (the folded axes of a job stay inside its kept ones).
+Promises: expressions are built without recursion; equal parts are written once; an expensive value that an earlier nest
+computed over its whole space is stored there and loaded here.
 """
 
 from __future__ import annotations
@@ -14,10 +13,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from codegen.index import ZERO, Index, combine, flatten, make, var
-from codegen.loops import Buffer, Carry, For, Let, Load, Stmt, Store, Trap
+from codegen.index import ZERO, Index, combine, var
+from codegen.loops import Buffer, Let, Load, Stmt, Store
 from codegen.nodes import CHEAP, Node
-from symdiff.ir.dims import Shape, Size, product
+from symdiff.ir.dims import Shape, Size
 
 
 @dataclass(eq=False)
@@ -54,7 +53,7 @@ class Memory:
 
 
 @dataclass(slots=True)
-class _Fold:
+class Fold:
     """A reduction over the axes behind the first `kept`."""
 
     kind: str
@@ -66,7 +65,7 @@ class _Fold:
 
 
 @dataclass(slots=True)
-class _Scan:
+class Scan:
     """A running value along the last axis: `inside` before, `value` after each step."""
 
     dtype: str
@@ -78,25 +77,27 @@ class _Scan:
 class Nest:
     """Expressions and jobs over one iteration space."""
 
-    def __init__(self, memory: Memory, space: Sequence[Size], prefix: str = "i", serial: Iterable[int] = ()) -> None:
+    def __init__(
+        self, memory: Memory, space: Sequence[Size], prefix: str = "i", serial: Iterable[int] = ()
+    ) -> None:
         self.memory = memory
         self.space = tuple(space)
         self.index: tuple[Index, ...] = tuple(
             ZERO if size == 1 else var(f"{prefix}{axis}") for axis, size in enumerate(space)
         )
-        self._names = [f"{prefix}{axis}" for axis in range(len(self.space))]
-        self._bit = {name: 1 << axis for axis, name in enumerate(self._names)}
+        self.names = [f"{prefix}{axis}" for axis in range(len(self.space))]
+        self.bit = {name: 1 << axis for axis, name in enumerate(self.names)}
         # Axes along which iterations must not run side by side.
-        self._serial = {self._names[axis] for axis in serial}
-        self._stmts: list[Let | Load] = []
-        self._deps: dict[int, int] = {}
+        self.serial = {self.names[axis] for axis in serial}
+        self.stmts: list[Let | Load] = []
+        self.deps: dict[int, int] = {}
         self._memo: dict[tuple[int, int], int] = {}
         self._index_ids: dict[tuple[Index, ...], int] = {}
         self._indices: list[tuple[Index, ...]] = []
         self._wrapped: dict[tuple[int, Size], Index] = {}
-        self._stores: list[Store] = []
-        self._folds: list[_Fold] = []
-        self._scans: list[_Scan] = []
+        self.stores: list[Store] = []
+        self.folds: list[Fold] = []
+        self.scans: list[Scan] = []
         self.cost = 0
 
     # ---------------------------------------------------------------- scalar instructions
@@ -113,11 +114,11 @@ class Nest:
         name = self.memory.name()
         deps = 0
         for arg in args:
-            deps |= self._deps[arg]
+            deps |= self.deps[arg]
         if isinstance(attr, Index):
-            deps |= self._index_deps((attr,))
-        self._deps[name] = deps
-        self._stmts.append(Let(name, op, tuple(args), dtype, attr))
+            deps |= self.index_deps((attr,))
+        self.deps[name] = deps
+        self.stmts.append(Let(name, op, tuple(args), dtype, attr))
         return name
 
     def at(self, index: Index) -> int:
@@ -131,15 +132,15 @@ class Nest:
     def load(self, buffer: Buffer, index: tuple[Index, ...]) -> int:
         """Read a scalar from a buffer."""
         name = self.memory.name()
-        self._deps[name] = self._index_deps(index)
-        self._stmts.append(Load(name, buffer, index))
+        self.deps[name] = self.index_deps(index)
+        self.stmts.append(Load(name, buffer, index))
         return name
 
-    def _index_deps(self, index: Iterable[Index]) -> int:
+    def index_deps(self, index: Iterable[Index]) -> int:
         deps = 0
         for one in index:
             for name, _ in one.terms:
-                deps |= self._deps[int(name[1:])] if name[0] == "%" else self._bit[name]
+                deps |= self.deps[int(name[1:])] if name[0] == "%" else self.bit[name]
         return deps
 
     # ---------------------------------------------------------------- expressions
@@ -205,9 +206,13 @@ class Nest:
             self.memory.homes[node] = (self, at)
             return None
         buffer = self.memory.temp(node.shape, node.dtype)
-        nest.store(buffer, nest._indices[first], nest._memo[node.number, first])
+        nest.store(buffer, *nest.computed(node, first))
         self.memory.buffers[node] = buffer
         return buffer
+
+    def computed(self, node: Node, at: int) -> tuple[tuple[Index, ...], int]:
+        """The index and the scalar of a value that was written here."""
+        return self._indices[at], self._memo[node.number, at]
 
     def covers(self, node: Node, at: int) -> bool:
         """Whether this nest runs over every element of `node` once with that index."""
@@ -275,179 +280,24 @@ class Nest:
     # ---------------------------------------------------------------- jobs
     def store(self, buffer: Buffer, index: tuple[Index, ...], value: int, add: bool = False) -> None:
         """Store a scalar in every iteration."""
-        self._stores.append(Store(buffer, index, value, add))
+        self.stores.append(Store(buffer, index, value, add))
 
     def fold(self, kind: str, dtype: str, value: int, kept: int, finish: Callable[[int], Stmt]) -> None:
         """Fold a scalar over the axes behind the first `kept`; `finish(total)` makes the statement that uses it."""
         out = self.memory.name()
-        self._folds.append(_Fold(kind, dtype, value, out, kept, finish(out)))
+        self.folds.append(Fold(kind, dtype, value, out, kept, finish(out)))
 
     def scan(self, dtype: str, init: Any) -> int:
         """Begin a running value along the last axis; returns its name before each step."""
         name = self.memory.name()
-        self._deps[name] = 1 << (len(self.space) - 1)
-        self._scans.append(_Scan(dtype, name, -1, init))
+        self.deps[name] = 1 << (len(self.space) - 1)
+        self.scans.append(Scan(dtype, name, -1, init))
         return name
 
     def step(self, inside: int, value: int) -> None:
         """What a running value is after each step."""
-        next(s for s in self._scans if s.inside == inside).value = value
+        next(s for s in self.scans if s.inside == inside).value = value
 
     def reads(self) -> set[Buffer]:
         """The buffers (owners of memory) that this nest loads from."""
-        return {s.buffer.root for s in self._stmts if isinstance(s, Load)}
-
-    # ---------------------------------------------------------------- placing
-    def statements(self) -> list[Stmt]:
-        """The finished statements."""
-        return _Placing(self).statements()
-
-
-class _Placing:
-    """Chooses the order of the loops and puts every statement at its level."""
-
-    def __init__(self, nest: Nest) -> None:
-        self.nest = nest
-        self.stmts: list[Let | Load] = nest._stmts
-        self.stores = nest._stores
-        self.folds = nest._folds
-        self.deps = nest._deps
-        self.bit = nest._bit
-        names, space = nest._names, nest.space
-        self.extent = dict(zip(names, space, strict=True))
-        cuts = {f.kept for f in self.folds} | ({len(space) - 1} if nest._scans else set())
-        blocks: list[list[str]] = [[]]
-        for axis, (name, size) in enumerate(zip(names, space, strict=True)):
-            if axis in cuts:
-                blocks.append([])
-            if size != 1:
-                blocks[-1].append(name)
-        self.kept_names = {f.kept: {names[a] for a in range(f.kept)} for f in self.folds}
-        self.blocks = [b for b in blocks if b]
-        self.serial = set(nest._serial)
-        if nest._scans and names:
-            self.serial.add(names[-1])
-        for fold in self.folds:
-            if fold.kind in ("argmax", "argmin"):
-                self.serial |= set(names[fold.kept :])
-
-    def statements(self) -> list[Stmt]:
-        self._collapse()
-        vector = self._choose_vector()
-        order: list[str] = []
-        for block in self.blocks:
-            order += [v for v in block if v != vector] + ([vector] if vector in block else [])
-        level = {name: i + 1 for i, name in enumerate(order)}
-        by_bits: dict[int, int] = {}
-
-        def level_of(deps: int) -> int:
-            found = by_bits.get(deps)
-            if found is None:
-                found = max((level[n] for n, b in self.bit.items() if deps & b and n in level), default=0)
-                by_bits[deps] = found
-            return found
-
-        before: list[list[Stmt]] = [[] for _ in range(len(order) + 1)]
-        after: list[list[Stmt]] = [[] for _ in range(len(order) + 1)]
-        carries: list[list[Carry]] = [[] for _ in range(len(order) + 1)]
-        for stmt in self.stmts:
-            before[level_of(self.deps[stmt.name])].append(stmt)
-        for store in self.stores:
-            deps = self.nest._index_deps(store.index) | self.deps[store.value]
-            before[level_of(deps)].append(store)
-        for fold in self.folds:
-            kept = self.kept_names[fold.kept]
-            top = max((level[n] for n in kept if n in level), default=0)
-            value = fold.value
-            for depth in range(len(order), top, -1):
-                out = fold.out if depth == top + 1 else self.nest.memory.name()
-                carries[depth].append(Carry(fold.kind, fold.dtype, value, out))
-                value = out
-            if top == len(order):  # nothing to fold over: one element
-                if fold.kind in ("argmax", "argmin"):
-                    value = self.nest.memory.name()
-                    after[top].append(Let(value, "const", (), "i64", 0))
-                after[top].append(_with_value(fold.finish, value))
-            else:
-                after[top].append(fold.finish)
-        for scan in self.nest._scans:
-            if order and self.extent[order[-1]] != 1 and order[-1] == self.nest._names[-1]:
-                carries[-1].append(Carry("scan", scan.dtype, scan.value, self.nest.memory.name(), scan.inside, scan.init))
-            else:  # an axis of one element
-                before[0].insert(0, Let(scan.inside, "const", (), scan.dtype, scan.init))
-        body: list[Stmt] = []
-        for depth in range(len(order), 0, -1):
-            name = order[depth - 1]
-            inner = before[depth] + body + after[depth]
-            body = [For(name, self.extent[name], inner, carries[depth], name == vector)]
-        return before[0] + body + after[0]
-
-    # ---------------------------------------------------------------- choices
-    def _accesses(self) -> list[tuple[Buffer, tuple[Index, ...], bool]]:
-        found = [(s.buffer, s.index, False) for s in self.stmts if isinstance(s, Load)]
-        found += [(s.buffer, s.index, True) for s in self.stores]
-        found += [(f.finish.buffer, f.finish.index, True) for f in self.folds if isinstance(f.finish, Store)]
-        return found
-
-    def _collapse(self) -> None:
-        """Join loops a (outer) and b (inner) of a block where every access steps through them densely."""
-        if not any(len(b) > 1 for b in self.blocks):
-            return
-        named: set[str] = set()
-        for stmt in self.stmts:
-            if isinstance(stmt, Let) and isinstance(stmt.attr, Index):
-                named.update(n for n, _ in stmt.attr.terms)
-        flat = [flatten(index, buffer.shape) for buffer, index, _ in self._accesses()]
-        joined: list[tuple[str, str]] = []
-        for block in self.blocks:
-            position = len(block) - 1
-            while position > 0:
-                outer, inner = block[position - 1], block[position]
-                whole = self.extent[inner]
-                dense = outer not in named and inner not in named and (outer in self.serial) == (inner in self.serial)
-                if dense and all(i.coefficient(outer) == whole * i.coefficient(inner) for i in flat):
-                    joined.append((outer, inner))
-                    self.extent[inner] = self.extent[outer] * whole
-                    del block[position - 1]
-                position -= 1
-        if not joined:
-            return
-        # The outer variable's share is already in the inner one: value = outer * extent + inner.
-        gone = {outer for outer, _ in joined}
-        heir = dict(joined)
-        for stmt in (*self.stmts, *self.stores, *(f.finish for f in self.folds)):
-            if isinstance(stmt, (Load, Store)) and any(n in gone for i in stmt.index for n, _ in i.terms):
-                index = flatten(stmt.index, stmt.buffer.shape)
-                stmt.index = (make({n: c for n, c in index.terms if n not in gone}, index.const),)
-                stmt.buffer = self.nest.memory.reshaped(stmt.buffer, (product(stmt.buffer.shape),))
-        for name, deps in self.deps.items():
-            for outer in gone:
-                if deps & self.bit[outer]:
-                    deps |= self.bit[heir[outer]]
-            self.deps[name] = deps
-        self.kept_names = {k: {heir.get(n, n) for n in names} for k, names in self.kept_names.items()}
-
-    def _choose_vector(self) -> str | None:
-        candidates = [v for b in self.blocks for v in b if v not in self.serial]
-        if not candidates:
-            return None
-        score = dict.fromkeys(candidates, 0.0)
-        for buffer, index, written in self._accesses():
-            offset = flatten(index, buffer.shape)
-            for name in candidates:
-                factor = offset.coefficient(name)
-                weight = 2.0 if written else 1.0
-                score[name] += weight * (2 if factor == 1 else 0.5 if factor == 0 else -3)
-        for position, name in enumerate(candidates):
-            extent = self.extent[name]
-            if isinstance(extent, int) and extent < 8:
-                score[name] -= 100 - 10 * extent
-            score[name] += 0.1 * position
-        return max(candidates, key=lambda name: score[name])
-
-
-def _with_value(stmt: Stmt, value: int) -> Stmt:
-    if isinstance(stmt, Store):
-        return Store(stmt.buffer, stmt.index, value, stmt.add)
-    assert isinstance(stmt, Trap)
-    return Trap(value, stmt.status)
+        return {s.buffer.root for s in self.stmts if isinstance(s, Load)}

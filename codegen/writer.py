@@ -42,6 +42,7 @@ class Scope:
     mask: str = ""
     vector: str = ""
     splats: dict[int, str] = field(default_factory=dict[int, str])
+    angles: dict[int, dict[str, str]] = field(default_factory=dict[int, dict[str, str]])
 
 
 @dataclass(slots=True)
@@ -51,6 +52,8 @@ class Uses:
     last: dict[int, int] = field(default_factory=dict[int, int])
     count: dict[int, int] = field(default_factory=dict[int, int])
     position: dict[int, int] = field(default_factory=dict[int, int])
+    turned: set[int] = field(default_factory=set[int])
+    """Angles whose sine and cosine are both computed."""
 
 
 class ScalarWriter:
@@ -224,11 +227,11 @@ class ScalarWriter:
             self.define(stmt.name, text, False, stmt.dtype)
             return
         if stmt.op == "index":
-            varies = any(n == self.scope.vector or (n[0] == "%" and self.use(int(n[1:]))[1]) for n, _ in stmt.attr.terms)
+            varies = any(self._varies(n) for n, _ in stmt.attr.terms)
             text = self.lane_offsets(stmt.attr) if varies else self.offset(stmt.attr)[0]
             self.define(stmt.name, text, varies, "i64")
             return
-        lanes = any([self.use(a)[1] for a in stmt.args])
+        lanes = any(self.use(a)[1] for a in stmt.args)
         if stmt.op == "mul" and stmt.name in self.products:
             self.products[stmt.name] = (stmt.args[0], stmt.args[1])
             self.define(stmt.name, "", lanes, stmt.dtype)
@@ -236,8 +239,27 @@ class ScalarWriter:
         args = [self.lane_values(a) if lanes else self.use(a)[0] for a in stmt.args]
         operand = self.dtypes[stmt.args[-1]]
         width = self.scope.width if lanes else 1
-        text = scalars.emit(self.lines, stmt.op, stmt.dtype, operand, args, width, stmt.attr)
+        if stmt.op in ("sin", "cos") and stmt.args[0] in self.uses.turned:
+            text = self._sine_and_cosine(stmt, args[0], width)
+        else:
+            text = scalars.emit(self.lines, stmt.op, stmt.dtype, operand, args, width, stmt.attr)
         self.define(stmt.name, text, lanes, stmt.dtype)
+
+    def _varies(self, name: str) -> bool:
+        """Whether a name in an index differs from lane to lane."""
+        return self.use(int(name[1:]))[1] if name[0] == "%" else name == self.scope.vector
+
+    def _sine_and_cosine(self, stmt: Let, angle: str, width: int) -> str:
+        """Both at once, for the first of the two that is asked for."""
+        found = self.scope.angles.get(stmt.args[0])
+        if found is None:
+            kind = register_type(stmt.dtype, width)
+            symbol = self.module.use_math("sincos", stmt.dtype, width)
+            both = self.lines.emit(f"call {{ {kind}, {kind} }} {symbol}({kind} {angle})")
+            pair = f"extractvalue {{ {kind}, {kind} }} {both}"
+            found = {op: self.lines.emit(f"{pair}, {i}") for i, op in enumerate(("sin", "cos"))}
+            self.scope.angles[stmt.args[0]] = found
+        return found[stmt.op]
 
     # ---------------------------------------------------------------- memory
     def address(self, buffer: Buffer, offset: str) -> str:

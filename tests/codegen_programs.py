@@ -27,7 +27,7 @@ class Program:
         return self.builder.make(OPSET[name], args, freeze_attrs(attrs))
 
     def pick(self, like=None, rank=None):
-        found = [v for v in self.values if (like is None or v.type.shape == like) and (rank is None or len(v.type.shape) >= rank)]
+        found = [v for v in self.values if like in (None, v.type.shape) and len(v.type.shape) >= (rank or 0)]
         return found[self.rng.integers(max(0, len(found) - 12), len(found))]
 
     def grow(self, steps):
