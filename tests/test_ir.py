@@ -6,7 +6,10 @@ import gc
 import math
 import random
 import re
+import subprocess
+import sys
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -497,3 +500,10 @@ def test_a_wide_sum_is_no_deeper_than_its_number_of_terms() -> None:
     (gradient,) = gradients(builder, total.value, [x.value])
     (got,) = run([x.value], [gradient], [0.5])
     assert float(got) == 1 + sum(range(5000))
+
+
+def test_the_chain_benchmark_still_runs() -> None:
+    script = Path(__file__).resolve().parent.parent / "bench" / "chain.py"
+    done = subprocess.run([sys.executable, str(script), "50", "100"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[0] for line in done.stdout.splitlines()[1:4]] == ["build", "verify", "print"]
