@@ -302,7 +302,16 @@ class RuleBook:
                 self.products.append(c)
             else:
                 self.roots.setdefault(c.lhs.op.name, []).append(c)
-        self._product_ops = {_op_name(f.base) for c in self.products for f in c.context.view(c.lhs).factors}
+        # The ops that must stand among the factors, so that most rules are passed over by a set comparison.
+        self._needs = {
+            id(c): frozenset(f.base.op.name for f in c.context.view(c.lhs).factors if f.base not in c.variables)
+            for c in self.products
+        }
+        self._heads = {
+            id(c): frozenset(f.base.op.name for _, t in c.context.terms(c.lhs) for f in c.context.view(t).factors)
+            for c in self.sums
+        }
+        self._marks = frozenset(n for needs in self._needs.values() for n in needs)
 
     def _allowed(self, ctx: Context, rule: Rule) -> bool:
         return not (rule.almost and ctx.settings.keep_kinks)
@@ -324,9 +333,12 @@ class RuleBook:
 
     def in_factors(self, ctx: Context, factors: Sequence[tuple[Value, Number]]) -> tuple[Rule, Value, Number, list[tuple[Value, Number]]] | None:
         """Factors of one shape: (rule, what replaces the matched ones, its power, the factors left)."""
-        if not any(_op_name(b) in self._product_ops for b, _ in factors):
+        present = {b.op.name for b, _ in factors}
+        if present.isdisjoint(self._marks):
             return None
         for c in self.products:
+            if not self._needs[id(c)] <= present:
+                continue
             wanted = c.context.view(c.lhs)
             if not self._allowed(ctx, c.rule) or len(wanted.factors) > len(factors):
                 continue
@@ -351,7 +363,10 @@ class RuleBook:
     def in_terms(self, ctx: Context, collected: dict[Value, Number]) -> str:
         """Some terms of a sum replaced in place: the name of the rule, or ""."""
         terms = [(c, t) for t, c in collected.items()]
+        heads = {f.base.op.name for t in collected for f in ctx.view(t).factors}
         for c in self.sums:
+            if not self._heads[id(c)] <= heads:
+                continue
             wanted = c.context.terms(c.lhs)
             if not self._allowed(ctx, c.rule) or len(wanted) > len(terms):
                 continue
@@ -373,10 +388,6 @@ class RuleBook:
                             collected[t] = number
                         return c.rule.name
         return ""
-
-
-def _op_name(value: Value) -> str:
-    return value.op.name
 
 
 def factor_pass(book: RuleBook) -> Any:

@@ -182,13 +182,44 @@ def along_axes(name: str) -> Callable[[Context, tuple[Value, ...], AttrItems], V
     return make
 
 
+def make_reshape(ctx: Context, args: tuple[Value, ...], attrs: AttrItems) -> Value:
+    """Axes of size 1 come and go by contraction: a label of size 1 is summed or broadcast."""
+    (x,) = args
+    named: dict[str, Any] = dict(attrs)
+    lead = x.type.rank - named["rank"]
+    shape = (*x.shape[:lead], *named["shape"])
+    kept = [k for k, s in enumerate(x.shape) if s != 1]
+    if [x.shape[k] for k in kept] != [s for s in shape if s != 1]:
+        if x.op.name == "reshape" and x.attr("rank") <= named["rank"] and len(x.attr("shape")) == named["rank"]:
+            before = x.args[0]
+            taken = before.type.rank - (x.type.rank - named["rank"])
+            return ctx.make("reshape", (before,), (("rank", taken), ("shape", named["shape"])))
+        return ctx.plain("reshape", args, attrs)
+    order = iter(kept)
+    output = [next(order) if s != 1 else x.type.rank + k for k, s in enumerate(shape)]
+    sizes = dict(enumerate(x.shape)) | {label: shape[k] for k, label in enumerate(output) if label >= x.type.rank}
+    return product(ctx, 1, [Factor(x, 1, labels_of(x))], output, sizes, x.type.dtype)
+
+
 # -------------------------------------------------------------------- conditions
 def make_cast(ctx: Context, args: tuple[Value, ...], attrs: AttrItems) -> Value:
     (x,) = args
     dtype = attrs[0][1]
+    if x.op.name in ("eq", "ne") and dtype in ("f64", "f32") and not ctx.settings.keep_kinks and _is_norm(ctx, x):
+        # A norm is zero at one point, and there derivative rules guard their quotients: almost everywhere it is not.
+        return ctx.const(int(x.op.name == "ne"), x.shape, dtype)
     if x.op.name == "const" and x.type.dtype == "bool":
         return ctx.const(int(x.attr("value")), x.shape, dtype) if dtype != "bool" else x
     return elementwise(ctx, "cast", args, attrs)
+
+
+def _is_norm(ctx: Context, condition: Value) -> bool:
+    """A comparison of a square root of a sum of squares with zero."""
+    view = ctx.view(condition.args[0])
+    if number_in(condition.args[1]) != 0 or len(view.factors) != 1 or not isinstance(view.factors[0].power, Fraction):
+        return False
+    inner = ctx.view(view.factors[0].base)
+    return not inner.pointwise and facts.nonnegative(ctx, view.factors[0].base)
 
 
 def make_compare(name: str) -> Callable[[Context, tuple[Value, ...], AttrItems], Value]:
@@ -200,6 +231,10 @@ def make_compare(name: str) -> Callable[[Context, tuple[Value, ...], AttrItems],
         known = _by_sign(ctx, name, a) if nb == 0 else None
         if known is not None:
             return ctx.const(known, a.shape, "bool")
+        if nb == 0 and name in ("eq", "ne", "gt", "le"):
+            support = _support(ctx, a, name in ("gt", "le"))
+            if support is not None:
+                return support if name in ("ne", "gt") else negated(ctx, support)
         if a is b and a.type.dtype in ("i64", "bool"):
             return ctx.const(name in ("le", "ge", "eq"), a.shape, "bool")
         if na is not None or (nb is None and name in ("eq", "ne") and ctx.key(b) < ctx.key(a)):
@@ -207,6 +242,30 @@ def make_compare(name: str) -> Callable[[Context, tuple[Value, ...], AttrItems],
         return elementwise(ctx, name, args, attrs)
 
     return make
+
+
+def _support(ctx: Context, a: Value, positive: bool) -> Value | None:
+    """Where a product with indicators or with factors of known sign is not zero (`positive`: greater than zero)."""
+    view = ctx.view(a)
+    if not view.pointwise or not view.distinct or (positive and view.coefficient < 0):
+        return None
+    left = [f for f in view.factors if not facts.positive(ctx, f.base)]
+    masks = [f for f in left if f.base.op.name == "cast" and f.base.args[0].type.dtype == "bool"]
+    if view.coefficient == 1 and len(left) == len(view.factors) and not masks:
+        return None
+    others = [f for f in left if f not in masks]
+    conditions = [
+        product(ctx, 1, [Factor(f.base.args[0], 1, f.labels)], view.output, view.sizes, "bool") for f in masks
+    ]
+    if others:
+        rest = product(ctx, 1, others, view.output, view.sizes, a.type.dtype)
+        conditions.append(ctx.make("gt" if positive else "ne", (rest, ctx.const(0, rest.shape, rest.type.dtype))))
+    if not conditions:
+        return ctx.const(True, a.shape, "bool")
+    result = conditions[0]
+    for c in conditions[1:]:
+        result = ctx.make("and", (result, c))
+    return result
 
 
 def _by_sign(ctx: Context, name: str, a: Value) -> bool | None:

@@ -75,6 +75,9 @@ def product(
         if not _alone(ctx, work, inner):
             break
         work.factors = inner[::-1]
+    spread = _spreads(ctx, work)
+    if spread is not None:
+        return spread
     sole = _sole_sum(ctx, work)
     if sole is not None:
         return sole
@@ -108,6 +111,24 @@ def powered(ctx: Context, value: Value, power: Number) -> Value:
 
 
 # -------------------------------------------------------------------- opening nested products
+def _spreads(ctx: Context, work: Work) -> Value | None:
+    """A sum beyond matrices is distributed where a summed index meets a delta or a broadcast in one of its terms."""
+    for f in work.factors:
+        if len(f.labels) < 3 or f.power != 1 or not ctx.is_sum(f.base):
+            continue
+        summed = [k for k, x in enumerate(f.labels) if x not in work.output or f.labels.count(x) > 1]
+        views = [ctx.view(t) for _, t in ctx.terms(f.base)]
+        if not any(v.output.count(v.output[k]) > 1 or all(v.output[k] not in g.labels for g in v.factors) for v in views for k in summed):
+            continue
+        others = [g for g in work.factors if g is not f]
+        terms = [
+            (c, product(ctx, work.coefficient, [*others, Factor(t, 1, f.labels)], work.output, work.sizes, work.dtype))
+            for c, t in ctx.terms(f.base)
+        ]
+        return ctx.make("total", tuple([t for _, t in terms]), (("by", tuple([c for c, _ in terms])),))
+    return None
+
+
 def _open(ctx: Context, work: Work) -> None:
     """Replace every factor that is itself a product by its factors, where that is an identity."""
     pending, work.factors = work.factors[::-1], []
@@ -404,7 +425,12 @@ def _sole_sum(ctx: Context, work: Work) -> Value | None:
         work.factors = [Factor(base, 1, labels)]
         if not ctx.is_sum(base):
             return product(ctx, 1, work.factors, work.output, work.sizes, work.dtype)
-    return base if tuple(work.output) == labels else None
+    if tuple(work.output) == labels:
+        return base
+    if len(work.output) > 2 and len(labels) > 2:
+        # Beyond matrices no notation moves the axes of a sum: the terms move theirs.
+        return ctx.make("distribute", (base,), (("labels", labels), ("output", tuple(work.output)), ("sizes", tuple(work.sizes.items()))))
+    return None
 
 
 # -------------------------------------------------------------------- parts of their own

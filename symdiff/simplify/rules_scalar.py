@@ -21,6 +21,7 @@ EXPONENTIAL = [
 SIGMOID = [
     Rule("sigmoid", 1 / (1 + op("exp", x)), 1 - op("sigmoid", x)),
     Rule("exp times sigmoid", op("exp", x) * (1 - op("sigmoid", x)), op("sigmoid", x)),
+    Rule("exp of minus times sigmoid", op("exp", -x) * op("sigmoid", x), 1 - op("sigmoid", x)),
     Rule("sigmoid of minus", op("sigmoid", -x), 1 - op("sigmoid", x), when=(("negated", "x"),)),
     Rule("sigmoid of 0", op("sigmoid", 0), lift(Fraction(1, 2))),
 ]

@@ -20,12 +20,13 @@ _ATOMS = (
 )  # fmt: skip
 
 HANDLERS: Mapping[str, Handler] = {
-    "add": sums.make_add, "sub": sums.make_sub, "scale": sums.make_scale, "mul": pointwise.make_mul,
+    "add": sums.make_add, "sub": sums.make_sub, "scale": sums.make_scale, "total": sums.make_total,
+    "distribute": sums.make_distribute, "mul": pointwise.make_mul,
     "div": pointwise.make_div, "neg": pointwise.make_neg, "contract": pointwise.make_contract,
     "flip": pointwise.make_flip, "pow": pointwise.make_pow, "sqrt": pointwise.make_sqrt, "abs": pointwise.make_abs,
     "log": pointwise.make_log, "norm": pointwise.make_norm, "cast": pointwise.make_cast, "not": pointwise.make_not,
     "and": pointwise.make_logic("and"), "or": pointwise.make_logic("or"), "select": pointwise.make_select,
-    "softmax": pointwise.along_axes("softmax"), "logsumexp": pointwise.along_axes("logsumexp"),
+    "reshape": pointwise.make_reshape, "softmax": pointwise.along_axes("softmax"), "logsumexp": pointwise.along_axes("logsumexp"),
     "inverse": linear.make_inverse, "solve": linear.make_solve, "det": linear.make_determinant("det"),
     "logabsdet": linear.make_determinant("logabsdet"), "signdet": linear.make_determinant("signdet"),
     **{name: pointwise.make_compare(name) for name in ("lt", "le", "gt", "ge", "eq", "ne")},

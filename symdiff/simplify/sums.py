@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from symdiff.ir.dims import Shape
 from symdiff.ir.graph import AttrItems, Value
@@ -176,3 +176,17 @@ def make_scale(ctx: Context, args: tuple[Value, ...], attrs: AttrItems) -> Value
 
 def labels_of(value: Value) -> Labels:
     return tuple(range(value.type.rank))
+
+
+def make_total(ctx: Context, args: tuple[Value, ...], attrs: AttrItems) -> Value:
+    """The sum of the operands, each with its number."""
+    return plus(ctx, list(zip(attrs[0][1], args, strict=True)))
+
+
+def make_distribute(ctx: Context, args: tuple[Value, ...], attrs: AttrItems) -> Value:
+    """A sum with its axes moved, term by term."""
+    named: dict[str, Any] = dict(attrs)
+    output, sizes = named["output"], dict(named["sizes"])
+    return plus(ctx, [
+        (c, product(ctx, 1, [Factor(t, 1, named["labels"])], output, sizes, t.type.dtype)) for c, t in ctx.terms(args[0])
+    ])  # fmt: skip
