@@ -160,12 +160,12 @@ FITS = {
     "LGAMMA": Fit(near(careful(lambda t: (mp.loggamma(2 + t) - (1 - mp.euler) * t) / t**2),
                        lambda t: mp.zeta(2, 2) / 2), -0.5, 0.5, 17, abs,
                   "lgamma(2 + t) = (1 - gamma) t + t^2 p(t), |t| <= 1/2"),
-    "STIRLING": Fit(stirling, 0, mp.mpf(1) / 64, 5, lambda w: mp.mpf(1),
-                    "lgamma(x) = (x - 1/2) log(x) - x + log(2 pi)/2 + p(1/x^2)/x, x >= 8"),
+    "STIRLING": Fit(stirling, 0, mp.mpf(1) / 36, 6, lambda w: mp.mpf(1),
+                    "lgamma(x) = (x - 1/2) log(x) - x + log(2 pi)/2 + p(1/x^2)/x, x >= 6"),
     "DIGAMMA": Fit(near(careful(lambda t: mp.digamma(t + 1.5) / (t + 1.5 - DIGAMMA_ROOT)), lambda t: mp.mpf("0.9674")),
                    -0.5, 0.5, 22, lambda t: mp.mpf(1), "digamma(t + 3/2) = (t + 3/2 - root) p(t), |t| <= 1/2"),
-    "DIGAMMA_TAIL": Fit(digamma_tail, 0, mp.mpf(1) / 64, 5, lambda w: mp.mpf(1),
-                        "digamma(x) = log(x) - 1/(2x) - p(1/x^2)/x^2, x >= 8"),
+    "DIGAMMA_TAIL": Fit(digamma_tail, 0, mp.mpf(1) / 36, 6, lambda w: mp.mpf(1),
+                        "digamma(x) = log(x) - 1/(2x) - p(1/x^2)/x^2, x >= 6"),
 }
 ALL_FITS: dict[str, Fit] = FITS | {  # the same functions to about 2^-35, for results in binary32
     f"SHORT_{name}": FITS[name]._replace(degree=degree)

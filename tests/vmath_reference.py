@@ -105,8 +105,8 @@ DOMAINS: dict[str, Domain] = {
     "cbrt": Domain(-30, 30, spots=(1.0, 2.0, 4.0)), "erf": Domain(-6, 6, spots=(1.0, 5.9)),
     "erfc": Domain(-6, 27.3, spots=(0.0, 3.5, 26.5)), "normcdf": Domain(-38.6, 9, spots=(0.0, -37.5)),
     "sigmoid": Domain(-746, 40, spots=(0.0,)), "softplus": Domain(-746, 40, spots=(0.0, -37.0)),
-    "lgamma": Domain(-0.5, 12, -0.5, spots=(1.0, 2.0, 0.5, 1.5, 8.0)),
-    "digamma": Domain(0.01, 12, 5e-324, spots=(_ROOT, 1.0, 2.0, 8.0)),
+    "lgamma": Domain(-0.5, 12, -0.5, spots=(1.0, 2.0, 0.5, 1.5, 5.99, 6.0)),
+    "digamma": Domain(0.01, 12, 5e-324, spots=(_ROOT, 1.0, 2.0, 5.99, 6.0)),
     **{f"polygamma_{k}": Domain(0.01, 20, 5e-324, 1e9, (1.0, 8.0)) for k in (1, 2, 3, 7)},
 }
 

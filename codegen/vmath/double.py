@@ -35,11 +35,6 @@ def two_product(b: Build, x: Value, y: Value) -> Pair:
     return Pair(hi, b.fma(x, y, -hi))
 
 
-def square(b: Build, x: Pair) -> Pair:
-    hi, lo = two_product(b, x.hi, x.hi)
-    return fast_two_sum(hi, b.fma(x.hi + x.hi, x.lo, lo))
-
-
 def product(b: Build, x: Pair, y: Pair) -> Pair:
     hi, lo = two_product(b, x.hi, y.hi)
     return fast_two_sum(hi, b.fma(x.hi, y.lo, b.fma(x.lo, y.hi, lo)))

@@ -61,7 +61,8 @@ def exp(b: Build, x: Value) -> Value:
     clamped = b.at_least(x, -746.0)
     n, word = b.rint_of_product(clamped, LOG2_E)
     r = b.fma(n, -LN2_LOW, b.fma(n, -LN2, clamped))
-    y = b.fma(r * r, b.polynomial(r, tables.EXP), r) + 1.0
+    hi = r + 1.0
+    y = hi + b.fma(r * r, b.polynomial(r, tables.EXP), r - (hi - 1.0))
     return _times_power(b, x, y, word, -708.0, x <= 709.782712893384)
 
 

@@ -1,6 +1,6 @@
 """lgamma = log|gamma(x)|, digamma and polygamma_k.
 
-Positive arguments below 8 are shifted by the recurrence to an interval with one polynomial (lgamma: around 2, digamma:
+Positive arguments below 6 are shifted by the recurrence to an interval with one polynomial (lgamma: around 2, digamma:
 [1, 2] with the root 1.4616... factored out), larger ones use the asymptotic series. Negative arguments are rare: they
 go through the reflection formula in a function of their own.
 
@@ -27,7 +27,7 @@ _PI_LOW = 1.2246467991473532e-16
 _HALF_LOG_2PI = 0.9189385332046728
 _ROOT, _ROOT_LOW = 1.4616321449683622, 9.549995429965697e-17
 _SLOPE_AT_2, _SLOPE_AT_2_LOW = 0.42278433509846713, 4.942915152430645e-18
-_LARGE = 8.0
+_LARGE = 6.0
 
 
 def _sin_cos_pi(b: Build, a: Value) -> tuple[Value, Pair, Pair]:
@@ -49,11 +49,11 @@ def _sin_cos_pi(b: Build, a: Value) -> tuple[Value, Pair, Pair]:
 
 
 def _lgamma_right(b: Build, x: Value) -> Value:
-    """x >= -1/2. Below 8: t p(t) plus or minus the log of the product that the shift to 2 + t leaves."""
+    """x >= -1/2. Below 6: t p(t) plus or minus the log of the product that the shift to 2 + t leaves."""
     n, _ = b.rint(b.at_most(x, _LARGE))
     t = x - n
     shift = b.const(1.0, "f64")
-    for j in range(1, 7):
+    for j in range(1, 5):
         shift = shift * b.select(n > j + 1.5, x - float(j), 1.0)
     low = b.select(n > 0.5, b.fabs(x), b.fabs(x) * (x + 1.0))
     far = x >= _LARGE
@@ -92,11 +92,11 @@ def lgamma(b: Build, x: Value) -> Value:
 
 
 def _digamma_right(b: Build, x: Value) -> Value:
-    """x > 0. Below 8: the polynomial on [1, 2] plus a sum of reciprocals, kept as one fraction."""
+    """x > 0. Below 6: the polynomial on [1, 2] plus a sum of reciprocals, kept as one fraction."""
     n = b.at_least(b.rint(b.at_most(x, _LARGE) - 1.5)[0], -1.0)
     y = x - n
     up, down = b.const(0.0, "f64"), b.const(1.0, "f64")
-    for i in range(1, 7):
+    for i in range(1, 5):
         used = n > i - 0.5
         factor = b.select(used, x - float(i), 1.0)
         up = b.fma(up, factor, b.select(used, down, 0.0))

@@ -59,7 +59,11 @@ def cosh(b: Build, x: Value) -> Value:
 
 def sigmoid(b: Build, x: Value) -> Value:
     e = exp(b, -b.fabs(x))
-    return b.select(x < 0.0, e, 1.0) / (e + 1.0)
+    top, below = b.select(x < 0.0, e, 1.0), e + 1.0
+    inverse = 1.0 / below
+    q = top * inverse
+    # what the roundings of 1 + e and of the quotient left
+    return b.fma(b.fma(-q, below, top) - q * ((1.0 - below) + e), inverse, q)
 
 
 def softplus(b: Build, x: Value) -> Value:

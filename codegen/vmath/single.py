@@ -1,8 +1,8 @@
 """binary32 versions of the common functions: binary64 inside, with polynomials as short as the result allows.
 
 Every binary32 number is a normal binary64 number far from the ends of the range, and 29 bits are to spare: no
-denormals, no overflow, no compensation; the conversion at the end rounds, overflows and underflows. Errors stay below 0.51 ulp.
-Functions that are not here go through their binary64 body.
+denormals, no overflow, no compensation; the conversion at the end rounds, overflows and underflows. Errors stay below
+0.51 ulp. Functions that are not here go through their binary64 body.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def log10(b: Build, x: Value) -> Value:
 def _log1p(b: Build, x: Value) -> Value:
     """The rounding of 1 + x matters for small x only, where the correction needs no division by 1 + x."""
     u = x + 1.0
-    return _log(b, u) + (x - (u - 1.0))
+    return _log(b, u) + b.select(x > 1.0, 0.0, x - (u - 1.0))  # a NaN comes through here
 
 
 def log1p(b: Build, x: Value) -> Value:

@@ -11,7 +11,7 @@ from functools import partial
 
 from . import tables
 from .build import Build, Value, float_text
-from .double import Pair
+from .double import Pair, fast_two_sum, quotient
 
 TWO_OVER_PI = 0.6366197723675814
 PI_2 = (1.5707963267948966, 6.123233995736766e-17, -1.4973849048591698e-33)
@@ -201,6 +201,8 @@ def sincos(b: Build, x: Value) -> tuple[Value, Value]:
 
 def tan(b: Build, x: Value) -> Value:
     word, r = reduce(b, x)
-    odd, s, c = is_odd(b, word), kernel_sin(b, r), kernel_cos(b, r)
-    result = b.select(odd, -c, s) / b.select(odd, s, c)
-    return b.select(x.equals(0.0), x, result)
+    odd = is_odd(b, word)
+    s, c = fast_two_sum(*kernel_sin_parts(b, r)), fast_two_sum(*kernel_cos_parts(b, r))
+    top = Pair(b.select(odd, -c.hi, s.hi), b.select(odd, -c.lo, s.lo))
+    bottom = Pair(b.select(odd, s.hi, c.hi), b.select(odd, s.lo, c.lo))
+    return b.select(x.equals(0.0), x, quotient(b, top, bottom).hi)
