@@ -31,6 +31,8 @@ class Indexer:
     def indexed(self, node: Node, index: Sequence[str], depth: int = 0) -> Text:
         """The entry of `node` at `index`; axes of size one from broadcasting are skipped."""
         paper = self.paper
+        if node.kind == "einsum" and node not in paper.names:
+            return self._einsum(node, index)
         if node in paper.names or not index:
             return self._entry(node, index)
         if node.kind == "num":
@@ -52,8 +54,6 @@ class Indexer:
         if node.kind == "expand":
             kept = [i for i, mine in zip(index, node.data, strict=True) if mine]
             return self.indexed(node.args[0], kept, depth)
-        if node.kind == "einsum":
-            return self._einsum(node, index)
         if depth < DEEPEST and node.rank > 2:
             if node.kind == "add":
                 return self._sum(node, index, depth)

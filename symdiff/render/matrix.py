@@ -40,6 +40,8 @@ class _Solver:
         self.factors = self._turn_sign(list(product.factors))
         self.above: list[Node] = []
         self.below: list[Node] = []
+        axes = {x for f in product.factors for x in f.labels} | {x for d in product.deltas for x in d}
+        self.high = sum([x < product.rank for x in axes]) > 2
 
     def _turn_sign(self, factors: list[Factor]) -> list[Factor]:
         """-(a - b) is b - a."""
@@ -120,7 +122,7 @@ class _Solver:
     ) -> list[tuple[Node, Labels]]:
         """Its pieces: one when matrix notation reaches it, else those of an einsum. A scalar goes to the front."""
         groups = self._groups(factors, deltas)
-        if groups is None or not all(len(labels) <= 2 for labels in groups) or len(kept) > 2:
+        if self.high or groups is None or not all(len(labels) <= 2 for labels in groups):
             pieces = self._reduced(kept, factors, deltas)
             if not kept and pieces:
                 self.above.append(self._gathered(pieces, ()))
@@ -394,6 +396,10 @@ class _Solver:
         cover = any(labels == axes for _, labels in pieces)
         if cover and not inner and all(list(l) == sorted(set(l)) for _, l in pieces):
             return notation.product(1, [notation.align(n, l, axes) for n, l in pieces], ())
+        if len(pieces) == 1 and len(set(pieces[0][1])) == len(pieces[0][1]):
+            node, labels = pieces[0]
+            if tuple([x for x in labels if x in axes]) == axes:
+                return notation.sum(node, tuple([i for i, x in enumerate(labels) if x not in axes]))
         number = {x: i for i, x in enumerate(axes)}
         for _, labels in pieces:
             for x in labels:

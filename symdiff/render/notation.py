@@ -168,8 +168,16 @@ class Notation:
 
     def expand(self, node: Node, mask: tuple[bool, ...]) -> Node:
         """`node[:, None]` and the like: True for an axis of the node, False for a new one of size 1."""
-        if node.kind == "prod" and node.data[1] == 0 and node.data[0] == 1:
-            return self.product(1, (), [self.expand(a, mask) if a.rank else a for a in node.args])
+        if node.kind == "prod" and all(a.rank in (0, node.rank) for a in node.args):
+            count = node.data[1]
+            above, below = node.args[:count], node.args[count:]
+            lone = [a for a in above if a.rank]
+            if not lone:
+                return self.product(node.data[0], above, [self.expand(a, mask) if a.rank else a for a in below])
+            scalars, under = [a for a in above if not a.rank], [a for a in below if not a.rank]
+            if node.data[0] != 1 or scalars or under:
+                inner = self.product(1, lone, [a for a in below if a.rank])
+                return self.product(node.data[0], [*scalars, self.expand(inner, mask)], under)
         sizes = iter(node.shape)
         shape = tuple([next(sizes) if kept else 1 for kept in mask])
         return self._node("expand", (node,), mask, shape, 0.001)[0]
@@ -186,6 +194,8 @@ class Notation:
         """`node` spread over the whole `shape`."""
         if len(axes) == len(shape):
             return node
+        if all(shape[x] == 1 for x in range(len(shape)) if x not in axes):
+            return self.expand(node, tuple([x in axes for x in range(len(shape))]))
         if dtype not in ("f64", "f32"):
             target = tuple(range(len(shape)))
             return self.call("broadcast_to", (self.align(node, axes, target),), shape, (shape,))

@@ -201,7 +201,7 @@ def _product(node: Node, args: list[Text]) -> Text:
     above, below = list(zip(node.args[:count], args[:count], strict=True)), args[count:]
     if not above and number == 1 and len(below) == 1:
         base, power = split_power(node.args[0])
-        if power != 1 and base is not node.args[0]:
+        if power != 1 and base is not node.args[0] and below[0][1] == _POW:
             root = below[0][0].rsplit("**", 1)[0]
             return f"{root}**({number_text(-power)[0]})", _POW
     arrays = [n for n, _ in above if n.rank]
@@ -213,9 +213,12 @@ def _product(node: Node, args: list[Text]) -> Text:
         texts.append(_mask(text) if bare else text[0] if inner else _at(text, _UNARY))
     if front not in (1, -1) or not above:
         texts.insert(0, number_text(front)[0])
-    line = "*".join(texts) + "".join(["/" + _at(t, _POW) for t in below])
-    if divisor != 1:
-        line += f"/{divisor}"
+    line = "*".join(texts)
+    under = ([(str(divisor), _ATOM)] if divisor != 1 else []) + below
+    if len(under) == 1:
+        line += "/" + _at(under[0], _POW)
+    elif under:
+        line += f"/({'*'.join([_at(t, _UNARY) for t in under])})"
     if front == -1 and above:
         line = "-" + line
     return line, _ADD if front < 0 else _MUL

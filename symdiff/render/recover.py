@@ -15,8 +15,9 @@ from typing import Any, TypeAlias
 from symdiff.ir.contraction import Spec, label_sizes, parse_spec
 from symdiff.ir.dims import Shape
 from symdiff.ir.graph import PARAM, Function, Value
+from symdiff.render.factoring import shortest_sum
 from symdiff.render.matrix import solve
-from symdiff.render.notation import Node, Notation
+from symdiff.render.notation import Node, Notation, split_power
 from symdiff.render.product import MOST_FACTORS, Factor, Labels, Product, atom, multiply
 
 # A sum with more terms than this is one term of the next: copying terms stays linear.
@@ -70,7 +71,9 @@ class Recovery:
     def _closed_sum(self, terms: Sequence[Term], shape: Shape) -> tuple[Node, Labels]:
         axes = tuple([x for x in range(len(shape)) if any(x in own for _, _, own in terms)])
         aligned = [(sign, self.notation.align(node, own, axes)) for sign, node, own in terms]
-        return self.notation.add(aligned, tuple([shape[x] for x in axes])), axes
+        kept = tuple([shape[x] for x in axes])
+        total = shortest_sum(self.notation, aligned, kept)
+        return (total, axes) if total.rank == len(axes) else (self.notation.add(aligned, kept), axes)
 
     def whole(self, value: Value) -> Node:
         """The expression of a value in its full shape."""
@@ -93,11 +96,20 @@ class Recovery:
         return form.product
 
     def _factored(self, node: Node, axes: Labels, shape: Shape) -> Product:
+        """An expression as a Product: its coefficient, elementwise factors, and the factors of a chain apart."""
+        sizes = dict(enumerate(shape))
         if node.kind == "add" and max(node.data) < 0:
             return atom(self.notation.opposite(node), axes, shape).scaled(Fraction(-1))
-        if node.kind == "prod" and node.data[0] != 1:
-            bare = self.notation.product(1, node.args[: node.data[1]], node.args[node.data[1] :])
-            return atom(bare, axes, shape).scaled(Fraction(node.data[0]))
+        if node.kind == "prod" and len(node.args) <= MOST_FACTORS:
+            number, count = node.data
+            factors: list[Factor] = []
+            for i, arg in enumerate(node.args):
+                base, power = split_power(arg)
+                inner, own = (base.args[0], base.data) if base.kind == "expand" else (base, (True,) * base.rank)
+                labels = tuple([x for x, kept in zip(axes[len(axes) - len(own) :], own, strict=True) if kept])
+                factors.append(Factor(inner, labels, power if i < count else -power))
+            if sum([len(f.labels) == len(axes) for f in factors]) or not axes:
+                return Product(len(shape), tuple(factors), sizes, Fraction(number))
         return atom(node, axes, shape)
 
     def terms(self, value: Value) -> tuple[Term, ...]:
@@ -269,12 +281,26 @@ def _triangle(r: Recovery, v: Value) -> Form:
 
 
 def _reshape(r: Recovery, v: Value) -> Form:
+    """Axes of size one come and go as broadcasts; only real reshapes are written."""
+    core, axes = r.core(v.args[0])
+    places = _matched(v.args[0].type.shape, v.type.shape)
+    if places is not None and all(a in places for a in axes):
+        return r.closed(v, core, [places[a] for a in axes])
     node = r.whole(v.args[0])
     if node.kind == "subscript" and _drops_ones(node.shape, v.type.shape):
         taken = _as_integers(r, node)
         if taken is not None and taken.shape == v.type.shape:
             return r.closed(v, taken)
     return r.closed(v, r.notation.call("reshape", (node,), v.type.shape, (v.type.shape,), own=0))
+
+
+def _matched(old: Shape, new: Shape) -> dict[int, int] | None:
+    """Old axis -> new axis when the shapes differ only by axes of size one."""
+    first = [i for i, s in enumerate(old) if s != 1]
+    second = [i for i, s in enumerate(new) if s != 1]
+    if [old[i] for i in first] != [new[i] for i in second]:
+        return None
+    return dict(zip(first, second, strict=True))
 
 
 def _drops_ones(old: Shape, new: Shape) -> bool:

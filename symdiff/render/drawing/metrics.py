@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from symdiff.render.drawing.layout import Box, Wire
 from symdiff.render.drawing.model import Node, Picture
+from symdiff.render.drawing.plan import Box, Wire
 
 _WIDTHS = {
     **dict.fromkeys("il", 222), **dict.fromkeys(" !,./:;I[\\]tf|", 278), **dict.fromkeys("()r-`{}", 333), "'": 191,

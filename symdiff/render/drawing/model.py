@@ -43,12 +43,13 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """A value on its way: `label` above the wire, `gradient` coming back below it."""
+    """A value on its way: `label` above the wire, the `gradient` that comes back below it; `exact` is for the table."""
 
     source: int
     target: int
     label: str = ""
     gradient: str = ""
+    exact: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ def to_table(picture: Picture) -> str:
         upstream = next((row.text for row in node.rows if row.role == "upstream"), "")
         local = [f"{row.key} = {row.text}" for row in node.rows if row.role == "local"]
         down = [
-            f"{picture.nodes[picture.edges[e].source].name}: {picture.edges[e].gradient}"
+            f"{picture.nodes[picture.edges[e].source].name}: {picture.edges[e].exact or picture.edges[e].gradient}"
             for e in edges
             if picture.edges[e].gradient
         ]
