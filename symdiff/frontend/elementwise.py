@@ -224,7 +224,7 @@ def xlog1py(x: Any, y: Any) -> Any:
 
 @scipy_function("log_expit")
 def log_expit(x: Any) -> Any:
-    return negative(elementwise("softplus", negative(x)))
+    return negative(elementwise("softplus", negative(promote([x], floating=True)[0])))
 
 
 @scipy_function("logit")
@@ -255,16 +255,18 @@ def _float_of(x: Any) -> str:
 
 
 # -------------------------------------------------------------------- sign, rounding
-def _keeps_kind(op: str) -> Any:
-    def function(x: Any) -> Any:
-        e = as_expr(x)
-        return e.apply(op, e.astype("i64") if e.dtype == "bool" else e)
-
-    return function
+@numpy_function("absolute", "abs")
+def absolute(x: Any) -> Any:
+    e = as_expr(x)
+    return e if e.dtype == "bool" else e.apply("abs", e)
 
 
-absolute = numpy_function("absolute", "abs")(_keeps_kind("abs"))
-sign = numpy_function("sign")(_keeps_kind("sign"))
+@numpy_function("sign")
+def sign(x: Any) -> Any:
+    e = as_expr(x)
+    if e.dtype == "bool":
+        raise DtypeError("sign: NumPy gives booleans no sign; use x.astype(float)")
+    return e.apply("sign", e)
 
 
 @numpy_function("fabs")

@@ -49,7 +49,7 @@ def _update(x: Any, index: Any, value: Any, adding: bool) -> Any:
     moved = (_scatter if adding else _assign)(moved, plan, value, name)
     inverse = sorted(range(len(order)), key=order.__getitem__)
     updated = permuted(moved, inverse)
-    return _write(x, plan, expanded(updated, plan.new) if plan.new else updated, False, name, new=plan.new)
+    return _write(x, plan, updated, False, name, new=())
 
 
 def _fitting(value: Any, x: Any, name: str) -> Any:
