@@ -85,32 +85,40 @@ def _needed(lowered: Lowered) -> list[Node]:
 
 
 def _forced(lowered: Lowered, order: list[Node]) -> set[Node]:
-    """Nodes that must lie in a buffer before anything uses them."""
-    stored = {n for n in order if n.kind not in INLINE}
+    """Nodes that must lie in a buffer before anything uses them; sets `cost` to what computing in place then costs."""
+    must = {n for n in order if n.kind not in INLINE}
+    wished: set[Node] = set()
     moved: dict[Node, int] = {}
     direct: set[Node] = set()
     for node in order:
         for number, arg in enumerate(node.args):
             if arg.kind not in INLINE or arg.kind in MEMORY:
                 continue
-            if node.kind == "alias" or (node.kind == "gemm" and not _addressable(arg, stored)):
-                stored.add(arg)
+            if node.kind == "alias" or (node.kind == "gemm" and not _addressable(arg, must)):
+                must.add(arg)
             elif arg.cost <= CHEAP:
                 continue
             elif node.kind == "view":
                 used = {axis for terms, _ in node.data for axis, _ in terms}
                 if any(axis not in used and size != 1 for axis, size in enumerate(node.shape)):
-                    stored.add(arg)  # broadcast: it would be computed again for every element
+                    wished.add(arg)  # broadcast: it would be computed again for every element
                 moved[arg] = moved.get(arg, 0) + 1
             elif node.kind in ("delta", "prod_others", "gemm") or (node.kind == "gather" and number == 0):
-                stored.add(arg)
+                wished.add(arg)
             else:
                 direct.add(arg)
-    stored.update(n for n, count in moved.items() if count > 1 or n in direct)
-    return stored
+    wished.update(n for n, count in moved.items() if count > 1 or n in direct)
+    for node in order:
+        if node.kind in INLINE:
+            node.cost = node.own_cost + sum([a.cost for a in node.args])
+            if node in wished and node.cost > CHEAP:
+                must.add(node)
+        if node in must:
+            node.cost = 0
+    return must
 
 
 def _addressable(node: Node, stored: set[Node]) -> bool:
     """Whether a matrix product can read this operand where it lies: memory, or a view of it."""
     base = node.args[0] if node.kind == "view" else node
-    return base.kind in MEMORY or base.kind not in INLINE or base in stored
+    return base.kind in MEMORY or base.kind == "alias" or base.kind not in INLINE or base in stored

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
+from itertools import pairwise
 from typing import TypeAlias
 
 from codegen.index import ZERO, Index, combine, contiguous_strides, flatten, var
@@ -158,7 +159,7 @@ def _grouped(strides: Sequence[Size], shape: Shape) -> Size | None:
     kept = [(st, s) for st, s in zip(strides, shape, strict=True) if s != 1]
     if not kept:
         return 1
-    for (outer, _), (inner, size) in zip(kept, kept[1:], strict=False):
+    for (outer, _), (inner, size) in pairwise(kept):
         if outer != size * inner:
             return None
     return kept[-1][0]

@@ -233,6 +233,12 @@ def _place(buffer: Buffer, index: tuple[Index, ...]) -> str:
     return f"{buffer.name}[{', '.join(map(str, index))}]" if index else buffer.name
 
 
+def _carry(carry: Carry) -> str:
+    if carry.inside < 0:
+        return f" ({carry.kind} %{carry.value} -> %{carry.out})"
+    return f" (scan %{carry.inside} = {carry.init}, then %{carry.value} -> %{carry.out})"
+
+
 def _head(stmt: Stmt) -> str:
     if isinstance(stmt, Let):
         args = ", ".join([f"%{a}" for a in stmt.args])
@@ -247,10 +253,7 @@ def _head(stmt: Stmt) -> str:
     if isinstance(stmt, Call):
         args = ", ".join(_place(a.buffer, a.index) if isinstance(a, Pointer) else str(a) for a in stmt.args)
         return f"call {stmt.routine}({args})" + (f" else {stmt.status}" if stmt.status else "")
-    carries = "".join(
-        f" ({c.kind} %{c.value} -> %{c.out})" if c.inside < 0 else f" (scan %{c.inside} = {c.init}, then %{c.value} -> %{c.out})"
-        for c in stmt.carries
-    )
+    carries = "".join(map(_carry, stmt.carries))
     return f"for {stmt.var} < {stmt.extent}{carries}" + (" vector" if stmt.vector else "")
 
 

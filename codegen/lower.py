@@ -289,19 +289,27 @@ def _norm(made: Lowered, value: Value, args: list[Node]) -> Node:
     return graph.scalar("sqrt", graph.reduce("sum", graph.scalar("mul", args[0], args[0]), _fronts(value)))
 
 
+def _exponentials(made: Lowered, x: Node, axes: list[int]) -> tuple[Node, Node, Node]:
+    """The maximum over axes, the same with 0 for infinities, and exp(x - that), shared by logsumexp and softmax."""
+    graph = made.graph
+    # An infinite maximum is not subtracted: inf - inf would be NaN where a logarithm of inf is wanted.
+    top = graph.reduce("max", x, axes)
+    safe = graph.scalar("finite_or_zero", top)
+    return top, safe, graph.scalar("exp", graph.scalar("sub", x, graph.spread(safe, axes, x.shape)))
+
+
 def _logsumexp(made: Lowered, value: Value, args: list[Node]) -> Node:
-    graph, x, axes = made.graph, args[0], _fronts(value)
-    # An infinite maximum is not subtracted: inf - inf would be NaN where the answer is inf or -inf.
-    top = graph.scalar("finite_or_zero", graph.reduce("max", x, axes))
-    terms = graph.scalar("exp", graph.scalar("sub", x, graph.spread(top, axes, x.shape)))
-    return graph.scalar("add", top, graph.scalar("log", graph.reduce("sum", terms, axes)))
+    graph, axes = made.graph, _fronts(value)
+    _, safe, terms = _exponentials(made, args[0], axes)
+    return graph.scalar("add", safe, graph.scalar("log", graph.reduce("sum", terms, axes)))
 
 
 def _softmax(made: Lowered, value: Value, args: list[Node]) -> Node:
-    graph, x, axes = made.graph, args[0], _fronts(value)
-    top = graph.reduce("max", x, axes)
-    terms = graph.scalar("exp", graph.scalar("sub", x, graph.spread(top, axes, x.shape)))
-    return graph.scalar("div", terms, graph.spread(graph.reduce("sum", terms, axes), axes, x.shape))
+    graph, axes = made.graph, _fronts(value)
+    top, _, terms = _exponentials(made, args[0], axes)
+    # top - top is 0, and NaN where the maximum is infinite, as exp(inf - inf) is.
+    total = graph.scalar("add", graph.reduce("sum", terms, axes), graph.scalar("sub", top, top))
+    return graph.scalar("div", terms, graph.spread(total, axes, args[0].shape))
 
 
 # -------------------------------------------------------------------- linear algebra
@@ -344,10 +352,14 @@ def _triangular_solve(made: Lowered, value: Value, args: list[Node]) -> Node:
     return made.graph.make("triangular_solve", value.type.shape, value.type.dtype, args, data)
 
 
-_SCALARS = ["add", "sub", "mul", "div", "neg", "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sqrt", "cbrt", "sin", "cos", "tan", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "arcsinh", "arccosh", "arctanh", "arctan2", "hypot", "sigmoid", "softplus", "erf", "erfc", "lgamma", "digamma", "lt", "le", "gt", "ge", "eq", "ne", "and", "or", "xor", "not", "select", "maximum", "minimum", "abs", "relu", "clip", "sign", "floor", "ceil", "round", "trunc", "mod", "floor_divide"]
+_SCALARS = (
+    "add sub mul div neg exp exp2 expm1 log log2 log10 log1p sqrt cbrt sin cos tan arcsin arccos arctan sinh cosh tanh",
+    "arcsinh arccosh arctanh arctan2 hypot sigmoid softplus erf erfc lgamma digamma lt le gt ge eq ne and or xor not",
+    "select maximum minimum abs relu clip sign floor ceil round trunc mod floor_divide",
+)
 
 LOWERINGS: dict[str, _Lowering] = {
-    **dict.fromkeys(_SCALARS, _scalar),
+    **dict.fromkeys(" ".join(_SCALARS).split(), _scalar),
     "pow": _power, "cast": _cast, "polygamma": _polygamma, "const": _const, "array": _array, "iota": _iota,
     "size": _size, "contract": _contract, "reshape": _reshape, "slice": _slice, "embed": _embed,
     "concatenate": _concatenate, "gather": _gather, "scatter_add": _scatter_add, "last_writer": _last_writer,

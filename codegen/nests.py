@@ -173,7 +173,7 @@ class Nest:
         buffer = self.memory.buffers.get(node)
         if kind == "alias":
             buffer = self.memory.reshaped(self.memory.buffers[node.args[0]], node.shape)
-        if buffer is None and node.cost > CHEAP:
+        if buffer is None and node.cost > CHEAP and kind != "view":
             buffer = self._keep(node, at)
         if buffer is not None:
             self._memo[node.number, at] = self.load(buffer, index)

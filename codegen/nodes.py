@@ -54,7 +54,7 @@ CHEAP = 4
 class Node:
     """One array computation; compared by identity."""
 
-    __slots__ = ("args", "cost", "data", "dtype", "kind", "number", "shape")
+    __slots__ = ("args", "cost", "data", "dtype", "kind", "number", "own_cost", "shape")
 
     def __init__(self, kind: str, shape: Shape, dtype: str, args: tuple[Node, ...], data: Any, number: int) -> None:
         self.kind = kind
@@ -64,10 +64,12 @@ class Node:
         self.data = data
         self.number = number
         if kind == "scalar":
-            own = _SCALAR_COST.get(data[0], 20)
+            self.own_cost = _SCALAR_COST.get(data[0], 20)
         else:
-            own = 1 if kind in ("triangle", "delta", "gather") else 0
-        self.cost = own if kind not in INLINE else min(_COST_LIMIT, own + sum([a.cost for a in args if a.kind in INLINE]))
+            self.own_cost = 1 if kind in ("triangle", "delta", "gather") else 0
+        self.cost = self.own_cost
+        if kind in INLINE:
+            self.cost = min(_COST_LIMIT, self.own_cost + sum([a.cost for a in args if a.kind in INLINE]))
 
     @property
     def rank(self) -> int:

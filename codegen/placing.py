@@ -87,7 +87,8 @@ class _Placing:
                 after[top].append(fold.finish)
         for scan in self.nest.scans:
             if order and self.extent[order[-1]] != 1 and order[-1] == self.nest.names[-1]:
-                carries[-1].append(Carry("scan", scan.dtype, scan.value, self.nest.memory.name(), scan.inside, scan.init))
+                out = self.nest.memory.name()
+                carries[-1].append(Carry("scan", scan.dtype, scan.value, out, scan.inside, scan.init))
             else:  # an axis of one element
                 before[0].insert(0, Let(scan.inside, "const", (), scan.dtype, scan.init))
         body: list[Stmt] = []

@@ -1,8 +1,8 @@
 """Scalar instructions and memory accesses of a kernel as LLVM instructions, one value or one for each lane.
 
-The lower half of `codegen.emit`: names, sizes, pointers, affine indices, loads and stores with masks. Promise: an access
-that steps by one element from lane to lane is one vector access, one that does not step is a scalar access, all others
-gather or scatter.
+The lower half of `codegen.emit`: names, sizes, pointers, affine indices, loads and stores with masks. Promise: an
+access that steps by one element from lane to lane is one vector access, one that does not step is a scalar access, all
+others gather or scatter.
 """
 
 from __future__ import annotations
