@@ -100,6 +100,8 @@ _STATEMENTS: Final = frozenset(
     }
 )  # fmt: skip
 _LITERALS: Final = {"True": True, "False": False, "None": None}
+# Words that are no names.
+WORDS: Final = frozenset({*_KEYWORDS, *_STATEMENTS, *_LITERALS})
 
 # Python's precedence; only ** associates to the right.
 _COMPARISON, _UNARY, _POWER = 1, 7, 8

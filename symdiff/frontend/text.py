@@ -19,7 +19,7 @@ import numpy as np
 from symdiff.errors import ParseError, SymdiffError, caret
 from symdiff.frontend.building import BUILDER, array_value, cast_value, exact_number, number_value
 from symdiff.frontend.expr import Expr, wrap
-from symdiff.frontend.grammar import Step, postfix
+from symdiff.frontend.grammar import WORDS, Step, postfix, tokenize
 from symdiff.frontend.registry import FUNCTIONS
 from symdiff.ir.dims import Dim, named, size_names
 from symdiff.ir.graph import Value, topological
@@ -102,14 +102,15 @@ def parse(text: str, symbols: Mapping[str, Any] | None = None) -> Any:
     return _Evaluator(text, symbols or {}).run()
 
 
-def names_in(text: str) -> tuple[str, ...]:
-    """Names that `text` uses and that neither a function nor a constant explains, in order of appearance."""
-    found: dict[str, None] = {}
-    steps = postfix(text)
-    for step in steps:
-        if step.action == "name" and step.value not in FUNCTIONS and step.value not in _MODULES:
-            found.setdefault(step.value)
-    return tuple(n for n in found if n not in _CONSTANTS)
+def names_in(text: str) -> dict[str, int]:
+    """Names in `text` that need a symbol or a dimension, with the place of each: not called, no module or constant."""
+    tokens = tokenize(text)
+    found: dict[str, int] = {}
+    for before, token, after in zip([tokens[-1], *tokens], tokens, tokens[1:], strict=False):
+        named_here = token.kind == "name" and before.text != "." and after.text not in ("(", "=")
+        if named_here and token.text not in _MODULES and token.text not in _CONSTANTS and token.text not in WORDS:
+            found.setdefault(token.text, token.at)
+    return found
 
 
 class _Evaluator:
