@@ -22,11 +22,14 @@ MOST_TERMS = 16
 # Candidates costed per step, and steps of factoring within factoring.
 MOST_CANDIDATES = 5
 MOST_DEPTH = 6
+# Products made in search of shorter forms of one function; what is found by then stands.
+MOST_WORK = 4000
 
 
 def choose(ctx: Context, results: Sequence[Value]) -> list[Value]:
     """Shorter equal values."""
     made: dict[Value, Value] = {}
+    ctx.memo("search")["end"] = ctx.work + MOST_WORK
     for value in walk(ctx, results):
         made[value] = shorter(ctx, _rebuilt(ctx, value, made))
     return [made[r] for r in results]
@@ -50,6 +53,8 @@ def shorter(ctx: Context, value: Value, depth: int = MOST_DEPTH) -> Value:
     memo = ctx.memo("shorter")
     found = memo.get(value)
     if found is None:
+        if ctx.work > ctx.memo("search")["end"]:
+            return value
         memo[value] = value  # a form met again on the way to itself is no candidate
         found = memo[value] = _shorter(ctx, value, depth) if value.type.floating else value
         memo.setdefault(found, found)
@@ -189,6 +194,8 @@ def factored(ctx: Context, value: Value, depth: int) -> Value:
         views = [flat(ctx, t) for _, t in terms]
         best = current
         for places in _candidates(ctx, views):
+            if ctx.work > ctx.memo("search")["end"]:
+                break
             made = _taken_out(ctx, terms, views, places, current, depth)
             if made is not None:
                 best = _better(ctx, best, [made])

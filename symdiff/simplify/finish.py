@@ -12,6 +12,7 @@ from fractions import Fraction
 
 from symdiff.ir.contraction import contract
 from symdiff.ir.graph import Value
+from symdiff.simplify import facts
 from symdiff.simplify.match import RuleBook, leading_minus
 from symdiff.simplify.pointwise import negated
 from symdiff.simplify.products import content_of, product
@@ -202,6 +203,8 @@ class Finisher:
                     break
         args: list[Value] = [v for v, _ in selected]
         labels = [x for _, x in selected]
+        while self._solved(factors, view, args, labels, dtype):
+            pass
         for f in factors:
             args.append(self._factor(f, factors))
             labels.append(f.labels)
@@ -211,6 +214,48 @@ class Finisher:
             labels.insert(0, ())
         value = contract(ctx.builder, args, labels, view.output, view.sizes, dtype)
         return ctx.plain("neg", (value,)) if minus else value
+
+    def _solved(
+        self, factors: list[Factor], view: Product, args: list[Value], labels: list[tuple[int, ...]], dtype: str
+    ) -> bool:
+        """inverse(A) contracted with a vector or matrix as a solution, for an A that the program solves with."""
+        ctx = self.ctx
+        for f in factors:
+            if f.power != 1 or f.base not in ctx.memo("solved"):
+                continue
+            for p, q in (f.labels, f.labels[::-1]) if facts.symmetric(ctx, f.base) else (f.labels,):
+                beyond = self._behind(q, f, factors, view)
+                if beyond is None or p in {x for g in beyond for x in g.labels}:
+                    continue
+                kept = tuple(dict.fromkeys(x for g in beyond for x in g.labels if x in view.output))
+                if len(kept) > 1 or len(set(view.output)) < len(view.output):
+                    continue
+                one = ctx.fresh()
+                column = kept or (one,)
+                sizes = {**view.sizes, one: 1}
+                alive = {x for g in beyond for x in g.labels} | set(column)
+                right = product(ctx, 1, beyond, (q, *column), {x: sizes[x] for x in alive}, dtype)
+                args.append(ctx.plain("solve", (self.form(f.base.args[0]), self.form(right))))
+                labels.append((p, *column))
+                factors[:] = [g for g in factors if g is not f and g not in beyond]
+                return True
+        return False
+
+    def _behind(self, start: int, edge: Factor, factors: list[Factor], view: Product) -> list[Factor] | None:
+        """Factors joined to a summed label other than through `edge`; None when there are none."""
+        if start in view.output:
+            return None
+        found: list[Factor] = []
+        reached = {start}
+        growing = True
+        while growing:
+            growing = False
+            for g in factors:
+                if g is not edge and g not in found and any(x in reached for x in g.labels):
+                    found.append(g)
+                    reached |= {x for x in g.labels if x not in view.output}
+                    growing = True
+        return found or None
 
     def _guarded(self, view: Product, dtype: str) -> tuple[list[Factor], list[tuple[Value, tuple[int, ...]]]]:
         """Indicators with all factors on their labels as selections: (other factors, selections with labels)."""

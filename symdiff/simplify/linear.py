@@ -97,6 +97,7 @@ def make_solve(ctx: Context, args: tuple[Value, ...], attrs: AttrItems) -> Value
     a, b = args
     if a.type.rank != 2:
         return ctx.plain("solve", args)
+    ctx.memo("solved")[ctx.make("inverse", (a,))] = True
     lead = tuple(range(3, 1 + b.type.rank))
     sizes = {0: a.shape[0], 1: a.shape[1], **dict(zip((*lead, 1, 2), b.shape, strict=True))}
     factors = [Factor(ctx.make("inverse", (a,)), 1, (0, 1)), Factor(b, 1, (*lead, 1, 2))]

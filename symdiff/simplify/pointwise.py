@@ -344,7 +344,8 @@ def make_select(ctx: Context, args: tuple[Value, ...], attrs: AttrItems) -> Valu
         found = rule(ctx, "select", args)
         if found is not None:
             return found
-    if not a.type.floating or any(_special(v) for v in (a, b)):
+    guard = condition.op.name == "eq" and number_in(condition.args[1]) == 0 and condition.args[0] is b
+    if guard or not a.type.floating or any(_special(v) for v in (a, b)):
         return elementwise(ctx, "select", args, attrs)
     yes = indicator(ctx, condition, a.type.dtype)
     no = indicator(ctx, negated(ctx, condition), a.type.dtype)

@@ -63,6 +63,7 @@ def product(
     dtype: str,
 ) -> Value:  # fmt: skip
     """The canonical value of a product; `sizes` has every label of the factors and of the output, and no other."""
+    ctx.work += 1
     work = Work(coefficient, factors, output, sizes, dtype)
     while True:
         _open(ctx, work)
@@ -118,7 +119,8 @@ def _spreads(ctx: Context, work: Work) -> Value | None:
             continue
         summed = [k for k, x in enumerate(f.labels) if x not in work.output or f.labels.count(x) > 1]
         views = [ctx.view(t) for _, t in ctx.terms(f.base)]
-        if not any(v.output.count(v.output[k]) > 1 or all(v.output[k] not in g.labels for g in v.factors) for v in views for k in summed):
+        outer = all(len({frozenset(g.labels) for g in v.factors if g.labels}) > 1 for v in views)
+        if not (outer and summed) and not any(v.output.count(v.output[k]) > 1 or all(v.output[k] not in g.labels for g in v.factors) for v in views for k in summed):
             continue
         others = [g for g in work.factors if g is not f]
         terms = [

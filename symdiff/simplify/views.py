@@ -106,6 +106,7 @@ class Context:
         self.handlers = handlers
         self.settings = settings or Settings()
         self.trace: list[Step] | None = None
+        self.work = 0  # products made: what a search spends
         self._made: dict[tuple[str, tuple[Value, ...], AttrItems], Value] = {}
         self._views: dict[Value, Product] = {}
         self._terms: dict[Value, Terms] = {}
