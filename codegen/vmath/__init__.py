@@ -6,6 +6,10 @@ Promises: NumPy/SciPy meaning at special values; the same bits at every width an
 no fast-math flag; every function is one self-contained body (its rare scalar helper carries its name), so texts of
 several calls can be concatenated as long as no function is asked for twice at one dtype and width.
 
+Errors in f64, over the whole range (denormals included): at most 1 ulp for exp exp2, the logarithms, sin cos tan and
+their inverses, sinh cosh and the inverse hyperbolics, pow cbrt hypot; 2 ulp for expm1 tanh sigmoid softplus erf erfc
+normcdf; 4 ulp for the gamma family to the right of zero (gamma.py says what holds to the left). f32: 1 ulp.
+
 `sincos` returns the literal struct { sine, cosine }. `polygamma_<k>` exists for every integer 1 <= k <= 100.
 Functions whose vectors are 512 bits wide carry "prefer-vector-width"="512" and "min-legal-vector-width"="512"; a caller
 that passes such vectors to a noinline one must carry them too.

@@ -4,9 +4,10 @@ Positive arguments below 6 are shifted by the recurrence to an interval with one
 [1, 2] with the root 1.4616... factored out), larger ones use the asymptotic series. Negative arguments are rare: they
 go through the reflection formula in a function of their own.
 
-Accuracy: lgamma and digamma within 4 ulp for x > -1/2 and x > 0. At negative arguments both have roots between the
-poles, where the reflection formula cancels; there the error is bounded absolutely: a few ulp of the larger of the terms
-that cancel (1e-15 times max(1, |lgamma(|x|)|), and 1e-15 times max(4, |digamma(|x|)|, |pi cot(pi x)|)).
+Accuracy: within 4 ulp, lgamma for x >= -1/2, the others for x > 0. At negative arguments there are roots between the
+poles, where the reflection formula cancels; there the error is bounded by the terms that cancel: 1e-15 times
+max(1, |lgamma(|x|)|) for lgamma, 1e-15 times 4 + |digamma(|x|)| + |pi cot(pi x)| for digamma, 4 ulp of the larger term
+for polygamma_k with k <= 3, in proportion to k beyond.
 """
 
 from __future__ import annotations
