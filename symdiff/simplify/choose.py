@@ -63,6 +63,13 @@ def shorter(ctx: Context, value: Value, depth: int = MOST_DEPTH) -> Value:
 
 def _shorter(ctx: Context, value: Value, depth: int) -> Value:
     best = value
+    if not ctx.is_sum(value) and depth > 0:
+        view = ctx.view(value)
+        inner = {f.base: shorter(ctx, f.base, depth - 1) for f in view.factors if ctx.is_sum(f.base)}
+        if any(new is not old for old, new in inner.items()):
+            factors = [f._replace(base=inner.get(f.base, f.base)) for f in view.factors]
+            made = product(ctx, view.coefficient, factors, view.output, view.sizes, value.type.dtype)
+            return _better(ctx, best, [shorter(ctx, made, depth - 1)])
     if ctx.is_sum(value):
         if len(ctx.terms(value)) > MOST_TERMS:
             return value
