@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-_LONGEST = 34
+_LONGEST = 28
+_ON_WIRE = 14
 
 
 def number_text(number: Any, digits: int = 4) -> str:
@@ -36,9 +37,22 @@ def array_text(array: Any, digits: int = 4) -> str:
     shape = "×".join(str(s) for s in x.shape)
     if x.dtype == np.bool_:
         return f"{shape}, {int(x.sum())} true"
+    return f"{shape}, {_norm_text(x, digits)}"
+
+
+def _norm_text(array: Any, digits: int) -> str:
+    x = np.asarray(array)
     with np.errstate(all="ignore"):
         norm = np.linalg.norm(np.asarray(x, np.complex128 if np.iscomplexobj(x) else np.float64).ravel())
-    return f"{shape}, norm {number_text(norm, digits)}"
+    return f"norm {number_text(norm, digits)}"
+
+
+def wire_text(array: Any, digits: int = 4) -> str:
+    """For a wire that shows the shape already: a short array whole, else its norm."""
+    text = array_text(array, digits)
+    if not np.ndim(array) or (text.startswith("[") and len(text) <= _ON_WIRE):
+        return text
+    return _norm_text(array, digits)
 
 
 def diagonal_text(array: Any, digits: int = 4) -> str:
@@ -47,9 +61,15 @@ def diagonal_text(array: Any, digits: int = 4) -> str:
     if not x.ndim:
         return number_text(x, digits)
     if x.size and np.all(x == x.flat[0]):
-        number = number_text(x.flat[0], digits)
-        return {"1": "I", "-1": "-I", "0": "0"}.get(number, f"{number} I")
+        return multiple_of_identity(x.flat[0], digits)
     return "diag " + array_text(x, digits)
+
+
+def multiple_of_identity(number: Any, digits: int = 4) -> str:
+    """`I`, `-I`, `2 I`, and 0 for the zero matrix."""
+    if number in (0, 1, -1):
+        return {0: "0", 1: "I", -1: "-I"}[int(number)]
+    return f"{number_text(number, digits)} I"
 
 
 def sum_text(terms: Sequence[Any], digits: int = 4) -> str:

@@ -65,5 +65,9 @@ class Drawing:
     def _repr_svg_(self) -> str:
         return self.svg()
 
+    def _repr_html_(self) -> str:
+        # Notebooks shrink a wide SVG to the page; in a box that scrolls it keeps its size.
+        return f'<div style="overflow-x:auto">{self.svg()}</div>'
+
     def __str__(self) -> str:
         return self.table()

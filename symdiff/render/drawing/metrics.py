@@ -20,6 +20,8 @@ _WIDTHS = {
     # Mathematical signs, about as wide as the fonts that have them make them.
     "·": 333, "²": 370, "³": 370, "ᵀ": 420, "⁻": 400, "¹": 370, "…": 1000, "′": 250, "×": 584, "∂": 520, "‖": 420,
 }  # fmt: skip
+# Blocks of signs that are narrow or wide as a whole: modifier letters, sub- and superscripts, Greek, bold digits.
+_BLOCKS = ((0x1D2C, 0x1D6B, 380), (0x2070, 0x209D, 360), (0x0370, 0x0400, 560), (0x1D7CE, 0x1D800, 600))
 _OTHER = 700
 _WIDE, _FULL = 1000, 0x2E80  # from here on most characters are full squares
 
@@ -32,8 +34,15 @@ SLOT = 16.0  # a port with a line of text above its wire; one more line below ta
 
 
 def text_width(text: str, size: float, bold: bool = False) -> float:
-    units = sum(_WIDTHS.get(c, _WIDE if ord(c) >= _FULL else _OTHER) for c in text)
+    units = sum(_WIDTHS[c] if c in _WIDTHS else _other(ord(c)) for c in text)
     return units * size / 1000 * (1.06 if bold else 1.0)
+
+
+def _other(code: int) -> int:
+    for first, end, width in _BLOCKS:
+        if first <= code < end:
+            return width
+    return _WIDE if code >= _FULL else _OTHER
 
 
 @dataclass(frozen=True, slots=True)

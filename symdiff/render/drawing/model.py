@@ -54,11 +54,13 @@ class Edge:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """Nodes, edges (those into one node in the order of its operands), and a title for readers who do not see it."""
+    """Nodes, edges (those into one node in the order of its operands), a title for readers who do not see the picture,
+    and a remark for its legend."""
 
     nodes: tuple[Node, ...]
     edges: tuple[Edge, ...]
     title: str = "computational graph"
+    remark: str = ""
 
     def __post_init__(self) -> None:
         if not self.nodes:

@@ -18,7 +18,11 @@ KINDS: Mapping[Kind, tuple[str, str, str]] = {
     "group": ("#fdf6e3", "#a58a3c", "several operations"),
 }
 ROLES: Mapping[Role, str] = {"value": INK, "upstream": "#b3321b", "local": "#6a4aa0"}
-_WORDS: Mapping[Role, str] = {"value": "value", "upstream": "gradient of the result", "local": "local derivative"}
+_WORDS: Mapping[Role, str] = {
+    "value": "value",
+    "upstream": "gradient: upstream in a box, downstream on a wire",
+    "local": "local derivative",
+}
 
 
 def legend(picture: Picture) -> list[tuple[str, str, str]]:

@@ -20,11 +20,12 @@ def to_svg(picture: Picture) -> str:
     layout = layered(measures.boxes, measures.wires)
     entries = legend(picture)
     legend_widths = [18.0 + m.text_width(text, m.SMALL) + 16.0 for _, _, text in entries]
-    width = max(layout.width, sum(legend_widths) + m.PAD_X)
+    width = max(layout.width, sum(legend_widths) + m.text_width(picture.remark, m.SMALL) + 2 * m.PAD_X)
     height = layout.height + _LEGEND_LINE
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{_n(width)}" height="{_n(height)}" '
-        f'viewBox="0 0 {_n(width)} {_n(height)}" role="img" font-family="{_FONT}" font-size="{_n(m.SMALL)}">',
+        f'viewBox="0 0 {_n(width)} {_n(height)}" role="img" style="max-width:none" font-family="{_FONT}" '
+        f'font-size="{_n(m.SMALL)}">',
         f"<title>{escape(picture.title)}</title>",
         f'<rect width="{_n(width)}" height="{_n(height)}" fill="#ffffff"/>',
     ]
@@ -37,6 +38,8 @@ def to_svg(picture: Picture) -> str:
         parts.append(_rect(x, y - 9, 12, 10, fill, stroke, 2))
         parts.append(_text(x + 18, y, text, m.SMALL, MUTED))
         x += step
+    if picture.remark:
+        parts.append(_text(x, y, picture.remark, m.SMALL, MUTED, italic=True))
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
