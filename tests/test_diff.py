@@ -10,15 +10,17 @@ import mpmath
 import numpy as np
 import pytest
 from hypothesis import assume, given
+from hypothesis import strategies as st
 from oracle import assert_close, directional, jacobian, run, seed
 from strategies import NOT_DRAWN, Grower, Program, UnfitError, examples, programs, total
 
 from symdiff.diff import gradients, jacobians, pull_back, push_forward
-from symdiff.errors import ArgumentError, DerivativeError, ShapeError, SymdiffError
+from symdiff.errors import ArgumentError, DerivativeError, EvaluationError, ShapeError, SymdiffError
 from symdiff.interp import interpret
 from symdiff.ir.builder import Builder, Handle
 from symdiff.ir.contraction import einsum
 from symdiff.ir.dims import named
+from symdiff.ir.text import print_function
 from symdiff.ir.types import TensorType, float64
 from symdiff.ops import OPSET
 
@@ -406,6 +408,79 @@ def test_branches_behind_casts(mode: Any) -> None:
     y = total(x.op("lt", 1).op("select", x * x, root))
     (got,) = run([x.value], gradients(builder, y.value, [x.value], mode), [np.array([0.0, 4.0])])
     assert got.tolist() == [0.0, 0.25]
+
+
+def _spoiled(zero: Handle, one: Handle, kind: int) -> Handle:
+    """Functions of `zero` without a slope at 0, then ops that mix the elements of a line."""
+    bad = [zero.op("sqrt"), zero.op("log"), one / zero, zero.op("sqrt") * zero.op("log"), zero ** zero.const("pi")]
+    made = bad[kind % 5]
+    if not made.rank:
+        return made
+    axes, like = {"axes": (-1,)}, "abcd"[: made.rank]
+    sizes = {like[-1]: made.shape[-1]}
+    mixed = [
+        lambda: made,
+        lambda: made.op("softmax", **axes),
+        lambda: made.op("cumsum", axis=-1, reverse=True),
+        lambda: einsum(f"{like[:-1]}->{like}", made.op("norm", **axes), **sizes),
+        lambda: einsum(f"{like[:-1]}->{like}", made.op("logsumexp", **axes), **sizes),
+        lambda: einsum(f"{like[:-1]}->{like}", made.op("reduce_max", **axes), **sizes),
+        lambda: made * made,
+        lambda: einsum(f"{like[:-1]}->{like}", einsum(f"{like},{like}->{like[:-1]}", made, one), **sizes),
+        lambda: made.op("concatenate", one, axis=-1).op(
+            "slice", starts=(0,), steps=(1,), sizes=(made.shape[-1],)
+        ),
+        lambda: made.op("prod_others", axis=-1),
+    ]  # fmt: skip
+    return mixed[kind // 5 % len(mixed)]()
+
+
+def _with_dead_branch(v: Handle, threshold: float, kind: int) -> tuple[Handle, Handle]:
+    """select(c, v, w) with w good everywhere, and the same with w spoiled wherever c holds.
+
+    The condition is one per line of the last axis, so some lines are dead and some are not.
+    """
+    line = "abcd"[: v.rank]
+    sums = einsum(f"{line}->{line[:-1]}", v) if v.rank else v
+    condition = sums.op("lt", sums.const(threshold))
+    if v.rank:
+        condition = einsum(f"{line[:-1]}->{line}", condition, **{line[-1]: v.shape[-1]})
+    one = 1 + v * v
+    clean = condition.op("select", v, _spoiled(one, one, kind))
+    return clean, condition.op("select", v, _spoiled(condition.op("select", v - v, one), one, kind))
+
+
+@examples(150)
+@given(programs(max_steps=5, scalar=True), st.integers(0, 10**6))
+def test_a_dead_branch_changes_nothing_anywhere_in_a_program(program: Program, number: int) -> None:
+    """A random value of a random program replaced by a select; the gradients with and without poison are equal."""
+    f, builder = program.function, program.builder
+    rng = np.random.default_rng(number)
+    places = [v for v in (*f.params, *f.instrs) if v.type.dtype == "f64" and v.type.rank <= 3 and v.op.name != "const"]
+    place = places[int(rng.integers(len(places)))]
+    at = run(f.params, [place], program.args, sizes=program.sizes)[0]
+    sums = np.sort(np.atleast_1d(at.sum(-1) if at.ndim else at).ravel())
+    assume(sums.size)
+    cut = float(sums[int(rng.integers(sums.size))]) + 1e-3  # at least one line is dead
+    both = _with_dead_branch(builder.handle(place), cut, int(rng.integers(1000)))
+    results: list[Any] = []
+    for replaced in both:
+        mapping: dict[Any, Any] = {p: p for p in f.params}
+        mapping[place] = replaced.value
+        for value in f.instrs:
+            if value not in mapping:
+                mapping[value] = builder.make(value.op, tuple(mapping[a] for a in value.args), value.attrs)
+        results.append(mapping[f.results[0]])
+    clean, spoiled = results
+    try:
+        wanted = run(f.params, gradients(builder, clean, f.params), program.args, sizes=program.sizes)
+    except EvaluationError:  # the replaced value may leave a domain, as a matrix that is singular now
+        assume(False)
+    assume(all(np.all(np.isfinite(g)) for g in wanted))
+    for mode in MODES:
+        got = run(f.params, gradients(builder, spoiled, f.params, mode), program.args, sizes=program.sizes)
+        for g, want, parameter in zip(got, wanted, f.params, strict=True):
+            assert_close(g, want, f"{mode} in {parameter.name} of\n{print_function(f)}", rtol=1e-8, atol=1e-9)
 
 
 # -------------------------------------------------------------------- undefined functions
