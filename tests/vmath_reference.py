@@ -137,8 +137,9 @@ def samples(name: str, dtype: np.dtype[Any], rng: np.random.Generator, count: in
         x = np.where(np.abs(x) > float(np.finfo(dtype).max) * 2.0**-13, x * 2.0**-13, x)
         y = x * 2.0 ** rng.uniform(-12, 12, x.size)
         y[::3] = rng.permutation(x)[: y[::3].size]
+        y, x = y.astype(dtype), x.astype(dtype)
         y[y == 0] = 1.0  # mpmath has no -0.0
-        return [y.astype(dtype), x.astype(dtype)]
+        return [y, x]
     domain = DOMAINS[name]
     parts = [rng.uniform(domain.low, domain.high, count // 2), _binades(rng, count // 4, domain, dtype)]
     for spot in domain.spots:
