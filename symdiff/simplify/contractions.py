@@ -7,6 +7,7 @@ over ones and counts as its size.
 
 from __future__ import annotations
 
+from symdiff.ir.dims import Size
 from symdiff.ir.graph import Value
 from symdiff.simplify import facts
 from symdiff.simplify.products import Work
@@ -186,6 +187,60 @@ def _relabelled(ctx: Context, view: Product, labels: Labels) -> list[Factor]:
     return [Factor(b, p, tuple([places[x] for x in own])) for b, p, own in view.factors]
 
 
+def merged_axes(value: Value) -> dict[int, tuple[int, ...]]:
+    """For a reshape: axis of the result -> axes of the operand that it merges, where it merges more than one."""
+    old, new = value.args[0].shape, value.shape
+    found: dict[int, tuple[int, ...]] = {}
+    at = 0
+    for k, s in enumerate(new):
+        whole: Size = 1
+        start = at
+        while whole != s and at < len(old):
+            whole = whole * old[at]
+            at += 1
+        if whole != s or at == start:
+            return {}
+        if at - start > 1:
+            found[k] = tuple(range(start, at))
+    return found if at == len(old) else {}
+
+
+def reshapes_meet(ctx: Context, work: Work) -> str:
+    """A sum over an axis that two reshapes merged from the same axes is a sum over those."""
+    reshaped = [f for f in work.factors if f.base.op.name == "reshape" and f.power == 1]
+    for i, f in enumerate(reshaped):
+        for g in reshaped[i + 1 :]:
+            one, two = merged_axes(f.base), merged_axes(g.base)
+            for k in one:
+                label = f.labels[k]
+                if label in work.output or work.uses(label) != 2 or label not in g.labels:
+                    continue
+                other = g.labels.index(label)
+                sizes = [f.base.args[0].shape[a] for a in one[k]]
+                if other not in two or sizes != [g.base.args[0].shape[a] for a in two[other]]:
+                    continue
+                first = ctx.fresh(len(sizes))
+                split = tuple(range(first, first + len(sizes)))
+                work.sizes.pop(label)
+                work.sizes.update(zip(split, sizes, strict=True))
+                work.replace([f, g], [_split_axis(ctx, f, k, one, split), _split_axis(ctx, g, other, two, split)])
+                return "a sum over merged axes"
+    return ""
+
+
+def _split_axis(ctx: Context, factor: Factor, axis: int, merged: dict[int, tuple[int, ...]], split: Labels) -> Factor:
+    """A reshaped factor with one merged axis left apart."""
+    base = factor.base
+    inner = base.args[0]
+    shape = (*base.shape[:axis], *[inner.shape[a] for a in merged[axis]], *base.shape[axis + 1 :])
+    labels = (*factor.labels[:axis], *split, *factor.labels[axis + 1 :])
+    if shape == inner.shape:
+        return Factor(inner, 1, labels)
+    attrs = (("rank", inner.type.rank), ("shape", shape))
+    return Factor(ctx.make("reshape", (inner,), attrs), 1, labels)
+
+
 PASSES = (
     inverse_cancels, orthogonal_cancels, diagonal_fact, softmax_sums_to_one, softmax_quotient, indicators,
+    reshapes_meet,
 )  # fmt: skip

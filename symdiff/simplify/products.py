@@ -117,6 +117,12 @@ def _spreads(ctx: Context, work: Work) -> Value | None:
     for f in work.factors:
         if len(f.labels) < 3 or f.power != 1 or not ctx.is_sum(f.base):
             continue
+        order = sorted(set(f.labels) & set(work.output), key=work.output.index)
+        if len(order) == len(f.labels) and tuple(order) != f.labels and len(work.factors) > 1:
+            sizes = dict(zip(f.labels, f.base.shape, strict=True))
+            moved = ctx.make("distribute", (f.base,), (("labels", f.labels), ("output", tuple(order)), ("sizes", tuple(sizes.items()))))
+            others = [g for g in work.factors if g is not f]
+            return product(ctx, work.coefficient, [*others, Factor(moved, 1, tuple(order))], work.output, work.sizes, work.dtype)
         summed = [k for k, x in enumerate(f.labels) if x not in work.output or f.labels.count(x) > 1]
         views = [ctx.view(t) for _, t in ctx.terms(f.base)]
         outer = all(len({frozenset(g.labels) for g in v.factors if g.labels}) > 1 for v in views)
