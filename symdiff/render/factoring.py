@@ -36,8 +36,8 @@ class View:
 def shortest_sum(notation: Notation, signed: Sequence[tuple[int, Node]], shape: Shape) -> Node:
     """The sum of signed terms, with common factors taken out where that is shorter."""
     terms = _like_terms(notation, [split_coefficient(notation, Fraction(s), t) for s, t in signed])
-    if not terms:
-        return notation.number(0)
+    if not terms or _common_shape([t for _, t in terms]) != _common_shape([t for _, t in signed]):
+        return notation.add(signed, shape)  # what cancels was all that had some axis
     while 1 < len(terms) <= MOST_TERMS:
         better = _best_grouping(notation, terms, shape)
         if better is None:
@@ -145,8 +145,13 @@ def _structural(notation: Notation, node: Node) -> list[tuple[tuple[Any, ...], N
     if node.rank == 2 and node.flip.weight < node.weight:
         found.append((("T",), node.flip))
     if node.kind == "outer":
-        found.append((("outer left", node.args[0]), node.args[1]))
-        found.append((("outer right", node.args[1]), node.args[0]))
+        u, v = node.args
+        found.append((("outer left", u), v))
+        found.append((("outer right", v), u))
+        if u.kind == "matmul" and u.args[0].rank == 2:
+            found.append((("left", u.args[0]), notation.outer(_chain(notation, u.args[1:]), v)))
+        if v.kind == "matmul" and v.args[0].rank == 2:
+            found.append((("right", v.args[0].flip), notation.outer(u, _chain(notation, v.args[1:]))))
     if node.kind == "diag":
         found.append((("diag",), node.args[0]))
     if node.kind == "einsum":

@@ -57,13 +57,21 @@ class _Solver:
     def run(self) -> tuple[Node, Labels]:
         notation = self.notation
         pieces: list[tuple[Node, Labels]] = []
+        apart: tuple[list[Factor], list[tuple[int, int]]] = ([], [])
         for labels, factors, deltas in self._components():
             kept = tuple(sorted(x for x in labels if x < self.rank))
             if not labels:
                 for f in factors:
                     (self.above if f.power > 0 else self.below).append(notation.power(f.node, abs(f.power)))
-                continue
-            pieces += self._component(kept, factors, deltas)
+            elif kept and not self.high:
+                apart[0].extend(factors)
+                apart[1].extend(deltas)
+            else:
+                pieces += self._component(kept, factors, deltas)
+        if apart[0] or apart[1]:
+            # Two vectors may be an outer product at once, or after one of them met a matrix: they are sought together.
+            labels = {x for f in apart[0] for x in f.labels} | {x for d in apart[1] for x in d}
+            pieces += self._component(tuple(sorted(x for x in labels if x < self.rank)), *apart)
         axes = tuple(sorted({x for _, labels in pieces for x in labels if x < self.rank}))
         if not pieces:
             body: list[Node] = []
@@ -337,7 +345,8 @@ class _Solver:
             choice: tuple[float, int, int, Forms] | None = None
             for i, j in combinations(range(len(items)), 2):
                 one, two = items[i], items[j]
-                if not set(next(iter(one))) & set(next(iter(two))):
+                apart = not set(next(iter(one))) & set(next(iter(two)))
+                if apart and (len(items) > 2 or len(next(iter(one))) * len(next(iter(two))) != 1):
                     continue
                 outside = keep.union(*(next(iter(f)) for k, f in enumerate(items) if k not in (i, j)))
                 made = self._combine(one, two, outside)

@@ -316,14 +316,13 @@ class Notation:
     def chain(self, factors: tuple[Node, ...]) -> Node:
         """A flat chain: only the first and the last factor may be vectors."""
         shape = factors[0].shape[:-1] + factors[-1].shape[1:]
-        runs = chain_runs(factors)
-        own = sum([run_cost(f, k) for f, k in runs]) + len(runs) - 1 - sum([f.size for f in factors])
+        own, sizes = chain_cost(factors), sum([f.size for f in factors])
         # A vector in front of a matrix saves a transposition sign but reads worse.
         style = 0.01 * len(factors) + (ROW_VECTOR if len(shape) == 1 and factors[0].rank == 1 else 0.0)
         node, new = self._node("matmul", factors, None, shape, 0)
         if new:
-            node.size += own
-            node.weight += sum([run_cost(f, k) - f.size * k for f, k in runs]) + len(runs) - 1 + style
+            node.size += own - sizes
+            node.weight += own - sizes + style
         return self._flipped(node, new, lambda: self.chain(tuple([f.flip for f in reversed(factors)])))
 
     def outer(self, left: Node, right: Node) -> Node:
@@ -445,5 +444,26 @@ def uses_matrix_power(factor: Node, count: int) -> bool:
     return count > 2 or (count == 2 and factor.size > 1)
 
 
-def run_cost(factor: Node, count: int) -> int:
-    return factor.size + 2 if uses_matrix_power(factor, count) else count * factor.size + count - 1
+def inverted(factor: Node) -> Node | None:
+    """The matrix whose inverse, perhaps transposed, the factor is."""
+    base = factor.args[0] if factor.kind == "T" else factor
+    return base.args[0] if base.kind == "call" and base.data[0] == "inverse" else None
+
+
+def solves(factors: Sequence[Node]) -> bool:
+    """Whether inverses in a chain are solved with: there is a vector at its end."""
+    return factors[-1].rank == 1
+
+
+def chain_cost(factors: Sequence[Node]) -> int:
+    """Operators, calls and leaves of a chain."""
+    total = 0
+    runs = chain_runs(factors)
+    for place, (factor, count) in enumerate(runs):
+        if place < len(runs) - 1 and solves(factors) and inverted(factor) is not None:
+            total += count * factor.size  # solve(a, rest) for inv(a) @ rest
+        elif uses_matrix_power(factor, count):
+            total += factor.size + 2 + (place < len(runs) - 1)
+        else:
+            total += count * (factor.size + 1) - (place == len(runs) - 1)
+    return total

@@ -20,6 +20,8 @@ from symdiff.render.notation import (
     chain_runs,
     coefficient_parts,
     decimal,
+    inverted,
+    solves,
     split_power,
     topological,
     uses_matrix_power,
@@ -101,7 +103,7 @@ def write(results: Sequence[Node], names: Mapping[Node, str]) -> dict[Node, Text
     own: dict[Node, Text] = {}
     used: dict[Node, Text] = {}
     for node in topological(results):
-        text = _write(node, [used[a] for a in node.args])
+        text = _chain(node, used, names) if node.kind == "matmul" else _write(node, [used[a] for a in node.args])
         own[node] = text
         used[node] = (names[node], _ATOM) if node in names else text
     return own
@@ -127,8 +129,6 @@ def _write(node: Node, args: list[Text]) -> Text:
         return _sum(node, args)
     if kind == "prod":
         return _product(node, args)
-    if kind == "matmul":
-        return _chain(node, args), _MUL if len(chain_runs(node.args)) > 1 or len(node.args) == 2 else _ATOM
     if kind == "T":
         return _at(args[0], _ATOM) + ".T", _ATOM
     if kind == "pow":
@@ -233,18 +233,25 @@ def _mask(text: Text) -> str:
     return text[0][text[0].index("(") :]
 
 
-def _chain(node: Node, args: list[Text]) -> str:
-    texts = dict(zip(node.args, args, strict=True))
+def _chain(node: Node, used: Mapping[Node, Text], names: Mapping[Node, str]) -> Text:
+    """Right to left, so that an inverse before a vector solves with all that follows."""
     parts: list[str] = []
-    for i, (factor, count) in enumerate(chain_runs(node.args)):
-        text = texts[factor]
-        if uses_matrix_power(factor, count):
-            parts.append(f"np.linalg.matrix_power({text[0]}, {count})")
-        elif i == 0 and factor.kind == "matmul":
-            parts.append(text[0])
+    runs = chain_runs(node.args)
+    for place in range(len(runs) - 1, -1, -1):
+        factor, count = runs[place]
+        text = used[factor]
+        matrix = inverted(factor) if solves(node.args) and parts and factor not in names else None
+        if matrix is not None:
+            turned = _at(used[matrix], _ATOM) + ".T" if factor.kind == "T" else used[matrix][0]
+            for _ in range(count):
+                parts = [f"np.linalg.solve({turned}, {' @ '.join(parts)})"]
+        elif uses_matrix_power(factor, count):
+            parts.insert(0, f"np.linalg.matrix_power({text[0]}, {count})")
+        elif place == 0 and factor.kind == "matmul":
+            parts.insert(0, text[0])
         else:
-            parts += [_at(text, _POW)] * count
-    return " @ ".join(parts)
+            parts[:0] = [_at(text, _POW)] * count
+    return " @ ".join(parts), _MUL if len(parts) > 1 else _ATOM
 
 
 def _subscript(node: Node, args: list[Text]) -> str:

@@ -110,6 +110,13 @@ class Recovery:
                 factors.append(Factor(inner, labels, power if i < count else -power))
             if sum([len(f.labels) == len(axes) for f in factors]) or not axes:
                 return Product(len(shape), tuple(factors), sizes, Fraction(number))
+        if node.kind == "einsum" and len(node.args) <= MOST_FACTORS:
+            labels, output = node.data
+            inner = sorted({x for word in labels for x in word} - set(output))
+            place = dict(zip(output, axes, strict=True)) | {x: len(shape) + i for i, x in enumerate(inner)}
+            parts = [Factor(a, tuple([place[x] for x in w])) for a, w in zip(node.args, labels, strict=True)]
+            sizes |= {x: s for p in parts for x, s in zip(p.labels, p.node.shape, strict=True)}
+            return Product(len(shape), tuple(parts), sizes)
         return atom(node, axes, shape)
 
     def terms(self, value: Value) -> tuple[Term, ...]:
@@ -164,12 +171,29 @@ class Recovery:
         kind = value.type
         spec = parse_spec(value.attr("spec"))
         sizes = label_sizes(spec, [a.type.shape for a in value.args], value.attr("sizes", ()))
-        if kind.dtype == "bool" and (spec.free or len(set(spec.output)) < len(spec.output) or value.args):
+        if kind.dtype == "bool" and value.args:
             moved = self._moved(value, spec)
             if moved is not None:
                 return moved
+        if len(value.args) == 1 and kind.rank > 2 and sorted(spec.output) == list(spec.operands[0]):
+            turned = self._turned_sum(value, spec)
+            if turned is not None:
+                return turned
         operands = self._together([self.product(a) for a in value.args], value.args)
         return Form(kind.shape, kind.dtype, product=multiply(self.notation, operands, spec, sizes))
+
+    def _turned_sum(self, value: Value, spec: Spec) -> Form | None:
+        """Axes of a sum of tensors change places in its terms."""
+        form = self.forms[value.args[0]]
+        if form.terms is None or len(form.terms) > MOST_TERMS:
+            return None
+        sizes = dict(zip(spec.operands[0], form.shape, strict=True))
+        terms: list[Term] = []
+        for sign, node, axes in form.terms:
+            product = self._factored(node, axes, form.shape)
+            node, axes = solve(self.notation, multiply(self.notation, [product], spec, sizes))
+            terms.append((sign, node, axes))
+        return Form(value.type.shape, value.type.dtype, terms=tuple(terms))
 
     def _moved(self, value: Value, spec: Spec) -> Form | None:
         """A broadcast of one operand with its axes in order keeps its core; nothing is multiplied."""
@@ -187,7 +211,7 @@ class Recovery:
             if len(operands[i].factors) <= 1:
                 break
             node, axes = self.core(args[i])
-            operands[i] = self._factored(node, axes, args[i].type.shape)
+            operands[i] = atom(node, axes, args[i].type.shape)
         return operands
 
     def _product(self, value: Value) -> Form:
@@ -202,6 +226,8 @@ class Recovery:
             if not operands[1].elementwise or not operands[1].coefficient:
                 node, own = self.core(second)
                 operands[1] = self._factored(node, own, kind.shape)
+                if not operands[1].elementwise:
+                    operands[1] = atom(node, own, kind.shape)
             if not operands[1].coefficient:
                 zero = self.notation.number(0)
                 operands[1] = Product(kind.rank, (Factor(zero, ()),), dict(enumerate(kind.shape)))

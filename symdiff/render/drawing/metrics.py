@@ -21,7 +21,10 @@ _WIDTHS = {
     "·": 333, "²": 370, "³": 370, "ᵀ": 420, "⁻": 400, "¹": 370, "…": 1000, "′": 250, "×": 584, "∂": 520, "‖": 420,
 }  # fmt: skip
 # Blocks of signs that are narrow or wide as a whole: modifier letters, sub- and superscripts, Greek, bold digits.
-_BLOCKS = ((0x1D2C, 0x1D6B, 380), (0x2070, 0x209D, 360), (0x0370, 0x0400, 560), (0x1D7CE, 0x1D800, 600))
+_BLOCKS = (
+    (0x1D2C, 0x1D62, 380), (0x1D62, 0x1D6B, 260), (0x2070, 0x2090, 370), (0x2090, 0x209D, 300), (0x2C7C, 0x2C7D, 200),
+    (0x0370, 0x0400, 560), (0x1D7CE, 0x1D800, 600),
+)  # fmt: skip
 _OTHER = 700
 _WIDE, _FULL = 1000, 0x2E80  # from here on most characters are full squares
 
