@@ -450,10 +450,8 @@ def _with_dead_branch(v: Handle, threshold: float, kind: int) -> tuple[Handle, H
     return clean, condition.op("select", v, _spoiled(condition.op("select", v - v, one), one, kind))
 
 
-@examples(150)
-@given(programs(max_steps=5, scalar=True), st.integers(0, 10**6))
-def test_a_dead_branch_changes_nothing_anywhere_in_a_program(program: Program, number: int) -> None:
-    """A random value of a random program replaced by a select; the gradients with and without poison are equal."""
+def _replaced(program: Program, number: int) -> tuple[Any, Any]:
+    """The result with a random value replaced by a select, with a good and with a spoiled other branch."""
     f, builder = program.function, program.builder
     rng = np.random.default_rng(number)
     places = [v for v in (*f.params, *f.instrs) if v.type.dtype == "f64" and v.type.rank <= 3 and v.op.name != "const"]
@@ -462,16 +460,23 @@ def test_a_dead_branch_changes_nothing_anywhere_in_a_program(program: Program, n
     sums = np.sort(np.atleast_1d(at.sum(-1) if at.ndim else at).ravel())
     assume(sums.size)
     cut = float(sums[int(rng.integers(sums.size))]) + 1e-3  # at least one line is dead
-    both = _with_dead_branch(builder.handle(place), cut, int(rng.integers(1000)))
     results: list[Any] = []
-    for replaced in both:
+    for replaced in _with_dead_branch(builder.handle(place), cut, int(rng.integers(1000))):
         mapping: dict[Any, Any] = {p: p for p in f.params}
         mapping[place] = replaced.value
         for value in f.instrs:
             if value not in mapping:
                 mapping[value] = builder.make(value.op, tuple(mapping[a] for a in value.args), value.attrs)
         results.append(mapping[f.results[0]])
-    clean, spoiled = results
+    return results[0], results[1]
+
+
+@examples(150)
+@given(programs(max_steps=5, scalar=True), st.integers(0, 10**6))
+def test_a_dead_branch_changes_nothing_anywhere_in_a_program(program: Program, number: int) -> None:
+    """The gradients with and without poison are equal."""
+    f, builder = program.function, program.builder
+    clean, spoiled = _replaced(program, number)
     try:
         wanted = run(f.params, gradients(builder, clean, f.params), program.args, sizes=program.sizes)
     except EvaluationError:  # the replaced value may leave a domain, as a matrix that is singular now
@@ -481,6 +486,26 @@ def test_a_dead_branch_changes_nothing_anywhere_in_a_program(program: Program, n
         got = run(f.params, gradients(builder, spoiled, f.params, mode), program.args, sizes=program.sizes)
         for g, want, parameter in zip(got, wanted, f.params, strict=True):
             assert_close(g, want, f"{mode} in {parameter.name} of\n{print_function(f)}", rtol=1e-8, atol=1e-9)
+
+
+@examples(60)
+@given(programs(max_steps=3, scalar=True), st.integers(0, 10**6))
+def test_a_dead_branch_changes_no_second_derivative(program: Program, number: int) -> None:
+    f, builder = program.function, program.builder
+    clean, spoiled = _replaced(program, number)
+    x = f.params[0]
+    curvatures = [
+        gradients(builder, total(builder.handle(gradients(builder, y, [x], inner)[0]).op("sin")).value, [x], outer)[0]
+        for y in (clean, spoiled) for inner in MODES for outer in MODES
+    ]  # fmt: skip
+    try:
+        wanted = run(f.params, curvatures[:1], program.args, sizes=program.sizes)[0]
+    except EvaluationError:
+        assume(False)
+    assume(np.all(np.isfinite(wanted)))
+    ways = [f"{what}, {outer} over {inner}" for what in ("clean", "spoiled") for inner in MODES for outer in MODES]
+    for got, way in zip(run(f.params, curvatures, program.args, sizes=program.sizes), ways, strict=True):
+        assert_close(got, wanted, f"{way} of\n{print_function(f)}", rtol=1e-7, atol=1e-8)
 
 
 # -------------------------------------------------------------------- undefined functions
