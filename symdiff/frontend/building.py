@@ -73,22 +73,72 @@ DTYPE_NAMES = {"f64": "f64", "f32": "f32", "i64": "i64", "bool": "bool", "float6
                "int64": "i64", "float": "f64", "int": "i64"}  # fmt: skip
 _NUMPY_KINDS: dict[str, str] = {"float64": "f64", "float32": "f32", "bool": "bool"}
 _SAFE_INTEGERS = frozenset({"int8", "int16", "int32", "int64", "uint8", "uint16", "uint32"})
+
+
 NUMPY_OF = {"f64": np.float64, "f32": np.float32, "i64": np.int64, "bool": np.bool_}
 
 
+class Dtype:
+    """The dtype of an expression: equal to its name, `x.dtype == "f64"`, and good wherever NumPy takes a dtype."""
+
+    __slots__ = ("dtype", "name")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.dtype: Any = np.dtype(NUMPY_OF[name])  # what np.dtype() reads
+
+    @property
+    def kind(self) -> str:
+        return self.dtype.kind
+
+    @property
+    def type(self) -> Any:
+        return self.dtype.type
+
+    @property
+    def itemsize(self) -> int:
+        return self.dtype.itemsize
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, str):
+            return DTYPE_NAMES.get(other) == self.name
+        if isinstance(other, Dtype):
+            return other.name == self.name
+        return isinstance(other, (type, np.dtype)) and self.dtype == other
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __repr__(self) -> str:
+        return repr(self.name)
+
+
+_SEEN_DTYPES = {name: Dtype(name) for name in NUMPY_OF}
+
+
+def seen_dtype(name: str) -> Dtype:
+    """A dtype as user code sees it."""
+    return _SEEN_DTYPES[name]
+
+
 def dtype_name(dtype: Any) -> str:
-    """The IR's name of a dtype given as "f64", np.float64, np.dtype("float64"), float, ..."""
+    """The IR's name of a dtype given as "f64", np.float64, np.dtype("float64"), float, x.dtype, ..."""
     if isinstance(dtype, str) and dtype in DTYPE_NAMES:
         return DTYPE_NAMES[dtype]
+    if isinstance(dtype, Dtype):
+        return dtype.name
     try:
-        name = np.dtype(dtype).name
+        name = str(np.dtype(dtype).name)
     except TypeError:
-        name = str(dtype)
+        name = repr(dtype)
     if name in _NUMPY_KINDS:
         return _NUMPY_KINDS[name]
     if name in _SAFE_INTEGERS:
         return "i64"
-    raise DtypeError(f"dtype {dtype!r}: expected float64, float32, int64 or bool")
+    raise DtypeError(f"dtype {name}: expected float64, float32, int64 or bool")
 
 
 def common_dtype(a: str, b: str) -> str:
@@ -229,7 +279,7 @@ def _filled(array: Any, first: Any) -> bool:
 
 def cast_value(value: Value, dtype: str) -> Value:
     """`value` in another dtype; constants and sizes change in place."""
-    kind = value.type
+    dtype, kind = dtype_name(dtype), value.type
     if kind.dtype == dtype:
         return value
     if value.op.name == "size" and dtype in ("f64", "f32"):

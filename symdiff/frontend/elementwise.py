@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from symdiff.errors import ArgumentError, DtypeError, UnsupportedError
-from symdiff.frontend.building import common_dtype, dtype_name, weak_dtype
+from symdiff.frontend.building import Dtype, common_dtype, dtype_name, seen_dtype, weak_dtype
 from symdiff.frontend.expr import (
     as_expr,
     broadcast_exprs,
@@ -250,7 +250,7 @@ def rad2deg(x: Any) -> Any:
     return multiply(promote([x], floating=True)[0], divide(180.0, as_expr(np.pi)).astype(_float_of(x)))
 
 
-def _float_of(x: Any) -> str:
+def _float_of(x: Any) -> Any:
     return promote([x], floating=True)[0].dtype
 
 
@@ -440,12 +440,12 @@ def result_type(*operands: Any) -> Any:
     dtype: str | None = None
     for o in operands:
         if not is_weak(o):
-            name = dtype_name(o) if isinstance(o, (str, type, np.dtype)) else as_expr(o).dtype
+            name = dtype_name(o if isinstance(o, (str, type, np.dtype, Dtype)) else as_expr(o).dtype)
             dtype = name if dtype is None else common_dtype(dtype, name)
     for o in operands:
         if is_weak(o):
             dtype = weak_dtype(dtype, o)
-    return dtype
+    return seen_dtype(dtype or "f64")
 
 
 def outer_of(ufunc: np.ufunc, a: Any, b: Any) -> Any:

@@ -16,6 +16,7 @@ import numpy as np
 from symdiff.errors import ArgumentError, DtypeError, ShapeError, SymbolicSizeError, UnsupportedError
 from symdiff.frontend.building import (
     BUILDER,
+    Dtype,
     array_value,
     cast_value,
     common_dtype,
@@ -25,6 +26,7 @@ from symdiff.frontend.building import (
     make,
     number_value,
     raw_shape,
+    seen_dtype,
     seen_shape,
     weak_dtype,
 )
@@ -60,8 +62,8 @@ class Expr(ArrayMethods):
         return seen_shape((product(self.value.type.shape),))[0]
 
     @property
-    def dtype(self) -> str:
-        return self.value.type.dtype
+    def dtype(self) -> Dtype:
+        return seen_dtype(self.value.type.dtype)
 
     def __repr__(self) -> str:
         name = f" {self.value.name}" if self.value.is_param else ""
@@ -236,7 +238,7 @@ def as_expr(x: Any, like: Any = None) -> Any:
     """`x` as an expression; a Python number takes the dtype it has beside `like`, as in NumPy."""
     if isinstance(x, Expr):
         return x
-    strong = like.dtype if isinstance(like, Expr) else None
+    strong = like.value.type.dtype if isinstance(like, Expr) else None
     if is_weak(x):
         return wrap(number_value(x, weak_dtype(strong, x)), like)
     if isinstance(x, (list, tuple)):
@@ -244,6 +246,8 @@ def as_expr(x: Any, like: Any = None) -> Any:
         return wrap(nested.value, like)
     if isinstance(x, (np.ndarray, np.generic)) or hasattr(x, "__array__"):
         return wrap(array_value(x), like)
+    if isinstance(x, complex):
+        raise DtypeError(f"{x!r}: complex numbers are not supported, expected a real number")
     raise DtypeError(f"{x!r} (a {type(x).__name__}): expected an expression, a number, a dimension or an array")
 
 
@@ -270,9 +274,9 @@ def promote(operands: Sequence[Any], floating: bool = False) -> list[Any]:
             weak.append(e)
         elif e.value.op.name == "size":
             # A dimension is a Python int in NumPy, so it stays weak when it has become an expression.
-            weak.append(1 if e.dtype == "i64" else 1.0)
+            weak.append(1 if e.value.type.dtype == "i64" else 1.0)
         else:
-            dtype = e.dtype if dtype is None else common_dtype(dtype, e.dtype)
+            dtype = e.value.type.dtype if dtype is None else common_dtype(dtype, e.value.type.dtype)
     for number in weak:
         dtype = weak_dtype(dtype, number)
     assert dtype is not None
@@ -309,7 +313,7 @@ def broadcast_to(x: Expr, shape: Shape) -> Any:
     if broadcast_shape([own, shape], "broadcast_to") != shape:
         raise ShapeError(f"broadcast_to: shape {format_shape(own)} does not broadcast to {format_shape(shape)}")
     if x.value.op.name == "const":
-        return wrap(BUILDER.const(x.value.attr("value"), shape, x.dtype), x)
+        return wrap(BUILDER.const(x.value.attr("value"), shape, x.value.type.dtype), x)
     lead = len(shape) - len(own)
     return contraction([x], [range(lead, len(shape))], range(len(shape)), dict(enumerate(shape)))
 

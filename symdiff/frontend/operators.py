@@ -11,7 +11,7 @@ from symdiff.errors import UnsupportedError
 from symdiff.frontend.registry import FUNCTIONS
 from symdiff.ir.dims import Dim
 
-_OPERANDS = (bool, int, float, Fraction, np.generic, np.ndarray, Dim, list, tuple)
+_OPERANDS = (bool, int, float, complex, Fraction, np.generic, np.ndarray, Dim, list, tuple)
 
 
 def _operate(name: str, a: Any, b: Any, other: Any) -> Any:

@@ -14,16 +14,17 @@ from __future__ import annotations
 
 import inspect
 import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any, Final, NoReturn, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
 
 from symdiff.errors import ArgumentError, DtypeError, SymbolicSizeError, SymdiffError
 from symdiff.frontend.building import NUMPY_OF, SIZE_WATCH, dtype_name, raw_size
 from symdiff.frontend.expr import Expr, as_expr, wrap
+from symdiff.frontend.nesting import LEAF, Tree, collect, flatten, paths, unflatten
 from symdiff.ir.builder import Builder
 from symdiff.ir.dims import Dim, Shape, Size, evaluate, named
 from symdiff.ir.graph import Function, Value, param, topological
@@ -31,74 +32,6 @@ from symdiff.ir.types import TensorType
 from symdiff.ops import OPSET
 
 Shapes: TypeAlias = "tuple[Shape, ...]"
-
-
-# -------------------------------------------------------------------- nested containers
-@dataclass(frozen=True, slots=True)
-class Tree:
-    """How leaves are nested: a leaf, None, or a container of trees. Dicts keep their order."""
-
-    kind: Any  # "leaf", "none", tuple, list, dict or a class of named tuples
-    keys: tuple[Any, ...] = ()
-    children: tuple[Tree, ...] = ()
-
-    @property
-    def leaves(self) -> int:
-        """The number of leaves."""
-        return 1 if self.kind == "leaf" else sum(c.leaves for c in self.children)
-
-
-LEAF: Final = Tree("leaf")
-NONE: Final = Tree("none")
-
-
-def flatten(nested: Any) -> tuple[list[Any], Tree]:
-    """The leaves of nested tuples, lists and dicts in order, and how they are nested. None is no leaf."""
-    leaves: list[Any] = []
-    return leaves, _flatten(nested, leaves)
-
-
-def _flatten(item: Any, leaves: list[Any]) -> Tree:
-    if item is None:
-        return NONE
-    if isinstance(item, tuple):
-        kind = type(item) if hasattr(item, "_fields") else tuple
-        return Tree(kind, (), tuple([_flatten(i, leaves) for i in item]))
-    if isinstance(item, list):
-        return Tree(list, (), tuple([_flatten(i, leaves) for i in item]))
-    if isinstance(item, dict):
-        return Tree(dict, tuple(item), tuple([_flatten(i, leaves) for i in item.values()]))
-    leaves.append(item)
-    return LEAF
-
-
-def unflatten(tree: Tree, leaves: Sequence[Any]) -> Any:
-    """Nest leaves as `tree` says."""
-    if len(leaves) != tree.leaves:
-        raise ArgumentError(f"{len(leaves)} leaves given, expected {tree.leaves}")
-    return _unflatten(tree, iter(leaves))
-
-
-def _unflatten(tree: Tree, leaves: Iterator[Any]) -> Any:
-    if tree.kind == "leaf":
-        return next(leaves)
-    if tree.kind == "none":
-        return None
-    items = [_unflatten(c, leaves) for c in tree.children]
-    if tree.kind is dict:
-        return dict(zip(tree.keys, items, strict=True))
-    return items if tree.kind is list else tuple(items) if tree.kind is tuple else tree.kind(*items)
-
-
-def _paths(tree: Tree, prefix: str) -> list[str]:
-    """A name per leaf: its argument, then keys and positions."""
-    if tree.kind == "leaf":
-        return [prefix]
-    if tree.kind is dict:
-        names: Sequence[Any] = tree.keys
-    else:
-        names = getattr(tree.kind, "_fields", range(len(tree.children)))
-    return [p for n, c in zip(names, tree.children, strict=False) for p in _paths(c, f"{prefix}_{n}")]
 
 
 # -------------------------------------------------------------------- patterns of sizes
@@ -302,6 +235,9 @@ def _leaf_type(leaf: Any, name: str, number_dtype: str) -> tuple[str, tuple[int,
         raise DtypeError(f"argument {name}: {error}") from error
 
 
+_NUMPY_DTYPES = {name: np.dtype(kind) for name, kind in NUMPY_OF.items()}
+
+
 def _number_dtype(leaves: Sequence[Any]) -> str:
     """The dtype of Python numbers: they never widen arrays, as in NumPy."""
     dtypes = {leaf.dtype for leaf in leaves if isinstance(leaf, (np.ndarray, np.generic))}
@@ -314,7 +250,7 @@ class Traced:
 
     function: the program; its parameters are the leaves of the arguments in order. in_tree: how the arguments (static
     ones left out) are nested. out_tree: how the results are. pattern: the sizes it serves. static: the values of static
-    arguments by position. dtypes: of the leaves.
+  arguments by position. dtypes: of the leaves. served: shapes already known to fit, so that a repeated call is cheap.
     """
 
     function: Function
@@ -322,7 +258,8 @@ class Traced:
     out_tree: Tree
     pattern: Pattern
     dtypes: tuple[str, ...]
-    static: tuple[tuple[int, Any], ...] = field(default=())
+    static: tuple[tuple[int, Any], ...] = ()
+    served: set[Any] = field(default_factory=set[Any], compare=False, repr=False)
 
     def arguments(self, args: Sequence[Any]) -> list[Any] | None:
         """The arrays to run the program on for these arguments; None when it does not serve them."""
@@ -330,16 +267,40 @@ class Traced:
         for position, value in reversed(self.static):
             if position >= len(dynamic) or not _same(dynamic.pop(position), value):
                 return None
-        leaves, tree = flatten(tuple(dynamic))
-        if tree != self.in_tree:
+        leaves: list[Any] = []
+        if len(dynamic) != len(self.in_tree.children):
             return None
-        number_dtype = _number_dtype(leaves)
+        for item, child in zip(dynamic, self.in_tree.children, strict=True):
+            if child is LEAF:
+                leaves.append(item)
+            elif not collect(item, child, leaves):
+                return None
         arrays: list[Any] = []
         for leaf, dtype in zip(leaves, self.dtypes, strict=True):
-            if isinstance(leaf, Expr) or _leaf_type(leaf, "", number_dtype)[0] != dtype:
+            if type(leaf) is np.ndarray and leaf.dtype is _NUMPY_DTYPES[dtype]:
+                arrays.append(leaf)
+                continue
+            array = self._converted(leaf, dtype, leaves)
+            if array is None:
                 return None
-            arrays.append(np.asarray(leaf, NUMPY_OF[dtype]))
-        return arrays if fits(self.pattern, [a.shape for a in arrays]) else None
+            arrays.append(array)
+        shapes = tuple([a.shape for a in arrays])
+        if shapes not in self.served:
+            if not fits(self.pattern, shapes):
+                return None
+            if len(self.served) < 1000:
+                self.served.add(shapes)
+        return arrays
+
+    def _converted(self, leaf: Any, dtype: str, leaves: Sequence[Any]) -> Any:
+        """A leaf that is no array of the wanted dtype as one, None where it does not stand for one."""
+        if type(leaf) is float and "f32" not in self.dtypes:
+            return np.asarray(leaf) if dtype == "f64" else None
+        if isinstance(leaf, (Expr, tuple, list, dict)) or leaf is None:
+            return None
+        if _leaf_type(leaf, "", _number_dtype(leaves))[0] != dtype:
+            return None
+        return np.asarray(leaf, NUMPY_OF[dtype])
 
     def results(self, flat: Sequence[Any]) -> Any:
         """Nest the program's results as the function does."""
@@ -378,7 +339,7 @@ def trace(
     dynamic = tuple([e for i, e in enumerate(examples) if i not in fixed])
     leaves, tree = flatten(dynamic)
     labels = _unique([p for n, c in zip([n for i, n in enumerate(names) if i not in fixed], tree.children, strict=True)
-                      for p in _paths(c, n)])  # fmt: skip
+                      for p in paths(c, n)])  # fmt: skip
     number_dtype = _number_dtype(leaves)
     kinds = [_leaf_type(leaf, label, number_dtype) for leaf, label in zip(leaves, labels, strict=True)]
     job = _Job(function, static, tree, labels, [d for d, _ in kinds], name or getattr(function, "__name__", "f"))

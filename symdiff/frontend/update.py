@@ -54,8 +54,9 @@ def _update(x: Any, index: Any, value: Any, adding: bool) -> Any:
 
 def _fitting(value: Any, x: Any, name: str) -> Any:
     """The value in the dtype of the array, if that keeps its numbers."""
-    dtype = weak_dtype(x.dtype, value) if is_weak(value) else as_expr(value).dtype
-    if _ORDER[dtype] > _ORDER[x.dtype] and not (dtype == "f64" and x.dtype == "f32"):
+    own = x.value.type.dtype
+    dtype = weak_dtype(own, value) if is_weak(value) else as_expr(value).value.type.dtype
+    if _ORDER[dtype] > _ORDER[own] and not (dtype == "f64" and own == "f32"):
         raise DtypeError(
             f"{name}: a value of dtype {dtype} does not fit an array of dtype {x.dtype}; use x.astype(float) first"
         )
