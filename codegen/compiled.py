@@ -13,11 +13,12 @@ from collections.abc import Mapping
 import numpy as np
 
 from codegen import engine, lapack
-from codegen.entry import NativeFunction, make_function
+from codegen.entry import NativeFunction, function_at
 from codegen.jobs import build
 from codegen.loops import Program
 from codegen.lower import OUT_OF_MEMORY
 from codegen.main import ARENA, BAD_SHAPE, SCRATCH, constant_symbol, emit_program
+from codegen.marshal import KernelAddresses
 from codegen.signature import ArraySpec, AxisSpec, Signature, Status
 from symdiff.errors import ShapeError
 from symdiff.ir.dims import Dim, Size, evaluate
@@ -30,6 +31,8 @@ _scratch = ctypes.c_void_p(None)
 
 
 _LONG = 8_000
+_SYMBOL = "kernel"
+"""The kernel's name in its module; the caller's name may be anything, also that of a function of the C library."""
 
 
 class SizePolynomial:
@@ -78,9 +81,13 @@ class Compiled:
 
 
 def compile(  # noqa: A001 - the package is called `codegen`, and this is what it does
-    function: Function, *, name: str = "kernel", opt: int = 2, single: bool = False
+    function: Function, *, name: str = "kernel", opt: int = 2, single: bool = False, fastmath: bool = False
 ) -> NativeFunction:
-    """Native code for `function`, valid for every size of its dimensions."""
+    """Native code for `function`, valid for every size of its dimensions.
+
+    opt: the engine's tier (very long programs get a lower one). single: a function of one result returns it bare.
+    fastmath: arithmetic may be reordered and fused; NaN and infinity keep their meaning.
+    """
     timings: dict[str, float] = {}
     clock = time.perf_counter()
 
@@ -90,15 +97,16 @@ def compile(  # noqa: A001 - the package is called `codegen`, and this is what i
         timings[stage] = now - clock
         clock = now
 
-    program, lowered = build(function, name)
+    program, lowered = build(function, _SYMBOL)
     lap("lower")
     width, fma = _machine()
-    llvm = emit_program(program, width, fma)
+    llvm = emit_program(program, width, fma, fastmath)
     lap("emit")
     opt = min(opt, _tier(llvm))
     has_polynomials = any(isinstance(s, Dim) for p in program.params for s in p.shape)
-    symbols = [name, f"{name}.shapes", *([f"{name}.check"] if has_polynomials else [])]
-    imports = {ARENA: ctypes.addressof(_arena), SCRATCH: ctypes.addressof(_scratch)}
+    symbols = [_SYMBOL, f"{_SYMBOL}.shapes", *([f"{_SYMBOL}.check"] if has_polynomials else [])]
+    cells = {ARENA: _arena, SCRATCH: _scratch}
+    imports = {name_: ctypes.addressof(cell) for name_, cell in cells.items()}
     for routine in lapack.ROUTINES:
         if f"@{lapack.PREFIX}{routine}(" in llvm:
             imports[lapack.PREFIX + routine] = lapack.address(routine)
@@ -109,11 +117,12 @@ def compile(  # noqa: A001 - the package is called `codegen`, and this is what i
     lap("compile")
     timings.update({f"llvm {stage}": seconds for stage, seconds in library.timings.items()})
     statuses: dict[int, Status] = {
-        OUT_OF_MEMORY: lambda sizes: MemoryError(f"{name}: no memory for intermediate arrays (sizes: {dict(sizes)})"),
+        OUT_OF_MEMORY: lambda sizes: MemoryError(f"{name}: no memory for intermediate arrays ({dict(sizes)})"),
         BAD_SHAPE: lambda sizes: ShapeError(f"{name}: an argument's shape does not fit (sizes: {dict(sizes)})"),
     }
     statuses.update(lowered.statuses)
-    native = make_function(_signature(function, name, single, statuses), library)
+    addresses = KernelAddresses(*(library.address(s) for s in symbols))
+    native = function_at(_signature(function, name, single, statuses), addresses, library)
     lap("entry")
     native.__dict__["compiled"] = Compiled(function, program, llvm, opt, timings)
     native.__dict__["_constants"] = arrays

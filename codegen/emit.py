@@ -17,15 +17,16 @@ from collections.abc import Callable, Sequence
 from codegen import scalars
 from codegen.index import Index, flatten
 from codegen.loops import Call, Carry, For, Kernel, Let, Load, Pointer, Stmt, Store, Trap, statements
+from codegen.nodes import scalar_cost
 from codegen.text import BYTES, Module, constant, memory_type, register_type, suffix
 from codegen.writer import ScalarWriter, Scope, Tables, Uses
 
 LANES = 32
 CHUNK = 1500
 _WIDE_LIMIT = 14
-_DEAR = frozenset(
-    ["exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "cbrt", "sin", "cos", "tan", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "arcsinh", "arccosh", "arctanh", "arctan2", "hypot", "sigmoid", "softplus", "erf", "erfc", "lgamma", "digamma", "polygamma", "pow", "mod", "floor_divide", "div", "sqrt"]
-)
+_DEAR = 5
+"""Instructions of at least this cost fill the pipeline by themselves."""
+
 
 def emit_kernel(kernel: Kernel, module: Module, tables: Tables) -> tuple[str, bool]:
     """Write the kernel's function; returns its symbol and whether it returns a status."""
@@ -190,7 +191,7 @@ class KernelWriter(ScalarWriter):
         position = len(lines.lines)
         self.vars[loop.var] = counter
         self.mark_products(loop)
-        carried = [_Carried(self, carry, width, loop.var) for carry in loop.carries]
+        carried = [_Carried(self, carry, width) for carry in loop.carries]
         test = lines.emit(f"icmp slt i64 {counter}, {extent}")
         lines.do(f"br i1 {test}, label %{inside}, label %{done}")
         lines.begin(inside)
@@ -203,8 +204,7 @@ class KernelWriter(ScalarWriter):
         latch = lines.block
         lines.do(f"br label %{head}")
         phis = [f"  {counter} = phi i64 [ 0, %{before} ], [ {following}, %{latch} ]"]
-        for one in carried:
-            phis += one.phis(before, latch)
+        phis += [one.phi(before, latch) for one in carried]
         lines.lines[position:position] = phis
         lines.begin(done)
         self.scope = outer
@@ -356,66 +356,38 @@ def _weight(body: Sequence[Stmt]) -> tuple[int, bool]:
     length, dear = 0, False
     for stmt in statements(list(body)):
         length += 1
-        dear = dear or (isinstance(stmt, Let) and stmt.op in _DEAR)
+        dear = dear or (isinstance(stmt, Let) and scalar_cost(stmt.op) >= _DEAR)
     return length, dear
 
 
 class _Carried:
     """A value that a plain loop carries round."""
 
-    def __init__(self, writer: KernelWriter, carry: Carry, width: int, variable: str) -> None:
-        self.writer, self.carry, self.width, self.variable = writer, carry, width, variable
-        self.positional = carry.kind in ("argmax", "argmin")
+    def __init__(self, writer: KernelWriter, carry: Carry, width: int) -> None:
+        self.writer, self.carry, self.width = writer, carry, width
         self.type = register_type(carry.dtype, width)
         self.now, self.next = writer.lines.fresh("acc"), ""
-        self.place, self.next_place = writer.lines.fresh("at"), ""
         if carry.kind == "scan":
             self.init = constant(carry.init, carry.dtype, width)
             writer.define(carry.inside, self.now, width > 1, carry.dtype)
         else:
-            kind = {"argmax": "max", "argmin": "min"}.get(carry.kind, carry.kind)
-            if self.positional and carry.dtype == "bool":
-                self.init = constant(carry.kind == "argmin", "bool", width)
-            else:
-                self.init = scalars.identity(kind, carry.dtype, width)
+            self.init = scalars.identity(carry.kind, carry.dtype, width)
 
     def step(self) -> None:
         """Write what happens at the end of an iteration."""
         writer, carry, width = self.writer, self.carry, self.width
-        lines = writer.lines
         if carry.kind == "scan":
             self.next = writer.lane_values(carry.value) if width > 1 else writer.use(carry.value)[0]
-        elif self.positional:
-            value = writer.lane_values(carry.value) if width > 1 else writer.use(carry.value)[0]
-            mask = register_type("bool", width)
-            better = scalars.emit(
-                lines, "gt" if carry.kind == "argmax" else "lt", "bool", carry.dtype, [value, self.now], width, None
-            )
-            if carry.dtype in ("f64", "f32"):
-                fresh = lines.emit(f"fcmp uno {self.type} {value}, {value}")
-                known = lines.emit(f"fcmp ord {self.type} {self.now}, {self.now}")
-                first = lines.emit(f"and {mask} {fresh}, {known}")
-                better = lines.emit(f"or {mask} {better}, {first}")
-            here = writer.vars[self.variable]
-            places = register_type("i64", width)
-            here = writer.splat(here, "i64", width) if width > 1 else here
-            self.next = lines.emit(f"select {mask} {better}, {self.type} {value}, {self.type} {self.now}")
-            self.next_place = lines.emit(f"select {mask} {better}, {places} {here}, {places} {self.place}")
         else:
             self.next = writer.fold(carry, self.now, width)
 
-    def phis(self, before: str, latch: str) -> list[str]:
-        """The values at the head of the loop."""
-        phis = [f"  {self.now} = phi {self.type} [ {self.init}, %{before} ], [ {self.next}, %{latch} ]"]
-        if self.positional:
-            kind, zero = register_type("i64", self.width), constant(0, "i64", self.width)
-            phis.append(f"  {self.place} = phi {kind} [ {zero}, %{before} ], [ {self.next_place}, %{latch} ]")
-        return phis
+    def phi(self, before: str, latch: str) -> str:
+        """The value at the head of the loop."""
+        return f"  {self.now} = phi {self.type} [ {self.init}, %{before} ], [ {self.next}, %{latch} ]"
 
     def finish(self) -> None:
         """Define the result behind the loop."""
-        dtype = "i64" if self.positional else self.carry.dtype
-        self.writer.define(self.carry.out, self.place if self.positional else self.now, self.width > 1, dtype)
+        self.writer.define(self.carry.out, self.now, self.width > 1, self.carry.dtype)
 
 
 class _Partial:

@@ -90,6 +90,7 @@ def _forced(lowered: Lowered, order: list[Node]) -> set[Node]:
     wished: set[Node] = set()
     moved: dict[Node, int] = {}
     direct: set[Node] = set()
+    used = {a for n in order for a in n.args}
     for node in order:
         for number, arg in enumerate(node.args):
             if arg.kind not in INLINE or arg.kind in MEMORY:
@@ -99,10 +100,12 @@ def _forced(lowered: Lowered, order: list[Node]) -> set[Node]:
             elif arg.cost <= CHEAP:
                 continue
             elif node.kind == "view":
-                used = {axis for terms, _ in node.data for axis, _ in terms}
-                if any(axis not in used and size != 1 for axis, size in enumerate(node.shape)):
+                own = {axis for terms, _ in node.data for axis, _ in terms}
+                if any(axis not in own and size != 1 for axis, size in enumerate(node.shape)):
                     wished.add(arg)  # broadcast: it would be computed again for every element
                 moved[arg] = moved.get(arg, 0) + 1
+            elif node.kind == "delta" and node not in used:
+                direct.add(arg)  # a result: only its diagonal is computed
             elif node.kind in ("delta", "prod_others", "gemm") or (node.kind == "gather" and number == 0):
                 wished.add(arg)
             else:

@@ -3,9 +3,9 @@
 `text(module, dtype)` gives `i32 @sd.gemm.<dtype>(i64 m, i64 n, i64 k, ptr a, i64 a_row, i64 a_sum, ptr b, i64 b_sum,
 i64 b_column, ptr c, i64 c_row)`; strides are in elements. Returns 0, or 1 where there is no memory for packing.
 
-A tile of the result stays in registers over a stretch of k; tiles begin from zero or from what C holds, so every
-element is one chain of fused multiply-adds in the order of k, whatever the blocking: bits do not depend on the machine's
-width or on the path taken. Small products read A and B where they lie. Larger ones, and all whose B has no dense rows,
+A tile of the result stays in registers over a stretch of k; tiles begin from zero or from what C holds, so every element
+is one chain of fused multiply-adds in the order of k, whatever the blocking: bits do not depend on the width of the
+machine or on the path taken. Small products read A and B where they lie. Larger ones, and all whose B has no dense rows,
 pack B into panels as wide as a tile, and A into panels as high, block by block so that panels stay in the caches.
 """
 
@@ -122,7 +122,8 @@ def _micro(module: Module, tile: _Tile, masked: bool) -> str:
     b = [read(row, v) for v in vectors]
     step = lines.emit("mul i64 %l, %as")
     for i in rows:
-        one = lines.emit(f"load {t}, ptr {lines.emit(f'getelementptr {t}, ptr {a_rows[i]}, i64 {step}')}, align {align}")
+        place = lines.emit(f"getelementptr {t}, ptr {a_rows[i]}, i64 {step}")
+        one = lines.emit(f"load {t}, ptr {place}, align {align}")
         one = lines.emit(f"insertelement {kind} poison, {t} {one}, i64 0")
         every = lines.emit(f"shufflevector {kind} {one}, {kind} poison, <{tile.width} x i32> zeroinitializer")
         for v in vectors:
@@ -157,7 +158,8 @@ def _compare(lines: Lines, width: int, left: str, numbers: str) -> str:
 
 # -------------------------------------------------------------------- blocking and packing
 _DRIVER = """
-define internal void @sd.tiles.<D>(i64 %m, i64 %n, i64 %k, ptr %a, i64 %ap, i64 %ar, i64 %as, ptr %b, i64 %bp, i64 %bs, ptr %c, i64 %cr, i1 %first) noinline <ATTRIBUTES> {
+define internal void @sd.tiles.<D>(i64 %m, i64 %n, i64 %k, ptr %a, i64 %ap, i64 %ar, i64 %as, ptr %b, i64 %bp,
+    i64 %bs, ptr %c, i64 %cr, i1 %first) noinline <ATTRIBUTES> {
 entry:
   br label %columns
 columns:
@@ -180,10 +182,12 @@ tile:
   %whole = icmp sge i64 %leftn, <NR>
   br i1 %whole, label %full, label %part
 full:
-  call void @sd.tile.<D>(i64 %rows0, i64 <NR>, i64 %k, ptr %ia, i64 %ar, i64 %as, ptr %jb, i64 %bs, ptr %cp, i64 %cr, i1 %first)
+  call void @sd.tile.<D>(i64 %rows0, i64 <NR>, i64 %k, ptr %ia, i64 %ar, i64 %as, ptr %jb, i64 %bs, ptr %cp,
+    i64 %cr, i1 %first)
   br label %after
 part:
-  call void @sd.tile.<D>.masked(i64 %rows0, i64 %leftn, i64 %k, ptr %ia, i64 %ar, i64 %as, ptr %jb, i64 %bs, ptr %cp, i64 %cr, i1 %first)
+  call void @sd.tile.<D>.masked(i64 %rows0, i64 %leftn, i64 %k, ptr %ia, i64 %ar, i64 %as, ptr %jb, i64 %bs,
+    ptr %cp, i64 %cr, i1 %first)
   br label %after
 after:
   %i1 = add i64 %i, <MR>
@@ -196,8 +200,10 @@ next:
 done:
   ret void
 }
-; Panels of `wide` lines: out[panel][l][lane] = in[(panel * wide + lane) * line + l * step]; lanes beyond the last are zero.
-define internal void @sd.pack.<D>(i64 %lines, i64 %k, ptr noalias %in, i64 %line, i64 %step, ptr noalias %out, i64 %wide) noinline <ATTRIBUTES> {
+; Panels of `wide` lines: out[panel][l][lane] = in[(panel * wide + lane) * line + l * step];
+; lanes beyond the last line are zero.
+define internal void @sd.pack.<D>(i64 %lines, i64 %k, ptr noalias %in, i64 %line, i64 %step, ptr noalias %out,
+    i64 %wide) noinline <ATTRIBUTES> {
 entry:
   br label %panels
 panels:
@@ -285,7 +291,8 @@ next:
 done:
   ret void
 }
-define internal i32 @sd.gemm.<D>(i64 %m, i64 %n, i64 %k, ptr %a, i64 %ar, i64 %as, ptr %b, i64 %bs, i64 %bc, ptr %c, i64 %cr) noinline <ATTRIBUTES> {
+define internal i32 @sd.gemm.<D>(i64 %m, i64 %n, i64 %k, ptr %a, i64 %ar, i64 %as, ptr %b, i64 %bs, i64 %bc,
+    ptr %c, i64 %cr) noinline <ATTRIBUTES> {
 entry:
   %nk = mul i64 %n, %k
   %few = icmp sle i64 %nk, <DIRECT>
@@ -296,7 +303,8 @@ entry:
   br i1 %simple, label %unpacked, label %packed
 unpacked:
   %ap = mul i64 %ar, <MR>
-  call void @sd.tiles.<D>(i64 %m, i64 %n, i64 %k, ptr %a, i64 %ap, i64 %ar, i64 %as, ptr %b, i64 <NR>, i64 %bs, ptr %c, i64 %cr, i1 true)
+  call void @sd.tiles.<D>(i64 %m, i64 %n, i64 %k, ptr %a, i64 %ap, i64 %ar, i64 %as, ptr %b, i64 <NR>, i64 %bs,
+    ptr %c, i64 %cr, i1 true)
   ret i32 0
 packed:
   %kmax = call i64 @llvm.smin.i64(i64 %k, i64 <KC>)
@@ -354,7 +362,8 @@ ic.body:
   %co1 = mul i64 %i, %cr
   %co = add i64 %co1, %j
   %cto = getelementptr <T>, ptr %c, i64 %co
-  call void @sd.tiles.<D>(i64 %im, i64 %jn, i64 %lk, ptr %pa, i64 %apanel, i64 1, i64 <MR>, ptr %pb, i64 %bp, i64 <NR>, ptr %cto, i64 %cr, i1 %isfirst)
+  call void @sd.tiles.<D>(i64 %im, i64 %jn, i64 %lk, ptr %pa, i64 %apanel, i64 1, i64 <MR>, ptr %pb, i64 %bp,
+    i64 <NR>, ptr %cto, i64 %cr, i1 %isfirst)
   %i1 = add i64 %i, <MC>
   br label %ic
 pc.next:

@@ -87,10 +87,10 @@ class Trap:
 
 @dataclass(slots=True)
 class Carry:
-    """A value that a loop carries round. A reduction of kind sum, prod, max, min, or, argmax, argmin folds `value` into
+    """A value that a loop carries round.
 
-    it and is `out` behind the loop; a scan also shows its value so far to the body, as `inside`, and goes on with
-    `value`.
+    A reduction of kind sum, prod, max, min, or, and folds `value` into it and is `out` behind the loop; a scan also
+    shows its value so far to the body, as `inside`, and goes on with `value`.
     """
 
     kind: str

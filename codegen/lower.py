@@ -276,8 +276,19 @@ def _extremum(made: Lowered, value: Value, args: list[Node]) -> Node:
 
 
 def _position(made: Lowered, value: Value, args: list[Node]) -> Node:
+    """The first place of an extremum: the least place where the value is the extremum, or NaN as in NumPy."""
     _require_elements(made, value)
-    return made.graph.reduce(value.op.name, args[0], _fronts(value), "i64")
+    graph, x, axes = made.graph, args[0], _fronts(value)
+    if x.dtype == "bool":
+        x = graph.scalar("cast", x, dtype="i64")
+    best = graph.reduce("max" if value.op.name == "argmax" else "min", x, axes)
+    hit = graph.scalar("eq", x, graph.spread(best, axes, x.shape), dtype="bool")
+    if x.dtype != "i64":
+        hit = graph.scalar("or", hit, graph.scalar("ne", x, x, dtype="bool"))
+    counter = graph.make("iota", (x.shape[axes[0]],), "i64")
+    places = graph.view(counter, x.shape, ((((axes[0], 1),), 0),))
+    missed = graph.const(2**63 - 1, x.shape, "i64")
+    return graph.reduce("min", graph.scalar("select", hit, places, missed, dtype="i64"), axes)
 
 
 def _prod(made: Lowered, value: Value, args: list[Node]) -> Node:

@@ -84,9 +84,9 @@ class SizeWriter:
         return lines.emit(f"select i1 {over}, i64 {less}, i64 {quotient}")
 
 
-def emit_program(program: Program, register_bytes: int, fma: bool) -> str:
+def emit_program(program: Program, register_bytes: int, fma: bool, fast: bool = False) -> str:
     """The text of the module."""
-    module = Module(register_bytes, fma)
+    module = Module(register_bytes, fma, fast)
     tables = Tables(program.name)
     for buffer in (*program.params, *program.results, *program.temps, *(b for b, _ in program.constants)):
         tables.pointers[buffer] = len(tables.pointers) + 1

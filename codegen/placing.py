@@ -42,9 +42,6 @@ class _Placing:
         self.serial = set(nest.serial)
         if nest.scans and names:
             self.serial.add(names[-1])
-        for fold in self.folds:
-            if fold.kind in ("argmax", "argmin"):
-                self.serial |= set(names[fold.kept :])
 
     def statements(self) -> list[Stmt]:
         self._collapse()
@@ -79,9 +76,6 @@ class _Placing:
                 carries[depth].append(Carry(fold.kind, fold.dtype, value, out))
                 value = out
             if top == len(order):  # nothing to fold over: one element
-                if fold.kind in ("argmax", "argmin"):
-                    value = self.nest.memory.name()
-                    after[top].append(Let(value, "const", (), "i64", 0))
                 after[top].append(_with_value(fold.finish, value))
             else:
                 after[top].append(fold.finish)

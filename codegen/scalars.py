@@ -2,7 +2,7 @@
 
 `emit(lines, op, dtype, operand_dtype, args, width, attr)` writes the instructions and returns the result's text.
 Promises: NumPy's meaning at special values (NaN through min and max, floors of quotients, division of integers by zero
-gives 0); no fast-math flag; transcendental functions come from `codegen.vmath`.
+gives 0); no fast-math flag unless the module asks for it; transcendental functions come from `codegen.vmath`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ class _Writer:
 
     def binary(self, op: str, a: str, b: str) -> str:
         word = _FLOAT_OPS[op] if self.floating else _INT_OPS[op]
-        return self.lines.emit(f"{word} {self.type} {a}, {b}")
+        flags = self.lines.module.flags if self.floating else ""
+        return self.lines.emit(f"{word}{flags} {self.type} {a}, {b}")
 
     def compare(self, op: str, a: str, b: str) -> str:
         if self.floating:
@@ -188,17 +189,20 @@ def _copysign(w: _Writer, a: str, b: str) -> str:
     return w.call("copysign", a, b)
 
 
-def _float_mod(w: _Writer, x: str, y: str) -> str:
-    """NumPy's remainder: the sign of y, exact."""
+def _float_mod(w: _Writer, x: str, y: str) -> tuple[str, str]:
+    """NumPy's remainder (exact, with the sign of y) and its quotient before rounding down."""
     zero = w.number(0)
     r = w.lines.emit(f"frem {w.type} {x}, {y}")
-    differs = w.logic("xor", w.compare("lt", y, zero), w.compare("lt", r, zero))
-    moved = w.select(differs, w.binary("add", r, y), r)
-    return w.select(w.compare("eq", r, zero), _copysign(w, zero, y), moved)
+    quotient = w.binary("div", w.binary("sub", x, r), y)
+    nonzero = w.fcmp("une", r, zero)
+    moves = w.logic("and", nonzero, w.logic("xor", w.compare("lt", y, zero), w.compare("lt", r, zero)))
+    quotient = w.select(moves, w.binary("sub", quotient, w.number(1)), quotient)
+    moved = w.select(moves, w.binary("add", r, y), r)
+    return w.select(nonzero, moved, _copysign(w, zero, y)), quotient
 
 
 def _mod(w: _Writer, args: list[str], attr: Any) -> str:
-    return _float_mod(w, *args) if w.floating else _int_divide(w, args[0], args[1])[1]
+    return _float_mod(w, *args)[0] if w.floating else _int_divide(w, args[0], args[1])[1]
 
 
 def _floor_divide(w: _Writer, args: list[str], attr: Any) -> str:
@@ -207,7 +211,7 @@ def _floor_divide(w: _Writer, args: list[str], attr: Any) -> str:
         return _int_divide(w, x, y)[0]
     zero, half = w.number(0), w.number(0.5)
     quotient = w.binary("div", x, y)
-    exact = w.binary("div", w.binary("sub", x, _float_mod(w, x, y)), y)
+    exact = _float_mod(w, x, y)[1]
     low = w.call("floor", exact)
     low = w.select(w.compare("gt", w.binary("sub", exact, low), half), w.binary("add", low, w.number(1)), low)
     low = w.select(w.compare("eq", exact, zero), _copysign(w, zero, quotient), low)

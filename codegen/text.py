@@ -69,9 +69,11 @@ def constant(number: Any, dtype: str, width: int) -> str:
 class Module:
     """Everything one LLVM module needs besides its own functions."""
 
-    def __init__(self, register_bytes: int, fma: bool) -> None:
+    def __init__(self, register_bytes: int, fma: bool, fast: bool = False) -> None:
         self.register_bytes = register_bytes
         self.fma = fma
+        # Never nnan or ninf: NaN and infinity keep their meaning.
+        self.flags = " reassoc nsz arcp contract afn" if fast else ""
         self.declarations: set[str] = set()
         self.math: dict[tuple[str, int], dict[str, int]] = {}
         self.routines: dict[tuple[str, str], None] = {}

@@ -1,15 +1,23 @@
 """Native code agrees with the reference interpreter: every op, every size, any strides, edge values, long programs."""
 
+import time
 from fractions import Fraction
 
 import numpy as np
 import pytest
+from codegen_programs import Program, arguments
 
 import codegen
+from codegen.index import Index
+from codegen.jobs import build
+from codegen.loops import For, Store, verify
 from codegen.lower import LOWERINGS
+from symdiff.errors import EvaluationError, UnsupportedError, VerifyError
 from symdiff.interp import interpret
 from symdiff.ir.builder import Builder, freeze_attrs
+from symdiff.ir.dims import named
 from symdiff.ir.graph import ArrayConstant
+from symdiff.ir.text import parse_function
 from symdiff.ir.types import TensorType
 from symdiff.ops import OPSET
 
@@ -76,3 +84,262 @@ def test_op_agrees_with_its_evaluation(name):
         arrays = [np.asarray(a) for a in args]
         function = program(OPSET[name], arrays, attrs)
         agree(function, codegen.compile(function, opt=1), arrays)
+
+
+# -------------------------------------------------------------------- sizes, strides, layouts
+@pytest.mark.parametrize("seed", range(24))
+def test_random_programs_agree_at_every_size_with_one_compilation(seed):
+    rng = np.random.default_rng(seed)
+    function = Program(rng).grow(9).function()
+    native = codegen.compile(function, opt=1)
+    for n, m in ((3, 4), (1, 5), (17, 33), (40, 8), (0, 0)):
+        agree(function, native, arguments(function, rng, n, m), rtol=1e-11)
+
+
+@pytest.mark.parametrize("seed", range(100, 106))
+def test_random_programs_agree_in_single_precision(seed):
+    rng = np.random.default_rng(seed)
+    function = Program(rng, "f32").grow(6).function()
+    native = codegen.compile(function, opt=1)
+    for n, m in ((3, 4), (33, 17)):
+        agree(function, native, arguments(function, rng, n, m), rtol=3e-4)
+
+
+def text_function(body, params="%A: f64[m,n]"):
+    """A function from the lines of its body; the last line is what it returns."""
+    return parse_function(f"fn f({params}) {{\n{body}\n}}", OPSET)
+
+
+MATVEC = text_function(
+    '%0: f64[m] = contract(%A, %x) {spec = "ij,j->i"}\n%1: f64[m] = tanh(%0)\n%2: f64[] = contract(%1) {spec = "i->"}\n'
+    "return %1, %2",
+    "%A: f64[m,n], %x: f64[n]",
+)
+
+
+def test_results_go_into_arrays_of_any_stride(rng):
+    function = text_function('%0: f64[n,m] = contract(%A) {spec = "ij->ji"}\n%1: f64[n,m] = exp(%0)\nreturn %1')
+    native = codegen.compile(function, single=True, opt=1)
+    a = rng.normal(size=(5, 40))
+    for out in (np.empty((40, 5)), np.empty((5, 40)).T, np.empty((80, 10))[::2, ::-2]):
+        out[...] = np.nan
+        assert native(a, out=out) is out
+        close(out, np.exp(a.T))
+
+
+@pytest.mark.parametrize("length", [1, 7, 8, 9, 31, 32, 33, 63, 64, 65, 1000, 8193])
+def test_tails_of_vector_loops_are_exact(length, rng):
+    body = (
+        '%0: f64[n] = mul(%x, %x)\n%1: f64[] = contract(%0) {spec = "i->"}\n%2: f64[] = reduce_max(%x) {axes = [-1]}\n'
+        '%3: f64[n] = exp(%x)\n%4: f64[] = contract(%3) {spec = "i->"}\n%5: i64[] = argmin(%x) {axis = -1}\n'
+        "return %0, %1, %2, %3, %4, %5"
+    )
+    function = text_function(body, "%x: f64[n]")
+    agree(function, codegen.compile(function, opt=1), [rng.normal(size=length)])
+
+
+def test_bits_do_not_depend_on_layout_or_alignment(rng):
+    function = text_function('%0: f64[] = contract(%A) {spec = "ij->"}\nreturn %0')
+    native = codegen.compile(function, single=True, opt=1)
+    a = rng.normal(size=(301, 77))
+    shifted = np.empty(a.size + 1)[1:].reshape(a.shape)
+    shifted[...] = a
+    assert native(a) == native(np.asfortranarray(a)) == native(shifted)
+
+
+@pytest.mark.parametrize("register_bytes", [16, 32, 64])
+def test_bits_do_not_depend_on_the_width_of_registers(register_bytes, rng, monkeypatch):
+    body = (
+        '%0: f64[m,n] = sin(%A)\n%1: f64[m] = contract(%0) {spec = "ij->i"}\n%2: f64[] = contract(%A) {spec = "ij->"}\n'
+        '%3: f64[n,n] = contract(%A, %0) {spec = "ij,ik->jk"}\nreturn %1, %2, %3'
+    )
+    function = text_function(body)
+    a = rng.normal(size=(37, 41))
+    expected = codegen.compile(function, opt=1)(a)
+    monkeypatch.setattr("codegen.compiled._machine", lambda: (register_bytes, True))
+    got = codegen.compile(function, opt=1)(a)
+    for one, other in zip(got, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("sizes", [(1, 1, 1), (8, 24, 5), (9, 25, 7), (33, 70, 200), (200, 250, 300), (5, 4, 0)])
+def test_matrix_products_of_every_layout(sizes, rng):
+    m, n, k = sizes
+    forms = {"ij,jk->ik": ("m,k", "k,n"), "ji,jk->ik": ("k,m", "k,n"), "ij,kj->ik": ("m,k", "n,k")}
+    for spec, (left, right) in forms.items():
+        body = f'%0: f64[m,n] = contract(%A, %B) {{spec = "{spec}"}}\nreturn %0'
+        function = text_function(body, f"%A: f64[{left}], %B: f64[{right}]")
+        numbers = {"m": m, "n": n, "k": k}
+        args = [rng.normal(size=[numbers[w] for w in word.split(",")]) for word in (left, right)]
+        agree(function, codegen.compile(function, opt=1), args)
+
+
+# -------------------------------------------------------------------- edge values
+EDGES = np.array([0.0, -0.0, 1.0, -1.5, np.inf, -np.inf, np.nan, 5e-324, 1e308, -1e308])
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["add", "sub", "mul", "div", "neg", "maximum", "minimum", "abs", "relu", "sign", "floor", "ceil", "round", "trunc",
+     "mod", "floor_divide", "lt", "le", "eq", "ne"],
+)
+def test_edge_values_of_arithmetic(name):
+    op = OPSET[name]
+    grid = np.meshgrid(EDGES, EDGES) if op.arity == 2 else [EDGES]
+    function = program(op, grid, {})
+    with np.errstate(all="ignore"):
+        agree(function, codegen.compile(function, opt=1), grid)
+
+
+def test_integers_divide_as_in_numpy():
+    x, y = np.meshgrid(np.array([-7, -1, 0, 3, -(2**63), 2**63 - 1]), np.array([-3, -1, 0, 2, 2**63 - 1]))
+    for name in ("mod", "floor_divide"):
+        function = program(OPSET[name], [x, y], {})
+        with np.errstate(all="ignore"):
+            agree(function, codegen.compile(function, opt=1), [x, y])
+
+
+@pytest.mark.parametrize("op", ["reduce_max", "reduce_min", "logsumexp", "softmax", "norm"])
+def test_reductions_keep_nan_and_infinity(op):
+    rows = np.array([[1.0, np.nan, 2.0], [np.inf, 1.0, 0.0], [-np.inf, -np.inf, -np.inf], [3.0, 3.0, -np.inf]])
+    function = program(OPSET[op], [rows], {"axes": (-1,)}, [named_shape("mn")])
+    agree(function, codegen.compile(function, opt=1), [rows])
+
+
+def named_shape(names):
+    return tuple(named(c) for c in names)
+
+
+def test_positions_are_the_first_and_nan_wins():
+    rows = np.array([[1.0, 3.0, 3.0], [np.nan, 1.0, 9.0], [2.0, np.nan, np.nan], [-np.inf] * 3])
+    for name in ("argmax", "argmin"):
+        function = program(OPSET[name], [rows], {"axis": -1}, [named_shape("mn")])
+        agree(function, codegen.compile(function, opt=1), [rows])
+
+
+# -------------------------------------------------------------------- failures
+def fails(function, args, message):
+    native = codegen.compile(function, opt=1)
+    with pytest.raises(EvaluationError, match=message):
+        native(*args)
+
+
+def test_a_singular_matrix_is_refused_and_has_determinant_zero():
+    singular = np.array([[1.0, 2.0], [2.0, 4.0]])
+    for name in ("inverse", "cholesky"):
+        function = program(OPSET[name], [singular], {}, [named_shape("nn")])
+        fails(function, [-singular], f"{name}: (Singular|Matrix is not)")
+    solve = program(OPSET["solve"], [singular, singular], {}, [named_shape("nn"), named_shape("nk")])
+    fails(solve, [singular, np.ones((2, 3))], "solve: Singular")
+    det = program(OPSET["det"], [singular], {}, [named_shape("nn")])
+    assert codegen.compile(det, single=True, opt=1)(singular) == 0.0
+
+
+def test_an_index_out_of_range_is_refused():
+    x, k = np.arange(4.0), np.array([0, -4, 3])
+    for name, attrs in (("gather", {"axis": -1}), ("scatter_add", {"axis": -1, "sizes": (named("n"),)})):
+        shapes = [("n",), ("m",)] if name == "gather" else [("m",), ("m",)]
+        function = program(OPSET[name], [x, k], attrs, [named_shape(s) for s in shapes])
+        options = {} if name == "gather" else {"sizes": {"n": 4}}
+        first = x if name == "gather" else x[:3]
+        agree(function, codegen.compile(function, opt=1), [first, k], **options)
+        for bad in (4, -5):
+            with pytest.raises(EvaluationError, match=f"{name}: an index leaves an axis of size 4"):
+                codegen.compile(function, opt=1)(first, np.array([0, bad, 1]), **options)
+
+
+def test_a_slice_out_of_range_is_refused(rng):
+    body = "%0: f64[n] = slice(%x) {sizes = [n], starts = [m], steps = [1]}\nreturn %0"
+    function = text_function(body, "%x: f64[2*n + 1], %y: f64[m], %z: f64[n]")
+    native = codegen.compile(function, single=True, opt=1)
+    x = rng.normal(size=9)
+    np.testing.assert_array_equal(native(x, np.zeros(3), np.zeros(4)), x[3:7])
+    with pytest.raises(EvaluationError, match="slice: 4 elements from 6 by 1 leave an axis of size 9"):
+        native(x, np.zeros(6), np.zeros(4))
+
+
+def test_an_extremum_of_nothing_is_refused():
+    function = program(OPSET["reduce_max"], [np.zeros((2, 0))], {"axes": (-1,)}, [named_shape("mn")])
+    fails(function, [np.zeros((2, 0))], "reduce_max: no elements")
+    assert codegen.compile(function, single=True)(np.zeros((0, 0))).shape == (0,)
+
+
+def test_what_has_no_native_code_is_refused_by_name():
+    builder = Builder(OPSET)
+    x = builder.param("x", TensorType("f64", ()))
+    undefined = builder.make(OPSET["apply"], (x,), freeze_attrs({"name": "phi", "wrt": ()}))
+    with pytest.raises(UnsupportedError, match="undefined function phi"):
+        codegen.compile(builder.function([x], [undefined]))
+    z = builder.param("z", TensorType("c128", ()))
+    with pytest.raises(UnsupportedError, match="parameter z: complex"):
+        codegen.compile(builder.function([z], [z]))
+
+
+# -------------------------------------------------------------------- long programs
+@pytest.mark.parametrize("shape", [(), ("n",)])
+def test_long_straight_programs_compile_in_pieces(shape, rng):
+    builder = Builder(OPSET)
+    params = [builder.param(name, TensorType("f64", named_shape(shape))) for name in "xy"]
+    pool = [builder.handle(p) for p in params]
+    for i in range(5000):
+        a, b = pool[-1], pool[rng.integers(max(0, len(pool) - 2500), len(pool))]
+        pool.append(((a + b) * 0.5, a - b * 0.25, a.op("tanh"), a * b)[i % 4])
+    function = builder.function(params, [pool[-1].value, pool[2500].value, pool[17].value])
+    native = codegen.compile(function, opt=0)
+    size = [11] * len(shape)
+    agree(function, native, [np.asarray(rng.normal(size=size)) for _ in params])
+    assert codegen.inspect(native).llvm.count("define internal void @kernel.k0.c") >= 3
+
+
+def test_a_chain_of_a_hundred_thousand_instructions_is_lowered_in_linear_time():
+    builder = Builder(OPSET)
+    x = builder.param("x", TensorType("f64", ()))
+    value = builder.handle(x)
+    for i in range(100_000):
+        value = value * 0.999 if i % 2 else value + 0.001
+    function = builder.function([x], [value.value])
+    start = time.perf_counter()
+    built, _ = build(function, "f")
+    assert len(built.kernels) == 1
+    assert time.perf_counter() - start < 30
+
+
+# -------------------------------------------------------------------- loop nests as text
+GOLDEN = {
+    "matvec": MATVEC,
+    "value_and_gradient": text_function(
+        '%0: f64[n] = sin(%x)\n%1: f64[] = contract(%0) {spec = "i->"}\n%2: f64[n] = cos(%x)\nreturn %1, %2',
+        "%x: f64[n]",
+    ),
+    "delta": text_function(
+        '%0: f64[n] = exp(%x)\n%1: f64[n,n] = contract(%0) {spec = "i->ii"}\nreturn %1', "%x: f64[n]"
+    ),
+    "softmax": text_function("%0: f64[m,n] = softmax(%A) {axes = [-1]}\nreturn %0"),
+    "chain_of_products": text_function(
+        '%0: f64[m] = contract(%A, %B, %x) {spec = "ij,jk,k->i"}\nreturn %0', "%A: f64[m,n], %B: f64[n,k], %x: f64[k]"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_loops_read_as_expected(name, golden):
+    golden(f"loops_{name}", str(build(GOLDEN[name], name)[0]))
+
+
+def test_every_stage_can_be_looked_at(rng):
+    native = codegen.compile(MATVEC, name="layer", opt=1)
+    stages = codegen.inspect(native)
+    assert "contract(%A, %x)" in stages.ir
+    assert stages.loops.startswith("program kernel(m, n)")
+    assert "define i32 @kernel(" in stages.llvm
+    assert "kernel:" in stages.asm
+    assert {"lower", "emit", "compile"} <= set(stages.timings)
+    assert native.__name__ == "layer"
+
+
+def test_the_verifier_of_loops_names_the_fault():
+    program_, _ = build(MATVEC, "f")
+    loop = next(s for s in program_.kernels[0].body if isinstance(s, For))
+    loop.body.insert(0, Store(program_.params[0], (Index(), Index()), 12345))
+    with pytest.raises(VerifyError, match=r"%12345 is used where it is not defined\n  store A\[0, 0\]"):
+        verify(program_)
