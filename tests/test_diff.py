@@ -345,6 +345,12 @@ def _branch_of_matmul(x: Handle) -> Handle:
     return total(x.op("lt", 1).op("select", x * 2, product))
 
 
+def _branch_of_product(x: Handle) -> Handle:
+    """The variable itself meets a pole in a contraction that is not taken: 0 * inf, with nothing below to catch it."""
+    product = einsum("i,ij->j", x, einsum("i,j->ij", 1 / x, x + 1))
+    return total(x.op("lt", 1).op("select", x * 2, product))
+
+
 def _branch_of_norm(x: Handle) -> Handle:
     length = (x - x).op("sqrt").op("norm", axes=(-1,))
     spread = einsum("->i", length, i=4)
@@ -370,7 +376,7 @@ def _stack_of_solutions(x: Handle) -> Handle:
 
 INSIDE = [
     _in_sum, _in_matmul, _in_broadcast, _in_softmax, _in_norm, _in_logsumexp, _in_cumsum, _in_product, _in_gather,
-    _in_solve, _whole_branch, _branch_of_matmul, _branch_of_norm, _stack_of_determinants,
+    _in_solve, _whole_branch, _branch_of_matmul, _branch_of_product, _branch_of_norm, _stack_of_determinants,
     _stack_of_solutions,
 ]  # fmt: skip
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,7 @@ def part(module: str) -> str:
     return pieces[0] if pieces[0] == "codegen" else ".".join(pieces[:2])
 
 
+@cache
 def imports(module: str) -> list[tuple[str, int, bool]]:
     """(imported module of ours, line, whether inside a function) for every import statement."""
     path = MODULES[module]
