@@ -138,7 +138,7 @@ def dtype_name(dtype: Any) -> str:
         return _NUMPY_KINDS[name]
     if name in _SAFE_INTEGERS:
         return "i64"
-    raise DtypeError(f"dtype {name}: expected float64, float32, int64 or bool")
+    raise DtypeError(f"dtype {dtype if isinstance(dtype, str) else name}: expected float64, float32, int64 or bool")
 
 
 def common_dtype(a: str, b: str) -> str:
