@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from symdiff.render.notation import Node
-from symdiff.render.paper import ATOM, CALL, ELEMENTWISE, PRODUCT, SUM, Paper, Text
+from symdiff.render.paper import APPLIED, ATOM, CALL, ELEMENTWISE, PRODUCT, SUM, Paper, Text
 
 # Functions nested deeper than this are written as a bracket with indices.
 DEEPEST = 12
@@ -27,6 +27,7 @@ class Indexer:
         self.delta = delta
         self.sub = sub
         self.total = total
+        self._taken: list[str] = []  # letters with a meaning around the expression being written
 
     def indexed(self, node: Node, index: Sequence[str], depth: int = 0) -> Text:
         """The entry of `node` at `index`; axes of size one from broadcasting are skipped."""
@@ -68,33 +69,41 @@ class Indexer:
     def _sum(self, node: Node, index: Sequence[str], depth: int) -> Text:
         paper = self.paper
         parts: list[str] = []
+        self._taken += index
         for i, (sign, term) in enumerate(zip(node.data, node.args, strict=True)):
             text = self.indexed(term, self._last(term, index), depth + 1)
             mark = (paper.minus if sign < 0 else "") if i == 0 else f" {paper.minus if sign < 0 else '+'} "
             parts.append(mark + paper.at(text, ELEMENTWISE if sign < 0 else SUM))
+        del self._taken[len(self._taken) - len(index) :]
         return "".join(parts), SUM
 
     def _product(self, node: Node, index: Sequence[str], depth: int) -> Text:
         number, count = node.data
+        self._taken += index
         pairs = [(n, self.indexed(n, self._last(n, index), depth + 1)) for n in node.args]
-        return self.paper.quotient(number, pairs[:count], None, pairs[count:])
+        del self._taken[len(self._taken) - len(index) :]
+        above = [p for p in pairs[:count] if p[1][0] != "1"] or pairs[:1]
+        return self.paper.quotient(number, above, None, pairs[count:])
 
     def _einsum(self, node: Node, index: Sequence[str]) -> Text:
         labels, output = node.data
         name = dict(zip(output, index, strict=True))
-        spare = [c for c in self.letters if c not in index]
+        spare = [c for c in self.letters if c not in index and c not in self._taken]
         inner: list[str] = []
         for x in [x for word in labels for x in word]:
             if x not in name:
                 name[x] = spare.pop(0) if spare else f"i{len(name)}"
                 inner.append(name[x])
+        before = len(self._taken)
+        self._taken += name.values()
         parts = [self.indexed(a, [name[x] for x in word]) for a, word in zip(node.args, labels, strict=True)]
+        del self._taken[before:]
         body = self.paper.join([self.paper.at(p, PRODUCT) for p in parts if p[0] != "1"]) or "1"
         return (self.total(inner, body) if inner else body), PRODUCT
 
     def _entry(self, node: Node, index: Sequence[str]) -> Text:
         text = self.paper.text(node)
-        return (self.sub(self.paper.at(text, ATOM), index), CALL) if index else text
+        return (self.sub(self.paper.at(text, APPLIED), index), CALL) if index else text
 
     def bare(self, node: Node) -> tuple[str, list[str]]:
         """An einsum among matrix expressions: its general entry and the indices."""

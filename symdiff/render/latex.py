@@ -13,7 +13,7 @@ from symdiff.ir.graph import Function
 from symdiff.render.index_notation import Indexer
 from symdiff.render.naming import named_subterms
 from symdiff.render.notation import Node, decimal
-from symdiff.render.paper import ATOM, CALL, ELEMENTWISE, PRODUCT, SUM, Paper, Text
+from symdiff.render.paper import APPLIED, ATOM, CALL, ELEMENTWISE, PRODUCT, SUM, Paper, Text
 from symdiff.render.recover import recover
 
 Layout = Literal["denominator", "numerator"]
@@ -36,6 +36,9 @@ _NAMES = {
     "round": "round", "cholesky": "chol", "iota": "range", "broadcast_to": "broadcast", "scatter_add": "scatter",
     "last_writer": "lastwriter", "prod_others": "prodothers",
 }  # fmt: skip
+REDUCTIONS = frozenset({
+    "reduce_max", "reduce_min", "reduce_prod", "prod_others", "softmax", "logsumexp", "norm", "argmax", "argmin",
+})  # fmt: skip
 _RELATIONS = {"lt": "<", "le": r"\le", "gt": ">", "ge": r"\ge", "eq": "=", "ne": r"\ne", "and": r"\wedge",
               "or": r"\vee", "xor": r"\oplus"}  # fmt: skip
 
@@ -202,9 +205,9 @@ class LatexPaper(Paper):
         if name in ("apply", "functional"):
             return _undefined(self, node)
         if name == "norm" and len(data[0]) == node.args[0].rank:
-            return self.norm(args[0], node.args[0].rank == 2), CALL
+            return self.norm(args[0], node.args[0].rank == 2), APPLIED
         if name == "abs":
-            return rf"\lvert {args[0]} \rvert", CALL
+            return rf"\lvert {args[0]} \rvert", APPLIED
         if name == "sqrt":
             return rf"\sqrt{{{args[0]}}}", CALL
         if name == "cbrt":
@@ -216,7 +219,7 @@ class LatexPaper(Paper):
         if name == "mod":
             return rf"{self.at(self.text(node.args[0]), CALL)} \bmod {self.at(self.text(node.args[1]), CALL)}", ELEMENTWISE
         if name == "sigmoid":
-            return rf"\sigma{self.group(args[0])}", CALL
+            return rf"\sigma{self.group(args[0])}", APPLIED
         if name in ("lgamma", "digamma", "log2", "log10", "log1p", "exp2", "logabsdet", "signdet", "polygamma"):
             return self._special(name, node, args)
         if name == "select":
@@ -230,13 +233,13 @@ class LatexPaper(Paper):
         if name == "array":
             return _matrix(data[0].array), CALL
         shown = _NAMES.get(name, name).replace("_", "")
-        return self.function(shown, args, where_of(node)), CALL
+        return self.function(shown, args + extra_arguments(node), where_of(node)), APPLIED
 
     def _special(self, name: str, node: Node, args: list[str]) -> Text:
         inner = self.group(args[0])
         simple = {"lgamma": r"\log\Gamma", "digamma": r"\psi", "log2": r"\log_{2}", "log10": r"\log_{10}"}
         if name in simple:
-            return simple[name] + inner, CALL
+            return simple[name] + inner, APPLIED
         if name == "log1p":
             return rf"\log{self.group('1 + ' + args[0])}", CALL
         if name == "exp2":
@@ -248,21 +251,39 @@ class LatexPaper(Paper):
 
 
 def where_of(node: Node) -> str:
-    """The axes of a reduction in words, when it leaves some."""
-    data = node.data[1:]
-    if not data or not isinstance(data[0], tuple) or node.data[0] in ("reshape", "broadcast_to", "scatter_add"):
-        return ""
-    axes: tuple[Any, ...] = data[0]
+    """The axes of a reduction in words, when it does not take all."""
+    name, *data = node.data
     rank = node.args[0].rank if node.args else 0
-    if not axes or len(axes) == rank or not all(isinstance(a, int) for a in axes):
+    axes: tuple[int, ...] = ()
+    if name in REDUCTIONS:
+        axes = data[0]
+    elif name in ("cumsum", "concatenate"):
+        axes = (data[0],)
+    if not axes or len(axes) == rank:
         return ""
     if rank == 2:
         return "rows" if axes == (1,) else "columns"
-    return "axis " + ", ".join([str(a) for a in axes]) if len(axes) == 1 else f"axes {', '.join([str(a) for a in axes])}"
+    return f"{'axis' if len(axes) == 1 else 'axes'} {', '.join([str(a) for a in axes])}"
+
+
+def extra_arguments(node: Node) -> list[str]:
+    """Attributes worth showing behind the operands."""
+    name, *data = node.data
+    if name in ("tril", "triu"):
+        return [str(data[0])] if data[0] != 0 else []
+    if name == "cumsum":
+        return ["reverse"] if data[1] else []
+    if name in ("reshape", "broadcast_to", "last_writer"):
+        return [str(s) for s in data[0]]
+    if name == "iota":
+        return [str(data[0])]
+    return []
 
 
 def _below(base: str, index: Sequence[str]) -> str:
-    return f"{base}_{{{''.join(index)}}}"
+    """An index below; a base that has one already is bracketed first."""
+    shown = f"({base})" if base.endswith("}") and "_{" in base else base
+    return f"{shown}_{{{''.join(index)}}}"
 
 
 def _total(letters: Sequence[str], body: str) -> str:
@@ -284,7 +305,7 @@ def _subscript(paper: LatexPaper, node: Node) -> str:
             parts.append(str(entry))
     while len(parts) > 1 and parts[-1] == ":":
         parts.pop()
-    return f"{paper.at(paper.text(node.args[0]), ATOM)}_{{[{', '.join(parts)}]}}"
+    return _below(paper.at(paper.text(node.args[0]), ATOM), [f"[{', '.join(parts)}]"])
 
 
 def _matrix(array: Any) -> str:

@@ -130,7 +130,7 @@ class _Solver:
     ) -> list[tuple[Node, Labels]]:
         """Its pieces: one when matrix notation reaches it, else those of an einsum. A scalar goes to the front."""
         groups = self._groups(factors, deltas)
-        if self.high or groups is None or not all(len(labels) <= 2 for labels in groups):
+        if (self.high and kept) or groups is None or not all(len(labels) <= 2 for labels in groups):
             pieces = self._reduced(kept, factors, deltas)
             if not kept and pieces:
                 self.above.append(self._gathered(pieces, ()))
@@ -369,6 +369,8 @@ class _Solver:
         small: dict[frozenset[int], list[Factor]] = {}
         pieces: list[tuple[Node, Labels]] = []
         for f in factors:
+            if len(f.labels) == 2 and f.labels[0] == f.labels[1]:
+                f = Factor(notation.diagonal(f.node), f.labels[:1], f.power)
             if len(f.labels) <= 2 and len(set(f.labels)) == len(f.labels):
                 small.setdefault(frozenset(f.labels), []).append(f)
             else:

@@ -205,8 +205,11 @@ class Notation:
             if axes[0] == 1:
                 return self.outer(self.ones(shape[:1], dtype), node)
             return self.outer(node, self.ones(shape[1:], dtype))
-        parts = [self.align(node, axes, tuple(range(len(shape)))), self.ones(shape, dtype)]
-        return self.product(1, parts, ())
+        if len(shape) < 2 or not axes:
+            return self.product(1, [node, self.ones(shape, dtype)], ())
+        missing = tuple([x for x in range(len(shape)) if x not in axes])
+        ones = self.ones(tuple([shape[x] for x in missing]), dtype)
+        return self.einsum([node, ones], [tuple(axes), missing], tuple(range(len(shape))))
 
     # ---------------------------------------------------------------- sums and products
     def add(self, terms: Sequence[tuple[int, Node]], shape: Shape) -> Node:

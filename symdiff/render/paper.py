@@ -15,8 +15,9 @@ from typing import Any, ClassVar
 from symdiff.ir.dims import Size
 from symdiff.render.notation import Node, Number, chain_runs, split_power, topological
 
-# A sum, an elementwise product, a juxtaposed product, one bracketed thing, one that takes a superscript as it is.
-SUM, ELEMENTWISE, PRODUCT, CALL, ATOM = range(5)
+# A sum, an elementwise product, a juxtaposed product, something with a superscript or a fraction line, something closed
+# by its own brackets, a name.
+SUM, ELEMENTWISE, PRODUCT, CALL, APPLIED, ATOM = range(6)
 
 Text = tuple[str, int]
 Pairs = Sequence[tuple[Node, Text]]
@@ -117,7 +118,7 @@ class Paper(ABC):
             return self.join([self.at(self.text(u), PRODUCT), self._lying(v)]), PRODUCT
         if kind in ("diag", "diagof", "trace"):
             name = "tr" if kind == "trace" else "diag"
-            return self.function(name, [self.text(node.args[0])[0]]), CALL
+            return self.function(name, [self.text(node.args[0])[0]]), APPLIED
         if kind in ("sum", "mean"):
             return self._total(node)
         if kind == "einsum":
@@ -125,13 +126,13 @@ class Paper(ABC):
         if kind == "subscript":
             return self.subscript(node)
         if kind == "call" and node.data[0] == "inverse":
-            return self.top(self.at(self.text(node.args[0]), ATOM), self.inverse_sign), CALL
+            return self.top(self.at(self.text(node.args[0]), APPLIED), self.inverse_sign), CALL
         if kind == "call" and node.data[0] in ("solve", "triangular_solve"):
             return self._solved(node)
         return self.call(node)
 
     def _power(self, node: Node) -> Text:
-        base = self.at(self.text(node.args[0]), ATOM)
+        base = self.at(self.text(node.args[0]), APPLIED)
         exponent = self.text(node.args[1])[0]
         rank = node.args[0].rank
         return (self.array_power(base, exponent, rank) if rank else self.top(base, exponent)), CALL
@@ -147,7 +148,7 @@ class Paper(ABC):
             base, sign = matrix.args[0], self.inverse_transposed
         else:
             base, sign = matrix, self.inverse_sign
-        inverse = self.top(self.at(self.text(base), ATOM), sign)
+        inverse = self.top(self.at(self.text(base), APPLIED), sign)
         return self.join([inverse, self.at(self.text(right), PRODUCT)]), PRODUCT
 
     # ---------------------------------------------------------------- transposes
@@ -157,18 +158,30 @@ class Paper(ABC):
             return self.text(node)
         if node.kind == "T":
             return self.text(node.args[0])
-        if node not in self.names:
-            if node.kind == "matmul":
-                runs = chain_runs(node.args)
-                parts = [self._to_the(self.transposed(f), k) for f, k in reversed(runs)]
-                return self.join(parts), PRODUCT
-            if node.kind == "call" and node.data[0] == "inverse":
-                return self.top(self.at(self.text(node.args[0]), ATOM), self.inverse_transposed), CALL
-        return self.at(self.text(node), ATOM) + self.transposed_sign, CALL
+        inside = None if node in self.names else self._transposed_inside(node)
+        if inside is not None:
+            return inside
+        return self.at(self.text(node), APPLIED) + self.transposed_sign, CALL
+
+    def _transposed_inside(self, node: Node) -> Text | None:
+        """The transpose with its sign at the operands, for what reads better so."""
+        if node.kind == "matmul":
+            parts = [self._to_the(self.transposed(f), k) for f, k in reversed(chain_runs(node.args))]
+            return self.join(parts), PRODUCT
+        if node.kind == "outer":
+            u, v = node.args
+            return self.join([self.at(self.text(v), PRODUCT), self._lying(u)]), PRODUCT
+        if node.kind == "call" and node.data[0] == "inverse":
+            return self.top(self.at(self.text(node.args[0]), APPLIED), self.inverse_transposed), CALL
+        if node.kind == "prod":
+            return self._product(node, turned=True)
+        if node.kind == "add" and sum([not t.symmetric for t in node.args if t.rank == 2]) < 2:
+            return self._sum(node, turned=True)
+        return None
 
     def _lying(self, vector: Node) -> str:
         """A vector as a row."""
-        return self.at(self.text(vector), ATOM) + self.transposed_sign
+        return self.at(self.text(vector), APPLIED) + self.transposed_sign
 
     def lying(self, vector: Node) -> Text:
         """A vector as a row, signs moved to the factors of a chain."""
@@ -180,7 +193,7 @@ class Paper(ABC):
         return self._lying(vector), CALL
 
     def _to_the(self, text: Text, count: int) -> str:
-        return self.at(text, PRODUCT) if count == 1 else self.top(self.at(text, ATOM), str(count))
+        return self.at(text, PRODUCT) if count == 1 else self.top(self.at(text, APPLIED), str(count))
 
     def _chain(self, node: Node) -> Text:
         """A chain of matrices with vectors at its ends; a row as result is written as a column."""
@@ -195,21 +208,34 @@ class Paper(ABC):
         return self.join([self._to_the(self.text(f), k) for f, k in runs]), PRODUCT
 
     # ---------------------------------------------------------------- sums
-    def _sum(self, node: Node) -> Text:
+    def _sum(self, node: Node, turned: bool = False) -> Text:
+        return self._signed_sum(
+            [(sign, self._spread(term, node.rank, turned)) for sign, term in zip(node.data, node.args, strict=True)]
+        )
+
+    def _signed_sum(self, terms: Sequence[tuple[int, Text]]) -> Text:
         parts: list[str] = []
-        for i, (sign, term) in enumerate(zip(node.data, node.args, strict=True)):
-            inner = self.at(self._spread(term, node.rank), ELEMENTWISE if sign < 0 else SUM)
+        for i, (sign, text) in enumerate(terms):
             mark = (self.minus if sign < 0 else "") if i == 0 else f" {self.minus if sign < 0 else '+'} "
-            parts.append(mark + inner)
+            parts.append(mark + self.at(text, ELEMENTWISE if sign < 0 else SUM))
         return "".join(parts), SUM
 
-    def _spread(self, term: Node, rank: int) -> Text:
-        """A vector in a sum of matrices is a product with ones; scalars are understood to be spread."""
-        if rank == 2 and term.rank == 1:
-            return self.join([self.one, self._lying(term)]), PRODUCT
-        if rank == 2 and term.kind == "expand":
-            return self.join([self.at(self.text(term), PRODUCT), self.one + self.transposed_sign]), PRODUCT
-        return self.text(term)
+    def _spread(self, term: Node, rank: int, turned: bool) -> Text:
+        """A vector or number in a sum of matrices is a product with ones; in a sum of vectors it is understood."""
+        ones = self.one + self.transposed_sign
+        if rank != 2:
+            return self.text(term)
+        if term.rank == 0:
+            matrix = (self.join([self.one, ones]), PRODUCT)
+            if term.kind == "prod":
+                number, count = term.data
+                return self.quotient(number, self._pairs(term.args[:count]), matrix, self._pairs(term.args[count:]))
+            return matrix if term.kind == "num" and term.data == 1 else self.quotient(1, self._pairs([term]), matrix, [])
+        if term.rank == 1 or term.kind == "expand":
+            if (term.rank == 1) != turned:
+                return self.join([self.one, self._lying(term)]), PRODUCT
+            return self.join([self.at(self.text(term), PRODUCT), ones]), PRODUCT
+        return self.transposed(term) if turned else self.text(term)
 
     def _total(self, node: Node) -> Text:
         """Sums and means: norms and traces where they are known as such, else products with ones."""
@@ -218,7 +244,7 @@ class Paper(ABC):
         full = len(axes) == inner.rank
         if node.kind == "mean":
             where = "" if full else {(0,): "columns", (1,): "rows"}.get(axes) if inner.rank == 2 else f"axes {axes}"
-            return self.function("mean", [text[0]], where or ""), CALL
+            return self.function("mean", [text[0]], where or ""), APPLIED
         base, power = split_power(inner)
         if full and power == 2 and inner.rank <= 2:
             return self.top(self.norm(self.text(base)[0], inner.rank == 2), "2"), CALL
@@ -226,7 +252,7 @@ class Paper(ABC):
             a, b = inner.args
             if a.rank == b.rank == 2 and "expand" not in (a.kind, b.kind):
                 left = self.at(self.transposed(a), PRODUCT)
-                return self.function("tr", [self.join([left, self.at(self.text(b), PRODUCT)])]), CALL
+                return self.function("tr", [self.join([left, self.at(self.text(b), PRODUCT)])]), APPLIED
         ones = self.one + self.transposed_sign
         if inner.rank == 1:
             return self.join([ones, self.at(text, PRODUCT)]), PRODUCT
@@ -235,18 +261,21 @@ class Paper(ABC):
         if inner.rank == 2:
             matrix = text if axes == (1,) else self.transposed(inner)
             return self.join([self.at(matrix, PRODUCT), self.one]), PRODUCT
-        return self.function("sum", [text[0]], "" if full else f"axes {axes}"), CALL
+        return self.function("sum", [text[0]], "" if full else f"axes {axes}"), APPLIED
 
     # ---------------------------------------------------------------- products
     def _pairs(self, nodes: Sequence[Node]) -> Pairs:
         return [(n, self.text(n)) for n in nodes]
 
-    def _product(self, node: Node) -> Text:
+    def _product(self, node: Node, turned: bool = False) -> Text:
         number, count = node.data
         above, below = node.args[:count], node.args[count:]
-        body = self._arrays(node.rank, [n for n in above if n.rank], [n for n in below if n.rank])
         scalars = self._pairs([n for n in above if not n.rank])
         under = self._pairs([n for n in below if not n.rank])
+        arrays, divisors = [n for n in above if n.rank], [n for n in below if n.rank]
+        body = self._distributed(arrays, turned) if node.rank == 2 and not divisors else None
+        if body is None:
+            body = self._arrays(node.rank, arrays, divisors, turned)
         return self.quotient(number, scalars, body, under)
 
     def quotient(self, number: Number, scalars: Pairs, body: Text | None, under: Pairs) -> Text:
@@ -254,12 +283,15 @@ class Paper(ABC):
         fraction = Fraction(number)
         sign, fraction = self.minus if fraction < 0 else "", abs(fraction)
         front: list[Text] = []
-        sizes = all(n.kind == "dim" for n, _ in under)
         rest = [t for _, t in scalars] + ([body] if body is not None else [])
-        if rest and sizes and (under or fraction.denominator != 1):
+        if len(rest) > 1:  # (x^T A x) x is not x^T A x x
+            rest[: len(scalars)] = [
+                (self.group(t[0]), ATOM) if t[1] == PRODUCT and n.kind in ("matmul", "sum") else t for n, t in scalars
+            ]
+        if rest and all(n.kind == "dim" for n, _ in under) and (under or fraction.denominator != 1):
             # Numbers and sizes divide as a coefficient: 1/n x, not x over n.
             numerator = (str(fraction.numerator), ATOM)
-            front.append(self.fraction(numerator, self._divisor(fraction, under)))
+            front.append(self.coefficient(numerator, self._divisor(fraction, under)))
             return self._signed(sign, self._joined([*front, *rest]))
         if fraction.numerator != 1 or not rest:
             front.append((str(fraction.numerator), ATOM))
@@ -267,6 +299,10 @@ class Paper(ABC):
         if not under and fraction.denominator == 1:
             return self._signed(sign, top)
         return self._signed(sign, self.fraction(top, self._divisor(fraction, under)))
+
+    def coefficient(self, above: Text, below: Text) -> Text:
+        """A fraction in front of a product."""
+        return self.fraction(above, below)
 
     def _divisor(self, fraction: Fraction, under: Pairs) -> Text:
         parts = [(str(fraction.denominator), ATOM)] if fraction.denominator != 1 else []
@@ -280,7 +316,28 @@ class Paper(ABC):
     def _signed(self, sign: str, text: Text) -> Text:
         return (sign + self.at(text, ELEMENTWISE), SUM) if sign else text
 
-    def _arrays(self, rank: int, above: Sequence[Node], below: Sequence[Node]) -> Text | None:
+    def _distributed(self, arrays: Sequence[Node], turned: bool) -> Text | None:
+        """(I - p 1^T) diag(p) is diag(p) - p p^T: an identity takes the vectors beside it."""
+        vectors = [n for n in arrays if n.kind == "expand" or n.rank == 1]
+        sums = [n for n in arrays if n.kind == "add" and n not in self.names]
+        if not vectors or len(sums) != 1 or len(vectors) + 1 != len(arrays):
+            return None
+        if not any(t.kind == "eye" for t in sums[0].args):
+            return None
+        terms: list[tuple[int, Text]] = []
+        for sign, term in zip(sums[0].data, sums[0].args, strict=True):
+            number, above, below = Fraction(1), [term], list[Node]()
+            if term.kind == "prod":
+                number, count = Fraction(term.data[0]), term.data[1]
+                above, below = list(term.args[:count]), list(term.args[count:])
+            body = self._arrays(2, [n for n in above if n.rank] + vectors, [n for n in below if n.rank], turned)
+            scalars = self._pairs([n for n in above if not n.rank])
+            terms.append((sign, self.quotient(number, scalars, body, self._pairs([n for n in below if not n.rank]))))
+        return self._signed_sum(terms)
+
+    def _arrays(
+        self, rank: int, above: Sequence[Node], below: Sequence[Node], turned: bool = False
+    ) -> Text | None:
         """Elementwise factors; among matrices a broadcast vector is a diagonal matrix at one side."""
         if not above and not below:
             return None
@@ -289,32 +346,39 @@ class Paper(ABC):
         left, over_left = _split(above, "left"), _split(below, "left")
         right, over_right = _split(above, "right"), _split(below, "right")
         middle, under = _split(above, "matrix"), _split(below, "matrix")
+        if turned:
+            left, over_left, right, over_right = right, over_right, left, over_left
         if not middle and not under:
             u = self._elementwise(left, over_left) if left or over_left else (self.one, ATOM)
             v = self._elementwise(right, over_right) if right or over_right else (self.one, ATOM)
-            return self.join([self.at(u, PRODUCT), self.at(v, ATOM) + self.transposed_sign]), PRODUCT
-        core = self._elementwise(middle, under)
+            return self.join([self.at(u, PRODUCT), self.at(v, APPLIED) + self.transposed_sign]), PRODUCT
+        core: Text | None = self._elementwise(middle, under, turned)
+        if [n.kind for n in middle] == ["eye"] and not under and (left or over_left or right or over_right):
+            core = None
         parts = [self._diagonal(left, over_left)] if left or over_left else []
-        parts.append(self.at(core, PRODUCT))
+        if core is not None:
+            parts.append(self.at(core, PRODUCT))
         parts += [self._diagonal(right, over_right)] if right or over_right else []
-        return core if len(parts) == 1 else (self.join(parts), PRODUCT)
+        if len(parts) == 1:
+            return core if core is not None else (parts[0], APPLIED)
+        return self.join(parts), PRODUCT
 
     def _diagonal(self, above: Sequence[Node], below: Sequence[Node]) -> str:
         if above:
             return self.function("diag", [self._elementwise(above, below)[0]])
         return self.top(self.function("diag", [self._elementwise(below, ())[0]]), self.inverse_sign)
 
-    def _elementwise(self, above: Sequence[Node], below: Sequence[Node]) -> Text:
+    def _elementwise(self, above: Sequence[Node], below: Sequence[Node], turned: bool = False) -> Text:
+        def read(node: Node) -> Text:
+            return self.transposed(node) if turned else self.text(node)
+
         if len(above) == 1 and not below:
-            return self.text(above[0])
-        factors = [self._factor(n) for n in above] or [self.one]
+            return read(above[0])
+        factors = [self.at(read(n), CALL) for n in above] or [self.one]
         text = f" {self.odot} ".join(factors)
         for n in below:
-            text += f" {self.oslash} {self._factor(n)}"
+            text += f" {self.oslash} {self.at(read(n), CALL)}"
         return text, ELEMENTWISE
-
-    def _factor(self, node: Node) -> str:
-        return self.at(self.text(node), CALL)
 
 
 def _split(nodes: Sequence[Node], side: str) -> list[Node]:

@@ -9,10 +9,10 @@ from typing import Any
 from symdiff.ir.dims import Size
 from symdiff.ir.graph import Function
 from symdiff.render.index_notation import Indexer
-from symdiff.render.latex import where_of
+from symdiff.render.latex import extra_arguments, where_of
 from symdiff.render.naming import fresh_names, named_subterms
 from symdiff.render.notation import Node, decimal
-from symdiff.render.paper import ATOM, CALL, ELEMENTWISE, PRODUCT, SUM, Paper, Text
+from symdiff.render.paper import APPLIED, ATOM, CALL, ELEMENTWISE, PRODUCT, SUM, Paper, Text
 from symdiff.render.recover import recover
 
 LARGEST_LINE = 200
@@ -110,7 +110,7 @@ class TextPaper(Paper):
         return f"({text})"
 
     def top(self, base: str, exponent: str) -> str:
-        if all(c in "0123456789-Tijkn" for c in exponent):
+        if all(c in "0123456789-()Tijkn" for c in exponent):
             return base + exponent.translate(_RAISED)
         return f"{base}^{exponent if exponent.isalnum() else self.group(exponent)}"
 
@@ -120,8 +120,12 @@ class TextPaper(Paper):
     def fraction(self, above: Text, below: Text) -> Text:
         if above[0].isdigit() and below[0].isdigit() and (int(above[0]), int(below[0])) in _VULGAR:
             return _VULGAR[int(above[0]), int(below[0])], CALL
-        simple = below[1] == ATOM or (below[1] == CALL and not below[0].startswith("("))
+        simple = below[1] >= APPLIED or (below[1] == CALL and not below[0].startswith("("))
         return f"{self.at(above, PRODUCT)}/{below[0] if simple else self.group(below[0])}", PRODUCT
+
+    def coefficient(self, above: Text, below: Text) -> Text:
+        text = self.fraction(above, below)
+        return text if text[1] > PRODUCT else (self.group(text[0]), ATOM)
 
     def norm(self, text: str, matrix: bool) -> str:
         return f"‖{text}‖"
@@ -158,7 +162,7 @@ class TextPaper(Paper):
         inner = node.args[0]
         made = super()._total(node)
         if node.kind == "sum" and made[1] == PRODUCT and len(node.data) == inner.rank:
-            return f"Σ({self.text(inner)[0]})", CALL
+            return f"Σ({self.text(inner)[0]})", APPLIED
         return made
 
     def call(self, node: Node) -> Text:
@@ -170,9 +174,9 @@ class TextPaper(Paper):
         if name in ("apply", "functional"):
             return self._undefined(node, args)
         if name == "norm" and len(data[0]) == node.args[0].rank:
-            return self.norm(args[0], False), CALL
+            return self.norm(args[0], False), APPLIED
         if name == "abs":
-            return f"|{args[0]}|", CALL
+            return f"|{args[0]}|", APPLIED
         if name == "sqrt":
             return "√" + (args[0] if len(args[0]) == 1 else self.group(args[0])), CALL
         if name in ("floor", "ceil"):
@@ -187,7 +191,9 @@ class TextPaper(Paper):
             return (f"[{args[0]}]", CALL) if self.text(node.args[0])[1] < 0 else self.text(node.args[0])
         if name == "array":
             return str(data[0].array.tolist()) if data[0].array.size <= 16 else f"array{data[0].array.shape}", CALL
-        return self.function(_NAMES.get(name, name), args, where_of(node)), CALL
+        if name == "polygamma":
+            return self.top("ψ", f"({data[0]})") + self.group(args[0]), CALL
+        return self.function(_NAMES.get(name, name), args + extra_arguments(node), where_of(node)), APPLIED
 
     def _undefined(self, node: Node, args: list[str]) -> Text:
         kind, name, wrt = node.data

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 
 from symdiff.render.drawing import metrics as m
@@ -14,17 +15,21 @@ _SCALE = 0.75  # points per unit of the layout
 _ESCAPES: Mapping[str, str] = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "_": r"\_", "%": r"\%",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": "$<$", ">": "$>$", "|": "$|$", '"': "''",
-    "∂": r"$\partial$", "·": r"$\cdot$", "⊙": r"$\odot$", "×": r"$\times$", "ᵀ": r"$^{\top}$", "⁻¹": "$^{-1}$",
-    "²": "$^{2}$", "³": "$^{3}$", "‖": r"$\Vert$", "√": r"$\surd$", "≤": r"$\leq$", "≥": r"$\geq$", "≠": r"$\neq$",
+    "∂": r"$\partial$", "∑": r"$\sum$",
+    "·": r"$\cdot$", "⊙": r"$\odot$", "×": r"$\times$", "⊘": r"$\oslash$", "ᵀ": r"$^{\top}$", "→": r"$\to$",
+    "‖": r"$\Vert$", "√": r"$\surd$", "≤": r"$\leq$", "≥": r"$\geq$", "≠": r"$\neq$",
     "∧": r"$\wedge$", "∨": r"$\vee$", "¬": r"$\neg$", "⊕": r"$\oplus$", "…": r"\ldots{}", "′": "$'$", "⌊": r"$\lfloor$",
     "⌋": r"$\rfloor$", "⌈": r"$\lceil$", "⌉": r"$\rceil$", "π": r"$\pi$", "γ": r"$\gamma$", "∞": r"$\infty$",
-    "⁻": "$^{-}$", "¹": "$^{1}$", "\n": " ",
+    "\n": " ", "\t": " ",
     "α": r"$\alpha$", "β": r"$\beta$", "δ": r"$\delta$", "ε": r"$\epsilon$", "ζ": r"$\zeta$", "η": r"$\eta$",
     "θ": r"$\theta$", "κ": r"$\kappa$", "λ": r"$\lambda$", "μ": r"$\mu$", "ν": r"$\nu$", "ξ": r"$\xi$",
     "ρ": r"$\rho$", "σ": r"$\sigma$", "τ": r"$\tau$", "φ": r"$\varphi$", "χ": r"$\chi$", "ψ": r"$\psi$",
     "ω": r"$\omega$", "Γ": r"$\Gamma$", "Δ": r"$\Delta$", "Θ": r"$\Theta$", "Λ": r"$\Lambda$", "Σ": r"$\Sigma$",
     "Φ": r"$\Phi$", "Ψ": r"$\Psi$", "Ω": r"$\Omega$",
 }  # fmt: skip
+
+
+_FORMS = {"<sub>": "$_{?}$", "<super>": "$^{?}$", "<fraction>": "$?$", "<font>": r"$\mathbf{?}$"}
 
 
 def to_tikz(picture: Picture) -> str:
@@ -99,5 +104,14 @@ def _n(number: float) -> str:
 
 def escape_tex(text: str) -> str:
     """Text for TeX: its special characters and the signs that labels use as commands, anything else as it is."""
-    text = text.replace("⁻¹", "\x00")
-    return "".join(_ESCAPES["⁻¹"] if c == "\x00" else _ESCAPES.get(c, c) for c in text)
+    return "".join(_ESCAPES[c] if c in _ESCAPES else _decomposed(c) for c in text)
+
+
+def _decomposed(character: str) -> str:
+    """Sub- and superscripts, fractions and bold digits by what Unicode says they are made of."""
+    kind, _, rest = unicodedata.decomposition(character).partition(" ")
+    form = _FORMS.get(kind)
+    if form is None:
+        return character
+    plain = "".join(chr(int(code, 16)) for code in rest.split())
+    return form.replace("?", "".join({"\u2044": "/", "\u2212": "-"}.get(c, c) for c in plain))
