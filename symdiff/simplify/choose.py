@@ -19,8 +19,9 @@ from symdiff.simplify.views import Context, Factor, Labels, Number, Product, chi
 
 # Sums with more terms are neither factored nor made by expansion.
 MOST_TERMS = 16
-# Candidates costed per step, and steps of factoring within factoring.
-MOST_CANDIDATES = 5
+# Common factors costed per step, of which so many are followed; steps of factoring within factoring.
+MOST_CANDIDATES = 6
+MOST_DEEP = 2
 MOST_DEPTH = 6
 # Products made in search of shorter forms of one function; what is found by then stands.
 MOST_WORK = 4000
@@ -28,11 +29,13 @@ MOST_WORK = 4000
 
 def choose(ctx: Context, results: Sequence[Value]) -> list[Value]:
     """Shorter equal values."""
-    made: dict[Value, Value] = {}
     ctx.memo("search")["end"] = ctx.work + MOST_WORK
-    for value in walk(ctx, results):
-        made[value] = shorter(ctx, _rebuilt(ctx, value, made))
-    return [made[r] for r in results]
+    for step in (_at_once, shorter):
+        made: dict[Value, Value] = {}
+        for value in walk(ctx, results):
+            made[value] = step(ctx, _rebuilt(ctx, value, made))
+        results = [made[r] for r in results]
+    return list(results)
 
 
 def _rebuilt(ctx: Context, value: Value, made: dict[Value, Value]) -> Value:
@@ -46,6 +49,18 @@ def _rebuilt(ctx: Context, value: Value, made: dict[Value, Value]) -> Value:
         return ctx.make(value.op.name, [made[a] for a in value.args], value.attrs)
     factors = [f._replace(base=made[f.base]) for f in view.factors]
     return product(ctx, view.coefficient, factors, view.output, view.sizes, value.type.dtype)
+
+
+def _at_once(ctx: Context, value: Value) -> Value:
+    """Distributed while terms cancel so that no more are left than there were."""
+    while value.type.floating and ctx.work < ctx.memo("search")["end"]:
+        count = len(ctx.terms(value))
+        merged = [e for e in _expansions(ctx, value) if len(ctx.terms(e)) <= count]
+        best = min(merged, key=lambda e: size(ctx, e), default=value)
+        if size(ctx, best) >= size(ctx, value):
+            break
+        value = best
+    return value
 
 
 def shorter(ctx: Context, value: Value, depth: int = MOST_DEPTH) -> Value:
@@ -70,16 +85,15 @@ def _shorter(ctx: Context, value: Value, depth: int) -> Value:
             factors = [f._replace(base=inner.get(f.base, f.base)) for f in view.factors]
             made = product(ctx, view.coefficient, factors, view.output, view.sizes, value.type.dtype)
             return _better(ctx, best, [shorter(ctx, made, depth - 1)])
+    at_once = _at_once(ctx, value) if depth > 0 else value
+    if at_once is not value:
+        return shorter(ctx, at_once, depth - 1)
     if ctx.is_sum(value):
         if len(ctx.terms(value)) > MOST_TERMS:
             return value
         best = _better(ctx, best, [factored(ctx, value, depth)])
-    best = _better(ctx, best, (_absorbed(ctx, value, depth) for _ in range(1)))
-    if depth > 0:
-        for expanded in _expansions(ctx, value):
-            candidate = shorter(ctx, expanded, depth - 1)
-            best = _better(ctx, best, [candidate])
-    return best
+    best = _better(ctx, best, [_absorbed(ctx, value, depth)])
+    return _better(ctx, best, [shorter(ctx, e, depth - 1) for e in (_expansions(ctx, value) if depth > 0 else ())])
 
 
 def _better(ctx: Context, best: Value, candidates: Iterable[Value]) -> Value:
@@ -199,10 +213,16 @@ def factored(ctx: Context, value: Value, depth: int) -> Value:
     while ctx.is_sum(current) and depth > 0:
         terms = ctx.terms(current)
         views = [flat(ctx, t) for _, t in terms]
-        best = current
+        found: list[tuple[int, int, list[Place]]] = []
         for places in _candidates(ctx, views):
             if ctx.work > ctx.memo("search")["end"]:
                 break
+            made = _taken_out(ctx, terms, views, places, current, 0)
+            if made is not None:
+                found.append((size(ctx, made), len(found), places))
+        found.sort(key=lambda f: f[:2])
+        best = current
+        for _, _, places in found[:MOST_DEEP]:
             made = _taken_out(ctx, terms, views, places, current, depth)
             if made is not None:
                 best = _better(ctx, best, [made])
@@ -303,7 +323,9 @@ def _taken_out(
         # A label that only the factor had is summed with it, outside.
         sizes = {x: s for x, s in view.sizes.items() if x in alive}
         inner_terms.append((c, product(ctx, 1, left, output, sizes, dtype)))
-    inner = shorter(ctx, plus(ctx, inner_terms), depth - 1)
+    inner = plus(ctx, inner_terms)
+    if depth > 0:
+        inner = shorter(ctx, inner, depth - 1)
     outer = tuple(range(rank))
     sizes = dict(enumerate(whole.shape))
     fresh = {a: rank + i for i, a in enumerate(inner_axes)}

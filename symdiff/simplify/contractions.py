@@ -95,15 +95,24 @@ def softmax_quotient(ctx: Context, work: Work) -> str:
         exponent, axes = reduced
         kept = [k for k in range(exponent.type.rank) if k not in axes]
         for f in work.factors:
-            if f.power == 1 and f.base.op.name == "exp" and f.base.args[0] is exponent:
-                if tuple([f.labels[k] for k in kept]) != g.labels:
+            if f.power == 1 and f.base.op.name == "exp" and tuple([f.labels[k] for k in kept]) == g.labels:
+                times = _multiple(ctx, f.base.args[0], exponent, -g.power)
+                if not times:
                     continue
                 attrs = (("axes", tuple([a - exponent.type.rank for a in axes])),)
                 quotient = ctx.make("softmax", (exponent,), attrs)
-                rest = [g._replace(power=normal(g.power + 1))] if g.power != -1 else []
-                work.replace([f, g], [Factor(quotient, 1, f.labels), *rest])
+                rest = [g._replace(power=normal(g.power + times))] if g.power != -times else []
+                work.replace([f, g], [Factor(quotient, times, f.labels), *rest])
                 return "exp(z) / sum(exp(z)) = softmax(z)"
     return ""
+
+
+def _multiple(ctx: Context, value: Value, unit: Value, most: int) -> int:
+    """k up to `most` with value = k unit, or 0."""
+    for k in range(1, min(most, 4) + 1):
+        if ctx.make("scale", (unit,), (("by", k),)) is value:
+            return k
+    return 0
 
 
 def sum_of_exponentials(ctx: Context, value: Value) -> tuple[Value, tuple[int, ...]] | None:

@@ -117,12 +117,12 @@ def _spreads(ctx: Context, work: Work) -> Value | None:
     for f in work.factors:
         if len(f.labels) < 3 or f.power != 1 or not ctx.is_sum(f.base):
             continue
-        order = sorted(set(f.labels) & set(work.output), key=work.output.index)
-        if len(order) == len(f.labels) and tuple(order) != f.labels and len(work.factors) > 1:
-            sizes = dict(zip(f.labels, f.base.shape, strict=True))
-            moved = ctx.make("distribute", (f.base,), (("labels", f.labels), ("output", tuple(order)), ("sizes", tuple(sizes.items()))))
+        order = _tensor_order(ctx, f, work.output)
+        if order != f.labels and len(work.factors) > 1:
+            sizes = tuple(zip(f.labels, f.base.shape, strict=True))
+            moved = ctx.make("distribute", (f.base,), (("labels", f.labels), ("output", order), ("sizes", sizes)))
             others = [g for g in work.factors if g is not f]
-            return product(ctx, work.coefficient, [*others, Factor(moved, 1, tuple(order))], work.output, work.sizes, work.dtype)
+            return product(ctx, work.coefficient, [*others, Factor(moved, 1, order)], work.output, work.sizes, work.dtype)
         summed = [k for k, x in enumerate(f.labels) if x not in work.output or f.labels.count(x) > 1]
         views = [ctx.view(t) for _, t in ctx.terms(f.base)]
         outer = all(len({frozenset(g.labels) for g in v.factors if g.labels}) > 1 for v in views)
@@ -135,6 +135,21 @@ def _spreads(ctx: Context, work: Work) -> Value | None:
         ]
         return ctx.make("total", tuple([t for _, t in terms]), (("by", tuple([c for c, _ in terms])),))
     return None
+
+
+def _tensor_order(ctx: Context, factor: Factor, output: Sequence[int]) -> Labels:
+    """The order of axes in which a sum beyond matrices reads best: that of the result, or of a tensor in it."""
+    labels = factor.labels
+    if len(set(labels)) < len(labels):
+        return labels
+    if set(labels) <= set(output):
+        return tuple(sorted(labels, key=list(output).index))
+    for _, term in ctx.terms(factor.base):
+        view = ctx.view(term)
+        if len(view.factors) == 1 and set(view.factors[0].labels) == set(view.output) and view.distinct:
+            places = dict(zip(view.output, labels, strict=True))
+            return tuple([places[x] for x in view.factors[0].labels]) if len(view.factors[0].labels) == len(labels) else labels
+    return labels
 
 
 def _open(ctx: Context, work: Work) -> None:

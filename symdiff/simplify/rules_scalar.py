@@ -22,6 +22,8 @@ SIGMOID = [
     Rule("sigmoid", 1 / (1 + op("exp", x)), 1 - op("sigmoid", x)),
     Rule("exp times sigmoid", op("exp", x) * (1 - op("sigmoid", x)), op("sigmoid", x)),
     Rule("exp of minus times sigmoid", op("exp", -x) * op("sigmoid", x), 1 - op("sigmoid", x)),
+    Rule("exp times sigmoid, squared", op("exp", 2 * x) * (1 - op("sigmoid", x)) ** 2, op("sigmoid", x) ** 2),
+    Rule("exp of minus times sigmoid, squared", op("exp", -2 * x) * op("sigmoid", x) ** 2, (1 - op("sigmoid", x)) ** 2),
     Rule("sigmoid of minus", op("sigmoid", -x), 1 - op("sigmoid", x), when=(("negated", "x"),)),
     Rule("sigmoid of 0", op("sigmoid", 0), lift(Fraction(1, 2))),
 ]
