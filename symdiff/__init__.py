@@ -2,6 +2,7 @@
 
 from symdiff.api.derivation import Derivation, derivation
 from symdiff.api.derivatives import gradient, jacobian, simplify
+from symdiff.api.drawing import draw
 from symdiff.api.expression import Expression, symbol
 from symdiff.api.functions import (
     digamma,
@@ -48,8 +49,8 @@ __all__ = [
     "ArgumentError", "Derivation", "DerivativeError", "DtypeError", "EvaluationError", "Expr", "Expression",
     "ParseError", "ShapeError", "SymbolicSizeError", "SymdiffError", "UnsupportedError", "Verification", "VerifyError",
     "add_at", "arange", "array", "check_gradient", "compare", "compile", "constant", "derivation", "digamma", "dim",
-    "dims", "erf", "erfc", "evaluate", "eye", "from_sympy", "full", "function", "grad", "gradient", "hessian", "hvp",
-    "jacfwd", "jacobian", "jacrev", "jit", "jvp", "lgamma", "logsumexp", "ones", "parse", "polygamma", "relu", "set",
-    "sigmoid", "simplify", "softmax", "softplus", "symbol", "triangular_solve", "value_and_grad", "verify", "vjp",
+    "dims", "draw", "erf", "erfc", "evaluate", "eye", "from_sympy", "full", "function", "grad", "gradient", "hessian",
+    "hvp", "jacfwd", "jacobian", "jacrev", "jit", "jvp", "lgamma", "logsumexp", "ones", "parse", "polygamma", "relu",
+    "set", "sigmoid", "simplify", "softmax", "softplus", "symbol", "triangular_solve", "value_and_grad", "verify", "vjp",
     "vmap", "where", "zeros",
 ]  # fmt: skip

@@ -22,7 +22,8 @@ from symdiff.render import to_text
 from symdiff.render.drawing import Grouping, shape_text
 from symdiff.simplify import simplify
 
-_LONGEST = 28  # characters of a formula
+_LONGEST = 36  # characters of a formula in a box
+_ON_WIRE = 28
 _LARGEST = 60  # instructions of a formula that is worth simplifying
 
 
@@ -45,7 +46,8 @@ def formulas(graph: Graph, boxes: Grouping) -> Shown:
     for key, value in sent.items():
         text = _text(restated[value])
         # The shape stands on the wire anyway.
-        shown.downstream[key] = (text or "", text or shape_text(value.shape))
+        on_wire = text if text is not None and len(text) <= _ON_WIRE else ""
+        shown.downstream[key] = (on_wire, text or shape_text(value.shape))
     return shown
 
 
@@ -109,16 +111,21 @@ def _restated(graph: Graph, sweep: Sweep, values: Sequence[Value]) -> Mapping[Va
 
 
 def _closed(value: Value) -> Value | None:
-    """The shortest form; None when the value is too large for a short one."""
+    """The shortest form; None when an array's value is too large for a short one."""
     order = topological([value])
-    if len(order) > _LARGEST:
+    if len(order) > _LARGEST and value.type.rank:
         return None
     return simplify(Function.of([v for v in order if v.is_param], [value]), OPSET).results[0]
 
 
 def _line(value: Value) -> str | None:
     text = to_text(Function.of([v for v in topological([value]) if v.is_param], [value]))
-    return None if "\n" in text or len(text) > _LONGEST else text
+    if "\n" in text:
+        return None
+    if len(text) <= _LONGEST:
+        return text
+    # A scalar has no shape to show instead.
+    return None if value.type.rank else text[: _LONGEST - 1] + "…"
 
 
 def _text(value: Value) -> str | None:
