@@ -84,7 +84,7 @@ def build() -> Any:
     gamma, m = sd.symbol("gamma", positive=True), sd.symbol("m", positive=True)
     rows, cols = (sd.symbol(s, (d * (d - 1) // 2,), dtype="i64") for s in ("rows", "cols"))
     f = objective(alphas, means, factors, points, gamma, m, rows, cols)
-    gradient = sd.gradient(f, [alphas, means, factors], simplify=False)
+    gradient = sd.gradient(f, [alphas, means, factors])
     return sd.compile([f, *gradient], [alphas, means, factors, points, gamma, m, rows, cols])
 
 

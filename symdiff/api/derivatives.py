@@ -1,4 +1,4 @@
-"""Derivatives of expressions: absorb, sweep, simplify, hand back expressions.
+"""Derivatives of expressions: absorb, sweep, hand back expressions that show their closed form.
 
 A variable may be any expression that the function is built from, and several variables (a list, tuple or dict) share
 one sweep.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
-from symdiff.api.expression import Expression, free_symbols
+from symdiff.api.expression import Derivative, Expression, free_symbols
 from symdiff.diff import gradients, jacobians, pull_back, push_forward
 from symdiff.errors import ArgumentError
 from symdiff.frontend.expr import Expr
@@ -22,17 +22,11 @@ Mode: TypeAlias = Literal["auto", "forward", "reverse"]
 MODES = ("auto", "forward", "reverse")
 
 
-def derive(
-    inputs: Sequence[Expr], make: Callable[[Builder, list[Value]], list[Value]], simplify: bool = True
-) -> list[Expression]:
-    """Run `make` on `inputs` in one builder and simplify what comes out."""
+def derive(inputs: Sequence[Expr], make: Callable[[Builder, list[Value]], list[Value]]) -> list[Derivative]:
+    """Run `make` on `inputs` in one builder and hand its results back as derivatives."""
     builder = Builder(OPSET)
     mapping = builder.absorb([e.value for e in inputs])
-    results = make(builder, [mapping[e.value] for e in inputs])
-    function = Function.of(free_symbols(results), results)
-    if simplify:
-        function = simplify_function(function, OPSET, keep_kinks=True)
-    return [Expression(r) for r in function.results]
+    return [Derivative(r) for r in make(builder, [mapping[e.value] for e in inputs])]
 
 
 def _expression(value: Any, role: str) -> Expr:
@@ -61,7 +55,7 @@ def _mode(mode: str, y: Expr, xs: Sequence[Expr]) -> Literal["forward", "reverse
     return "forward" if mode == "forward" else "reverse"
 
 
-def gradient(f: Expr, x: Any, mode: Mode = "auto", simplify: bool = True) -> Any:
+def gradient(f: Expr, x: Any, mode: Mode = "auto") -> Any:
     """The gradient of a scalar expression, in the shape of its variable.
 
     f: an expression of shape (). x: a symbol or subexpression, or a list, tuple or dict of them (the result has that
@@ -70,49 +64,47 @@ def gradient(f: Expr, x: Any, mode: Mode = "auto", simplify: bool = True) -> Any
     xs, back = _variables(x)
     f = _expression(f, "gradient")
     chosen = _mode(mode, f, xs)
-    return back(derive([f, *xs], lambda b, v: gradients(b, v[0], v[1:], chosen), simplify))
+    return back(derive([f, *xs], lambda b, v: gradients(b, v[0], v[1:], chosen)))
 
 
-def jacobian(y: Expr, x: Any, mode: Mode = "auto", simplify: bool = True) -> Any:
+def jacobian(y: Expr, x: Any, mode: Mode = "auto") -> Any:
     """The generalized Jacobian, shape y.shape + x.shape, entry [i, j] = dy_i / dx_j with multi-indices."""
     xs, back = _variables(x)
     y = _expression(y, "jacobian")
     chosen = _mode(mode, y, xs)
-    return back(derive([y, *xs], lambda b, v: jacobians(b, v[:1], v[1:], chosen)[0], simplify))
+    return back(derive([y, *xs], lambda b, v: jacobians(b, v[:1], v[1:], chosen)[0]))
 
 
-def hessian_of(f: Expr, x: Any, mode: Mode = "auto", simplify: bool = True) -> Any:
+def hessian_of(f: Expr, x: Any, mode: Mode = "auto") -> Any:
     """Second derivatives: the Jacobian of the Jacobian, shape f.shape + x.shape + x.shape.
 
     For several variables the result nests twice, [i][j] the derivative in x_i and then in x_j.
     """
     xs, back = _variables(x)
-    # Facts shorten a gradient in ways its own derivative must not see (a symmetric X is differentiated as if
-    # unconstrained), so the first derivative stays as it falls out of the rules.
-    firsts = jacobian(f, list(xs), mode, simplify=False)
+    firsts = jacobian(f, list(xs), mode)
     if len(xs) == 1:
-        return back([jacobian(firsts[0], xs[0], mode, simplify)])
-    rows = [back([jacobian(g, other, mode, simplify) for other in xs]) for g in firsts]
+        return back([jacobian(firsts[0], xs[0], mode)])
+    rows = [back([jacobian(g, other, mode) for other in xs]) for g in firsts]
     return back(rows)
 
 
-def jvp_of(y: Any, x: Any, tangents: Any, simplify: bool = True) -> Any:
+def jvp_of(y: Any, x: Any, tangents: Any) -> Any:
     """The Jacobian-vector product: the derivative of y (or of each in a list) along `tangents`, by one push."""
     ys, back = _variables(y)
     xs, _ = _variables(x)
     ts = _matching(tangents, xs, "jvp", "tangent")
-    return back(derive([*ys, *xs, *ts], lambda b, v: push_forward(b, *_split(v, len(ys), len(xs))), simplify))
+    return back(derive([*ys, *xs, *ts], lambda b, v: push_forward(b, *_split(v, len(ys), len(xs)))))
 
 
-def vjp_of(y: Any, x: Any, cotangents: Any, simplify: bool = True) -> Any:
+def vjp_of(y: Any, x: Any, cotangents: Any) -> Any:
     """The vector-Jacobian product: cotangents of x (or of each in a list) from cotangents of y, by one pull."""
     ys, _ = _variables(y)
     xs, back = _variables(x)
     cs = _matching(cotangents, ys, "vjp", "cotangent")
-    return back(derive([*ys, *xs, *cs], lambda b, v: pull_back(b, *_split(v, len(ys), len(xs))), simplify))
+    return back(derive([*ys, *xs, *cs], lambda b, v: pull_back(b, *_split(v, len(ys), len(xs)))))
 
 
-def hvp_of(f: Expr, x: Any, vectors: Any, simplify: bool = True) -> Any:
+def hvp_of(f: Expr, x: Any, vectors: Any) -> Any:
     """The Hessian-vector product, forward over reverse: the Hessian is never formed."""
     xs, back = _variables(x)
     vs = _matching(vectors, xs, "hvp", "vector")
@@ -121,7 +113,7 @@ def hvp_of(f: Expr, x: Any, vectors: Any, simplify: bool = True) -> Any:
         ys, primal, along = _split(values, 1, len(xs))
         return push_forward(builder, gradients(builder, ys[0], primal), primal, along)
 
-    return back(derive([f, *xs, *vs], make, simplify))
+    return back(derive([f, *xs, *vs], make))
 
 
 def _matching(given: Any, like: Sequence[Expr], where: str, role: str) -> list[Expr]:

@@ -39,13 +39,8 @@ class Expression(Expr):
         return [Expression(v) for v in free_symbols([self.value])]
 
     def shown(self) -> Function:
-        """The program that text shows: guards that choose a derivative at a kink or tie are left out.
-
-        Formulas in papers hold except there, on a set of measure zero; numbers and native code keep the guards.
-        """
-        function = self.function()
-        guarded = any(v.op.name == "select" and v.args[0].op.name == "eq" for v in function.instrs)
-        return simplify(function, OPSET) if guarded and len(function.instrs) <= SHOWN_LIMIT else function
+        """The program that text and LaTeX show: the expression as it was written."""
+        return self.function()
 
     def ir(self) -> str:
         """The program's text form."""
@@ -90,6 +85,31 @@ class Expression(Expr):
 
 # Zeros, sizes and constants are made from no expression and are expressions of this class too.
 use_class(Expression)
+
+
+class Derivative(Expression):
+    """A derivative: its value is the program as the sweep made it, its text the closed form.
+
+    Numbers, native code and further derivatives use the program, in which nothing is assumed. The closed form is found
+    when it is first shown; it uses the declared facts, and holds except on kinks and ties (a set of measure zero).
+    """
+
+    __slots__ = ("_shown",)
+
+    def __init__(self, value: Value) -> None:
+        super().__init__(value)
+        self._shown: Function | None = None
+
+    def shown(self) -> Function:
+        """The program of the closed form."""
+        if self._shown is None:
+            function = self.function()
+            self._shown = simplify(function, OPSET) if len(function.instrs) <= SHOWN_LIMIT else function
+        return self._shown
+
+    def closed_form(self) -> Expression:
+        """The closed form as an expression of its own."""
+        return Expression(self.shown().results[0])
 
 
 def free_symbols(values: Sequence[Value]) -> list[Value]:

@@ -18,13 +18,13 @@ def _is_function(f: Any) -> bool:
     return callable(f) and not isinstance(f, Expr)
 
 
-def hessian(f: Any, x: Any = None, mode: Mode = "auto", argnums: int | Sequence[int] = 0, simplify: bool = True) -> Any:
+def hessian(f: Any, x: Any = None, mode: Mode = "auto", argnums: int | Sequence[int] = 0) -> Any:
     """Second derivatives of a scalar: of an expression in x (shape x.shape + x.shape), or of a Python function."""
     if _is_function(f):
         return hessian_function(f, argnums if x is None else x)
     if x is None:
         raise ArgumentError("hessian: no variable is given; call it as hessian(f, x)")
-    return hessian_of(f, x, mode, simplify)
+    return hessian_of(f, x, mode)
 
 
 def jvp(y: Any, x: Any, tangents: Any) -> Any:

@@ -28,7 +28,7 @@ def mode_programs(y: Expr, xs: Sequence[Expr]) -> dict[str, Function]:
     params = [Expression(p) for p in free_symbols([y.value, *[x.value for x in xs]])]
     programs: dict[str, Function] = {}
     for mode in ("forward", "reverse"):
-        results = derive([y, *xs], lambda b, v, mode=mode: jacobians(b, v[:1], v[1:], mode)[0], simplify=False)
+        results = derive([y, *xs], lambda b, v, mode=mode: jacobians(b, v[:1], v[1:], mode)[0])
         programs[mode] = optimize(function_of(results, params, mode), OPSET)
     return programs
 

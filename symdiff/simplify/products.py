@@ -70,7 +70,7 @@ def product(
         _merge(ctx, work)
         if work.coefficient == 0:
             return ctx.const(0, tuple([work.sizes[x] for x in work.output]), dtype)
-        if any(step(ctx, work) for step in ctx.passes.products):
+        if _rewritten(ctx, work):
             continue
         inner: list[Factor] = []
         if not _alone(ctx, work, inner):
@@ -84,6 +84,15 @@ def product(
         return sole
     _nest(ctx, work)
     return _build(ctx, work)
+
+
+def _rewritten(ctx: Context, work: Work) -> bool:
+    """Apply the first pass that finds something."""
+    before = Work(work.coefficient, work.factors, work.output, work.sizes, work.dtype) if ctx.trace is not None else None
+    name = next((found for step in ctx.passes.products if (found := step(ctx, work))), "")
+    if name and before is not None:
+        ctx.note(name, _build(ctx, before), _build(ctx, work))
+    return bool(name)
 
 
 def scaled(ctx: Context, number: Number, value: Value) -> Value:
@@ -312,6 +321,8 @@ def _powered_product(ctx: Context, work: Work, view: Product, power: Number, lab
         return None
     taken = exact_power(outer, power)
     if taken is None:
+        if not view.factors:
+            return None  # an irrational root of a number stands for itself
         outside.append(Factor(ctx.const(outer, (), work.dtype), power, ()))
     else:
         work.coefficient = normal(work.coefficient * taken)

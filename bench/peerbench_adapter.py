@@ -1,0 +1,154 @@
+"""symdiff on real derivative workloads, for a benchmark that compares systems.
+
+The benchmark calls one method per workload with its inputs; a method returns (call, fetch): `call()` does one whole
+evaluation, `fetch(result)` turns it into the tuple the benchmark checks. Every workload is written as a user would, in
+NumPy notation over symbols, with no formula derived by hand.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from peerbench.core import System  # pyright: ignore[reportMissingImports]
+from scipy.special import ndtr
+
+import symdiff as sd
+
+sys.path.insert(0, str(Path(__file__).parent))
+from gmm import below_diagonal, build  # noqa: E402
+
+
+def arrays(result: Any) -> tuple[Any, ...]:
+    return tuple(np.asarray(v) for v in (result if isinstance(result, tuple) else (result,)))
+
+
+def reprojection(camera: Any, point: Any, weight: Any, feature: Any) -> Any:
+    """Two weighted reprojection errors of a camera with radial distortion (Rodrigues rotation)."""
+    r, centre, focal, u0, v0, k1, k2 = camera[0:3], camera[3:6], camera[6], camera[7], camera[8], camera[9], camera[10]
+    theta = np.sqrt(r[0] ** 2 + r[1] ** 2 + r[2] ** 2)
+    cos, sin = np.cos(theta), np.sin(theta)
+    w = [r[i] / theta for i in range(3)]
+    x = [point[i] - centre[i] for i in range(3)]
+    cross = [w[1] * x[2] - w[2] * x[1], w[2] * x[0] - w[0] * x[2], w[0] * x[1] - w[1] * x[0]]
+    along = (w[0] * x[0] + w[1] * x[1] + w[2] * x[2]) * (1 - cos)
+    y = [x[i] * cos + cross[i] * sin + w[i] * along for i in range(3)]
+    p, q = y[0] / y[2], y[1] / y[2]
+    square = p * p + q * q
+    radial = (1 + k1 * square + k2 * square * square) * focal
+    return np.stack([weight * (p * radial + u0 - feature[0]), weight * (q * radial + v0 - feature[1])])
+
+
+# Modified Denavit-Hartenberg parameters of a seven-joint arm: link length, offset, twist in quarter turns.
+ARM = [(0.0, 0.333, 0), (0.0, 0.0, -1), (0.0, 0.316, 1), (0.0825, 0.0, 1), (-0.0825, 0.384, -1), (0.0, 0.0, 1), (0.088, 0.0, 1)]
+
+
+def pose(q: Any) -> Any:
+    """The 3x4 pose of the arm's flange, row by row."""
+    rotation: list[list[Any]] = [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
+    position: list[Any] = [0, 0, 0]
+    for i, (length, offset, quarter) in enumerate(ARM):
+        c, s, ca, sa = np.cos(q[i]), np.sin(q[i]), 1 if quarter == 0 else 0, quarter
+        step = [[c, -s, 0], [s * ca, c * ca, -sa], [s * sa, c * sa, ca]]
+        shift = [length, -sa * offset, ca * offset]
+        position = [position[r] + sum(rotation[r][k] * shift[k] for k in range(3)) for r in range(3)]
+        rotation = [[sum(rotation[r][k] * step[k][j] for k in range(3)) for j in range(3)] for r in range(3)]
+    return sd.array([e for r in range(3) for e in (*rotation[r], position[r])])
+
+
+class SymDiff(System):
+    name = "symdiff"
+    threads = (1,)
+
+    def gmm_grad(self, w: Any, inp: Any, threads: int) -> Any:
+        fn = build()
+        rows, cols = below_diagonal(inp["means"].shape[1])
+        args = (inp["alphas"], inp["means"], inp["icf"], inp["x"], inp["gamma"], float(inp["m"]), rows, cols)
+        return (lambda: fn(*args)), arrays
+
+    def ba_jac(self, w: Any, inp: Any, threads: int) -> Any:
+        def blocks(cameras: Any, points: Any, weights: Any, observed: Any, features: Any) -> Any:
+            def one(v: Any, feature: Any) -> Any:
+                return reprojection(v[:11], v[11:14], v[14], feature)
+
+            v = np.concatenate([cameras[observed[:, 0]], points[observed[:, 1]], weights[:, None]], axis=1)
+            return sd.vmap(sd.jacfwd(one))(v, features)
+
+        fn = sd.jit(blocks)
+        args = [inp[k] for k in ("cams", "X", "w", "obs", "feats")]
+        return (lambda: fn(*args)), arrays
+
+    def fk_jac(self, w: Any, inp: Any, threads: int) -> Any:
+        fn = sd.jit(lambda q: (sd.vmap(pose)(q), sd.vmap(sd.jacfwd(pose))(q)))
+        return (lambda: fn(inp["q"])), arrays
+
+    def rosen_grad(self, w: Any, inp: Any, threads: int) -> Any:
+        x = sd.symbol("x", (sd.dim("n"),))
+        f = np.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
+        fn = sd.compile([f, sd.gradient(f, x)], [x])
+        return (lambda: fn(inp["x"])), arrays
+
+    def _logistic(self) -> Any:
+        n, d = sd.dims("n d")
+        X, y, v, lam = sd.symbol("X", (n, d)), sd.symbol("y", (n,)), sd.symbol("w", (d,)), sd.symbol("lam")
+        return X, y, v, lam, np.sum(np.log1p(np.exp(-y * (X @ v)))) + lam / 2 * (v @ v)
+
+    def logreg_grad(self, w: Any, inp: Any, threads: int) -> Any:
+        X, y, v, lam, f = self._logistic()
+        fn = sd.compile([f, sd.gradient(f, v)], [X, y, v, lam])
+        return (lambda: fn(inp["X"], inp["y"], inp["w"], inp["lam"])), arrays
+
+    def logreg_hess(self, w: Any, inp: Any, threads: int) -> Any:
+        X, y, v, lam, f = self._logistic()
+        fn = sd.compile(sd.hessian(f, v), [X, y, v, lam])
+        return (lambda: fn(inp["X"], inp["y"], inp["w"], inp["lam"])), arrays
+
+    def mf_hess(self, w: Any, inp: Any, threads: int) -> Any:
+        n, m, k = sd.dims("n m k")
+        U, V, T, M = sd.symbol("U", (n, k)), sd.symbol("V", (m, k)), sd.symbol("T", (n, m)), sd.symbol("M", (n, m))
+        f = np.sum((M * (T - U @ V.T)) ** 2)
+        fn = sd.compile(sd.hessian(f, U).reshape(n * k, n * k), [U, V, T, M])
+        return (lambda: fn(inp["U"], inp["V"], inp["T"], inp["M"])), arrays
+
+    def mlp_grad(self, w: Any, inp: Any, threads: int) -> Any:
+        b, i, h, o = sd.dims("b i h o")
+        x, y, W1, b1 = sd.symbol("x", (b, i)), sd.symbol("y", (b, o)), sd.symbol("W1", (i, h)), sd.symbol("b1", (h,))
+        W2, b2 = sd.symbol("W2", (h, o)), sd.symbol("b2", (o,))
+        out = np.tanh(x @ W1 + b1) @ W2 + b2
+        f = -np.sum(y * (out - sd.logsumexp(out, axis=1, keepdims=True))) / b
+        fn = sd.compile([f, *sd.gradient(f, [W1, b1, W2, b2])], [x, y, W1, b1, W2, b2])
+        args = [inp[k] for k in ("x", "y", "W1", "b1", "W2", "b2")]
+        return (lambda: fn(*args)), arrays
+
+    def elem_grad(self, w: Any, inp: Any, threads: int) -> Any:
+        x, a = sd.symbol("x", (sd.dim("n"),)), sd.symbol("a")
+        f = np.sum(np.tanh(a * x) * np.exp(-x * x) + np.log1p(x * x) + np.cos(a * x) / (1 + x * x))
+        fn = sd.compile([f, *sd.gradient(f, [x, a])], [x, a])
+        return (lambda: fn(inp["x"], inp["a"])), arrays
+
+    def tiny_grad(self, w: Any, inp: Any, threads: int) -> Any:
+        x, y, z = (sd.symbol(s) for s in "xyz")
+        f = np.sin(x * y) * np.exp(z) + x * x * z / (1 + y * y)
+        fn = sd.compile([f, *sd.gradient(f, [x, y, z])], [x, y, z])
+        call = fn.bind(*(float(v) for v in inp["v"]))
+
+        def fetch(_: Any) -> Any:
+            value, *slopes = fn(*(float(v) for v in inp["v"]))
+            return np.float64(value), np.array(slopes)
+
+        return call, fetch
+
+    def bs_hess(self, w: Any, inp: Any, threads: int) -> Any:
+        n = sd.dim("n")
+        S, K, r, sig, T = v = [sd.symbol(s, (n,)) for s in ("S", "K", "r", "sig", "T")]
+        root = sig * np.sqrt(T)
+        d1 = (np.log(S / K) + (r + sig * sig / 2) * T) / root
+        price = S * ndtr(d1) - K * np.exp(-r * T) * ndtr(d1 - root)
+        first = sd.gradient(np.sum(price), v)
+        second = [sd.gradient(np.sum(first[i]), v[i:]) for i in range(5)]
+        fn = sd.compile(np.stack([price, *first, *[h for row in second for h in row]]), v)
+        return (lambda: fn(*(inp[k] for k in ("S", "K", "r", "sig", "T")))), arrays
+
+
