@@ -6,11 +6,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from symdiff.api.expression import function_of
+from symdiff.cost import count
 from symdiff.errors import ArgumentError
 from symdiff.frontend.expr import Expr
 from symdiff.ir.graph import Function
 from symdiff.ops import OPSET
-from symdiff.simplify import optimize
+from symdiff.simplify import optimize, simplify
+
+CLOSED_LIMIT = 40
+"""Instructions of a program whose closed form is tried; finding one takes about a millisecond per instruction."""
+
+MIDDLING = 50
+"""The size at which two programs are compared when dimensions have no numbers."""
 
 
 def compile_function(function: Function, **options: Any) -> Any:
@@ -35,6 +42,24 @@ def compile(outputs: Any, inputs: Sequence[Expr], *, name: str = "f") -> Any:  #
     for p in inputs:
         if not isinstance(p, Expr) or not p.value.is_param:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ArgumentError(f"compile: given {p!r} as an input, expected a symbol")
-    function = optimize(function_of(results, inputs, name), OPSET)
-    return compile_function(function, single=not several, name=name)
+    return compile_function(cheapest(function_of(results, inputs, name)), single=not several, name=name)
+
+
+def cheapest(function: Function) -> Function:
+    """The program to compile: as derived or in closed form, whichever counts fewer operations at middling sizes.
+
+    A closed form can save whole orders (an identity never formed), or cost them (a shared factor expanded). Long
+    programs, whose closed form nobody would write, are compiled as derived.
+    """
+    derived = optimize(function, OPSET)
+    if len(derived.instrs) > CLOSED_LIMIT:
+        return derived
+    closed = optimize(simplify(derived, OPSET, keep_kinks=True), OPSET)
+    return min((derived, closed), key=_weight)
+
+
+def _weight(function: Function) -> float:
+    counts = count(function)
+    sizes = dict.fromkeys(function.dims, MIDDLING)
+    return float(counts.operations.at(sizes)) + 0.25 * float(counts.move.at(sizes)) + float(counts.bytes.at(sizes)) / 64
 
