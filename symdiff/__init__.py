@@ -51,6 +51,6 @@ __all__ = [
     "add_at", "arange", "array", "check_gradient", "compare", "compile", "constant", "derivation", "digamma", "dim",
     "dims", "draw", "erf", "erfc", "evaluate", "eye", "from_sympy", "full", "function", "grad", "gradient", "hessian",
     "hvp", "jacfwd", "jacobian", "jacrev", "jit", "jvp", "lgamma", "logsumexp", "ones", "parse", "polygamma", "relu",
-    "set", "sigmoid", "simplify", "softmax", "softplus", "symbol", "triangular_solve", "value_and_grad", "verify", "vjp",
-    "vmap", "where", "zeros",
+    "set", "sigmoid", "simplify", "softmax", "softplus", "symbol", "triangular_solve", "value_and_grad", "verify",
+    "vjp", "vmap", "where", "zeros",
 ]  # fmt: skip

@@ -396,6 +396,15 @@ def test_few_crossings() -> None:
             assert (middle[a] - middle[c]) * (middle[b] - middle[d]) > 0
 
 
+def test_long_wires_are_straight() -> None:
+    """A skip connection along a chain bends at its ends only; a source stands next to its use."""
+    boxes = [Box(60.0, 40.0)] * 8
+    layout = layered(boxes, [*(Wire(i, i + 1) for i in range(5)), Wire(5, 7, -8.0), Wire(0, 7, 8.0), Wire(6, 7)])
+    heights = {y for _, y in layout.paths[6][2:-2]}
+    assert len(layout.paths[6]) > 8 and len(heights) == 1
+    assert layout.corners[6][0] == layout.corners[5][0]
+
+
 # -------------------------------------------------------------------- large graphs
 @pytest.mark.parametrize("count", [10, 61, 300])
 def test_groups_are_few_and_make_no_cycle(count: int, rng: np.random.Generator) -> None:
@@ -457,6 +466,7 @@ def test_dot_and_tex_are_escaped() -> None:
     for label in re.findall(r"label=<(.*)>, fill", dot):
         ET.fromstring(label)
     tex = nasty().tikz()
+    assert "\x00" not in tex and r"$<$/script$>$?" in tex
     assert r"x\_1 \% \$y\$ \{z\} \textbackslash{} \textasciicircum{} \textasciitilde{} \# 'q'" in tex
     assert escape_tex("δᵢₖ ½ x² 𝟏 A⁻¹ᵀ") == (
         r"$\delta$$_{i}$$_{k}$ $1/2$ x$^{2}$ $\mathbf{1}$ A$^{-}$$^{1}$$^{\top}$"

@@ -8,23 +8,47 @@ from symdiff.render.drawing.plan import Link, Plan
 
 
 def order(plan: Plan) -> None:
-    """Barycentre sweeps both ways; keeps the order with the fewest crossings."""
-    place = _places(plan)
-    best, fewest = [list(row) for row in plan.rows], _crossings(plan, place)
-    for sweep in range(16):
-        if not fewest:
-            break
-        forward = sweep % 2 == 0
-        for row in plan.rows if forward else reversed(plan.rows):
-            keys = {item: _barycentre(plan, place, item, forward) for item in row}
-            row.sort(key=lambda item: (keys[item], place[item]))
-            for number, item in enumerate(row):
-                place[item] = number
-        _swap_neighbours(plan, place)
-        crossings = _crossings(plan, place)
-        if crossings < fewest:
-            best, fewest = [list(row) for row in plan.rows], crossings
+    """Keeps the order with the fewest crossings, found from two first guesses."""
+    best, fewest = [list(row) for row in plan.rows], _crossings(plan, _places(plan))
+    visits = _visits(plan)
+    # The first guess is right for trees, the second keeps the order of the inputs.
+    for first in (visits, list(range(len(plan.layer)))):
+        for row in plan.rows:
+            row.sort(key=lambda item, first=first: first[item])
+        place = _places(plan)
+        for sweep in range(17):
+            if sweep:
+                _sweep(plan, place, forward=sweep % 2 == 1)
+            crossings = _crossings(plan, place)
+            if crossings < fewest:
+                best, fewest = [list(row) for row in plan.rows], crossings
+            if not fewest:
+                break
     plan.rows[:] = best
+
+
+def _sweep(plan: Plan, place: list[int], forward: bool) -> None:
+    for row in plan.rows if forward else reversed(plan.rows):
+        keys = {item: _barycentre(plan, place, item, forward) for item in row}
+        row.sort(key=lambda item: (keys[item], place[item]))
+        for number, item in enumerate(row):
+            place[item] = number
+    _swap_neighbours(plan, place)
+
+
+def _visits(plan: Plan) -> list[int]:
+    """When a walk from the results back, upper ports first, comes to each item."""
+    found = [-1] * len(plan.layer)
+    count = 0
+    for end in range(len(plan.layer)):
+        stack = [end] if not plan.out[end] else []
+        while stack:
+            item = stack.pop()
+            if found[item] < 0:
+                found[item] = count
+                count += 1
+                stack += [k.a for k in sorted(plan.into[item], key=lambda k: -k.offset)]
+    return found
 
 
 def _places(plan: Plan) -> list[int]:

@@ -108,7 +108,10 @@ def escape_tex(text: str) -> str:
 
 
 def _decomposed(character: str) -> str:
-    """Sub- and superscripts, fractions and bold digits by what Unicode says they are made of."""
+    """Sub- and superscripts, fractions and bold digits by what Unicode says they are made of; a question mark for the
+    control characters that TeX refuses."""
+    if unicodedata.category(character) == "Cc":
+        return "?"
     kind, _, rest = unicodedata.decomposition(character).partition(" ")
     form = _FORMS.get(kind)
     if form is None:
