@@ -72,8 +72,12 @@ def _place(writer: Writer, node: Node, buffer: Buffer) -> None:
     fill, maps = node.data
     if fill:
         writer.fill(buffer, _zero(node.dtype))
+    # Parts of one shape (a stack) are computed in one pass, so that they share what they have in common.
+    nests: dict[Shape, Nest] = {}
     for x, places in zip(node.args, maps, strict=True):
-        nest = writer.nest(x.shape)
+        nest = nests.get(x.shape)
+        if nest is None:
+            nest = nests[x.shape] = writer.nest(x.shape)
         index = tuple([combine([(f, nest.index[a]) for a, f in terms], c) for terms, c in places])
         nest.store(buffer, index, nest.value(x, nest.index))
 

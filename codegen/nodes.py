@@ -125,6 +125,11 @@ class Graph:
             return self.const(x.data, shape, x.dtype)
         if x.kind == "view":
             return self.view(x.args[0], shape, tuple([_compose(m, maps) for m in x.data]))
+        order = _permutation(maps, x.shape, shape) if x.kind == "place" else None
+        if order is not None:  # elements are placed where they are wanted
+            fill, places = x.data
+            moved = tuple([tuple([place[a] for a in order]) for place in places])
+            return self.make("place", shape, x.dtype, x.args, (fill, moved))
         return self.make("view", shape, x.dtype, (x,), maps)
 
     def rearrange(self, x: Node, labels: Sequence[int], out: Sequence[int], sizes: dict[int, Size]) -> Node:
@@ -176,6 +181,16 @@ class Graph:
         if x.kind == "alias":
             return self.reshape(x.args[0], shape)
         return self.make("alias", shape, x.dtype, (x,))
+
+
+def _permutation(maps: ViewMap, old: Shape, new: Shape) -> list[int] | None:
+    """For every axis of the view the operand's axis it is, if the view only permutes axes."""
+    order = [-1] * len(new)
+    for axis, (terms, const) in enumerate(maps):
+        if len(terms) != 1 or terms[0][1] != 1 or const != 0 or new[terms[0][0]] != old[axis]:
+            return None
+        order[terms[0][0]] = axis
+    return order if len(old) == len(new) and -1 not in order else None
 
 
 def _compose(inner: AxisMap, outer: ViewMap) -> AxisMap:

@@ -343,3 +343,13 @@ def test_the_verifier_of_loops_names_the_fault():
     loop.body.insert(0, Store(program_.params[0], (Index(), Index()), 12345))
     with pytest.raises(VerifyError, match=r"%12345 is used where it is not defined\n  store A\[0, 0\]"):
         verify(program_)
+
+
+def test_parts_of_a_concatenation_are_read_back_where_they_lie(rng):
+    body = (
+        "%0: f64[n,2*m] = concatenate(%x, %y) {axis = -1}\n"
+        "%1: f64[n,m] = slice(%0) {sizes = [m], starts = [0], steps = [1]}\n"
+        '%2: f64[2*m,n] = contract(%0) {spec = "ij->ji"}\nreturn %1, %2'
+    )
+    function = text_function(body, "%x: f64[n,m], %y: f64[n,m]")
+    agree(function, codegen.compile(function, opt=1), [rng.normal(size=(4, 3)), rng.normal(size=(4, 3))])
