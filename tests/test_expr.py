@@ -201,6 +201,8 @@ def test_own_functions_against_scipy() -> None:
     (lambda: np.linalg.svd(A), UnsupportedError, "svd"),
     (lambda: np.median(x), UnsupportedError, "order statistics"),
     (lambda: np.fft.fft(x), UnsupportedError, r"np\.fft\.fft"),
+    (lambda: np.convolve(x, v3, "same"), ShapeError, "mode='full'"),
+    (lambda: np.eye(3)[i], UnsupportedError, r"np\.take\(array, i, axis=0\)"),
     (lambda: np.linalg.pinv(A), UnsupportedError, r"np\.linalg\.solve"),
     (lambda: np.fmod(x, 2), UnsupportedError, "np.mod"),
     (lambda: np.interp(x, [0, 1], [0, 1]), UnsupportedError, r"np\.where"),

@@ -18,7 +18,7 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 
-from symdiff.errors import ArgumentError, DtypeError, SymbolicSizeError
+from symdiff.errors import ArgumentError, DtypeError, ShapeError, SymbolicSizeError
 from symdiff.ir.builder import Builder, exact, number_of
 from symdiff.ir.contraction import identity
 from symdiff.ir.dims import Dim, Shape, Size, size_names
@@ -213,6 +213,12 @@ def raw_shape(shape: Any, where: str = "a shape") -> Shape:
     if not isinstance(shape, Iterable):
         raise ArgumentError(f"{where}: {shape!r}, expected integers or dimensions such as (m, n)")
     return tuple([raw_size(s, where) for s in shape])
+
+
+def misfit(message: str, *sizes: Size) -> ShapeError:
+    """The error for sizes that do not fit as polynomials; a trace may find that their numbers do, and fix them."""
+    demand(size_names(sizes))
+    return ShapeError(message)
 
 
 # -------------------------------------------------------------------- constants

@@ -6,7 +6,7 @@ from typing import Any
 
 from symdiff.errors import ArgumentError, UnsupportedError
 from symdiff.frontend.building import BUILDER, dtype_name, make, raw_shape, raw_size
-from symdiff.frontend.elementwise import add, divide, multiply, subtract
+from symdiff.frontend.elementwise import add, divide, maximum, multiply, subtract
 from symdiff.frontend.expr import as_expr, broadcast_exprs, broadcast_to, promote, wrap
 from symdiff.frontend.registry import numpy_function, own_function
 from symdiff.frontend.shape_functions import expanded, ravel
@@ -92,9 +92,12 @@ def linspace(start: Any, stop: Any, num: Any = 50, endpoint: bool = True) -> Any
     """`num` may be symbolic; the ends may be arrays, as in NumPy."""
     first, last = broadcast_exprs(promote([start, stop], floating=True), "linspace")
     count = raw_size(num, "linspace")
-    if isinstance(count, int) and count < 2:
-        raise ArgumentError(f"linspace: {count} points, expected at least 2")
-    part = divide(arange(count), count - 1 if endpoint else count).astype(first.dtype)
+    if isinstance(count, int) and count < 0:
+        raise ArgumentError(f"linspace: {count} points, expected at least 0")
+    steps = count - 1 if endpoint else count
+    # A single point has no steps, and lies at the start.
+    steps = max(steps, 1) if isinstance(steps, int) else maximum(steps, as_expr(1))
+    part = divide(arange(count), steps).astype(first.dtype)
     part = expanded(part, range(1, first.ndim + 1))
     return add(multiply(part, subtract(last, first)), first)
 

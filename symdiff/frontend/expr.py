@@ -24,6 +24,7 @@ from symdiff.frontend.building import (
     demand,
     dtype_name,
     make,
+    misfit,
     number_value,
     raw_shape,
     seen_dtype,
@@ -123,6 +124,11 @@ class Expr(ArrayMethods):
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
         array = concrete(self.value)
+        if array is None and self.value.type.dtype == "i64":
+            raise UnsupportedError(
+                f"NumPy asked for the numbers of {self._described()}. To index an array with it use "
+                "np.take(array, i, axis=0) or sd.array(array)[i]; to write it into an array sd.set(array, index, value)"
+            )
         if array is None:
             raise UnsupportedError(
                 f"NumPy asked for the numbers of {self._described()}. To write an expression into an array use "
@@ -298,9 +304,11 @@ def broadcast_shape(shapes: Sequence[Shape], where: str) -> Shape:
             if known == 1 and isinstance(known, int):
                 result[axis] = size
             elif size != known and size != 1:
-                raise ShapeError(
+                raise misfit(
                     f"{where}: shapes {' and '.join(format_shape(s) for s in shapes)} do not broadcast "
-                    f"(sizes {known} and {size})"
+                    f"(sizes {known} and {size})",
+                    known,
+                    size,
                 )
     return tuple(result)
 
@@ -354,9 +362,11 @@ def contraction(
             if known != size and known == 1:
                 full[label] = size
             elif known != size and size != 1:
-                raise ShapeError(
+                raise misfit(
                     f"{where}: shapes {' and '.join(format_shape(e.value.type.shape) for e in exprs)} do not fit "
-                    f"(sizes {known} and {size})"
+                    f"(sizes {known} and {size})",
+                    known,
+                    size,
                 )
     fresh = 1 + max([*full, *output], default=0)
     values: list[Value] = []

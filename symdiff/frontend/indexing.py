@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from symdiff.errors import ArgumentError, DtypeError, ShapeError, UnsupportedError
-from symdiff.frontend.building import make, raw_size, seen, watched
+from symdiff.frontend.building import make, misfit, raw_size, seen, watched
 from symdiff.frontend.expr import Expr, as_expr, broadcast_exprs, wrap
 from symdiff.frontend.registry import numpy_function, own_function
 from symdiff.frontend.shape_functions import dropped, expanded, normal_axis, permuted, ravel
@@ -217,7 +217,8 @@ def plan_index(index: Any, shape: Shape) -> Plan:
 
 def _check_mask(mask: Any, shape: Shape) -> None:
     if tuple(mask.shape) != tuple(shape):
-        raise ShapeError(f"a boolean mask has shape {mask.shape}, but the axes it indexes have {format_shape(shape)}")
+        message = f"a boolean mask has shape {mask.shape}, but the axes it indexes have {format_shape(shape)}"
+        raise misfit(message, *shape)
 
 
 def _check_known(array: Any, axis: int, size: Size) -> None:

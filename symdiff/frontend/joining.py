@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from symdiff.errors import ArgumentError, ShapeError, SymbolicSizeError, UnsupportedError
-from symdiff.frontend.building import demand, dtype_name, make, raw_shape, raw_size
+from symdiff.frontend.building import demand, dtype_name, make, misfit, raw_shape, raw_size, seen, watched
 from symdiff.frontend.expr import Expr, as_expr, broadcast_to, contraction, promote, wrap
 from symdiff.frontend.registry import numpy_function, own_function, refuse
 from symdiff.frontend.shape_functions import (
@@ -42,6 +42,14 @@ def concatenate(arrays: Any, axis: Any = 0, dtype: Any = None) -> Any:
     at = normal_axis(axis, rank, "concatenate")
     if len(parts) == 1:
         return parts[0]
+    for p in parts[1:]:
+        beside = [(s, t) for a, (s, t) in enumerate(zip(p.value.shape, parts[0].value.shape, strict=False)) if a != at]
+        if p.ndim != rank or any(s != t for s, t in beside):
+            raise misfit(
+                f"concatenate: shapes {format_shape(parts[0].value.shape)} and {format_shape(p.value.shape)} differ "
+                f"outside axis {at}",
+                *[size for pair in beside if pair[0] != pair[1] for size in pair],
+            )
     return wrap(make("concatenate", [p.value for p in parts], axis=at - rank), *parts)
 
 
@@ -50,8 +58,10 @@ def stack(arrays: Any, axis: int = 0, dtype: Any = None) -> Any:
     parts = promote(list(arrays))
     for p in parts:
         if p.value.shape != parts[0].value.shape:
-            raise ShapeError(
-                f"stack: shapes {format_shape(parts[0].value.shape)} and {format_shape(p.value.shape)}, expected equal"
+            raise misfit(
+                f"stack: shapes {format_shape(parts[0].value.shape)} and {format_shape(p.value.shape)}, expected equal",
+                *p.value.shape,
+                *parts[0].value.shape,
             )
     if not parts:
         raise ArgumentError("stack: no arrays given")
@@ -103,6 +113,28 @@ def stack_nested(items: Any, dtype: Any = None) -> Any:
     return result if dtype is None else result.astype(dtype)
 
 
+@numpy_function("block")
+def block(arrays: Any) -> Any:
+    """Nested lists of blocks: the innermost are joined along the last axis, the next along the one before."""
+    depth, item = 0, arrays
+    while isinstance(item, list):
+        if not item:
+            raise ArgumentError("block: an empty list")
+        depth, item = depth + 1, item[0]
+    leaves = [arrays]
+    for _ in range(depth):
+        leaves = [i for part in leaves for i in part]
+    rank = max([depth, *[as_expr(i).ndim for i in leaves]])
+    return _joined_blocks(arrays, depth, rank)
+
+
+def _joined_blocks(item: Any, depth: int, rank: int) -> Any:
+    if depth == 0:
+        e = as_expr(item)
+        return expanded(e, range(rank - e.ndim))
+    return concatenate([_joined_blocks(i, depth - 1, rank) for i in item], rank - depth)
+
+
 # -------------------------------------------------------------------- splitting
 def known_size(size: Size, name: str) -> int:
     """A size as a number; a symbolic one is an error that a trace may answer by knowing it."""
@@ -133,12 +165,8 @@ def array_split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
         edges: list[Any] = [sum(counts[:i]) for i in range(sections + 1)]
     else:
         edges = [0, *[raw_size(i, "split") for i in indices_or_sections], whole]
-        if isinstance(whole, int) and all(isinstance(e, int) for e in edges):
-            edges = [slice(None, e).indices(whole)[1] for e in edges]
-    return [
-        window(x, at, start, stop - start if isinstance(stop - start, Dim) else max(0, stop - start))
-        for start, stop in pairwise(edges)
-    ]
+    before = (slice(None),) * at
+    return [x[(*before, slice(start, stop))] for start, stop in pairwise(edges)]
 
 
 @numpy_function("split")
@@ -149,7 +177,7 @@ def split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
         sections, whole = int(indices_or_sections), x.value.shape[at]
         part = whole // sections
         if part * sections != whole:
-            raise ShapeError(f"split: an axis of size {whole} is not known to divide into {sections} equal parts")
+            raise misfit(f"split: an axis of size {whole} is not known to divide into {sections} equal parts", whole)
         return [window(x, at, part * i, part) for i in range(sections)]
     return array_split(x, indices_or_sections, at)
 
@@ -216,6 +244,8 @@ def roll(a: Any, shift: Any, axis: Any = None) -> Any:
         size, by = x.value.shape[at], raw_size(by, "roll")
         if isinstance(size, int) and isinstance(by, int):
             by = by % size if size else 0
+        elif watched() and (seen(by) > seen(size) or seen(by) < -seen(size)):
+            raise misfit(f"roll: a shift by {by} of an axis of size {size}", by, size)
         if by == 0:
             continue
         front = -by if isinstance(by, int) and by < 0 else size - by
@@ -317,4 +347,3 @@ refuse("unique nonzero flatnonzero argwhere extract compress union1d intersect1d
        "its size depends on values; use np.where(condition, a, b)")  # fmt: skip
 refuse("resize insert delete trim_zeros", "use np.concatenate of slices")
 refuse("copyto put place putmask fill_diagonal put_along_axis", "expressions are never changed in place; use sd.set")
-refuse("block", "use np.concatenate or sd.array")

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from symdiff.errors import ArgumentError, ShapeError, UnsupportedError
-from symdiff.frontend.building import make, raw_size
+from symdiff.frontend.building import make, misfit, raw_size
 from symdiff.frontend.elementwise import multiply, subtract
 from symdiff.frontend.expr import (
     as_expr,
@@ -37,9 +37,11 @@ def _summed(a: Any, b: Any, i: int, j: int, name: str) -> Any:
     """Sum of products over axis i of a and axis j of b; the other axes of a come first."""
     x, y = promote([a, b])
     if x.value.shape[i] != y.value.shape[j]:
-        raise ShapeError(
+        raise misfit(
             f"{name}: shapes {format_shape(x.value.shape)} and {format_shape(y.value.shape)} do not fit: axis {i} has "
-            f"size {x.value.shape[i]}, axis {j} has size {y.value.shape[j]}"
+            f"size {x.value.shape[i]}, axis {j} has size {y.value.shape[j]}",
+            x.value.shape[i],
+            y.value.shape[j],
         )
     left = list(range(x.ndim))
     right = [x.ndim + k for k in range(y.ndim)]
@@ -83,9 +85,11 @@ def matmul(x1: Any, x2: Any) -> Any:
         raise ShapeError("matmul (@): given a scalar, expected arrays; use * for scalars")
     left, right = x.value.shape[-1], y.value.shape[0 if y.ndim == 1 else -2]
     if left != right:
-        raise ShapeError(
+        raise misfit(
             f"matmul (@): shapes {format_shape(x.value.shape)} and {format_shape(y.value.shape)} do not fit "
-            f"(sizes {left} and {right})"
+            f"(sizes {left} and {right})",
+            left,
+            right,
         )
     lead = max(x.ndim, y.ndim, 2) - 2
     row, middle, column = lead, lead + 1, lead + 2
@@ -129,9 +133,11 @@ def tensordot(a: Any, b: Any, axes: Any = 2) -> Any:
     left, right = list(range(x.ndim)), [x.ndim + k for k in range(y.ndim)]
     for i, j in zip(left_axes, right_axes, strict=True):
         if x.value.shape[i] != y.value.shape[j]:
-            raise ShapeError(
+            raise misfit(
                 f"tensordot: axis {i} of shape {format_shape(x.value.shape)} and axis {j} of shape "
-                f"{format_shape(y.value.shape)} have sizes {x.value.shape[i]} and {y.value.shape[j]}"
+                f"{format_shape(y.value.shape)} have sizes {x.value.shape[i]} and {y.value.shape[j]}",
+                x.value.shape[i],
+                y.value.shape[j],
             )
         right[j] = left[i]
     gone = {left[i] for i in left_axes}
@@ -168,7 +174,7 @@ def cross(a: Any, b: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, axi
     x, y = moveaxis(x, axisa, -1), moveaxis(y, axisb, -1)
     for e in (x, y):
         if e.value.shape[-1] != 3:
-            raise ShapeError(f"cross: a vector axis has size {e.value.shape[-1]}, expected 3")
+            raise misfit(f"cross: a vector axis has size {e.value.shape[-1]}, expected 3", e.value.shape[-1])
     (x0, x1, x2), (y0, y1, y2) = ([e[..., i] for i in range(3)] for e in (x, y))
     parts = [subtract(multiply(p, q), multiply(r, s)) for p, q, r, s in
              ((x1, y2, x2, y1), (x2, y0, x0, y2), (x0, y1, x1, y0))]  # fmt: skip
@@ -250,9 +256,11 @@ def _on_diagonal(x: Any, offset: Any, axis1: int, axis2: int, name: str) -> tupl
     if isinstance(excess, int):
         length: Size = rows if excess < 0 else columns
     else:
-        raise ShapeError(
+        raise misfit(
             f"{name}: the diagonal of shape {format_shape(x.value.shape)} has the smaller of the sizes {rows} and "
-            f"{columns}, which is not known; cut the array to a square first"
+            f"{columns}, which is not known; cut the array to a square first",
+            rows,
+            columns,
         )
     if isinstance(length, int):
         length = max(0, length)
@@ -318,7 +326,8 @@ def diagflat(v: Any, k: Any = 0) -> Any:
 def _square(x: Any, name: str) -> Any:
     e = promote([x], floating=True)[0]
     if e.ndim < 2 or e.value.shape[-1] != e.value.shape[-2]:
-        raise ShapeError(f"{name}: shape {format_shape(e.value.shape)}, expected square matrices in the last two axes")
+        message = f"{name}: shape {format_shape(e.value.shape)}, expected square matrices in the last two axes"
+        raise misfit(message, *e.value.shape[-2:])
     return e
 
 
@@ -363,9 +372,11 @@ def _beside(a: Any, b: Any, name: str) -> tuple[Any, Any, bool]:
     if vector:
         y = expanded(y, [1])
     if y.ndim < 2 or x.value.shape[-1] != y.value.shape[-2]:
-        raise ShapeError(
+        raise misfit(
             f"{name}: matrix of shape {format_shape(x.value.shape)} and right side of shape "
-            f"{format_shape(as_expr(b).value.shape)}, expected {x.value.shape[-1]} rows"
+            f"{format_shape(as_expr(b).value.shape)}, expected {x.value.shape[-1]} rows",
+            *x.value.shape[-1:],
+            *y.value.shape[-2:-1],
         )
     if x.ndim > 2:
         lead = broadcast_shape([x.value.shape[:-2], y.value.shape[:-2]], name)

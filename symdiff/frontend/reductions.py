@@ -162,7 +162,7 @@ def count_nonzero(a: Any, axis: Any = None, *, keepdims: Any = False) -> Any:
 @numpy_function("array_equal")
 def array_equal(a1: Any, a2: Any) -> Any:
     x, y = as_expr(a1), as_expr(a2)
-    return all_(equal(x, y)) if x.value.shape == y.value.shape else False
+    return all_(equal(x, y)) if x.shape == y.shape else False
 
 
 @numpy_function("allclose")

@@ -7,15 +7,16 @@ from typing import Any
 import numpy as np
 
 from symdiff.errors import ArgumentError, ShapeError, UnsupportedError
-from symdiff.frontend.building import dtype_name
+from symdiff.frontend.building import dtype_name, seen, watched
 from symdiff.frontend.creation import arange
-from symdiff.frontend.elementwise import add, divide, multiply, not_equal, subtract, where
+from symdiff.frontend.elementwise import add, divide, multiply, not_equal, power, subtract, where
 from symdiff.frontend.expr import as_expr, broadcast_to, promote
-from symdiff.frontend.joining import concatenate, flip, pad, window
+from symdiff.frontend.joining import concatenate, flip, known_size, pad, stack, window
 from symdiff.frontend.linalg_functions import outer
 from symdiff.frontend.reductions import prod, sum_over
 from symdiff.frontend.registry import numpy_function, own_function, refuse
 from symdiff.frontend.shape_functions import expanded, moveaxis, normal_axis, ravel, reshaped
+from symdiff.ir.dims import Dim, Size
 
 
 # -------------------------------------------------------------------- running sums, differences
@@ -96,12 +97,12 @@ def ediff1d(ary: Any) -> Any:
 # -------------------------------------------------------------------- convolutions, polynomials
 @numpy_function("convolve")
 def convolve(a: Any, v: Any, mode: str = "full") -> Any:
-    """Modes "valid" and "same" want the longer sequence first where sizes are symbolic."""
+    """Modes "valid" and "same" depend on which sequence is longer, which must be known."""
     x, y = promote([a, v])
     if x.ndim != 1 or y.ndim != 1:
         raise ShapeError("convolve: expected two vectors")
     n, m = x.value.shape[0], y.value.shape[0]
-    if isinstance(n, int) and isinstance(m, int) and n < m:
+    if mode != "full" and _shorter(n, m, "convolve"):
         x, y, n, m = y, x, m, n
     if n == 0 or m == 0:
         raise ShapeError("convolve: an empty vector")
@@ -117,11 +118,21 @@ def convolve(a: Any, v: Any, mode: str = "full") -> Any:
     return window(whole, 0, m - 1, n - m + 1)
 
 
+def _shorter(n: Size, m: Size, name: str) -> bool:
+    difference = n - m
+    if isinstance(difference, Dim) and not watched():
+        raise ShapeError(
+            f"{name}: modes 'same' and 'valid' need to know which of the sizes {n} and {m} is larger; use mode='full' "
+            "and cut the result"
+        )
+    return bool(seen(n) < seen(m))
+
+
 @numpy_function("correlate")
 def correlate(a: Any, v: Any, mode: str = "valid") -> Any:
     x, y = as_expr(a), as_expr(v)
     n, m = (e.value.shape[0] if e.ndim else 0 for e in (x, y))
-    if mode != "full" and isinstance(n, int) and isinstance(m, int) and n < m:
+    if mode != "full" and _shorter(n, m, "correlate"):
         raise UnsupportedError("correlate: the first vector is the shorter one; swap them, or use mode='full'")
     return convolve(x, flip(y), mode)
 
@@ -145,8 +156,19 @@ def ufunc_accumulate(ufunc: np.ufunc, a: Any, axis: Any = 0, **_: Any) -> Any:
     return known[ufunc](a, axis)
 
 
+@numpy_function("vander")
+def vander(x: Any, N: Any = None, increasing: bool = False) -> Any:
+    """Powers as columns; the number of columns must be known."""
+    e = as_expr(x)
+    if e.ndim != 1:
+        raise ShapeError("vander: expected a vector")
+    count = known_size(e.value.shape[0] if N is None else N, "vander")
+    columns = [power(e, p) for p in range(count)]
+    return stack(columns if increasing else columns[::-1], 1)
+
+
 own_function("ufunc.accumulate")(ufunc_accumulate)
 
 refuse("cumulative_prod nancumsum nancumprod", "use np.cumprod, np.cumsum")
 refuse("gradient", "numerical differences: use np.diff, or the derivative itself, sd.gradient")
-refuse("polyfit polyadd polymul polyder polyint roots vander", "use np.polyval, or write the polynomial")
+refuse("polyfit polyadd polymul polyder polyint roots", "use np.polyval, or write the polynomial")

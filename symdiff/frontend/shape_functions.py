@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from symdiff.errors import ArgumentError, ShapeError, UnsupportedError
-from symdiff.frontend.building import make, raw_shape, seen_shape
+from symdiff.frontend.building import make, misfit, raw_shape, seen_shape
 from symdiff.frontend.expr import (
     as_expr,
     broadcast_exprs,
@@ -130,7 +130,7 @@ def squeeze(a: Any, axis: Any = None) -> Any:
     x = as_expr(a)
     shape = x.value.shape
     if axis is None:
-        return dropped(x, [i for i, s in enumerate(shape) if s == 1])
+        return dropped(x, [i for i, s in enumerate(x.shape) if s == 1])
     axes = normal_axes(axis, x.ndim, "squeeze")
     for i in axes:
         if shape[i] != 1:
@@ -158,9 +158,11 @@ def reshaped(x: Any, shape: Shape) -> Any:
     """Row-major reshape; where only axes of size 1 come or go, no entries move and none is said to."""
     old = x.value.shape
     if product(old) != product(shape):
-        raise ShapeError(
+        raise misfit(
             f"reshape: from {format_shape(old)} ({product(old)} elements) to {format_shape(shape)} "
-            f"({product(shape)} elements), expected equal numbers"
+            f"({product(shape)} elements), expected equal numbers",
+            product(old),
+            product(shape),
         )
     if [s for s in old if s != 1] == [s for s in shape if s != 1]:
         core = dropped(x, [i for i, s in enumerate(old) if s == 1]) if old != shape else x
@@ -190,8 +192,10 @@ def _quotient(total: Size, known: Size, old: Shape, new: Sequence[Size]) -> Size
             rest = product(s for i, s in enumerate(old) if i != list(old).index(size))
             if rest == known:
                 return size
-    raise ShapeError(
-        f"reshape: {format_shape(old)} to {format_shape(new)}: {total} elements are not known to divide by {known}"
+    raise misfit(
+        f"reshape: {format_shape(old)} to {format_shape(new)}: {total} elements are not known to divide by {known}",
+        total,
+        known,
     )
 
 

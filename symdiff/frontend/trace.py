@@ -51,10 +51,11 @@ class Guard:
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """Which sizes a program serves: a shape of numbers and named dimensions per leaf, and guards on them."""
+    """Which sizes a program serves: a shape of numbers and dimensions per leaf, guards on them, the least size."""
 
     shapes: Shapes
     guards: tuple[Guard, ...] = ()
+    least: int = 2
 
 
 def pattern_of(shapes: Sequence[Sequence[int]], fixed: Sequence[int] = ()) -> Pattern:
@@ -77,15 +78,20 @@ def bind(pattern: Pattern, shapes: Sequence[Sequence[int]]) -> dict[str, int] | 
     if len(shapes) != len(pattern.shapes):
         return None
     sizes: dict[str, int] = {}
+    composed: list[tuple[Dim, int]] = []
     for expected, shape in zip(pattern.shapes, shapes, strict=True):
         if len(expected) != len(shape):
             return None
         for size, number in zip(expected, shape, strict=True):
             if isinstance(size, Dim):
-                if number < 2 or sizes.setdefault(str(size), number) != number:
+                if str(size) not in size.names:
+                    composed.append((size, number))
+                elif number < pattern.least or sizes.setdefault(str(size), number) != number:
                     return None
             elif size != number:
                 return None
+    if any(not s.names <= sizes.keys() or evaluate(s, sizes) != number for s, number in composed):
+        return None
     return sizes if all(g.holds(sizes) for g in pattern.guards) else None
 
 
@@ -347,7 +353,7 @@ def trace(
         given = tuple([tuple([raw_size(s) for s in shape]) for shape in shapes])
         if len(given) != len(leaves):
             raise ArgumentError(f"trace: {len(given)} shapes given for {len(leaves)} arrays")
-        return job.run(Pattern(given), None)
+        return job.run(Pattern(given, least=0), None)
     return _search(job, [shape for _, shape in kinds])
 
 
@@ -402,9 +408,8 @@ class _Job:
         self._check_closed(values, params)
         program = Builder(OPSET).function(params, values, self.name if self.name.isidentifier() else "f")
         guards = tuple(watch.guards.values()) if watch is not None else ()
-        return Traced(
-            program, self.tree, out_tree, Pattern(pattern.shapes, guards), tuple(self.dtypes), self.static
-        )
+        served = Pattern(pattern.shapes, guards, pattern.least)
+        return Traced(program, self.tree, out_tree, served, tuple(self.dtypes), self.static)
 
     def _output(self, output: Any) -> Expr:
         try:
