@@ -7,6 +7,8 @@ over ones and counts as its size.
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 from symdiff.ir.dims import Size
 from symdiff.ir.graph import Value
 from symdiff.simplify import facts
@@ -249,7 +251,51 @@ def _split_axis(ctx: Context, factor: Factor, axis: int, merged: dict[int, tuple
     return Factor(ctx.make("reshape", (inner,), attrs), 1, labels)
 
 
+def declared_equal(ctx: Context, work: Work) -> str:
+    """Factors that make up the left side of a declared equality give way to its right side."""
+    for left, right in ctx.equal.items():
+        view = ctx.view(left)
+        if not view.factors or (len(view.factors) == 1 and view.factors[0].base is left):
+            continue
+        found = _embedded(view, work)
+        if found is None:
+            continue
+        members, places = found
+        labels = tuple([places[x] for x in view.output])
+        if not view.distinct:
+            continue
+        inner = {places[x] for x in view.sizes if x not in view.output}
+        work.coefficient = normal(work.coefficient / Fraction(view.coefficient))
+        work.replace(members, [Factor(right, 1, labels)])
+        for x in inner:
+            work.sizes.pop(x, None)
+        return "declared equal"
+    return ""
+
+
+def _embedded(view: Product, work: Work) -> tuple[list[Factor], dict[int, int]] | None:
+    """Factors of `work` that are the factors of `view` with other labels, its summed labels used by nothing else."""
+    stack: list[tuple[int, list[Factor], dict[int, int]]] = [(0, [], {})]
+    summed = {x for x in view.sizes if x not in view.output}
+    while stack:
+        at, members, places = stack.pop()
+        if at == len(view.factors):
+            used = [places[x] for x in summed]
+            inside = {x: sum(f.labels.count(x) for f in members) for x in used}
+            if len(set(used)) == len(used) and all(x not in work.output and work.uses(x) == inside[x] for x in used):
+                return members, places
+            continue
+        wanted = view.factors[at]
+        for f in work.factors:
+            if f.base is not wanted.base or f.power != wanted.power or any(f is m for m in members):
+                continue
+            extended = dict(places)
+            if all(extended.setdefault(x, y) == y for x, y in zip(wanted.labels, f.labels, strict=True)):
+                stack.append((at + 1, [*members, f], extended))
+    return None
+
+
 PASSES = (
     inverse_cancels, orthogonal_cancels, diagonal_fact, softmax_sums_to_one, softmax_quotient, indicators,
-    reshapes_meet,
+    reshapes_meet, declared_equal,
 )  # fmt: skip

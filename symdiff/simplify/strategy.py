@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from symdiff.ir.graph import Function, Value
+from symdiff.errors import ArgumentError, ShapeError
+from symdiff.ir.dims import format_shape
+from symdiff.ir.graph import Function, Value, topological
 from symdiff.ir.op import OpSet
+from symdiff.ir.text import print_function
+from symdiff.ir.types import FACTS
 from symdiff.simplify import contractions, linear, pointwise, products, recognize, rules_scalar, sums
 from symdiff.simplify.choose import choose
 from symdiff.simplify.finish import finish
 from symdiff.simplify.match import Rule, RuleBook, compile_rule, factor_pass
 from symdiff.simplify.views import Context, Handler, Passes, Settings, Step
+
+# Longer programs are only brought to normal form.
+MOST_SEARCHED = 2000
+MOST_ROUNDS = 4
 
 _ATOMS = (
     "exp", "exp2", "expm1", "log2", "log10", "log1p", "cbrt", "sin", "cos", "tan", "arcsin", "arccos", "arctan",
@@ -73,18 +82,80 @@ def normal_form(ctx: Context, function: Function) -> dict[Value, Value]:
     return mapping
 
 
-def once(function: Function, opset: OpSet, settings: Settings | None = None) -> Function:
+def once(function: Function, opset: OpSet, settings: Settings, trace: list[Step] | None = None) -> Function:
+    """One round: normal forms, the choice between factored and expanded, the form that is shown."""
     ctx = new_context(opset, settings)
     mapping = normal_form(ctx, function)
-    results = choose(ctx, [mapping[r] for r in function.results])
+    if settings.equalities:
+        _declare(ctx, settings, function)
+        mapping = normal_form(ctx, function)
+    ctx.trace = trace
+    results = [mapping[r] for r in function.results]
+    if len(function.instrs) <= MOST_SEARCHED:
+        results = choose(ctx, results)
     shown = finish(ctx, results, _book(opset, True))
-    raw = Function.of([mapping[p] for p in function.params], shown, function.name)
-    return raw
+    return Function.of([mapping[p] for p in function.params], shown, function.name)
 
 
 def simplify(
-    function: Function, opset: OpSet, assumptions: Sequence[tuple[str, str]] = (), trace: list[Step] | None = None,
+    function: Function,
+    opset: OpSet,
+    assumptions: Sequence[tuple[Any, Any]] = (),
+    trace: list[Step] | None = None,
     keep_kinks: bool = False,
-) -> Function:  # fmt: skip
-    """The shortest equal function found; with `keep_kinks` equal at ties and kinks too, where a formula may differ."""
-    return once(function, opset, Settings(keep_kinks=keep_kinks))
+) -> Function:
+    """The shortest equal function found.
+
+    assumptions: pairs (parameter name, fact), such as ("x", "positive"), and pairs (value, value) declared equal, the
+    first replaced by the second. trace: a list that receives the rules applied. With `keep_kinks` the result is equal
+    at ties and kinks too; otherwise it may differ on sets of measure zero where a derivative is a convention.
+    Simplifying the result again gives the result.
+    """
+    facts: dict[str, frozenset[str]] = {}
+    equalities: list[tuple[Value, Value]] = []
+    for left, right in assumptions:
+        if isinstance(left, str):
+            facts[left] = facts.get(left, frozenset()) | {_fact(left, right, function)}
+        elif isinstance(left, Value) and isinstance(right, Value):
+            equalities.append((left, right))
+        else:
+            raise ArgumentError(
+                f"simplify: assumption ({left!r}, {right!r}), expected (parameter name, fact) or two values that are equal"
+            )
+    settings = Settings(keep_kinks, facts, tuple(equalities))
+    # Rounds until one repeats. A cycle of forms is left at its smallest, so the outcome does not depend on the entry.
+    rounds = [once(function, opset, settings, trace)]
+    while len(rounds) <= MOST_ROUNDS:
+        following = once(rounds[-1], opset, settings)
+        if following == rounds[-1]:
+            return rounds[-1]
+        if following in rounds:
+            cycle = rounds[rounds.index(following) :]
+            return min(cycle, key=lambda f: (len(f.instrs), print_function(f)))
+        rounds.append(following)
+    return rounds[-1]
+
+
+def _fact(name: str, fact: Any, function: Function) -> str:
+    if fact not in FACTS:
+        raise ArgumentError(f"simplify: fact {fact!r} of {name}, expected one of {', '.join(sorted(FACTS))}")
+    if name not in [p.name for p in function.params]:
+        known = ", ".join([p.name for p in function.params])
+        raise ArgumentError(f"simplify: an assumption on {name}, which is no parameter ({known})")
+    return fact
+
+
+def _declare(ctx: Context, settings: Settings, function: Function) -> None:
+    """Bring declared equalities to normal form, where the context looks for them."""
+    known: dict[Value, Value] = {}
+    for pair in settings.equalities:
+        mapping: dict[Value, Value] = {}
+        for v in topological(pair):
+            mapping[v] = ctx.builder.adopt(v) if v.is_param else ctx.make(v.op.name, [mapping[a] for a in v.args], v.attrs)
+        left, right = mapping[pair[0]], mapping[pair[1]]
+        if left.type.shape != right.type.shape:
+            raise ShapeError(
+                f"simplify: declared equal are shapes {format_shape(left.shape)} and {format_shape(right.shape)}"
+            )
+        known[left] = right
+    ctx.declare_equal(known)

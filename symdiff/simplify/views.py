@@ -73,7 +73,7 @@ class Settings:
 
     keep_kinks: bool = False
     facts: Mapping[str, frozenset[str]] = field(default_factory=dict[str, frozenset[str]])
-    equalities: Mapping[Value, Value] = field(default_factory=dict[Value, Value])
+    equalities: tuple[tuple[Value, Value], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +114,7 @@ class Context:
         self._keys: dict[Value, str] = {}
         self._memo: dict[str, dict[Any, Any]] = {}
         self._fresh = 1 << 20
+        self.equal: Mapping[Value, Value] = {}  # declared equalities: canonical value -> what to write for it
 
     # ---------------------------------------------------------------- making
     def make(self, name: str, args: Sequence[Value], attrs: AttrItems = ()) -> Value:
@@ -123,8 +124,8 @@ class Context:
         if found is None:
             handler = self.handlers.get(name)
             found = handler(self, key[1], attrs) if handler else self.plain(name, key[1], attrs)
-            if self.settings.equalities:
-                found = self.settings.equalities.get(found, found)
+            if self.equal:
+                found = self.equal.get(found, found)
             self._made[key] = found
         return found
 
@@ -143,6 +144,11 @@ class Context:
     def memo(self, name: str) -> dict[Any, Any]:
         """A table of the given name, for a module's own results."""
         return self._memo.setdefault(name, {})
+
+    def declare_equal(self, pairs: Mapping[Value, Value]) -> None:
+        """Write the second for the first from now on; what was made before is made again when asked for."""
+        self.equal = dict(pairs)
+        self._made.clear()
 
     def note(self, rule: str, before: Value, after: Value) -> None:
         if self.trace is not None and before is not after:
