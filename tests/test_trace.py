@@ -212,6 +212,16 @@ def test_dtypes_of_leaves() -> None:
     assert traced.arguments([np.ones(3, np.float32), 2]) is not None
 
 
+def test_a_wrapper_shows_the_names_of_what_it_wraps() -> None:
+    def loss(W: Any, x: Any) -> Any:
+        return np.sum(W @ x)
+
+    traced = trace(lambda *args: loss(*args), (arr(2, 3), arr(3)), like=loss)
+    assert traced.function.name == "loss" and [p.name for p in traced.function.params] == ["W", "x"]
+    plain = trace(lambda *args: loss(*args), (arr(2, 3), arr(3)))
+    assert [p.name for p in plain.function.params] == ["args_0", "args_1"]
+
+
 def test_static_arguments_stay_python_values() -> None:
     def function(x: Any, power: Any, kind: Any) -> Any:
         return sum(x ** (i + 1) for i in range(power)) if kind == "sum" else x

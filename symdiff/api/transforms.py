@@ -126,7 +126,7 @@ class Transformed:
                 return program(arrays)
         if any(isinstance(leaf, Expr) for leaf in flatten(args)[0]):
             return self.symbolic(*args)
-        program = _Program(trace(self.symbolic, args, static_argnums=self._static))
+        program = _Program(trace(self.symbolic, args, static_argnums=self._static, like=self.function))
         arrays = program.traced.arguments(args)
         assert arrays is not None, "a program serves the arguments it was traced with"
         self._programs.append(program)

@@ -328,12 +328,13 @@ def trace(
     examples: Sequence[Any],
     shapes: Sequence[Sequence[Any]] | None = None,
     static_argnums: int | Sequence[int] = (),
-    name: str | None = None,
+    like: Callable[..., Any] | None = None,
 ) -> Traced:
     """Call `function` with symbols that look like `examples`.
 
     shapes: the shape of every leaf, dimensions allowed, in place of the pattern of the example's sizes; the function is
-    then called once. static_argnums: arguments that stay the Python values they are.
+    then called once. static_argnums: arguments that stay the Python values they are. like: the function whose name and
+    argument names the program takes, when `function` merely wraps it.
     """
     wanted = (static_argnums,) if isinstance(static_argnums, int) else tuple(static_argnums)
     for position in wanted:
@@ -341,14 +342,15 @@ def trace(
             raise ArgumentError(f"static_argnums {position} for {len(examples)} arguments")
     static = tuple((i, examples[i]) for i in sorted({p % len(examples) for p in wanted}))
     fixed = dict(static)
-    names = _argument_names(function, len(examples))
+    shown = function if like is None else like
+    names = _argument_names(shown, len(examples))
     dynamic = tuple([e for i, e in enumerate(examples) if i not in fixed])
     leaves, tree = flatten(dynamic)
     labels = _unique([p for n, c in zip([n for i, n in enumerate(names) if i not in fixed], tree.children, strict=True)
                       for p in paths(c, n)])  # fmt: skip
     number_dtype = _number_dtype(leaves)
     kinds = [_leaf_type(leaf, label, number_dtype) for leaf, label in zip(leaves, labels, strict=True)]
-    job = _Job(function, static, tree, labels, [d for d, _ in kinds], name or getattr(function, "__name__", "f"))
+    job = _Job(function, static, tree, labels, [d for d, _ in kinds], getattr(shown, "__name__", "f"))
     if shapes is not None:
         given = tuple([tuple([raw_size(s) for s in shape]) for shape in shapes])
         if len(given) != len(leaves):
