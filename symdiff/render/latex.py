@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any, Literal
 
 from symdiff.errors import ArgumentError
@@ -139,6 +140,13 @@ class LatexPaper(Paper):
         return self.own(node)[0]
 
     # ---------------------------------------------------------------- signs
+    def join(self, parts: Sequence[str]) -> str:
+        """Factors side by side, a little apart where a bracket could be taken for an argument."""
+        text = parts[0]
+        for before, part in pairwise(parts):
+            text += (r" \, " if before.endswith(")") and part.startswith(("(", r"\left(")) else " ") + part
+        return text
+
     def symbol(self, name: str, rank: int) -> str:
         return symbol_latex(name, self.bold and rank > 0)
 

@@ -25,14 +25,15 @@ Forms: TypeAlias = "dict[Labels, Node]"
 MOST_SEARCHED = 6
 
 
-def solve(notation: Notation, product: Product) -> tuple[Node, Labels]:
+def solve(notation: Notation, product: Product, dtype: str = "f64") -> tuple[Node, Labels]:
     """The expression of a Product and the axes of the result that it has."""
-    return _Solver(notation, product).run()
+    return _Solver(notation, product, dtype).run()
 
 
 class _Solver:
-    def __init__(self, notation: Notation, product: Product) -> None:
+    def __init__(self, notation: Notation, product: Product, dtype: str) -> None:
         self.notation = notation
+        self.dtype = dtype
         self.rank = product.rank
         self.sizes = product.sizes
         self.coefficient = product.coefficient
@@ -169,7 +170,7 @@ class _Solver:
                     f = Factor(self.notation.diagonal(f.node), (label,), f.power)
             groups.setdefault(frozenset(f.labels), []).append(f)
         for a, b in deltas:
-            eye = Factor(self.notation.eye(self.sizes[a]), (a, b))
+            eye = Factor(self.notation.eye(self.sizes[a], self.dtype), (a, b))
             groups.setdefault(frozenset((a, b)), []).append(eye)
         return groups
 
@@ -302,7 +303,7 @@ class _Solver:
         for eye, other, forms in ((nodes[0], nodes[1], two), (nodes[1], nodes[0], one)):
             labels = next(iter(forms))
             if eye.kind == "eye" and len(labels) == 1:
-                return self.notation.diag(forms[labels])
+                return self.notation.diag(forms[labels], self.dtype)
         return self.notation.product(1, nodes, ())
 
     def _crossed(self, one: Forms, two: Forms, order: Labels) -> Node:
@@ -381,7 +382,7 @@ class _Solver:
         for labels, members in small.items():
             outside = {x for other in small if other != labels for x in other} | keep | fixed
             items.append(self._leaf(labels, members, outside))
-        items += [{d: notation.eye(self.sizes[d[0]])} for d in deltas]
+        items += [{d: notation.eye(self.sizes[d[0]], self.dtype)} for d in deltas]
         merged = True
         while merged:
             merged = False

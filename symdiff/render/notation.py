@@ -332,10 +332,10 @@ class Notation:
         node, new = self._node("outer", (left, right), None, left.shape + right.shape, 1.03)
         return self._flipped(node, new, lambda: self.outer(right, left))
 
-    def diag(self, vector: Node) -> Node:
-        """The diagonal matrix of a vector."""
-        if vector.kind == "diagof":
-            return self.product(1, (self.eye(vector.shape[0]), vector.args[0]), ())
+    def diag(self, vector: Node, dtype: str = "") -> Node:
+        """The diagonal matrix of a vector; that of a matrix's diagonal is a product with the identity of `dtype`."""
+        if vector.kind == "diagof" and dtype:
+            return self.product(1, (self.eye(vector.shape[0], dtype), vector.args[0]), ())
         return self._node("diag", (vector,), None, vector.shape * 2, 1.01)[0]
 
     def diagonal(self, matrix: Node) -> Node:

@@ -205,11 +205,12 @@ def _product(node: Node, args: list[Text]) -> Text:
             root = below[0][0].rsplit("**", 1)[0]
             return f"{root}**({number_text(-power)[0]})", _POW
     arrays = [n for n, _ in above if n.rank]
+    plain = any(n.kind != "dim" and not _is_mask(n) for n, _ in above)  # a float that takes booleans as 0 and 1
     texts: list[str] = []
     for i, (factor, text) in enumerate(above):
         last = i == len(above) - 1 and len(arrays) == 1 and not below and divisor == 1
         inner = last and factor.kind == "matmul" and factor.rank > 0
-        bare = factor.kind == "call" and factor.data[0] == "cast" and len(above) > 1 and _is_mask(factor)
+        bare = plain and _is_mask(factor) and text[0].startswith("np.float")
         texts.append(_mask(text) if bare else text[0] if inner else _at(text, _UNARY))
     if front not in (1, -1) or not above:
         texts.insert(0, number_text(front)[0])
@@ -225,7 +226,10 @@ def _product(node: Node, args: list[Text]) -> Text:
 
 
 def _is_mask(factor: Node) -> bool:
-    return factor.args[0].kind == "call" and factor.args[0].data[0] in COMPARISONS and factor.data[1] in ("f64", "f32")
+    """A comparison cast to a float."""
+    if factor.kind != "call" or factor.data[0] != "cast" or factor.data[1] not in ("f64", "f32"):
+        return False
+    return factor.args[0].kind == "call" and factor.args[0].data[0] in COMPARISONS
 
 
 def _mask(text: Text) -> str:

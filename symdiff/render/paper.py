@@ -180,17 +180,20 @@ class Paper(ABC):
         return None
 
     def _lying(self, vector: Node) -> str:
-        """A vector as a row."""
-        return self.at(self.text(vector), APPLIED) + self.transposed_sign
+        """A vector as a row, bracketed as one factor of a product."""
+        return self.at(self.lying(vector, plain=False), PRODUCT)
 
-    def lying(self, vector: Node) -> Text:
-        """A vector as a row, signs moved to the factors of a chain."""
-        if vector.kind == "matmul" and vector not in self.names and len(vector.args) == 2:
-            first, second = vector.args
-            if first.rank == 1:
-                return self.join([self._lying(first), self.at(self.text(second), PRODUCT)]), PRODUCT
-            return self.join([self._lying(second), self.at(self.transposed(first), PRODUCT)]), PRODUCT
-        return self._lying(vector), CALL
+    def lying(self, vector: Node, plain: bool = True) -> Text:
+        """A vector as a row; the sign moves to the factors of a chain, always when `plain`, else when none is added."""
+        if vector.kind == "matmul" and vector not in self.names:
+            factors = vector.args
+            if factors[0].rank == 1:
+                rest = [self._to_the(self.text(f), k) for f, k in chain_runs(factors)[1:]]
+                return self.join([self._lying(factors[0]), *rest]), PRODUCT
+            if plain or all(f.symmetric or f.kind == "T" for f in factors[:-1]):
+                rest = [self._to_the(self.transposed(f), k) for f, k in reversed(chain_runs(factors[:-1]))]
+                return self.join([self._lying(factors[-1]), *rest]), PRODUCT
+        return self.at(self.text(vector), APPLIED) + self.transposed_sign, CALL
 
     def _to_the(self, text: Text, count: int) -> str:
         return self.at(text, PRODUCT) if count == 1 else self.top(self.at(text, APPLIED), str(count))

@@ -65,7 +65,7 @@ class Recovery:
                 form.closed = self._closed_sum(form.terms, form.shape)
             else:
                 assert form.product is not None
-                form.closed = solve(self.notation, form.product)
+                form.closed = solve(self.notation, form.product, form.dtype)
         return form.closed
 
     def _closed_sum(self, terms: Sequence[Term], shape: Shape) -> tuple[Node, Labels]:
@@ -191,7 +191,7 @@ class Recovery:
         terms: list[Term] = []
         for sign, node, axes in form.terms:
             product = self._factored(node, axes, form.shape)
-            node, axes = solve(self.notation, multiply(self.notation, [product], spec, sizes))
+            node, axes = solve(self.notation, multiply(self.notation, [product], spec, sizes), form.dtype)
             terms.append((sign, node, axes))
         return Form(value.type.shape, value.type.dtype, terms=tuple(terms))
 
