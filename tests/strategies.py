@@ -25,7 +25,7 @@ from symdiff.ir.builder import Builder, Handle
 from symdiff.ir.contraction import contract, einsum
 from symdiff.ir.dims import Size, evaluate, named, product
 from symdiff.ir.graph import ArrayConstant, Function, Value
-from symdiff.ir.types import TensorType
+from symdiff.ir.types import TensorType, float64
 from symdiff.ops import OPSET
 
 # Not drawn: no operand of their own (the makers use them inside), or no value without a definition.
@@ -378,3 +378,8 @@ def total(x: Handle) -> Handle:
     """The sum of all elements."""
     labels = "abcdefgh"[: x.rank]
     return einsum(f"{labels}->", x)
+
+
+def variable(builder: Builder, name: str, *shape: Any) -> Handle:
+    """A handle on the parameter `name`."""
+    return builder.handle(builder.param(name, float64(*shape)))

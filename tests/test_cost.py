@@ -404,16 +404,3 @@ def test_single_precision_moves_half_the_bytes() -> None:
     single = count(Function.of([x.value], [x.op("exp").value]))
     double = count(Function.of([y.value], [y.op("exp").value]))
     assert (str(single.bytes), str(double.bytes)) == ("8*n", "16*n")
-
-
-def test_a_long_chain_is_counted() -> None:
-    builder = Builder(OPSET)
-    x = variable(builder, "x")
-    y = x
-    for step in range(20_000):
-        y = [y.op("sin"), y + x, y * x, y / (step + 2)][step % 4]
-    counts = count(Function.of([x.value], [y.value]))
-    numbers = counts.at({})
-    assert [numbers[c] for c in ("add", "multiply", "divide")] == [5000, 5000, 5000]
-    assert numbers["transcendental"] == {"sin": 5000}
-    assert numbers["peak"] == 24
