@@ -55,6 +55,29 @@ def _summed_sizes(sizes: dict[int, Size], present: set[int], output: Labels) -> 
     return {x for x in sizes if x not in present and x not in output}
 
 
+def joined_pays(outer: Sequence[Labels], at: int, inner: Sequence[Labels], output: Labels, between: Labels,
+                sizes: dict[int, Size]) -> bool:  # fmt: skip
+    """Whether the contraction `inner -> between`, operand `at` of `outer -> output`, is cheaper as part of it.
+
+    Nominal sizes decide, so the gain must be clear: orders that tie stay as they were written.
+    """
+    words = [frozenset(w) for w in (*outer[:at], *inner, *outer[at + 1 :])]
+    if len(words) > _EXHAUSTIVE:
+        return False
+    numbers = {name: _NOMINAL for name in size_names(sizes.values())}
+    weight = {x: max(1, evaluate(s, numbers)) for x, s in sizes.items()}
+
+    def cost(parts: list[frozenset[int]], keep: set[int]) -> float:
+        own = [frozenset(x for x in w if x in keep or sum(x in v for v in parts) > 1) for w in parts]
+        summed = sum(_volume(w, weight) for w, o in zip(parts, own, strict=True) if w != o)
+        if len(parts) == 1:
+            return _volume(parts[0], weight)
+        return summed + _plan(own, keep, weight)[1]
+
+    apart = cost([frozenset(w) for w in inner], set(between)) + cost([frozenset(w) for w in outer], set(output))
+    return cost(words, set(output)) < 0.8 * apart
+
+
 # -------------------------------------------------------------------- dissolving deltas and rearrangements
 def _dissolve(
     graph: Graph, operands: Iterable[Operand], output: Labels, sizes: dict[int, Size]

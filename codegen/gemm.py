@@ -19,7 +19,9 @@ _KC = 192
 _MC = 192
 _NC = 1536
 _DIRECT = 40_000
-"""Up to so many elements of B are read where they lie."""
+_NARROW = 256
+_FLAT = 24
+"""B with dense rows is read where it lies up to so many elements, so many columns, or for so few rows of A."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +54,13 @@ def text(module: Module, dtype: str) -> str:
     module.declare(f"declare {vector} @llvm.masked.load.{suffix}.p0(ptr, i32, <{tile.width} x i1>, {vector})")
     module.declare(f"declare void @llvm.masked.store.{suffix}.p0({vector}, ptr, i32, <{tile.width} x i1>)")
     module.declare("declare i64 @llvm.smin.i64(i64, i64)")
+    chunk = min(tile.width, tile.rows)
+    part = f"<{chunk} x {t}>"
+    module.declare(f"declare {part} @llvm.masked.load.v{chunk}{dtype}.p0(ptr, i32, <{chunk} x i1>, {part})")
     names = {
         "D": dtype, "T": t, "BYTES": bytes_, "MR": tile.rows, "NR": tile.columns, "KC": _KC, "MC": _MC, "NC": _NC,
-        "DIRECT": _DIRECT, "ATTRIBUTES": module.attributes, "ZERO": literal(0, dtype),
+        "DIRECT": _DIRECT, "NARROW": _NARROW, "FLAT": _FLAT, "CHUNK": chunk,
+        "NUMBERS": ", ".join(f"i64 {i}" for i in range(chunk)), "ATTRIBUTES": module.attributes, "ZERO": literal(0, dtype),
     }  # fmt: skip
     driver = _DRIVER
     for key, value in names.items():
@@ -259,11 +265,26 @@ byline:
   %tr = icmp slt i64 %r, %k
   br i1 %tr, label %byline.row, label %next
 byline.row:
+  %lanes = icmp eq i64 %line, 1
   %fr0 = mul i64 %r, %step
   %fr = getelementptr <T>, ptr %from, i64 %fr0
   %or = mul i64 %r, %wide
   %or0 = getelementptr <T>, ptr %to, i64 %or
-  br label %byline.copy
+  br i1 %lanes, label %byline.vector, label %byline.copy
+byline.vector:
+  %q = phi i64 [ 0, %byline.row ], [ %q1, %byline.vector ]
+  %qleft = sub i64 %count, %q
+  %q0 = insertelement <<CHUNK> x i64> poison, i64 %qleft, i64 0
+  %qs = shufflevector <<CHUNK> x i64> %q0, <<CHUNK> x i64> poison, <<CHUNK> x i32> zeroinitializer
+  %qm = icmp slt <<CHUNK> x i64> <<NUMBERS>>, %qs
+  %fq = getelementptr <T>, ptr %fr, i64 %q
+  %vq = call <<CHUNK> x <T>> @llvm.masked.load.v<CHUNK><D>.p0(ptr %fq, i32 <BYTES>, <<CHUNK> x i1> %qm,
+    <<CHUNK> x <T>> zeroinitializer)
+  %oq = getelementptr <T>, ptr %or0, i64 %q
+  store <<CHUNK> x <T>> %vq, ptr %oq, align <BYTES>
+  %q1 = add nsw i64 %q, <CHUNK>
+  %tq = icmp slt i64 %q1, %wide
+  br i1 %tq, label %byline.vector, label %byline.next
 byline.copy:
   %y = phi i64 [ 0, %byline.row ], [ %y1, %byline.copied ]
   %ty = icmp slt i64 %y, %wide
@@ -296,15 +317,33 @@ define internal i32 @sd.gemm.<D>(i64 %m, i64 %n, i64 %k, ptr %a, i64 %ar, i64 %a
 entry:
   %nk = mul i64 %n, %k
   %few = icmp sle i64 %nk, <DIRECT>
+  %narrow = icmp sle i64 %n, <NARROW>
+  %flat = icmp sle i64 %m, <FLAT>
+  %some = or i1 %few, %narrow
+  %any = or i1 %some, %flat
   %rowwise = icmp eq i64 %bc, 1
-  %direct = and i1 %few, %rowwise
+  %direct = and i1 %any, %rowwise
   %none = icmp sle i64 %k, 0
   %simple = or i1 %direct, %none
   br i1 %simple, label %unpacked, label %packed
 unpacked:
   %ap = mul i64 %ar, <MR>
-  call void @sd.tiles.<D>(i64 %m, i64 %n, i64 %k, ptr %a, i64 %ap, i64 %ar, i64 %as, ptr %b, i64 <NR>, i64 %bs,
-    ptr %c, i64 %cr, i1 true)
+  br label %uk
+uk:
+  %ul = phi i64 [ 0, %unpacked ], [ %ul1, %uk ]
+  %uleft = sub i64 %k, %ul
+  %ulk = call i64 @llvm.smin.i64(i64 %uleft, i64 <KC>)
+  %uao = mul i64 %ul, %as
+  %ua = getelementptr <T>, ptr %a, i64 %uao
+  %ubo = mul i64 %ul, %bs
+  %ub = getelementptr <T>, ptr %b, i64 %ubo
+  %ufirst = icmp eq i64 %ul, 0
+  call void @sd.tiles.<D>(i64 %m, i64 %n, i64 %ulk, ptr %ua, i64 %ap, i64 %ar, i64 %as, ptr %ub, i64 <NR>, i64 %bs,
+    ptr %c, i64 %cr, i1 %ufirst)
+  %ul1 = add i64 %ul, <KC>
+  %umore = icmp slt i64 %ul1, %k
+  br i1 %umore, label %uk, label %udone
+udone:
   ret i32 0
 packed:
   %kmax = call i64 @llvm.smin.i64(i64 %k, i64 <KC>)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, TypeAlias
 
-from codegen.contraction import Operand, contract
+from codegen.contraction import Operand, contract, joined_pays
 from codegen.loops import Check
 from codegen.nodes import Graph, Node
 from symdiff.errors import EvaluationError, ShapeError, UnsupportedError
@@ -29,6 +29,8 @@ class Lowered:
     """A function as array nodes."""
 
     graph: Graph
+    nodes: dict[Value, Node] = field(default_factory=dict[Value, Node])
+    uses: dict[Value, int] = field(default_factory=dict[Value, int])
     results: list[Node] = field(default_factory=list[Node])
     checks: list[Check] = field(default_factory=list[Check])
     statuses: dict[int, Message] = field(default_factory=dict[int, Message])
@@ -53,7 +55,9 @@ class Lowered:
 def lower(function: Function) -> Lowered:
     """Lower every instruction that the results need."""
     made = Lowered(Graph())
-    nodes: dict[Value, Node] = {}
+    nodes = made.nodes
+    for value in (*function.results, *(a for v in function.instrs for a in v.args)):
+        made.uses[value] = made.uses.get(value, 0) + 1
     for number, parameter in enumerate(function.params):
         _require_real(parameter, f"parameter {parameter.name}")
         kind = parameter.type
@@ -154,8 +158,53 @@ def _size(made: Lowered, value: Value, args: list[Node]) -> Node:
 def _contract(made: Lowered, value: Value, args: list[Node]) -> Node:
     spec = parse_spec(value.attr("spec"))
     sizes = label_sizes(spec, [a.shape for a in args], value.attr("sizes", ()))
-    operands: list[Operand] = list(zip(args, spec.operands, strict=True))
-    return contract(made.graph, operands, spec.output, sizes, value.type.dtype)
+    values, words, signs = list(value.args), list(spec.operands), 0
+    position = 0
+    while position < len(values):
+        inner, flips = _inner_contraction(made, values[position])
+        if inner is not None:
+            labels, fresh, own = _renamed(inner, words[position], len(sizes))
+            both = {**sizes, **own}
+            if joined_pays(words, position, labels, spec.output, fresh, both):
+                values[position : position + 1] = inner.args
+                words[position : position + 1] = labels
+                sizes, signs = both, signs + flips
+                continue
+        position += 1
+    operands: list[Operand] = [(made.nodes[v], w) for v, w in zip(values, words, strict=True)]
+    node = contract(made.graph, operands, spec.output, sizes, value.type.dtype)
+    if not signs % 2:
+        return node
+    if node.kind == "delta":
+        return _delta_product(made.graph, "neg", [node])
+    return made.graph.scalar("neg", node)
+
+
+def _inner_contraction(made: Lowered, value: Value) -> tuple[Value | None, int]:
+    """The contraction behind an operand that nothing else uses, and how often it is negated on the way."""
+    flips = 0
+    while value.op.name == "neg" and made.uses.get(value, 0) == 1:
+        value, flips = value.args[0], flips + 1
+    if value.op.name != "contract" or made.uses.get(value, 0) != 1 or not value.args:
+        return None, 0
+    spec = parse_spec(value.attr("spec"))
+    plain = spec.summed and not spec.free and len(set(spec.output)) == len(spec.output)
+    return (value, flips) if plain else (None, 0)
+
+
+def _renamed(
+    inner: Value, word: tuple[int, ...], first: int
+) -> tuple[list[tuple[int, ...]], tuple[int, ...], dict[int, Size]]:
+    """Labels of the inner operands in terms of the outer word, fresh ones from `first`; and the fresh sizes."""
+    spec = parse_spec(inner.attr("spec"))
+    known = dict(zip(spec.output, word, strict=True))
+    sizes: dict[int, Size] = {}
+    for operand, labels in zip(inner.args, spec.operands, strict=True):
+        for label, size in zip(labels, operand.type.shape, strict=True):
+            if label not in known:
+                known[label] = first + len(sizes)
+                sizes[known[label]] = size
+    return [tuple([known[x] for x in labels]) for labels in spec.operands], word, sizes
 
 
 # -------------------------------------------------------------------- moving elements
