@@ -178,7 +178,7 @@ def test_single_precision_stays_single(rng: np.random.Generator) -> None:
         assert [r.dtype for r in run([x.value], [g, h], [at])] == [np.float32, np.float32]
 
 
-def test_a_million_uses_of_one_value_make_a_shallow_sum() -> None:
+def test_many_uses_of_one_value_make_a_shallow_sum() -> None:
     """A value used k times has its cotangents added pairwise: the sum is log k deep."""
     builder = Builder(OPSET)
     x = variable(builder, "x", 64)
