@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from scipy import special
 
+from symdiff.diff import jacobians
 from symdiff.errors import ArgumentError, DtypeError, ShapeError, SymbolicSizeError, SymdiffError, UnsupportedError
 from symdiff.frontend.creation import arange, eye, full, ones, zeros
 from symdiff.frontend.expr import Expr, constant, dim, dims, symbol, use_class
@@ -180,6 +181,26 @@ def test_own_functions_against_scipy() -> None:
             np.testing.assert_allclose(
                 np.asarray(f["triangular_solve"](W, a[0], lower=lower, trans=trans)), expected[:, 0], rtol=1e-10
             )
+
+
+def slope(y: Expr, at: Any, **sizes: int) -> Any:
+    """The derivative of y in c at a number, by the sweeps alone."""
+    builder = Builder(OPSET)
+    done = builder.absorb([y.value, c.value])
+    derivative = jacobians(builder, [done[y.value]], [done[c.value]])[0][0]
+    return interpret(builder.function([c.value], [derivative]), [np.float64(at)], sizes)[0]
+
+
+def test_derivatives_of_composed_functions_at_their_hard_points() -> None:
+    np.testing.assert_array_equal(slope(c ** np.arange(3), 0.0), [0.0, 1.0, 0.0])
+    np.testing.assert_array_equal(slope(c ** arange(n), 0.0, n=3), [0.0, 1.0, 0.0])
+    np.testing.assert_allclose(slope(special.xlogy(c, 2.0), 0.0), np.log(2.0))
+    np.testing.assert_array_equal(slope(special.xlogy(0.0, c), 0.0), 0.0)
+    np.testing.assert_array_equal(slope(np.cumprod(np.stack([c, 2 * c, c + 3])), 0.0), [1.0, 0.0, 0.0])
+    np.testing.assert_allclose(slope(np.logaddexp(c, 1.5), 1.5), 0.5)
+    np.testing.assert_allclose(slope(np.logaddexp(c, 0.0), 800.0), 1.0)
+    np.testing.assert_array_equal(slope(np.clip(c, None, 1.0), 1.0), 1.0)
+    np.testing.assert_array_equal(slope(np.where(c < 1, c, np.sqrt(c)), 0.0), 1.0)
 
 
 # -------------------------------------------------------------------- errors

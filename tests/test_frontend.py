@@ -50,7 +50,8 @@ CASES = [
     # arithmetic and broadcasting
     lambda x, y: x + y, lambda A, x: A + x, lambda A, u: A + u[:, None], lambda A, c: c * A, lambda A, x: A * x,
     lambda A, Q: A * Q, lambda A, Q: A - Q, lambda Q, x: Q * x, lambda Q, x: Q + x, lambda x: 2 - x, lambda x: 1 / x,
-    lambda P: P**2, lambda P: 2**P, lambda P, A: P**A, lambda P: P**0.5, lambda x, y: x // y, lambda x, y: x % y,
+    lambda P: P**2, lambda P: 2**P, lambda P, A: P**A, lambda P: P**0.5,
+    lambda A: A[..., None] ** np.arange(4), lambda x, y: x // y, lambda x, y: x % y,
     lambda x: -x, lambda x: +x, lambda x: abs(x), lambda A, P: A / P, lambda A: A @ A.T, lambda A, B: A @ B,
     lambda A, x: A @ x, lambda x, B: x @ B, lambda x, y: x @ y, lambda T, B: np.transpose(T, (0, 2, 1)) @ T,
     lambda T, B: T @ np.swapaxes(T, 1, 2), lambda L, x: L @ x, lambda u, L: np.einsum("i,ijk->jk", u, L),

@@ -20,6 +20,7 @@ from symdiff.frontend.expr import (
     promote,
 )
 from symdiff.frontend.registry import FUNCTIONS, numpy_function, own_function, refuse, scipy_function
+from symdiff.ir.graph import Value
 
 
 # -------------------------------------------------------------------- arithmetic
@@ -79,7 +80,20 @@ def power(x: Any, y: Any) -> Any:
             )
         base, like = broadcast_exprs([base, exponent], "power")
         return _integer_power(base, like, number)
+    if _fixed_exponents(exponent.value):
+        # x**0 is 1 whatever x is; the derivative's 0 * x**-1 would be NaN at x = 0.
+        zero = equal(exponent, 0)
+        return where(zero, 1, elementwise("pow", base, where(zero, 1, exponent), where="power"))
     return elementwise("pow", base, exponent, where="power")
+
+
+def _fixed_exponents(exponent: Value) -> bool:
+    """Whether exponents are several written numbers (or running ones) with a zero among them."""
+    while exponent.op.name in ("cast", "contract", "reshape", "slice") and len(exponent.args) == 1:
+        exponent = exponent.args[0]
+    if exponent.op.name == "array":
+        return bool(np.any(exponent.attr("value").array == 0))
+    return exponent.op.name == "iota"
 
 
 def _integer_power(base: Any, like: Any, exponent: int) -> Any:
