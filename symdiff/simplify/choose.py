@@ -15,7 +15,7 @@ from symdiff.simplify import facts
 from symdiff.simplify.products import product
 from symdiff.simplify.size import size, sum_size
 from symdiff.simplify.sums import plus
-from symdiff.simplify.views import Context, Factor, Labels, Number, Product, children, normal, walk
+from symdiff.simplify.views import Context, Factor, Labels, Number, Product, children, normal, number_in, walk
 
 # Sums with more terms are neither factored nor made by expansion.
 MOST_TERMS = 16
@@ -23,6 +23,8 @@ MOST_TERMS = 16
 MOST_CANDIDATES = 6
 MOST_DEEP = 2
 MOST_DEPTH = 6
+# An expansion is followed only when merging makes it this much shorter than its terms one by one.
+LEAST_MERGED = 2
 # Products made in search of shorter forms of one function; what is found by then stands.
 MOST_WORK = 4000
 
@@ -53,6 +55,12 @@ def _rebuilt(ctx: Context, value: Value, made: dict[Value, Value]) -> Value:
 
 def _at_once(ctx: Context, value: Value) -> Value:
     """Distributed while terms cancel so that no more are left than there were."""
+    view = ctx.view(value)
+    component = ctx.memo("component")
+    parts = {f.base: _at_once(ctx, f.base) for f in view.factors if f.base in component and f.base is not value}
+    if any(new is not old for old, new in parts.items()):
+        factors = [f._replace(base=parts.get(f.base, f.base)) for f in view.factors]
+        value = product(ctx, view.coefficient, factors, view.output, view.sizes, value.type.dtype)
     while value.type.floating and ctx.work < ctx.memo("search")["end"]:
         count = len(ctx.terms(value))
         merged = [e for e in _expansions(ctx, value) if len(ctx.terms(e)) <= count]
@@ -128,37 +136,42 @@ def flat(ctx: Context, value: Value) -> Product:
 
 # -------------------------------------------------------------------- expanding
 def _expansions(ctx: Context, value: Value) -> list[Value]:
-    """The value with products distributed over one sum, for each sum that is a factor; and over all of them."""
-    terms = ctx.terms(value) if ctx.is_sum(value) else ((ctx.split(value)),)
-    views = [(c, flat(ctx, t)) for c, t in terms]
-    bases = {f.base: None for _, v in views for f in v.factors if ctx.is_sum(f.base) and f.power in (1, 2)}
+    """The value with products distributed over sums that are factors, where something merges or cancels by it."""
+    memo = ctx.memo("expansions")
+    found = memo.get(value)
+    if found is None:
+        found = memo[value] = _find_expansions(ctx, value)
+    return found
+
+
+def _find_expansions(ctx: Context, value: Value) -> list[Value]:
+    terms = ctx.terms(value)
+    views = [(c, flat(ctx, t), size(ctx, t)) for c, t in terms]
+    bases = list({f.base: None for _, v, _ in views for f in v.factors if ctx.is_sum(f.base) and f.power in (1, 2)})
     if not bases or len(bases) > 6:
         return []
     found: list[Value] = []
-    dtype = value.type.dtype
-    for base in bases:
-        expanded = _distributed(ctx, views, {base}, dtype)
-        if expanded is not None:
+    for chosen in [{b} for b in bases] + ([set(bases)] if len(bases) > 1 else []):
+        expanded = _distributed(ctx, views, chosen, value.type.dtype)
+        if expanded is not None and expanded is not value:
             found.append(expanded)
-    if len(bases) > 1:
-        expanded = _distributed(ctx, views, set(bases), dtype)
-        if expanded is not None:
-            found.append(expanded)
-    return [f for f in dict.fromkeys(found) if f is not value]
+    return list(dict.fromkeys(found))
 
 
 def _distributed(
-    ctx: Context, views: Sequence[tuple[Number, Product]], bases: set[Value], dtype: str
+    ctx: Context, views: Sequence[tuple[Number, Product, int]], bases: set[Value], dtype: str
 ) -> Value | None:
-    """All products distributed over the given sums; None when that makes too many terms."""
+    """All products distributed over the given sums; None when that makes too many terms or nothing merges."""
     terms: list[tuple[Number, Value]] = []
-    for number, view in views:
-        pending = [(normal(number * view.coefficient), view.factors)]
+    expected = -1
+    for number, view, length in views:
+        pending = [(normal(number * view.coefficient), view.factors, length)]
         while pending:
-            c, factors = pending.pop()
+            c, factors, own_length = pending.pop()
             at = next((i for i, f in enumerate(factors) if f.base in bases and f.power in (1, 2)), None)
             if at is None:
-                terms.append((c, product(ctx, 1, factors, view.output, view.sizes, dtype)))
+                terms.append((c, _at_once(ctx, product(ctx, 1, factors, view.output, view.sizes, dtype))))
+                expected += own_length + 1 + (2 if abs(c) != 1 else 0)
                 if len(terms) > MOST_TERMS * 2:
                     return None
                 continue
@@ -166,9 +179,14 @@ def _distributed(
             rest = (*factors[:at], *factors[at + 1 :])
             if f.power == 2:
                 rest = (*rest, f._replace(power=1))
+            left = own_length - size(ctx, f.base)
             for own, term in reversed(ctx.terms(f.base)):
-                pending.append((normal(c * own), (*rest, Factor(term, 1, f.labels))))
-    return plus(ctx, terms) if terms else None
+                added = -1 if number_in(term) == 1 else size(ctx, term)
+                pending.append((normal(c * own), (*rest, Factor(term, 1, f.labels)), left + added))
+    if not terms:
+        return None
+    total = plus(ctx, terms)
+    return total if size(ctx, total) + LEAST_MERGED <= expected else None
 
 
 def _absorbed(ctx: Context, value: Value, depth: int) -> Value:
