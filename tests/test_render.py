@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import scipy.special  # noqa: F401  (printed texts name it)
+import scipy.special
+import strategies
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import strategies
 from symdiff.errors import ArgumentError
 from symdiff.interp import interpret
 from symdiff.ir.builder import Builder, Handle, freeze_attrs
@@ -252,15 +252,12 @@ class Symbols:
 
     def __init__(self, **shapes: str) -> None:
         self.builder = Builder(OPSET)
-        self.all = {
-            name.rstrip("_"): self.builder.handle(
-                self.builder.param(
-                    name.rstrip("_"),
-                    TensorType("f64", tuple(named(c) for c in shape.rstrip("*")), frozenset({"symmetric"} if "*" in shape else ())),
-                )
-            )
-            for name, shape in shapes.items()
-        }
+        self.all = {name: self.builder.handle(self.parameter(name, shape)) for name, shape in shapes.items()}
+
+    def parameter(self, name: str, shape: str) -> Value:
+        """`shape` names the dimensions; a star says symmetric."""
+        facts = frozenset({"symmetric"} if "*" in shape else ())
+        return self.builder.param(name, TensorType("f64", tuple(named(c) for c in shape.rstrip("*")), facts))
 
     def function(self, *results: Handle) -> Function:
         return self.builder.function([h.value for h in self.all.values()], [r.value for r in results])
@@ -270,7 +267,7 @@ def _forms() -> list[tuple[str, Function]]:
     s = Symbols(A="mn", B="mn", C="nq", S="nn*", X="nn", x="n", y="n", b="m", alpha="", w_12="", y_hat="n", T="mnq")
     A, B, C, S, X = (s.all[k] for k in "ABCSX")
     x, y, b, alpha, w, hat, t = (s.all[k] for k in ("x", "y", "b", "alpha", "w_12", "y_hat", "T"))
-    n, m, q = named("n"), named("m"), named("q")
+    n, m = named("n"), named("m")
     residual = einsum("ij,j->i", A, x) - b
     norm = einsum("i,i->", x, x)
     p = x.op("softmax", axes=(-1,))

@@ -21,16 +21,21 @@ Layout = Literal["denominator", "numerator"]
 
 LARGEST_LINE = 400
 
-_GREEK = frozenset(
-    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi psi "
-    "omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega".split()
-)
+_GREEK = frozenset({
+    "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu", "nu", "xi",
+    "pi", "rho", "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega", "Gamma", "Delta", "Theta", "Lambda", "Xi",
+    "Pi", "Sigma", "Upsilon", "Phi", "Psi", "Omega",
+})  # fmt: skip
 _SPELLED = {"eps": r"\varepsilon", "lam": r"\lambda", "ell": r"\ell"}
 _ACCENTS = {"hat": r"\hat", "bar": r"\bar", "tilde": r"\tilde", "dot": r"\dot", "vec": r"\vec"}
-_SPECIAL = {"pi": r"\pi", "e": "e", "euler_gamma": r"\gamma", "inf": r"\infty", "-inf": r"-\infty", "nan": r"\text{nan}",
-            "-0.0": "-0"}  # fmt: skip
+_SPECIAL = {
+    "pi": r"\pi", "e": "e", "euler_gamma": r"\gamma", "inf": r"\infty", "-inf": r"-\infty", "nan": r"\text{nan}",
+    "-0.0": "-0",
+}  # fmt: skip
 _LETTERS = "ijklmnpqrstuvabcdefgh"
-_OPERATORS = {"sin", "cos", "tan", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "exp", "log", "det", "max", "min"}
+_OPERATORS = frozenset({
+    "sin", "cos", "tan", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "exp", "log", "det", "max", "min",
+})  # fmt: skip
 _NAMES = {
     "abs": "abs", "arcsinh": "arsinh", "arccosh": "arcosh", "arctanh": "artanh", "reduce_max": "max",
     "reduce_min": "min", "reduce_prod": "prod", "maximum": "max", "minimum": "min", "arctan2": "atan2",
@@ -63,7 +68,8 @@ def to_latex(
     if not named:
         return lines[0] if len(lines) == 1 else _stack(lines)
     clauses = [f"{names[node]} = {paper.own_line(node)}" for node in named]
-    return _stack([*lines, r"\text{where}\quad " + clauses[0], *[r"\phantom{\text{where}}\quad " + c for c in clauses[1:]]])
+    indents = [r"\text{where}\quad ", *[r"\phantom{\text{where}}\quad "] * (len(clauses) - 1)]
+    return _stack(lines + [i + c for i, c in zip(indents, clauses, strict=True)])
 
 
 def _stack(lines: Sequence[str]) -> str:
@@ -225,13 +231,15 @@ class LatexPaper(Paper):
         if name == "floor_divide":
             return rf"\lfloor {args[0]} / {args[1]} \rfloor", CALL
         if name == "mod":
-            return rf"{self.at(self.text(node.args[0]), CALL)} \bmod {self.at(self.text(node.args[1]), CALL)}", ELEMENTWISE
+            left, right = [self.at(self.text(a), CALL) for a in node.args]
+            return rf"{left} \bmod {right}", ELEMENTWISE
         if name == "sigmoid":
             return rf"\sigma{self.group(args[0])}", APPLIED
         if name in ("lgamma", "digamma", "log2", "log10", "log1p", "exp2", "logabsdet", "signdet", "polygamma"):
             return self._special(name, node, args)
         if name == "select":
-            return rf"\begin{{cases}} {args[1]} & {args[0]} \\ {args[2]} & \text{{otherwise}} \end{{cases}}", ELEMENTWISE
+            rows = rf"{args[1]} & {args[0]} \\ {args[2]} & \text{{otherwise}}"
+            return rf"\begin{{cases}} {rows} \end{{cases}}", ELEMENTWISE
         if name == "not":
             return rf"\neg {self.at(self.text(node.args[0]), ATOM)}", CALL
         if name == "cast":

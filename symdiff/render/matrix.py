@@ -283,7 +283,9 @@ class _Solver:
                 offer(order, found[order[::-1]].flip)
         return found
 
-    def _chains(self, first: Forms, second: Forms, s: int, order: Labels, offer: Callable[[Labels, Node], None]) -> None:
+    def _chains(
+        self, first: Forms, second: Forms, s: int, order: Labels, offer: Callable[[Labels, Node], None]
+    ) -> None:
         """Offer `first @ second` in the given order of result labels, when it has that order."""
         for p_labels, p in first.items():
             for q_labels, q in second.items():
@@ -300,7 +302,7 @@ class _Solver:
                 nodes.append(forms[order])
             else:
                 nodes.append(self.notation.align(forms[labels], labels, order))
-        for eye, other, forms in ((nodes[0], nodes[1], two), (nodes[1], nodes[0], one)):
+        for eye, forms in ((nodes[0], two), (nodes[1], one)):
             labels = next(iter(forms))
             if eye.kind == "eye" and len(labels) == 1:
                 return self.notation.diag(forms[labels], self.dtype)
@@ -390,7 +392,7 @@ class _Solver:
                 a, b = set(next(iter(items[i]))), set(next(iter(items[j])))
                 others = keep | fixed
                 others = others.union(*(next(iter(f)) for k, f in enumerate(items) if k not in (i, j)))
-                if a & b and a & b - others == a & b or a == b:
+                if (a & b and not a & b & others) or a == b:
                     made = self._combine(items[i], items[j], others)
                     if made is not None:
                         items = [f for k, f in enumerate(items) if k not in (i, j)] + [made]

@@ -243,10 +243,10 @@ class Notation:
         return term
 
     def negative(self, node: Node) -> Node:
-        if node.kind == "num" and isinstance(node.data, (int, Fraction)) and not isinstance(node.data, bool):
-            return self.number(-node.data)
-        if node.kind == "add" and min(node.data) < 0 < max(node.data):
+        if node.kind == "add" and {-1, 1} <= set(node.data):
             return self.opposite(node)
+        if node.kind == "num" and type(node.data) in (int, Fraction):
+            return self.number(-node.data)
         return self.product(-1, (node,), ())
 
     def opposite(self, node: Node) -> Node:
@@ -400,7 +400,8 @@ class Notation:
 
 def _redundant(factor: Node, above: Sequence[Node], below: Sequence[Node]) -> bool:
     """Whether another factor of the same rank makes an array of ones needless."""
-    return any(f is not factor and f.kind not in ("expand", "ones") and f.shape == factor.shape for f in (*above, *below))
+    others = [f for f in (*above, *below) if f is not factor and f.kind not in ("expand", "ones")]
+    return any(f.shape == factor.shape for f in others)
 
 
 def _broadcast(shapes: Iterable[Shape]) -> Shape:

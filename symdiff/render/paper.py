@@ -100,7 +100,8 @@ class Paper(ABC):
         if kind == "zeros":
             return "0", ATOM
         if kind == "ones":
-            return (self.join([self.one, self.one + self.transposed_sign]), PRODUCT) if node.rank == 2 else (self.one, ATOM)
+            square = self.join([self.one, self.one + self.transposed_sign])
+            return (square, PRODUCT) if node.rank == 2 else (self.one, ATOM)
         if kind == "add":
             return self._sum(node)
         if kind == "prod":
@@ -233,7 +234,8 @@ class Paper(ABC):
             if term.kind == "prod":
                 number, count = term.data
                 return self.quotient(number, self._pairs(term.args[:count]), matrix, self._pairs(term.args[count:]))
-            return matrix if term.kind == "num" and term.data == 1 else self.quotient(1, self._pairs([term]), matrix, [])
+            bare = term.kind == "num" and term.data == 1
+            return matrix if bare else self.quotient(1, self._pairs([term]), matrix, [])
         if term.rank == 1 or term.kind == "expand":
             if (term.rank == 1) != turned:
                 return self.join([self.one, self._lying(term)]), PRODUCT

@@ -238,7 +238,7 @@ class Recovery:
     def _power(self, value: Value) -> Form:
         kind = value.type
         base, exponent = value.args
-        number = exponent.attr("value") if exponent.op.name == "const" else None
+        number: Any = exponent.attr("value") if exponent.op.name == "const" else None
         if type(number) in (int, Fraction) and number != 0 and kind.floating:
             product = self.product(base)
             if len(product.factors) == 1 and product.coefficient == 1 and product.factors[0].power == 1:
