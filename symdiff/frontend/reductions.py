@@ -328,8 +328,11 @@ def cov(m: Any, y: Any = None, rowvar: bool = True, bias: bool = False, ddof: An
     return FUNCTIONS["squeeze"](result)
 
 
-def ufunc_reduce(ufunc: np.ufunc, a: Any, axis: Any = 0, dtype: Any = None, keepdims: Any = False, **_: Any) -> Any:
+def ufunc_reduce(
+    ufunc: np.ufunc, a: Any, axis: Any = 0, dtype: Any = None, keepdims: Any = False, **options: Any
+) -> Any:
     """`np.add.reduce` and its kin; the axis is 0 unless given."""
+    refuse_options(ufunc, "reduce", options)
     known: dict[Any, Any] = {
         np.add: sum_, np.multiply: prod, np.maximum: max_, np.minimum: min_, np.logical_and: all_, np.logical_or: any_,
     }  # fmt: skip
@@ -338,6 +341,13 @@ def ufunc_reduce(ufunc: np.ufunc, a: Any, axis: Any = 0, dtype: Any = None, keep
     if dtype is not None:
         a = as_expr(a).astype(dtype)
     return known[ufunc](a, axis=axis, keepdims=keepdims)
+
+
+def refuse_options(ufunc: np.ufunc, method: str, options: dict[str, Any]) -> None:
+    """Raise for options such as initial= and where= that were given a value."""
+    for key, value in options.items():
+        if not (value is None or value is True or value is getattr(np, "_NoValue", None)):
+            raise UnsupportedError(f"np.{ufunc.__name__}.{method}: argument {key}={value!r} is not supported")
 
 
 def ufunc_at(ufunc: np.ufunc, *_: Any) -> Any:

@@ -13,7 +13,7 @@ from symdiff.frontend.elementwise import add, divide, multiply, not_equal, power
 from symdiff.frontend.expr import as_expr, broadcast_to, promote
 from symdiff.frontend.joining import concatenate, flip, known_size, pad, stack, window
 from symdiff.frontend.linalg_functions import outer
-from symdiff.frontend.reductions import prod, sum_over
+from symdiff.frontend.reductions import prod, refuse_options, sum_over
 from symdiff.frontend.registry import numpy_function, own_function, refuse
 from symdiff.frontend.shape_functions import expanded, moveaxis, normal_axis, ravel, reshaped
 from symdiff.ir.dims import Dim, Size
@@ -149,7 +149,8 @@ def polyval(p: Any, x: Any) -> Any:
     return broadcast_to(result, at.value.shape)
 
 
-def ufunc_accumulate(ufunc: np.ufunc, a: Any, axis: Any = 0, **_: Any) -> Any:
+def ufunc_accumulate(ufunc: np.ufunc, a: Any, axis: Any = 0, **options: Any) -> Any:
+    refuse_options(ufunc, "accumulate", options)
     known: dict[Any, Any] = {np.add: cumsum, np.multiply: cumprod}
     if ufunc not in known:
         raise UnsupportedError(f"np.{ufunc.__name__}.accumulate is not defined for symbolic arrays")
