@@ -31,7 +31,8 @@ def restated(steps: Any, values: dict[str, Any]) -> dict[str, Any]:
     """The values of all intermediate names, from their definitions alone."""
     known = dict(values)
     for step in steps:
-        known[step.name] = step.definition.evaluate({s.value.name: known[s.value.name] for s in step.definition.symbols()})
+        operands = [s.value.name for s in step.definition.symbols()]
+        known[step.name] = step.definition.evaluate({name: known[name] for name in operands})
     return known
 
 
@@ -50,7 +51,7 @@ def test_every_step_is_right(name: str, order: Any) -> None:
 
     def number(expression: Any) -> Any:
         at = {s.value.name: known[s.value.name] for s in expression.symbols()}
-        return np.asarray(expression.evaluate(at, {k: v for k, v in sizes.items()}))
+        return np.asarray(expression.evaluate(at, sizes))
 
     # The last definition is the function itself.
     np.testing.assert_allclose(known[steps[-1].name], f.evaluate(values), rtol=1e-12)
