@@ -230,6 +230,7 @@ def test_derivatives_of_composed_functions_at_their_hard_points() -> None:
     (lambda: x.flat, UnsupportedError, "ravel"),
     (lambda: np.linalg.norm(A, 2), UnsupportedError, "singular values"),
     (lambda: np.where(b), UnsupportedError, "size"),
+    (lambda: np.sum(A, 0, None, np.zeros(4)), UnsupportedError, "out= writes"),
     (lambda: np.add.reduce(x, initial=3.0), UnsupportedError, "initial=3.0"),
     (lambda: np.max(x, initial=0.0), UnsupportedError, "initial=0.0"),
     (lambda: np.add.reduceat(x, [0, 1]), UnsupportedError, "reduceat"),

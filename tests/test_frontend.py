@@ -101,7 +101,9 @@ CASES = [
     # reductions
     lambda A: np.sum(A), lambda A: np.sum(A, axis=0), lambda A: A.sum(-1), lambda T: np.sum(T, axis=(0, 2)),
     lambda A: np.sum(A, axis=1, keepdims=True), lambda T: T.sum(axis=(1, -1), keepdims=True),
-    lambda A, b: np.sum(A, where=b), lambda A: np.mean(A), lambda A: A.mean(axis=0), lambda T: np.mean(T, (0, 1)),
+    lambda A, b: np.sum(A, where=b), lambda A: np.sum(A, 0, None, None, True), lambda A: np.max(A, 1, None, True),
+    lambda A: np.var(A, 0, None, None, 1), lambda A: np.zeros_like(A, None, "K"),
+    lambda A: np.mean(A), lambda A: A.mean(axis=0), lambda T: np.mean(T, (0, 1)),
     lambda A: A - np.mean(A, axis=1, keepdims=True), lambda A: np.var(A), lambda A: np.var(A, axis=1, ddof=1),
     lambda A: A.std(axis=0, keepdims=True), lambda A: np.std(A, ddof=1), lambda A: np.prod(A), lambda T: np.prod(T, 1),
     lambda T: np.prod(T, (0, 2), keepdims=True), lambda A: np.max(A), lambda A: A.max(axis=0), lambda T: np.amax(T, 1),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -106,9 +107,31 @@ def call(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     implementation = NUMPY.get(function)
     if implementation is None:
         raise unsupported(numpy_name(function))
+    if len(args) > 1 and not isinstance(function, np.ufunc):
+        names = _positional(function, implementation)
+        if names is not None and len(args) > names[0]:
+            # NumPy has arguments in between that are none of ours: np.sum(x, 0, None, None, True).
+            kwargs = {**dict(zip(names[1][names[0] :], args[names[0] :], strict=False)), **kwargs}
+            args = args[: names[0]]
     if kwargs:
         kwargs = _accepted(function, implementation, kwargs)
     return implementation(*args, **kwargs)
+
+
+@cache
+def _positional(function: Any, implementation: Any) -> tuple[int, tuple[str, ...]] | None:
+    """How many positional arguments mean the same in both, and the names of all that NumPy's function takes."""
+    try:
+        theirs, ours = (
+            [p.name for p in inspect.signature(f).parameters.values() if p.kind <= p.POSITIONAL_OR_KEYWORD]
+            for f in (function, implementation)
+        )
+    except (TypeError, ValueError):
+        return None
+    for place, name in enumerate(theirs):
+        if name in _FOREIGN or (name in ours and ours.index(name) != place):
+            return place, tuple(theirs)
+    return None
 
 
 def _accepted(function: Any, implementation: Callable[..., Any], kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -139,6 +162,8 @@ def _accepted(function: Any, implementation: Callable[..., Any], kwargs: dict[st
     return kept
 
 
+# Arguments that expressions have no use for.
+_FOREIGN = frozenset({"out", "order", "subok", "initial"})
 _NO_VALUE: Any = getattr(np, "_NoValue", None)
 # Options whose default says nothing to an expression.
 _NEUTRAL: dict[str, Any] = {"order": "K", "casting": "same_kind", "subok": True, "where": True, "optimize": False}
