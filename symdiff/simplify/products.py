@@ -339,7 +339,10 @@ def _powered_component(ctx: Context, work: Work, view: Product, power: Number, f
         return None
     outer: Number = number if isinstance(power, int) else abs(number)
     taken = exact_power(outer, power)
-    inner, own = component(ctx, view.factors, view.output, view.sizes, work.dtype)
+    # Axes that the contraction is merely broadcast over are no part of it.
+    held = {x for f in view.factors for x in f.labels}
+    outer_labels = tuple([x for x in view.output if x in held])
+    inner, own = component(ctx, view.factors, outer_labels, view.sizes, work.dtype)
     inner = scaled(ctx, normal(number / Fraction(outer)), inner)
     if inner is factor.base:
         return None
