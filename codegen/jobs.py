@@ -13,6 +13,7 @@ from codegen.lower import Lowered, lower
 from codegen.nests import Memory, Nest
 from codegen.nodes import Node
 from codegen.placing import place
+from codegen.rows import join_rows
 from symdiff.ir.graph import Function
 
 
@@ -56,10 +57,11 @@ def build(function: Function, name: str) -> tuple[Program, Lowered]:
             writer.parts.append(nest)
         for node, buffer in made:
             memory.buffers.setdefault(node, buffer)
-    kernels = [Kernel(f"k{number}", _body(writer)) for number, writer in enumerate(writers)]
+    written = [Kernel(f"k{number}", _body(writer)) for number, writer in enumerate(writers)]
+    kernels = join_rows([k for k in written if k.body], memory.temps)
     program = Program(
         name, function.dims, params, results, memory.temps, constants,
-        [k for k in kernels if k.body], lowered.checks,
+        kernels, lowered.checks,
     )  # fmt: skip
     return verify(program), lowered
 

@@ -16,7 +16,7 @@ from codegen.lapack import PREFIX
 from codegen.text import BYTES, REGISTER, Lines, Module, literal
 
 _LETTER = {"f64": "d", "f32": "s"}
-_KEPT_BYTES = 1 << 26
+_KEPT_BYTES = 1 << 29
 _HEADER = 64
 
 _MEMORY = f"""

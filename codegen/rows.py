@@ -1,0 +1,188 @@
+"""Kernels that run over the same rows become one, row by row, and what they hand over shrinks to a single row.
+
+Takes kernels of the loop IR and the list of temporary buffers; gives fewer kernels. Two kernels `for i < m` are joined
+when each touches only row i of every buffer that one of them writes and the other uses; nothing between them may stand
+in the way. A temporary that is then used in one such loop alone, row i in iteration i, becomes a buffer for one row, so
+that what was written to memory and read back stays in the cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from codegen.index import Index, combine, flatten, make, var
+from codegen.loops import Buffer, Call, For, Kernel, Let, Load, Pointer, Stmt, Store, accessed, statements
+from symdiff.ir.dims import Size, product
+
+_LOOK_BACK = 12
+_LARGEST = 400
+"""Loops are not joined beyond so many statements: long bodies gain nothing and compile slowly."""
+
+
+@dataclass(eq=False, slots=True)
+class _Part:
+    """A kernel, its buffers, and its row loop if that is all it does."""
+
+    kernel: Kernel
+    reads: set[Buffer]
+    writes: set[Buffer]
+    loop: For | None
+    rows: set[Buffer]
+    """Buffers of which iteration i touches row i alone."""
+
+    def conflicts(self, other: _Part) -> set[Buffer]:
+        """Buffers that one of the two writes and the other uses."""
+        return (self.writes & (other.reads | other.writes)) | (self.reads & other.writes)
+
+
+def join_rows(kernels: Sequence[Kernel], temps: list[Buffer]) -> list[Kernel]:
+    """Join what can be joined; `temps` gets the smaller buffers."""
+    parts: list[_Part] = []
+    for kernel in kernels:
+        part = _part(kernel)
+        host = _host(parts, part)
+        if host is None:
+            parts.append(part)
+        else:
+            parts[host] = _joined(parts[host], part)
+    _shrink(parts, temps)
+    return [p.kernel for p in parts]
+
+
+def _part(kernel: Kernel) -> _Part:
+    reads: set[Buffer] = set()
+    writes: set[Buffer] = set()
+    for stmt in statements(kernel.body):
+        own = accessed(stmt)
+        reads.update(b.root for b in own[0])
+        writes.update(b.root for b in own[1])
+    loop = kernel.body[-1] if kernel.body else None
+    single = isinstance(loop, For) and not loop.vector and not loop.carries
+    if not single or not all(isinstance(s, (Let, Load)) for s in kernel.body[:-1]):
+        return _Part(kernel, reads, writes, None, set())
+    assert isinstance(loop, For)
+    return _Part(kernel, reads, writes, loop, _row_buffers(loop, kernel.body[:-1]))
+
+
+def _row_buffers(loop: For, before: Sequence[Stmt]) -> set[Buffer]:
+    """Buffers of which iteration i touches only row i."""
+    extents = {s.var: s.extent for s in statements(loop.body) if isinstance(s, For)}
+    good: set[Buffer] = set()
+    bad = {b.root for s in before for b in accessed(s)[0]}
+    for stmt in statements(loop.body):
+        for buffer, index in _places(stmt):
+            if _in_row(buffer, index, loop.var, extents, isinstance(stmt, Call)):
+                good.add(buffer.root)
+            else:
+                bad.add(buffer.root)
+    return good - bad
+
+
+def _places(stmt: Stmt) -> list[tuple[Buffer, tuple[Index, ...]]]:
+    if isinstance(stmt, (Load, Store)):
+        return [(stmt.buffer, stmt.index)]
+    if isinstance(stmt, Call):
+        return [(a.buffer, a.index) for a in stmt.args if isinstance(a, Pointer)]
+    return []
+
+
+def _in_row(buffer: Buffer, index: tuple[Index, ...], name: str, extents: dict[str, Size], block: bool) -> bool:
+    root = buffer.root
+    if not root.shape:
+        return False
+    if buffer is root:
+        return index[0] == var(name) and (not block or all(i == Index() for i in index[1:]))
+    if len(buffer.shape) != 1:
+        return False
+    # A flat index stays in its row when the rest of it is dense and as long as the row.
+    row = product(root.shape[1:])
+    if index[0].coefficient(name) != row or index[0].const != 0:
+        return False
+    rest = [(n, c) for n, c in index[0].terms if n != name]
+    if not rest:
+        return True
+    return not block and len(rest) == 1 and rest[0][1] == 1 and extents.get(rest[0][0]) == row
+
+
+def _host(parts: Sequence[_Part], part: _Part) -> int | None:
+    """The earlier part that can take this one in."""
+    if part.loop is None:
+        return None
+    for back in range(len(parts) - 1, max(-1, len(parts) - 1 - _LOOK_BACK), -1):
+        other = parts[back]
+        conflicts = other.conflicts(part)
+        if other.loop is not None and other.loop.extent == part.loop.extent:
+            fits = conflicts <= (other.rows & part.rows)
+            shared = conflicts or (other.reads & part.reads)
+            if fits and shared and _length(other) + _length(part) <= _LARGEST:
+                return back
+        if conflicts:
+            return None
+    return None
+
+
+def _length(part: _Part) -> int:
+    return sum(1 for _ in statements(part.kernel.body))
+
+
+def _joined(first: _Part, second: _Part) -> _Part:
+    one, two = first.loop, second.loop
+    assert one is not None and two is not None
+    if two.var != one.var:
+        _rename(two.body, two.var, one.var)
+    loop = For(one.var, one.extent, [*one.body, *two.body])
+    before = [*first.kernel.body[:-1], *second.kernel.body[:-1]]
+    kernel = Kernel(first.kernel.name, [*before, loop])
+    return _Part(kernel, first.reads | second.reads, first.writes | second.writes, loop, _row_buffers(loop, before))
+
+
+def _rename(body: list[Stmt], old: str, new: str) -> None:
+    def renamed(index: Index) -> Index:
+        if index.coefficient(old) == 0:
+            return index
+        return make({new if n == old else n: c for n, c in index.terms}, index.const)
+
+    for stmt in statements(body):
+        if isinstance(stmt, Let):
+            if isinstance(stmt.attr, Index):
+                stmt.attr = renamed(stmt.attr)
+        elif isinstance(stmt, (Load, Store)):
+            stmt.index = tuple(map(renamed, stmt.index))
+        elif isinstance(stmt, Call):
+            for arg in stmt.args:
+                if isinstance(arg, Pointer):
+                    arg.index = tuple(map(renamed, arg.index))
+
+
+def _shrink(parts: Sequence[_Part], temps: list[Buffer]) -> None:
+    """Temporaries of one row loop alone become buffers for one row."""
+    users: dict[Buffer, list[_Part]] = {}
+    for part in parts:
+        for buffer in part.reads | part.writes:
+            users.setdefault(buffer, []).append(part)
+    for number, buffer in enumerate(temps):
+        own = users.get(buffer, [])
+        if len(own) != 1 or own[0].loop is None or buffer not in own[0].rows:
+            continue
+        temps[number] = _one_row(buffer, own[0].loop)
+
+
+def _one_row(buffer: Buffer, loop: For) -> Buffer:
+    small = Buffer(buffer.name, buffer.dtype, buffer.shape[1:], buffer.kind, buffer.number)
+    row = product(small.shape)
+    flat = small if small.shape == (row,) else Buffer(f"{small.name}'", small.dtype, (row,), small.kind, 0, small)
+    for stmt in statements(loop.body):
+        targets: list[Load | Store | Pointer] = []
+        if isinstance(stmt, (Load, Store)):
+            targets = [stmt]
+        elif isinstance(stmt, Call):
+            targets = [a for a in stmt.args if isinstance(a, Pointer)]
+            stmt.writes = tuple([small if b.root is buffer else b for b in stmt.writes])
+        for target in targets:
+            if target.buffer is buffer:
+                target.buffer, target.index = small, target.index[1:]
+            elif target.buffer.root is buffer:
+                offset = combine([(1, flatten(target.index, target.buffer.shape)), (-row, var(loop.var))])
+                target.buffer, target.index = flat, (offset,)
+    return small
