@@ -100,7 +100,7 @@ def _shorter(ctx: Context, value: Value, depth: int) -> Value:
         if len(ctx.terms(value)) > MOST_TERMS:
             return value
         best = _better(ctx, best, [factored(ctx, value, depth)])
-    best = _better(ctx, best, [_absorbed(ctx, value, depth)])
+    best = _better(ctx, best, [_cleared(ctx, value, depth)])
     return _better(ctx, best, [shorter(ctx, e, depth - 1) for e in (_expansions(ctx, value) if depth > 0 else ())])
 
 
@@ -159,11 +159,11 @@ def _find_expansions(ctx: Context, value: Value) -> list[Value]:
 
 
 def _distributed(
-    ctx: Context, views: Sequence[tuple[Number, Product, int]], bases: set[Value], dtype: str
+    ctx: Context, views: Sequence[tuple[Number, Product, float]], bases: set[Value], dtype: str
 ) -> Value | None:
     """All products distributed over the given sums; None when that makes too many terms or nothing merges."""
     terms: list[tuple[Number, Value]] = []
-    expected = -1
+    expected: float = -1
     for number, view, length in views:
         pending = [(normal(number * view.coefficient), view.factors, length)]
         while pending:
@@ -189,31 +189,45 @@ def _distributed(
     return total if size(ctx, total) + LEAST_MERGED <= expected else None
 
 
-def _absorbed(ctx: Context, value: Value, depth: int) -> Value:
-    """s (1 + q/s) = s + q: a factor of the same power taken into a sum where that makes the sum shorter."""
-    if ctx.is_sum(value):
+def _cleared(ctx: Context, value: Value, depth: int) -> Value:
+    """Denominators inside a sum that is a factor moved outside: s (1 + q/s) = s + q, where that is shorter."""
+    if ctx.is_sum(value) or depth <= 0:
         return value
     view = ctx.view(value)
+    dtype = value.type.dtype
+    best = value
     for f in view.factors:
-        if not ctx.is_sum(f.base) or f.power not in (1, -1):
+        if not ctx.is_sum(f.base) or not isinstance(f.power, int) or len(set(f.labels)) < len(f.labels):
             continue
-        for g in view.factors:
-            if g is f or g.power != f.power or not set(g.labels) <= set(f.labels) or ctx.is_sum(g.base):
-                continue
-            labels = f.labels
-            if len(set(labels)) < len(labels):
-                continue
-            sizes = {x: view.sizes[x] for x in labels}
+        for below, labels in _denominators(ctx, f):
+            sizes = {x: view.sizes[x] for x in f.labels}
             inner = plus(ctx, [
-                (c, product(ctx, 1, [Factor(t, 1, labels), Factor(g.base, 1, g.labels)], labels, sizes, value.type.dtype))
+                (c, product(ctx, 1, [Factor(t, 1, f.labels), Factor(below.base, -below.power, labels)], f.labels, sizes, dtype))
                 for c, t in ctx.terms(f.base)
             ])  # fmt: skip
-            inner = shorter(ctx, inner, depth - 1) if depth > 0 else inner
-            if size(ctx, inner) <= size(ctx, f.base):
-                others = [h for h in view.factors if h is not f and h is not g]
-                made = product(ctx, view.coefficient, [*others, Factor(inner, f.power, labels)], view.output, view.sizes, value.type.dtype)
-                return shorter(ctx, made, depth - 1) if depth > 0 else made
-    return value
+            if size(ctx, inner) >= size(ctx, f.base):
+                continue
+            inner = shorter(ctx, inner, depth - 1)
+            others = [h for h in view.factors if h is not f]
+            moved = Factor(below.base, normal(below.power * f.power), labels)
+            made = product(ctx, view.coefficient, [*others, moved, Factor(inner, f.power, f.labels)], view.output, view.sizes, dtype)
+            best = _better(ctx, best, [made])
+    return best if best is value else shorter(ctx, best, depth - 1)
+
+
+def _denominators(ctx: Context, factor: Factor) -> list[tuple[Factor, Labels]]:
+    """Factors with negative powers in the terms of a sum, the lowest power of each, at the labels of the sum."""
+    found: dict[tuple[Value, Labels], Factor] = {}
+    for _, term in ctx.terms(factor.base):
+        view = ctx.view(term)
+        places = dict(zip(view.output, factor.labels, strict=True))
+        for g in view.factors:
+            if g.power >= 0 or any(x not in places for x in g.labels):
+                continue
+            key = (g.base, tuple([places[x] for x in g.labels]))
+            if key not in found or found[key].power > g.power:
+                found[key] = g
+    return [(g, labels) for (_, labels), g in found.items()]
 
 
 # -------------------------------------------------------------------- factoring
@@ -231,7 +245,7 @@ def factored(ctx: Context, value: Value, depth: int) -> Value:
     while ctx.is_sum(current) and depth > 0:
         terms = ctx.terms(current)
         views = [flat(ctx, t) for _, t in terms]
-        found: list[tuple[int, int, list[Place]]] = []
+        found: list[tuple[float, int, list[Place]]] = []
         for places in _candidates(ctx, views):
             if ctx.work > ctx.memo("search")["end"]:
                 break

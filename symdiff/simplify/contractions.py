@@ -198,6 +198,22 @@ def _relabelled(ctx: Context, view: Product, labels: Labels) -> list[Factor]:
     return [Factor(b, p, tuple([places[x] for x in own])) for b, p, own in view.factors]
 
 
+def product_of_others(ctx: Context, work: Work) -> str:
+    """The product of all entries but one is the product of all over that one, where it is not zero."""
+    for f in work.factors:
+        if f.base.op.name != "prod_others" or not isinstance(f.power, int):
+            continue
+        x, axis = f.base.args[0], f.base.attr("axis")
+        whole = ctx.make("reduce_prod", (x,), (("axis", axis),))
+        kept = tuple([y for k, y in enumerate(f.labels) if k != len(f.labels) + axis])
+        divided = any(g.base is whole and g.labels == kept and g.power < 0 for g in work.factors)
+        if not (divided or not ctx.settings.keep_kinks):
+            continue
+        work.replace([f], [Factor(whole, f.power, kept), Factor(x, -f.power, f.labels)])
+        return "product of the others"
+    return ""
+
+
 def merged_axes(value: Value) -> dict[int, tuple[int, ...]]:
     """For a reshape: axis of the result -> axes of the operand that it merges, where it merges more than one."""
     old, new = value.args[0].shape, value.shape
@@ -219,6 +235,17 @@ def merged_axes(value: Value) -> dict[int, tuple[int, ...]]:
 def reshapes_meet(ctx: Context, work: Work) -> str:
     """A sum over an axis that two reshapes merged from the same axes is a sum over those."""
     reshaped = [f for f in work.factors if f.base.op.name == "reshape" and f.power == 1]
+    for f in reshaped:
+        for k, axes in merged_axes(f.base).items():
+            label = f.labels[k]
+            if label not in work.output and work.uses(label) == 1:
+                sizes = [f.base.args[0].shape[a] for a in axes]
+                first = ctx.fresh(len(sizes))
+                split = tuple(range(first, first + len(sizes)))
+                work.sizes.pop(label)
+                work.sizes.update(zip(split, sizes, strict=True))
+                work.replace([f], [_split_axis(ctx, f, k, merged_axes(f.base), split)])
+                return "a sum over a merged axis"
     for i, f in enumerate(reshaped):
         for g in reshaped[i + 1 :]:
             one, two = merged_axes(f.base), merged_axes(g.base)
@@ -297,5 +324,6 @@ def _embedded(view: Product, work: Work) -> tuple[list[Factor], dict[int, int]] 
 
 PASSES = (
     inverse_cancels, orthogonal_cancels, diagonal_fact, softmax_sums_to_one, softmax_quotient, indicators,
-    reshapes_meet, declared_equal,
+    reshapes_meet, declared_equal, product_of_others,
+    product_of_others,
 )  # fmt: skip

@@ -52,8 +52,6 @@ class Finisher:
             return self.sum(ctx.terms(value), value)
         view = ctx.view(value)
         if number_in(value) is not None or (len(view.factors) == 1 and view.factors[0].base is value):
-            if value.op.name == "cast" and value.args[0].type.dtype == "bool":
-                return self._select(value.args[0], ctx.const(1, value.shape, value.type.dtype), None)
             if not value.args:
                 return value
             return ctx.plain(value.op.name, [self.shown[a] for a in value.args], value.attrs)
@@ -156,15 +154,19 @@ class Finisher:
         view = ctx.view(term)
         if not view.distinct:
             return None
+        condition: Value | None = None
+        others: list[Factor] = []
         for f in view.factors:
-            if _is_indicator(f) and set(f.labels) <= set(view.output):
-                others = [g for g in view.factors if g is not f]
-                inner = product(ctx, view.coefficient, others, view.output, view.sizes, term.type.dtype)
-                condition = f.base.args[0]
-                if f.labels != view.output:
-                    condition = product(ctx, 1, [Factor(condition, 1, f.labels)], view.output, view.sizes, "bool")
-                return condition, inner
-        return None
+            if not (_is_indicator(f) and set(f.labels) <= set(view.output)):
+                others.append(f)
+                continue
+            own = f.base.args[0]
+            if f.labels != view.output:
+                own = product(ctx, 1, [Factor(own, 1, f.labels)], view.output, view.sizes, "bool")
+            condition = own if condition is None else ctx.make("and", (condition, own))
+        if condition is None:
+            return None
+        return condition, product(ctx, view.coefficient, others, view.output, view.sizes, term.type.dtype)
 
     def _select(self, condition: Value, yes: Value | None, no: Value | None) -> Value:
         """select(condition, yes, no) with rules tried; an absent branch is 0."""
@@ -172,6 +174,9 @@ class Finisher:
         first = yes if yes is not None else no
         assert first is not None
         zero = ctx.const(0, first.shape, first.type.dtype)
+        if (number_in(first) == 1 and (yes is None or no is None)):
+            bare = condition if no is None else negated(ctx, condition)
+            return ctx.plain("cast", (self.form(bare),), (("dtype", first.type.dtype),))
         a, b = (yes if yes is not None else zero), (no if no is not None else zero)
         order = ctx.memo("made at")
         opposite = negated(ctx, condition)
@@ -224,10 +229,12 @@ class Finisher:
             if f.power != 1 or f.base not in ctx.memo("solved"):
                 continue
             for p, q in (f.labels, f.labels[::-1]) if facts.symmetric(ctx, f.base) else (f.labels,):
-                beyond = self._behind(q, f, factors, view)
+                # Labels of the result, and of operands that are placed already.
+                held = {*view.output, *(x for own in labels for x in own)}
+                beyond = self._behind(q, f, factors, held)
                 if beyond is None or p in {x for g in beyond for x in g.labels}:
                     continue
-                kept = tuple(dict.fromkeys(x for g in beyond for x in g.labels if x in view.output))
+                kept = tuple(dict.fromkeys(x for g in beyond for x in g.labels if x in held))
                 if len(kept) > 1 or len(set(view.output)) < len(view.output):
                     continue
                 one = ctx.fresh()
@@ -241,9 +248,9 @@ class Finisher:
                 return True
         return False
 
-    def _behind(self, start: int, edge: Factor, factors: list[Factor], view: Product) -> list[Factor] | None:
+    def _behind(self, start: int, edge: Factor, factors: list[Factor], held: set[int]) -> list[Factor] | None:
         """Factors joined to a summed label other than through `edge`; None when there are none."""
-        if start in view.output:
+        if start in held:
             return None
         found: list[Factor] = []
         reached = {start}
@@ -253,7 +260,7 @@ class Finisher:
             for g in factors:
                 if g is not edge and g not in found and any(x in reached for x in g.labels):
                     found.append(g)
-                    reached |= {x for x in g.labels if x not in view.output}
+                    reached |= {x for x in g.labels if x not in held}
                     growing = True
         return found or None
 
@@ -274,10 +281,14 @@ class Finisher:
             others = [g for g in pending if set(g.labels) <= set(labels)]
             pending = [g for g in pending if g not in others]
             sizes = {x: view.sizes[x] for x in labels}
-            yes = product(ctx, 1, [*inside, *others], labels, sizes, dtype)
-            condition = f.base.args[0]
-            if labels != f.labels:
-                condition = product(ctx, 1, [Factor(condition, 1, f.labels)], labels, sizes, "bool")
+            yes = product(ctx, 1, inside, labels, sizes, dtype)
+            condition: Value | None = None
+            for g in (f, *others):
+                own = g.base.args[0]
+                if labels != g.labels:
+                    own = product(ctx, 1, [Factor(own, 1, g.labels)], labels, sizes, "bool")
+                condition = own if condition is None else ctx.make("and", (condition, own))
+            assert condition is not None
             selected.append((self._select(condition, yes, None), labels))
         return left, selected
 

@@ -150,6 +150,12 @@ def make_log(ctx: Context, args: tuple[Value, ...], attrs: AttrItems) -> Value:
 
 
 # -------------------------------------------------------------------- reductions with a product form
+def make_prod_others(ctx: Context, args: tuple[Value, ...], attrs: AttrItems) -> Value:
+    labels = labels_of(args[0])
+    whole = Factor(ctx.plain("prod_others", args, attrs), 1, labels)
+    return product(ctx, 1, [whole], labels, dict(enumerate(args[0].shape)), args[0].type.dtype)
+
+
 def make_norm(ctx: Context, args: tuple[Value, ...], attrs: AttrItems) -> Value:
     (x,) = args
     gone = {x.type.rank + a for a in attrs[0][1]}
@@ -188,6 +194,8 @@ def make_reshape(ctx: Context, args: tuple[Value, ...], attrs: AttrItems) -> Val
     named: dict[str, Any] = dict(attrs)
     lead = x.type.rank - named["rank"]
     shape = (*x.shape[:lead], *named["shape"])
+    if x.op.name == "const":
+        return ctx.const(x.attr("value"), shape, x.type.dtype)
     kept = [k for k, s in enumerate(x.shape) if s != 1]
     if [x.shape[k] for k in kept] != [s for s in shape if s != 1]:
         if x.op.name == "reshape" and x.attr("rank") <= named["rank"] and len(x.attr("shape")) == named["rank"]:
@@ -317,6 +325,8 @@ def make_logic(name: str) -> Callable[[Context, tuple[Value, ...], AttrItems], V
                     return part
             else:
                 parts[part] = None
+        if name == "and":
+            parts = _narrowed(ctx, parts)
         if not parts:
             return ctx.const(not absorbing, args[0].shape, "bool")
         if any(negated(ctx, p) in parts for p in parts):
@@ -328,6 +338,29 @@ def make_logic(name: str) -> Callable[[Context, tuple[Value, ...], AttrItems], V
         return value
 
     return make
+
+
+# What a comparison allows: less, equal, greater. (`ne` allows nan too, which no other does.)
+_ALLOWED = {"lt": "<", "le": "<=", "eq": "=", "ge": "=>", "gt": ">", "ne": "<>"}
+_NAMED = {frozenset(allowed): name for name, allowed in _ALLOWED.items()}
+
+
+def _narrowed(ctx: Context, parts: dict[Value, None]) -> dict[Value, None]:
+    """Comparisons of the same two values as one: `x >= y and x != y` is `x > y`."""
+    pairs: dict[tuple[Value, Value], tuple[frozenset[str], list[Value]]] = {}
+    for part in parts:
+        if part.op.name in _ALLOWED:
+            a, b = part.args
+            name = part.op.name
+            if (b, a) in pairs:
+                (a, b), name = (b, a), _MIRRORED[name]
+            allowed, found = pairs.get((a, b), (frozenset("<=>"), []))
+            pairs[a, b] = (allowed & set(_ALLOWED[name]), [*found, part])
+    merged: dict[Value, Value] = {}
+    for (a, b), (allowed, found) in pairs.items():
+        if len(found) > 1 and allowed:
+            merged.update(dict.fromkeys(found, ctx.make(_NAMED[allowed], (a, b))))
+    return {merged.get(part, part): None for part in parts}
 
 
 def indicator(ctx: Context, condition: Value, dtype: str) -> Value:

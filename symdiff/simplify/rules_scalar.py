@@ -63,6 +63,15 @@ KINKS = [
     Rule("relu by maximum", op("maximum", x, 0), op("relu", x)),
     Rule("relu by maximum, turned", op("maximum", 0, x), op("relu", x)),
     Rule("relu where positive", op("relu", x) * op("cast", op("gt", x, 0)), op("relu", x)),
+    Rule("relu where not negative", op("relu", x) * op("cast", op("ge", x, 0)), op("relu", x)),
+    *[
+        Rule(f"{name} where it is {which}", op(name, x, y) * op("cast", op(c, x, y)), which_var * op("cast", op(c, x, y)))
+        for name, c, which, which_var in (
+            ("minimum", "le", "the first", x), ("minimum", "lt", "the first", x), ("minimum", "gt", "the second", y),
+            ("minimum", "ge", "the second", y), ("maximum", "ge", "the first", x), ("maximum", "gt", "the first", x),
+            ("maximum", "lt", "the second", y), ("maximum", "le", "the second", y),
+        )
+    ],
     Rule("argument where positive", x * op("cast", op("gt", x, 0)), op("relu", x)),
     Rule("argument where not negative", x * op("cast", op("ge", x, 0)), op("relu", x)),
 ]
@@ -70,7 +79,9 @@ KINKS = [
 # Derivative rules guard a quotient or a tie at isolated points; a closed form is written without the guard.
 GUARDS = [
     Rule("guarded divisor", op("select", op("eq", x, 0), 1, x), x, almost=True),
+    # The first of two operands takes a whole tie, the second none: they may be equal on more than isolated points.
     Rule("even tie", op("select", op("eq", x, y), lift(Fraction(1, 2)), 1), lift(1), almost=True),
+    Rule("even tie, second", op("select", op("ne", x, y), 1, lift(Fraction(1, 2))), op("cast", op("ne", x, y)), almost=True),
 ]
 
 CLIP = [

@@ -16,7 +16,10 @@ from symdiff.simplify import facts
 from symdiff.simplify.views import Context, Factor, Labels, Number, Product, children, number_in, walk
 
 
-def size(ctx: Context, value: Value) -> int:
+ARRAY_TASTE = 0.004
+
+
+def size(ctx: Context, value: Value) -> float:
     """The estimated length of a canonical value."""
     memo = ctx.memo("size")
     found = memo.get(value)
@@ -29,15 +32,17 @@ def size(ctx: Context, value: Value) -> int:
     return memo[value]
 
 
-def _size(ctx: Context, value: Value, memo: dict[Value, int]) -> int:
+def _size(ctx: Context, value: Value, memo: dict[Value, float]) -> float:
+    # Of two forms of one length the one whose operators work on smaller arrays is better.
+    taste = ARRAY_TASTE * value.type.rank
     if ctx.is_sum(value):
-        return sum_size(ctx, ctx.terms(value))
+        return sum_size(ctx, ctx.terms(value)) + taste * (len(ctx.terms(value)) - 1)
     number = number_in(value)
     if number is not None:
         return number_size(number)
     view = ctx.view(value)
     if len(view.factors) != 1 or view.factors[0].base is not value:
-        return product_size(ctx, view)
+        return product_size(ctx, view) + taste * max(len(view.factors) - 1, 1)
     if not value.args:
         return 1
     own = 2 if value.op.name == "logabsdet" else 1
@@ -56,12 +61,12 @@ def number_size(number: Number) -> int:
     return 1 if rest == 1 else 3
 
 
-def sum_size(ctx: Context, terms: tuple[tuple[Number, Value], ...]) -> int:
+def sum_size(ctx: Context, terms: tuple[tuple[Number, Value], ...]) -> float:
     if len(terms) == 2 and terms[0][0] == -terms[1][0] == 1:
         for one, other in ((terms[0][1], terms[1][1]), (terms[1][1], terms[0][1])):
             if number_in(one) == 1 and other.op.name == "sigmoid":
                 return size(ctx, other) + 1
-    total = len(terms) - 1
+    total: float = len(terms) - 1
     plain = 0
     for number, term in terms:
         total += size(ctx, term)
@@ -75,8 +80,13 @@ def sum_size(ctx: Context, terms: tuple[tuple[Number, Value], ...]) -> int:
     return total + (1 if all(c < 0 for c, _ in terms) else 0)
 
 
-def product_size(ctx: Context, view: Product) -> int:
-    total = above = 0
+def product_size(ctx: Context, view: Product) -> float:
+    if len(view.factors) == 1 and view.factors[0].power == 2 and not view.output and view.coefficient == 1:
+        base = view.factors[0].base
+        own = size(ctx, base)
+        return min(own + 3, 2 * own + 1) if base.type.rank == 1 else own + 3
+    total: float = 0
+    above = 0
     for f in view.factors:
         total += factor_size(ctx, f)
         above += f.power > 0
@@ -98,7 +108,7 @@ def product_size(ctx: Context, view: Product) -> int:
     return total - (1 if not above and view.factors and number != 1 else 0)
 
 
-def factor_size(ctx: Context, factor: Factor) -> int:
+def factor_size(ctx: Context, factor: Factor) -> float:
     """base ** |power|."""
     own = size(ctx, factor.base)
     power = abs(factor.power)
