@@ -11,7 +11,7 @@ pack B into panels as wide as a tile, and A into panels as high, block by block 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from codegen.text import BYTES, REGISTER, Lines, Module, literal
 
@@ -60,12 +60,15 @@ def text(module: Module, dtype: str) -> str:
     names = {
         "D": dtype, "T": t, "BYTES": bytes_, "MR": tile.rows, "NR": tile.columns, "KC": _KC, "MC": _MC, "NC": _NC,
         "DIRECT": _DIRECT, "NARROW": _NARROW, "FLAT": _FLAT, "CHUNK": chunk,
+        "WIDTH": tile.width, "TWICE": 2 * tile.width,
         "NUMBERS": ", ".join(f"i64 {i}" for i in range(chunk)), "ATTRIBUTES": module.attributes, "ZERO": literal(0, dtype),
     }  # fmt: skip
     driver = _DRIVER
     for key, value in names.items():
         driver = driver.replace(f"<{key}>", str(value))
-    return _micro(module, tile, masked=False) + _micro(module, tile, masked=True) + driver
+    tiles = [_micro(module, tile, masked=False)]
+    tiles += [_micro(module, replace(tile, vectors=v), masked=True) for v in range(1, tile.vectors + 1)]
+    return "".join(tiles) + driver
 
 
 # -------------------------------------------------------------------- one tile
@@ -150,7 +153,7 @@ def _micro(module: Module, tile: _Tile, masked: bool) -> str:
     lines.do("ret void")
     body = "\n".join(lines.lines)
     return (
-        f"define internal void @sd.tile.{tile.dtype}{'.masked' if masked else ''}(i64 %rows, i64 %columns, i64 %k, "
+        f"define internal void @sd.tile.{tile.dtype}{f'.masked{tile.vectors}' if masked else ''}(i64 %rows, i64 %columns, i64 %k, "
         f"ptr noalias %a, i64 %ar, i64 %as, ptr noalias %b, i64 %bs, ptr noalias %c, i64 %cr, i1 %first) noinline "
         f"{module.attributes} {{\nentry:\n{body}\n}}\n"
     )
@@ -192,8 +195,22 @@ full:
     i64 %cr, i1 %first)
   br label %after
 part:
-  call void @sd.tile.<D>.masked(i64 %rows0, i64 %leftn, i64 %k, ptr %ia, i64 %ar, i64 %as, ptr %jb, i64 %bs,
-    ptr %cp, i64 %cr, i1 %first)
+  %one = icmp sle i64 %leftn, <WIDTH>
+  br i1 %one, label %part1, label %more
+more:
+  %two = icmp sle i64 %leftn, <TWICE>
+  br i1 %two, label %part2, label %part3
+part1:
+  call void @sd.tile.<D>.masked1(i64 %rows0, i64 %leftn, i64 %k, ptr %ia, i64 %ar, i64 %as, ptr %jb, i64 %bs, ptr %cp,
+    i64 %cr, i1 %first)
+  br label %after
+part2:
+  call void @sd.tile.<D>.masked2(i64 %rows0, i64 %leftn, i64 %k, ptr %ia, i64 %ar, i64 %as, ptr %jb, i64 %bs, ptr %cp,
+    i64 %cr, i1 %first)
+  br label %after
+part3:
+  call void @sd.tile.<D>.masked3(i64 %rows0, i64 %leftn, i64 %k, ptr %ia, i64 %ar, i64 %as, ptr %jb, i64 %bs, ptr %cp,
+    i64 %cr, i1 %first)
   br label %after
 after:
   %i1 = add i64 %i, <MR>
