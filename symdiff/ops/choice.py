@@ -95,18 +95,25 @@ select = Op(
 
 
 # -------------------------------------------------------------------- max, min, abs, relu, clip
-def _tie(x: Handle, y: Handle) -> Handle:
-    return choose(x.op("eq", y), x.const(Fraction(1, 2)), 1)
+def _tie(x: Handle, y: Handle) -> tuple[Handle, Handle]:
+    """What goes to either operand that is not beaten. The two are written differently, for a closed form that gives
+    ties to one side must not give them to both: operands may be equal on more than isolated points, max(A, A^T)."""
+    half = Fraction(1, 2)
+    return choose(x.op("eq", y), x.const(half), 1), choose(x.op("ne", y), x.const(1), x.const(half))
 
 
 _EVEN = "half to each, the derivative's mean over both sides"
 
-maximum = elementwise("maximum", np.maximum, lambda z, x, y: (_tie(x, y), _tie(x, y)), latex=r"\max({0}, {1})",
+def _fold_extreme(builder: Builder, args: tuple[Value, ...], attrs: Attrs) -> Value | None:
+    return args[0] if args[0] is args[1] else None
+
+
+maximum = elementwise("maximum", np.maximum, lambda z, x, y: _tie(x, y), latex=r"\max({0}, {1})",
                       dead=lambda z, x, y: (x.op("lt", y), y.op("lt", x)), intervals=(_ALL, _ALL), cost="compare",
-                      allowed=ANY, kink=Kink("x = y", _EVEN))  # fmt: skip
-minimum = elementwise("minimum", np.minimum, lambda z, x, y: (_tie(x, y), _tie(x, y)), latex=r"\min({0}, {1})",
+                      allowed=ANY, kink=Kink("x = y", _EVEN), fold=_fold_extreme)  # fmt: skip
+minimum = elementwise("minimum", np.minimum, lambda z, x, y: _tie(x, y), latex=r"\min({0}, {1})",
                       dead=lambda z, x, y: (y.op("lt", x), x.op("lt", y)), intervals=(_ALL, _ALL), cost="compare",
-                      allowed=ANY, kink=Kink("x = y", _EVEN))  # fmt: skip
+                      allowed=ANY, kink=Kink("x = y", _EVEN), fold=_fold_extreme)  # fmt: skip
 
 
 def _abs(x: Any) -> Any:
