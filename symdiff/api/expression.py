@@ -20,7 +20,6 @@ from symdiff.ops import OPSET
 from symdiff.render import to_latex, to_source, to_text
 from symdiff.simplify import simplify
 
-
 # Beyond so many instructions nobody reads a formula, and it is shown as it is.
 SHOWN_LIMIT = 2000
 

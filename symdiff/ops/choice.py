@@ -136,8 +136,9 @@ clip = elementwise("clip", lambda x, low, high: np.minimum(np.maximum(x, low), h
 
 # -------------------------------------------------------------------- piecewise constant
 def _step(name: str, evaluate: Callable[[Any], Any], latex: str, at: str) -> Op:
+    kink = Kink(at, "0: constant between jumps, by definition")
     return elementwise(name, lambda x: evaluate(_real(x)), lambda y, x: (0,), latex=latex, intervals=(_ALL,),
-                       cost="compare", allowed=NUMBERS, kink=Kink(at, "0: constant between jumps, by definition"))  # fmt: skip
+                       cost="compare", allowed=NUMBERS, kink=kink)  # fmt: skip
 
 
 sign = _step("sign", np.sign, r"\operatorname{{sign}}({0})", "x = 0")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,8 @@ def same_type(name: str, allowed: frozenset[str]) -> Callable[[Sequence[TensorTy
 def axes_in(name: str, kind: TensorType, axes: Sequence[int]) -> None:
     """Check that `axes` count from the end, rise, and lie in the rank of `kind`."""
     if list(axes) != sorted(set(axes)) or any(not -kind.rank <= a <= -1 for a in axes):
-        raise ArgumentError(f"{name}: axes {tuple(axes)} for rank {kind.rank}, expected rising numbers -{kind.rank}..-1")
+        expected = f"expected rising numbers -{kind.rank}..-1"
+        raise ArgumentError(f"{name}: axes {tuple(axes)} for rank {kind.rank}, {expected}")
 
 
 def square(name: str, kind: TensorType) -> Size:
@@ -126,7 +128,7 @@ def spread(x: Handle, axes: Sequence[int], like: Shape) -> Handle:
     return Handle(x.builder, contract(x.builder, [x.value], [own], labels, sizes))
 
 
-def choose(condition: Handle, a: Handle | int, b: Handle | int) -> Handle:
+def choose(condition: Handle, a: Handle | Fraction | int, b: Handle | Fraction | int) -> Handle:
     """select with a condition that may lack leading axes of the branches."""
     shape = next(h.shape for h in (a, b) if isinstance(h, Handle))
     dtype = next(h.dtype for h in (a, b) if isinstance(h, Handle))

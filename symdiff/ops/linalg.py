@@ -249,7 +249,7 @@ def _functional_infer(types: Sequence[TensorType], attrs: Attrs) -> TensorType:
 
 
 def _functional_evaluate(*xs: Any, name: str, wrt: tuple[int, ...]) -> Any:
-    raise EvaluationError(f"undefined function {name} has no values; give numbers for it by functions={{{name!r}: ...}}")
+    raise EvaluationError(f"undefined function {name} has no values; give it by functions={{{name!r}: ...}}")
 
 
 def _functional_jvp(

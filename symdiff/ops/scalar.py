@@ -121,8 +121,14 @@ def _pow_partials(z: Handle, x: Handle, y: Handle) -> tuple[Handle, Handle]:
     return y * x ** (y - 1), z * log(choose(zero, 1, x))
 
 
-power = elementwise("pow", np.power, _pow_partials, latex="{0}^{{{1}}}", intervals=(_POSITIVE, _ALL), fold=_fold_pow,
-                    doc="x**y; the derivative in y at x = 0 is 0")  # fmt: skip
+def _pow_dead(z: Handle, x: Handle, y: Handle) -> tuple[Handle | None, None]:
+    # x^0 is 1 for every x, so the derivative in x is 0 there, also at x = 0 where y x^(y - 1) would be 0 * inf.
+    return None if y.value.op.name == "const" else y.op("eq", 0), None
+
+
+power = elementwise("pow", np.power, _pow_partials, dead=_pow_dead, latex="{0}^{{{1}}}",
+                    intervals=(_POSITIVE, _ALL), fold=_fold_pow,
+                    doc="x**y; the derivative in y at x = 0 is 0, and so is the derivative of x**0")  # fmt: skip
 
 # -------------------------------------------------------------------- exponentials and logarithms
 exp = elementwise("exp", np.exp, lambda y, x: (y,), latex=r"\exp {0}", intervals=(_ALL,))
@@ -224,7 +230,7 @@ def _apply_infer(types: Sequence[TensorType], attrs: Attrs) -> TensorType:
 
 
 def _apply_evaluate(*xs: Any, name: str, wrt: tuple[int, ...]) -> Any:
-    raise EvaluationError(f"undefined function {name} has no values; give numbers for it by functions={{{name!r}: ...}}")
+    raise EvaluationError(f"undefined function {name} has no values; give it by functions={{{name!r}: ...}}")
 
 
 def _apply_partials(y: Handle, *xs: Handle, name: str, wrt: tuple[int, ...]) -> tuple[Handle, ...]:
