@@ -80,7 +80,7 @@ class _Weak:
         if not isinstance(other, Expr) or other.dtype not in ("f64", "f32"):
             return self.expr
         if self.expr.dtype != "f64":
-            return wrap(cast_value(self.expr.value, other.dtype), other)
+            return wrap(cast_value(self.expr.value, other.value.type.dtype), other)
         if other.dtype == "f64":
             return self.expr
         mapping: dict[Value, Value] = {}
