@@ -50,7 +50,9 @@ def arrange(
 
 def _natural(factors: Sequence[Factor], output: Labels) -> Labels:
     """Output labels in the order that a chain of matrix products reads: fewest transposes, else first appearance."""
-    first = tuple(sorted(output, key=lambda x: next((i, f.labels.index(x)) for i, f in enumerate(factors) if x in f.labels)))
+    first = tuple(
+        sorted(output, key=lambda x: next((i, f.labels.index(x)) for i, f in enumerate(factors) if x in f.labels))
+    )
     if len(output) != 2:
         return first
     forward = sum(_direction(f, first, factors) for f in factors)
@@ -68,7 +70,7 @@ def _direction(factor: Factor, ends: Labels, factors: Sequence[Factor]) -> int:
 def _ranks(rows: Rows, output: Labels, free_order: bool) -> dict[int, int]:
     """A number for every label, different for different labels, by structure."""
     labels = list(dict.fromkeys(x for _, own, _ in rows for x in own))
-    place: dict[int, Any] = {x: (2, ()) for x in labels}
+    place: dict[int, Any] = dict.fromkeys(labels, (2, ()))
     for x in labels:
         if x in output:
             place[x] = (0, ()) if free_order else (1, tuple([i for i, y in enumerate(output) if y == x]))
@@ -84,13 +86,20 @@ def _ranks(rows: Rows, output: Labels, free_order: bool) -> dict[int, int]:
         if open_class is None or budget[0] <= 0:
             if open_class is not None:
                 colours = {x: i for i, x in enumerate(sorted(colours, key=lambda x: colours[x]))}
-            reading = sorted((key, tuple([colours[x] for x in (sorted(own, key=colours.__getitem__) if s else own)])) for key, own, s in rows)
+            reading = sorted(
+                (key, tuple([colours[x] for x in (sorted(own, key=colours.__getitem__) if s else own)]))
+                for key, own, s in rows
+            )
             if not best or reading < best[0]:
                 best = [reading, colours]
             budget[0] -= 1
             continue
         for x in reversed(open_class):
-            stack.append(_refined(rows, _compressed({y: (c, y != x) if c == colours[x] else (c, False) for y, c in colours.items()})))
+            stack.append(
+                _refined(
+                    rows, _compressed({y: (c, y != x) if c == colours[x] else (c, False) for y, c in colours.items()})
+                )
+            )
     return best[1]
 
 

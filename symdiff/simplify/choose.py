@@ -201,16 +201,25 @@ def _cleared(ctx: Context, value: Value, depth: int) -> Value:
             continue
         for below, labels in _denominators(ctx, f):
             sizes = {x: view.sizes[x] for x in f.labels}
-            inner = plus(ctx, [
-                (c, product(ctx, 1, [Factor(t, 1, f.labels), Factor(below.base, -below.power, labels)], f.labels, sizes, dtype))
-                for c, t in ctx.terms(f.base)
-            ])  # fmt: skip
+            above = Factor(below.base, -below.power, labels)
+            terms = ctx.terms(f.base)
+            inner = plus(
+                ctx,
+                [(c, product(ctx, 1, [Factor(t, 1, f.labels), above], f.labels, sizes, dtype)) for c, t in terms],
+            )
             if size(ctx, inner) >= size(ctx, f.base):
                 continue
             inner = shorter(ctx, inner, depth - 1)
             others = [h for h in view.factors if h is not f]
             moved = Factor(below.base, normal(below.power * f.power), labels)
-            made = product(ctx, view.coefficient, [*others, moved, Factor(inner, f.power, f.labels)], view.output, view.sizes, dtype)
+            made = product(
+                ctx,
+                view.coefficient,
+                [*others, moved, Factor(inner, f.power, f.labels)],
+                view.output,
+                view.sizes,
+                dtype,
+            )
             best = _better(ctx, best, [made])
     return best if best is value else shorter(ctx, best, depth - 1)
 
@@ -306,7 +315,9 @@ def _coerced(places: Sequence[Place]) -> list[list[Place]]:
     for target in dict.fromkeys(p.axes for p in places):
         if "s" not in target:
             continue
-        fitting = [p._replace(axes=target) for p in places if all(t in ("s", a) for t, a in zip(target, p.axes, strict=True))]
+        fitting = [
+            p._replace(axes=target) for p in places if all(t in ("s", a) for t, a in zip(target, p.axes, strict=True))
+        ]
         groups.append(_one_per_term(fitting))
     return groups
 
@@ -331,7 +342,12 @@ def _taken_out(
         left: list[Factor] = []
         removed = False
         for f in view.factors:
-            if not removed and f.base is p.factor.base and sorted(f.labels) == sorted(p.factor.labels) and f.power == p.factor.power:
+            if (
+                not removed
+                and f.base is p.factor.base
+                and sorted(f.labels) == sorted(p.factor.labels)
+                and f.power == p.factor.power
+            ):
                 removed = True
                 if f.power != common:
                     left.append(p.factor._replace(power=normal(f.power - common)))
@@ -363,7 +379,7 @@ def _taken_out(
     fresh = {a: rank + i for i, a in enumerate(inner_axes)}
     sizes.update({fresh[a]: first.base.shape[a] for a in inner_axes})
     own = tuple([fresh[a] if x == "s" else x[0] for a, x in enumerate(axes)])
-    place = tuple([*slots, *fresh.values()])
+    place = (*slots, *fresh.values())
     joined = product(ctx, 1, [Factor(first.base, common, own), Factor(inner, 1, place)], outer, sizes, dtype)
     gone = {p.term for p in places}
     rest = [t for i, t in enumerate(terms) if i not in gone]

@@ -12,8 +12,7 @@ from fractions import Fraction
 from symdiff.ir.dims import Size
 from symdiff.ir.graph import Value
 from symdiff.simplify import facts
-from symdiff.simplify.products import Work
-from symdiff.simplify.views import Context, Factor, Labels, Product, normal, number_in
+from symdiff.simplify.views import Context, Factor, Labels, Product, Work, normal, number_in
 
 
 def _summed_pair(work: Work, label: int) -> bool:
@@ -167,14 +166,17 @@ def _redundant(ctx: Context, work: Work, mask: Factor) -> bool:
     return _vanishes(ctx, live[0].base, wanted, others, 4)
 
 
-def _vanishes(
-    ctx: Context, base: Value, wanted: tuple[int | None, ...], factors: list[Factor], depth: int
-) -> bool:
+def _vanishes(ctx: Context, base: Value, wanted: tuple[int | None, ...], factors: list[Factor], depth: int) -> bool:
     """Whether some factor is zero when `base` is zero at the wanted labels (None: at every index)."""
     for f in factors:
         if f.power < 0 or not isinstance(f.power, int):
             continue
-        if f.base is base and all(w is None or w == x for w, x in zip(wanted, f.labels, strict=True)):
+        # A factor vanishes with the indicator when multiplying by it changes nothing.
+        if (
+            f.base.shape == base.shape
+            and all(w is None or w == x for w, x in zip(wanted, f.labels, strict=True))
+            and (f.base is base or ctx.make("mul", (f.base, base)) is f.base)
+        ):
             return True
         if depth == 0:
             continue

@@ -143,7 +143,7 @@ def _symmetric(ctx: Context, value: Value) -> bool:
     if name in ("inverse", "cholesky_inverse"):
         return symmetric(ctx, value.args[0])
     if ctx.is_sum(value):
-        own = dict((t, c) for c, t in ctx.terms(value))
+        own = {t: c for c, t in ctx.terms(value)}
         for c, t in ctx.terms(value):
             k, other = ctx.split(ctx.make("flip", (t,)))
             if own.get(other) != c * k:

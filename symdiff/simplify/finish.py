@@ -13,9 +13,10 @@ from fractions import Fraction
 from symdiff.ir.contraction import contract
 from symdiff.ir.graph import Value
 from symdiff.simplify import facts
+from symdiff.simplify.exact import content_of
 from symdiff.simplify.match import RuleBook, leading_minus
 from symdiff.simplify.pointwise import negated
-from symdiff.simplify.products import content_of, product
+from symdiff.simplify.products import product
 from symdiff.simplify.sums import labels_of, plus
 from symdiff.simplify.views import Context, Factor, Number, Product, Terms, normal, number_in, walk
 
@@ -174,7 +175,7 @@ class Finisher:
         first = yes if yes is not None else no
         assert first is not None
         zero = ctx.const(0, first.shape, first.type.dtype)
-        if (number_in(first) == 1 and (yes is None or no is None)):
+        if number_in(first) == 1 and (yes is None or no is None):
             bare = condition if no is None else negated(ctx, condition)
             return ctx.plain("cast", (self.form(bare),), (("dtype", first.type.dtype),))
         a, b = (yes if yes is not None else zero), (no if no is not None else zero)

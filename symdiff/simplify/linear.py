@@ -12,7 +12,8 @@ from fractions import Fraction
 
 from symdiff.ir.graph import AttrItems, Value
 from symdiff.simplify import facts
-from symdiff.simplify.products import component, content_of, exact_power, flipped, powered, product, scaled
+from symdiff.simplify.exact import content_of, exact_power
+from symdiff.simplify.products import component, flipped, powered, product, scaled
 from symdiff.simplify.sums import plus
 from symdiff.simplify.views import Context, Factor, Number, Product, normal, number_in
 

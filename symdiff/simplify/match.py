@@ -16,12 +16,18 @@ from typing import Any, TypeAlias
 from symdiff.ir.graph import Value
 from symdiff.ir.types import TensorType
 from symdiff.simplify import facts
-from symdiff.simplify.products import first_sign, product, scaled
+from symdiff.simplify.exact import first_sign
+from symdiff.simplify.products import product, scaled
 from symdiff.simplify.sums import labels_of, plus, spread_axes
-from symdiff.simplify.views import Context, Factor, Number, Terms, normal, number_in
-
+from symdiff.simplify.views import Context, Factor, Number, Product, Terms, normal, number_in
 
 # -------------------------------------------------------------------- terms
+SIGNS = {
+    "add": "+", "sub": "-", "mul": "*", "div": "/", "pow": "**", "lt": "<", "le": "<=", "gt": ">", "ge": ">=",
+    "eq": "==", "ne": "!=",
+}  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class Term:
     """A side of a rule: a variable (op "var"), a number (op "number") or an op of the IR on terms."""
@@ -66,7 +72,7 @@ class Term:
         if self.op == "number":
             return str(self.data)
         words = [str(a) for a in self.args]
-        sign = {"add": "+", "sub": "-", "mul": "*", "div": "/", "pow": "**", "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="}.get(self.op)  # fmt: skip
+        sign = SIGNS.get(self.op)
         if sign:
             return f"({words[0]} {sign} {words[1]})"
         return f"(-{words[0]})" if self.op == "neg" else f"{self.op}({', '.join(words)})"
@@ -200,7 +206,7 @@ class Matcher:
         (number, pattern), rest = wanted[0], wanted[1:]
         for i, (own, term) in enumerate(terms):
             others = (*terms[:i], *terms[i + 1 :])
-            if pattern in self.variables and not (pattern.name in bound):
+            if pattern in self.variables and pattern.name not in bound:
                 candidate = scaled(self.ctx, normal(Fraction(own) / Fraction(number * scale)), term)
                 yield from self.match_terms(rest, others, scale, {**bound, pattern.name: candidate})
             elif own == number * scale:
@@ -217,6 +223,9 @@ class Matcher:
                 yield from self.match(inner, scaled(self.ctx, normal(1 / Fraction(number)), value), bound)
                 return
         view = self.ctx.view(value)
+        if len(view.factors) + 1 == len(wanted.factors):
+            yield from self._numeric(wanted, view, value, bound)
+            return
         if view.coefficient != wanted.coefficient or not view.pointwise or not view.distinct:
             return
         if len(view.factors) != len(wanted.factors):
@@ -225,6 +234,21 @@ class Matcher:
         for found, left in self.match_factors(wanted.factors, factors, bound):
             if all(p == 0 for _, p in left):
                 yield found
+
+    def _numeric(self, wanted: Product, view: Product, value: Value, bound: Binding) -> Iterator[Binding]:
+        """A product with one factor less: a variable stands for the coefficient."""
+        for f in wanted.factors:
+            if f.base not in self.variables or f.power != 1:
+                continue
+            number = self.ctx.const(
+                normal(Fraction(view.coefficient) / wanted.coefficient), value.shape, value.type.dtype
+            )
+            rest = tuple([g for g in wanted.factors if g is not f])
+            factors = [(spread(self.ctx, g, view.output, value), g.power) for g in view.factors]
+            for found in self.match(f.base, number, bound):
+                for complete, left in self.match_factors(rest, factors, found):
+                    if all(p == 0 for _, p in left):
+                        yield complete
 
     def match_factors(
         self, wanted: Sequence[Factor], factors: Sequence[tuple[Value, Number]], bound: Binding
@@ -331,7 +355,9 @@ class RuleBook:
                     return made
         return None
 
-    def in_factors(self, ctx: Context, factors: Sequence[tuple[Value, Number]]) -> tuple[Rule, Value, Number, list[tuple[Value, Number]]] | None:
+    def in_factors(
+        self, ctx: Context, factors: Sequence[tuple[Value, Number]]
+    ) -> tuple[Rule, Value, Number, list[tuple[Value, Number]]] | None:
         """Factors of one shape: (rule, what replaces the matched ones, its power, the factors left)."""
         present = {b.op.name for b, _ in factors}
         if present.isdisjoint(self._marks):

@@ -114,7 +114,10 @@ def make_abs(ctx: Context, args: tuple[Value, ...], attrs: AttrItems) -> Value:
         return scaled(ctx, abs(number), ctx.make("abs", (rest,)))
     view = ctx.view(x)
     if view.pointwise and len(view.factors) > 1:
-        factors = [f if facts.nonnegative(ctx, f.base) else Factor(ctx.make("abs", (f.base,)), f.power, f.labels) for f in view.factors]
+        factors = [
+            f if facts.nonnegative(ctx, f.base) else Factor(ctx.make("abs", (f.base,)), f.power, f.labels)
+            for f in view.factors
+        ]
         return product(ctx, 1, factors, view.output, view.sizes, x.type.dtype)
     return elementwise(ctx, "abs", args, attrs)
 
@@ -387,4 +390,8 @@ def make_select(ctx: Context, args: tuple[Value, ...], attrs: AttrItems) -> Valu
 
 def _special(value: Value) -> bool:
     """inf and nan are not multiplied by zero."""
-    return value.op.name == "const" and isinstance(value.attr("value"), str) and value.attr("value") not in ("pi", "e", "euler_gamma")
+    return (
+        value.op.name == "const"
+        and isinstance(value.attr("value"), str)
+        and value.attr("value") not in ("pi", "e", "euler_gamma")
+    )

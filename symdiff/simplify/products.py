@@ -20,42 +20,11 @@ from symdiff.ir.dims import Dim, Size
 from symdiff.ir.graph import Value
 from symdiff.simplify import facts
 from symdiff.simplify.arrange import arrange
-from symdiff.simplify.views import Context, Factor, Labels, Number, Product, normal, number_in
+from symdiff.simplify.exact import content_of, exact_power
+from symdiff.simplify.views import Context, Factor, Labels, Number, Product, Work, normal, number_in
 
 # A product with more factors than this is one factor of the next: chains of products stay linear to build.
 MOST_FACTORS = 24
-
-
-class Work:
-    """A product in the making. `sizes` has exactly the labels that are alive."""
-
-    def __init__(
-        self, coefficient: Number, factors: Iterable[Factor], output: Sequence[int], sizes: Mapping[int, Size], dtype: str
-    ) -> None:
-        self.coefficient = coefficient
-        self.factors = list(factors)
-        self.output = list(output)
-        self.sizes = dict(sizes)
-        self.dtype = dtype
-
-    def join(self, kept: int, gone: int) -> None:
-        """Make two labels one."""
-        if kept == gone:
-            return
-        self.output = [kept if x == gone else x for x in self.output]
-        self.factors = [
-            f._replace(labels=tuple([kept if x == gone else x for x in f.labels])) if gone in f.labels else f
-            for f in self.factors
-        ]
-        self.sizes.pop(gone, None)
-
-    def uses(self, label: int) -> int:
-        """How many factor axes have a label."""
-        return sum(f.labels.count(label) for f in self.factors)
-
-    def replace(self, removed: Sequence[Factor], added: Sequence[Factor]) -> None:
-        gone = set(map(id, removed))
-        self.factors = [f for f in self.factors if id(f) not in gone] + list(added)
 
 
 def product(
@@ -88,7 +57,9 @@ def product(
 
 def _rewritten(ctx: Context, work: Work) -> bool:
     """Apply the first pass that finds something."""
-    before = Work(work.coefficient, work.factors, work.output, work.sizes, work.dtype) if ctx.trace is not None else None
+    before = (
+        Work(work.coefficient, work.factors, work.output, work.sizes, work.dtype) if ctx.trace is not None else None
+    )
     name = next((found for step in ctx.passes.products if (found := step(ctx, work))), "")
     if name and before is not None:
         ctx.note(name, _build(ctx, before), _build(ctx, work))
@@ -131,11 +102,17 @@ def _spreads(ctx: Context, work: Work) -> Value | None:
             sizes = tuple(zip(f.labels, f.base.shape, strict=True))
             moved = ctx.make("distribute", (f.base,), (("labels", f.labels), ("output", order), ("sizes", sizes)))
             others = [g for g in work.factors if g is not f]
-            return product(ctx, work.coefficient, [*others, Factor(moved, 1, order)], work.output, work.sizes, work.dtype)
+            return product(
+                ctx, work.coefficient, [*others, Factor(moved, 1, order)], work.output, work.sizes, work.dtype
+            )
         summed = [k for k, x in enumerate(f.labels) if x not in work.output or f.labels.count(x) > 1]
         views = [ctx.view(t) for _, t in ctx.terms(f.base)]
         outer = all(len({frozenset(g.labels) for g in v.factors if g.labels}) > 1 for v in views)
-        if not (outer and summed) and not any(v.output.count(v.output[k]) > 1 or all(v.output[k] not in g.labels for g in v.factors) for v in views for k in summed):
+        if not (outer and summed) and not any(
+            v.output.count(v.output[k]) > 1 or all(v.output[k] not in g.labels for g in v.factors)
+            for v in views
+            for k in summed
+        ):
             continue
         others = [g for g in work.factors if g is not f]
         terms = [
@@ -157,7 +134,11 @@ def _tensor_order(ctx: Context, factor: Factor, output: Sequence[int]) -> Labels
         view = ctx.view(term)
         if len(view.factors) == 1 and set(view.factors[0].labels) == set(view.output) and view.distinct:
             places = dict(zip(view.output, labels, strict=True))
-            return tuple([places[x] for x in view.factors[0].labels]) if len(view.factors[0].labels) == len(labels) else labels
+            return (
+                tuple([places[x] for x in view.factors[0].labels])
+                if len(view.factors[0].labels) == len(labels)
+                else labels
+            )
     return labels
 
 
@@ -178,8 +159,7 @@ def _open(ctx: Context, work: Work) -> None:
         if joins:
             # A joined label may repeat in a factor that was kept whole: look at all of them again.
             work.factors = work.factors + pending[::-1]
-            for kept, gone in _resolved(joins):
-                work.join(kept, gone)
+            work.join_all(joins)
             pending, work.factors = work.factors[::-1], []
 
 
@@ -197,24 +177,6 @@ def _alone(ctx: Context, work: Work, pending: list[Factor]) -> bool:
     return True
 
 
-def _resolved(joins: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Joins in an order in which every label that goes is still there."""
-    parent: dict[int, int] = {}
-
-    def find(x: int) -> int:
-        while x in parent:
-            x = parent[x]
-        return x
-
-    result: list[tuple[int, int]] = []
-    for a, b in joins:
-        kept, gone = find(a), find(b)
-        if kept != gone:
-            parent[gone] = kept
-            result.append((kept, gone))
-    return result
-
-
 def _take_number(ctx: Context, work: Work, number: Number, power: Number) -> bool:
     """Multiply the coefficient by number ** power if that is exact."""
     if power == 1:
@@ -225,26 +187,6 @@ def _take_number(ctx: Context, work: Work, number: Number, power: Number) -> boo
         return False
     work.coefficient = normal(work.coefficient * taken)
     return True
-
-
-def exact_power(number: Number, power: Number) -> Number | None:
-    """number ** power when it is rational and small enough to write down."""
-    if isinstance(power, int) or power.denominator == 1:
-        if (number == 0 and power < 0) or abs(power) > 64:
-            return None
-        return normal(Fraction(number) ** int(power))
-    if number < 0 or power.denominator > 4 or abs(power) > 64 or (number == 0 and power < 0):
-        return None
-    fraction = Fraction(number)
-    roots = [_root(x, power.denominator) for x in (fraction.numerator, fraction.denominator)]
-    if roots[0] is None or not roots[1]:
-        return None
-    return normal(Fraction(roots[0], roots[1]) ** power.numerator)
-
-
-def _root(number: int, degree: int) -> int | None:
-    guess = round(number ** (1.0 / degree)) if number < 1 << 52 else 0
-    return next((g for g in (guess - 1, guess, guess + 1) if g >= 0 and g**degree == number), None)
 
 
 Opened: TypeAlias = "tuple[list[Factor], list[tuple[int, int]]]"
@@ -297,7 +239,9 @@ def _powered_product(ctx: Context, work: Work, view: Product, power: Number, lab
         if taken is None:
             return None
         work.coefficient = normal(work.coefficient * taken)
-        inner = view._replace(coefficient=1, factors=tuple([f._replace(power=normal(f.power * power)) for f in view.factors]))
+        inner = view._replace(
+            coefficient=1, factors=tuple([f._replace(power=normal(f.power * power)) for f in view.factors])
+        )
         return _placed(ctx, work, inner, labels)
     outside: list[Factor] = []
     inside: list[Factor] = []
@@ -369,40 +313,6 @@ def _opened_sum(ctx: Context, work: Work, factor: Factor) -> Opened | None:
     return [factor._replace(base=primitive)], []
 
 
-def content_of(ctx: Context, terms: Sequence[tuple[Number, Value]]) -> Number:
-    """The rational number whose extraction leaves coprime integers.
-
-    Its sign makes terms positive when all are negative. A sum of mixed signs keeps the sign in which it was first
-    made, so `x - a` is not turned into `a - x` behind the user's back.
-    """
-    numerator, denominator = 0, 1
-    for c, _ in terms:
-        fraction = Fraction(c)
-        numerator = _gcd(numerator, abs(fraction.numerator))
-        denominator = denominator * fraction.denominator // _gcd(denominator, fraction.denominator)
-    content = Fraction(numerator, denominator)
-    return normal(content if first_sign(ctx, terms) > 0 else -content)
-
-
-def first_sign(ctx: Context, terms: Sequence[tuple[Number, Value]]) -> int:
-    """-1 when this sum is the negative of one seen before, or all negative."""
-    if all(c > 0 for c, _ in terms):
-        return 1
-    if all(c < 0 for c, _ in terms):
-        return -1
-    ordered = sorted(terms, key=lambda term: ctx.key(term[1]))
-    lead = ordered[0][0]
-    shape = tuple([(t, Fraction(c) / Fraction(lead)) for c, t in ordered])
-    own = 1 if lead > 0 else -1
-    return own * ctx.memo("sign of sums").setdefault(shape, own)
-
-
-def _gcd(a: int, b: int) -> int:
-    while b:
-        a, b = b, a % b
-    return a
-
-
 # -------------------------------------------------------------------- merging
 def _merge(ctx: Context, work: Work) -> None:
     """Equal bases at equal labels add their powers."""
@@ -466,7 +376,11 @@ def _sole_sum(ctx: Context, work: Work) -> Value | None:
         return base
     if len(work.output) > 2 and len(labels) > 2:
         # Beyond matrices no notation moves the axes of a sum: the terms move theirs.
-        return ctx.make("distribute", (base,), (("labels", labels), ("output", tuple(work.output)), ("sizes", tuple(work.sizes.items()))))
+        return ctx.make(
+            "distribute",
+            (base,),
+            (("labels", labels), ("output", tuple(work.output)), ("sizes", tuple(work.sizes.items()))),
+        )
     return None
 
 

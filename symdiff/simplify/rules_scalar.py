@@ -50,9 +50,7 @@ TRIGONOMETRIC = [
 PARITY = [
     Rule(f"{name} is odd", op(name, -x), -op(name, x), when=(("negated", "x"),))
     for name in ("sin", "tan", "sinh", "tanh", "arcsin", "arctan", "arcsinh", "arctanh", "erf", "cbrt", "sign")
-] + [
-    Rule(f"{name} is even", op(name, -x), op(name, x), when=(("negated", "x"),)) for name in ("cos", "cosh")
-]
+] + [Rule(f"{name} is even", op(name, -x), op(name, x), when=(("negated", "x"),)) for name in ("cos", "cosh")]
 
 KINKS = [
     Rule("sign of positive", op("sign", x), lift(1), when=(("positive", "x"),)),
@@ -64,12 +62,23 @@ KINKS = [
     Rule("relu by maximum, turned", op("maximum", 0, x), op("relu", x)),
     Rule("relu where positive", op("relu", x) * op("cast", op("gt", x, 0)), op("relu", x)),
     Rule("relu where not negative", op("relu", x) * op("cast", op("ge", x, 0)), op("relu", x)),
+    Rule("relu where not zero", op("relu", x) * op("cast", op("ne", x, 0)), op("relu", x)),
+    Rule("argument where not zero", x * op("cast", op("ne", x, 0)), x),
+    Rule("absolute value where not zero", op("abs", x) * op("cast", op("ne", x, 0)), op("abs", x)),
+    Rule("sign where not zero", op("sign", x) * op("cast", op("ne", x, 0)), op("sign", x)),
     *[
-        Rule(f"{name} where it is {which}", op(name, x, y) * op("cast", op(c, x, y)), which_var * op("cast", op(c, x, y)))
+        Rule(
+            f"{name} where it is {which}", op(name, x, y) * op("cast", op(c, x, y)), which_var * op("cast", op(c, x, y))
+        )
         for name, c, which, which_var in (
-            ("minimum", "le", "the first", x), ("minimum", "lt", "the first", x), ("minimum", "gt", "the second", y),
-            ("minimum", "ge", "the second", y), ("maximum", "ge", "the first", x), ("maximum", "gt", "the first", x),
-            ("maximum", "lt", "the second", y), ("maximum", "le", "the second", y),
+            ("minimum", "le", "the first", x),
+            ("minimum", "lt", "the first", x),
+            ("minimum", "gt", "the second", y),
+            ("minimum", "ge", "the second", y),
+            ("maximum", "ge", "the first", x),
+            ("maximum", "gt", "the first", x),
+            ("maximum", "lt", "the second", y),
+            ("maximum", "le", "the second", y),
         )
     ],
     Rule("argument where positive", x * op("cast", op("gt", x, 0)), op("relu", x)),
@@ -81,13 +90,23 @@ GUARDS = [
     Rule("guarded divisor", op("select", op("eq", x, 0), 1, x), x, almost=True),
     # The first of two operands takes a whole tie, the second none: they may be equal on more than isolated points.
     Rule("even tie", op("select", op("eq", x, y), lift(Fraction(1, 2)), 1), lift(1), almost=True),
-    Rule("even tie, second", op("select", op("ne", x, y), 1, lift(Fraction(1, 2))), op("cast", op("ne", x, y)), almost=True),
+    Rule(
+        "even tie, second",
+        op("select", op("ne", x, y), 1, lift(Fraction(1, 2))),
+        op("cast", op("ne", x, y)),
+        almost=True,
+    ),
 ]
 
 CLIP = [
-    Rule("clip", op("select", op("le", op("abs", x), e), x, e * op("sign", x)), op("clip", x, -e, e), when=(("nonnegative", "e"),)),
-    Rule("clip, open", op("select", op("lt", op("abs", x), e), x, e * op("sign", x)), op("clip", x, -e, e), when=(("nonnegative", "e"),)),
-]  # fmt: skip
+    Rule(
+        f"clip by {name}",
+        op("select", op(name, op("abs", x), e), x, e * op("sign", x)),
+        op("clip", x, -e, e),
+        when=(("nonnegative", "e"),),
+    )
+    for name in ("le", "lt")
+]
 
 FAMILIES: dict[str, list[Rule]] = {
     "exponential": EXPONENTIAL, "sigmoid": SIGMOID, "hyperbolic": HYPERBOLIC, "trigonometric": TRIGONOMETRIC,

@@ -15,7 +15,6 @@ from symdiff.ir.graph import Value
 from symdiff.simplify import facts
 from symdiff.simplify.views import Context, Factor, Labels, Number, Product, children, number_in, walk
 
-
 ARRAY_TASTE = 0.004
 
 
@@ -98,7 +97,7 @@ def product_size(ctx: Context, view: Product) -> float:
     if number != 1:
         fraction = Fraction(number)
         if number_size(number) == 1:
-            total += 2 if above or len(view.output) > len(set(view.output)) else 2
+            total += 2
         else:
             total += 2 + (2 if fraction.numerator != 1 else 0)
     elif not above and view.factors:
@@ -134,7 +133,7 @@ def structure_size(factors: tuple[Labels, ...], output: Labels, symmetric: tuple
             return scalars
         return scalars + deltas + min(free, 1) + 1
     joined = max(len(factors) - 1, 0)
-    if deltas:
+    if output and deltas:
         joined += 1 if output[0] in used or not factors else 2
     if not factors:
         return max(joined, 1)
@@ -145,9 +144,7 @@ def structure_size(factors: tuple[Labels, ...], output: Labels, symmetric: tuple
             counts[x] = counts.get(x, 0) + 1
     summed = {x for x in used if x not in kept}
     for f in arrays:
-        if len(set(f)) < len(f):
-            joined += 1
-        elif any(x in summed and counts[x] == 1 for x in f):
+        if len(set(f)) < len(f) or any(x in summed and counts[x] == 1 for x in f):
             joined += 1
     if not output and len(arrays) > 1:
         sets = [frozenset(f) for f in arrays if len(set(f)) == 2]

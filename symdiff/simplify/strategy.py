@@ -11,7 +11,7 @@ from symdiff.ir.graph import Function, Value, topological
 from symdiff.ir.op import OpSet
 from symdiff.ir.text import print_function
 from symdiff.ir.types import FACTS
-from symdiff.simplify import contractions, linear, pointwise, products, recognize, rules_scalar, sums
+from symdiff.simplify import contractions, linear, pointwise, recognize, rules_scalar, sums
 from symdiff.simplify.choose import choose
 from symdiff.simplify.finish import finish
 from symdiff.simplify.match import Rule, RuleBook, compile_rule, factor_pass
@@ -36,7 +36,8 @@ HANDLERS: Mapping[str, Handler] = {
     "log": pointwise.make_log, "norm": pointwise.make_norm, "prod_others": pointwise.make_prod_others,
     "cast": pointwise.make_cast, "not": pointwise.make_not,
     "and": pointwise.make_logic("and"), "or": pointwise.make_logic("or"), "select": pointwise.make_select,
-    "reshape": pointwise.make_reshape, "softmax": pointwise.along_axes("softmax"), "logsumexp": pointwise.along_axes("logsumexp"),
+    "reshape": pointwise.make_reshape, "softmax": pointwise.along_axes("softmax"),
+    "logsumexp": pointwise.along_axes("logsumexp"),
     "inverse": linear.make_inverse, "solve": linear.make_solve, "det": linear.make_determinant("det"),
     "logabsdet": linear.make_determinant("logabsdet"), "signdet": linear.make_determinant("signdet"),
     **{name: pointwise.make_compare(name) for name in ("lt", "le", "gt", "ge", "eq", "ne")},
@@ -121,7 +122,7 @@ def simplify(
             equalities.append((left, right))
         else:
             raise ArgumentError(
-                f"simplify: assumption ({left!r}, {right!r}), expected (parameter name, fact) or two values that are equal"
+                f"simplify: assumption ({left!r}, {right!r}), expected (parameter name, fact) or two equal values"
             )
     settings = Settings(keep_kinks, facts, tuple(equalities))
     # Rounds until one repeats. A cycle of forms is left at its smallest, so the outcome does not depend on the entry.
@@ -152,7 +153,9 @@ def _declare(ctx: Context, settings: Settings, function: Function) -> None:
     for pair in settings.equalities:
         mapping: dict[Value, Value] = {}
         for v in topological(pair):
-            mapping[v] = ctx.builder.adopt(v) if v.is_param else ctx.make(v.op.name, [mapping[a] for a in v.args], v.attrs)
+            mapping[v] = (
+                ctx.builder.adopt(v) if v.is_param else ctx.make(v.op.name, [mapping[a] for a in v.args], v.attrs)
+            )
         left, right = mapping[pair[0]], mapping[pair[1]]
         if left.type.shape != right.type.shape:
             raise ShapeError(

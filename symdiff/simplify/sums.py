@@ -15,7 +15,8 @@ from typing import Any, TypeAlias
 
 from symdiff.ir.dims import Shape
 from symdiff.ir.graph import AttrItems, Value
-from symdiff.simplify.products import first_sign, flipped, product, rearranged, scaled
+from symdiff.simplify.exact import first_sign
+from symdiff.simplify.products import flipped, product, rearranged, scaled
 from symdiff.simplify.views import Context, Factor, Labels, Number, Product, normal
 
 # A sum with more terms is one term of the next: chains of sums stay linear to build.
@@ -74,7 +75,9 @@ def opened(ctx: Context, term: Value) -> Sequence[tuple[Number, Value]] | None:
     base, power, labels = view.factors[0]
     if power != 1 or not view.pointwise or len(set(labels)) < len(labels):
         return None
-    return [(c, product(ctx, 1, [Factor(t, 1, labels)], view.output, view.sizes, t.type.dtype)) for c, t in ctx.terms(base)]
+    return [
+        (c, product(ctx, 1, [Factor(t, 1, labels)], view.output, view.sizes, t.type.dtype)) for c, t in ctx.terms(base)
+    ]
 
 
 def _free(view: Product, axis: int) -> bool:
@@ -187,6 +190,6 @@ def make_distribute(ctx: Context, args: tuple[Value, ...], attrs: AttrItems) -> 
     """A sum with its axes moved, term by term."""
     named: dict[str, Any] = dict(attrs)
     output, sizes = named["output"], dict(named["sizes"])
-    return plus(ctx, [
-        (c, product(ctx, 1, [Factor(t, 1, named["labels"])], output, sizes, t.type.dtype)) for c, t in ctx.terms(args[0])
-    ])  # fmt: skip
+    terms = ctx.terms(args[0])
+    dtype = args[0].type.dtype
+    return plus(ctx, [(c, product(ctx, 1, [Factor(t, 1, named["labels"])], output, sizes, dtype)) for c, t in terms])

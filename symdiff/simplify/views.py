@@ -58,6 +58,58 @@ class Product(NamedTuple):
         return len(set(self.output)) == len(self.output)
 
 
+class Work:
+    """A product in the making. `sizes` has exactly the labels that are alive."""
+
+    def __init__(
+        self,
+        coefficient: Number,
+        factors: Iterable[Factor],
+        output: Sequence[int],
+        sizes: Mapping[int, Size],
+        dtype: str,
+    ) -> None:
+        self.coefficient = coefficient
+        self.factors = list(factors)
+        self.output = list(output)
+        self.sizes = dict(sizes)
+        self.dtype = dtype
+
+    def join(self, kept: int, gone: int) -> None:
+        """Make two labels one."""
+        if kept == gone:
+            return
+        self.output = [kept if x == gone else x for x in self.output]
+        self.factors = [
+            f._replace(labels=tuple([kept if x == gone else x for x in f.labels])) if gone in f.labels else f
+            for f in self.factors
+        ]
+        self.sizes.pop(gone, None)
+
+    def join_all(self, joins: Sequence[tuple[int, int]]) -> None:
+        """Make labels equal, pair by pair; a label that is gone stands for the one that was kept."""
+        parent: dict[int, int] = {}
+
+        def find(x: int) -> int:
+            while x in parent:
+                x = parent[x]
+            return x
+
+        for a, b in joins:
+            kept, gone = find(a), find(b)
+            if kept != gone:
+                parent[gone] = kept
+                self.join(kept, gone)
+
+    def uses(self, label: int) -> int:
+        """How many factor axes have a label."""
+        return sum(f.labels.count(label) for f in self.factors)
+
+    def replace(self, removed: Sequence[Factor], added: Sequence[Factor]) -> None:
+        gone = set(map(id, removed))
+        self.factors = [f for f in self.factors if id(f) not in gone] + list(added)
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """One applied rule, for the trace."""
