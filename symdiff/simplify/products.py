@@ -374,8 +374,8 @@ def _sole_sum(ctx: Context, work: Work) -> Value | None:
             return product(ctx, 1, work.factors, work.output, work.sizes, work.dtype)
     if tuple(work.output) == labels:
         return base
-    if len(work.output) > 2 and len(labels) > 2:
-        # Beyond matrices no notation moves the axes of a sum: the terms move theirs.
+    if len(work.output) > 2 and len(labels) > 2 and set(work.output) <= set(labels):
+        # Beyond matrices no notation moves the axes of a sum: the terms move theirs. (A broadcast stays outside a sum.)
         return ctx.make(
             "distribute",
             (base,),
