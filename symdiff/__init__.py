@@ -1,7 +1,7 @@
 """symdiff: the derivative of a tensor function as a closed form, a native function and a bill."""
 
 from symdiff.api.derivation import Derivation, derivation
-from symdiff.api.derivatives import gradient, jacobian, simplify
+from symdiff.api.derivatives import Equality, eq, gradient, jacobian, simplify
 from symdiff.api.drawing import draw
 from symdiff.api.expression import Expression, symbol
 from symdiff.api.functions import (
@@ -46,11 +46,11 @@ from symdiff.frontend.update import set_at as set
 __version__ = "0.1.0"
 
 __all__ = [
-    "ArgumentError", "Derivation", "DerivativeError", "DtypeError", "EvaluationError", "Expr", "Expression",
+    "ArgumentError", "Derivation", "DerivativeError", "DtypeError", "Equality", "EvaluationError", "Expr", "Expression",
     "ParseError", "ShapeError", "SymbolicSizeError", "SymdiffError", "UnsupportedError", "Verification", "VerifyError",
     "add_at", "arange", "array", "check_gradient", "compare", "compile", "constant", "derivation", "digamma", "dim",
-    "dims", "draw", "erf", "erfc", "evaluate", "eye", "from_sympy", "full", "function", "grad", "gradient", "hessian",
-    "hvp", "jacfwd", "jacobian", "jacrev", "jit", "jvp", "lgamma", "logsumexp", "ones", "parse", "polygamma", "relu",
+    "dims", "draw", "eq", "erf", "erfc", "evaluate", "eye", "from_sympy", "full", "function", "grad", "gradient",
+    "hessian", "hvp", "jacfwd", "jacobian", "jacrev", "jit", "jvp", "lgamma", "logsumexp", "ones", "parse", "polygamma", "relu",
     "set", "sigmoid", "simplify", "softmax", "softplus", "symbol", "triangular_solve", "value_and_grad", "verify",
     "vjp", "vmap", "where", "zeros",
 ]  # fmt: skip

@@ -7,13 +7,15 @@ one sweep.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from symdiff.api.expression import Derivative, Expression, free_symbols
 from symdiff.diff import gradients, jacobians, pull_back, push_forward
-from symdiff.errors import ArgumentError
-from symdiff.frontend.expr import Expr
+from symdiff.errors import ArgumentError, ShapeError
+from symdiff.frontend.expr import Expr, as_expr, broadcast_to
 from symdiff.ir.builder import Builder
+from symdiff.ir.dims import format_shape
 from symdiff.ir.graph import Function, Value
 from symdiff.ops import OPSET
 from symdiff.simplify import simplify as simplify_function
@@ -127,9 +129,44 @@ def _split(values: list[Value], first: int, second: int) -> tuple[list[Value], l
     return values[:first], values[first : first + second], values[first + second :]
 
 
-def simplify(expression: Expr, assume: Sequence[Any] = ()) -> Expression:
-    """The shortest form found, under the facts of the symbols and the declared equalities in `assume`."""
+@dataclass(frozen=True)
+class Equality:
+    """Two expressions declared equal, for `simplify(..., assume=[...])`; made by `eq`."""
+
+    left: Expr
+    right: Expr
+
+
+def eq(left: Expr, right: Any) -> Equality:
+    """Declare that `left` equals `right` (an expression or a number): `eq(np.sum(y), 1)`.
+
+    Raises ShapeError when the shapes differ. (`left == right` is the elementwise comparison, a boolean array.)
+    """
+    left = _expression(left, "eq")
+    other = as_expr(right, left)
+    if other.ndim == 0 and left.ndim:
+        other = broadcast_to(other, left.value.shape)
+    if other.value.shape != left.value.shape:
+        raise ShapeError(f"eq: shapes {format_shape(left.value.shape)} and {format_shape(other.value.shape)}")
+    return Equality(left, other)
+
+
+def simplify(expression: Expr, assume: Sequence[Equality | tuple[Expr | str, str]] = ()) -> Expression:
+    """The shortest form found, under the facts of the symbols and what is assumed besides.
+
+    assume: equalities `eq(np.sum(y), 1)`, whose left side is replaced by the right, and facts `(x, "positive")` of
+    symbols. The form holds except on kinks and ties, a set of measure zero.
+    """
+    assumptions: list[tuple[Any, Any]] = []
+    for item in assume:
+        if isinstance(item, Equality):
+            assumptions.append((item.left.value, item.right.value))
+        elif isinstance(item, tuple) and len(item) == 2:  # pyright: ignore[reportUnnecessaryIsInstance]
+            name = item[0].value.name if isinstance(item[0], Expr) else item[0]
+            assumptions.append((name, item[1]))
+        else:
+            raise ArgumentError(f"simplify: assumption {item!r}, expected eq(a, b) or (symbol, fact)")
     builder = Builder(OPSET)
-    value = builder.absorb([expression.value])[expression.value]
-    function = simplify_function(Function.of(free_symbols([value]), [value]), OPSET, assume)
+    value = builder.absorb([_expression(expression, "simplify").value])[expression.value]
+    function = simplify_function(Function.of(free_symbols([value]), [value]), OPSET, assumptions)
     return Expression(function.results[0])
