@@ -14,7 +14,7 @@ from fractions import Fraction
 from typing import Any
 
 from symdiff.ir.dims import Shape
-from symdiff.render.notation import Node, Notation, Number
+from symdiff.render.notation import Node, Notation, Number, peeled
 
 # Sums with more terms are left as they are.
 MOST_TERMS = 16
@@ -183,21 +183,11 @@ def _joined(notation: Notation, key: tuple[Any, ...], views: list[View], shape: 
         return split_coefficient(notation, number, notation.product(1, [inner], [key[1]]))
     if inner.rank != views[0].rest.rank:
         return None
-    scalars, core, below = _bare(inner)
+    factor, scalars, core, below = peeled(inner)
     wrapped = _wrapped(notation, key, core)
     if wrapped is None:
         return None
-    return split_coefficient(notation, number, notation.product(1, [*scalars, wrapped], below))
-
-
-def _bare(node: Node) -> tuple[list[Node], Node, list[Node]]:
-    """Scalar factors of a product, its one array, scalar divisors; anything else is its own array."""
-    if node.kind == "prod" and node.data[0] == 1:
-        above, below = node.args[: node.data[1]], node.args[node.data[1] :]
-        arrays = [f for f in above if f.rank]
-        if len(arrays) == 1 and not any(f.rank for f in below):
-            return [f for f in above if not f.rank], arrays[0], list(below)
-    return [], node, []
+    return split_coefficient(notation, number, notation.product(factor, [*scalars, wrapped], below))
 
 
 def _wrapped(notation: Notation, key: tuple[Any, ...], inner: Node) -> Node | None:

@@ -40,7 +40,7 @@ _NAMES = {
     "abs": "abs", "arcsinh": "arsinh", "arccosh": "arcosh", "arctanh": "artanh", "reduce_max": "max",
     "reduce_min": "min", "reduce_prod": "prod", "maximum": "max", "minimum": "min", "arctan2": "atan2",
     "round": "round", "cholesky": "chol", "iota": "range", "broadcast_to": "broadcast", "scatter_add": "scatter",
-    "last_writer": "lastwriter", "prod_others": "prodothers",
+    "last_writer": "lastwriter", "embed": "pad", "prod_others": "prodothers",
 }  # fmt: skip
 REDUCTIONS = frozenset({
     "reduce_max", "reduce_min", "reduce_prod", "prod_others", "softmax", "logsumexp", "norm", "argmax", "argmin",
@@ -51,11 +51,13 @@ _RELATIONS = {"lt": "<", "le": r"\le", "gt": ">", "ge": r"\ge", "eq": "=", "ne":
 
 def to_latex(
     function: Function, layout: Layout | None = None, *, bold: bool = False, where: bool = False,
+    symbols: Mapping[str, str] | None = None,
 ) -> str:  # fmt: skip
     """One formula per result, several under each other.
 
     layout: "numerator" writes a vector as a row, "denominator" and None as a column; the numbers are the same.
     bold: vectors and matrices in bold type. where: shared subterms get names and follow in a where-clause.
+    symbols: the LaTeX of symbols by name, where it is not to be read from the name.
     """
     if layout not in (None, "numerator", "denominator"):
         raise ArgumentError(f"layout {layout!r}: expected 'numerator' or 'denominator'")
@@ -63,7 +65,7 @@ def to_latex(
     large = any(r.size > LARGEST_LINE * 10 for r in results)
     named = named_subterms(results, shared=where or large, largest=LARGEST_LINE)
     names = {node: f"t_{{{i + 1}}}" for i, node in enumerate(named)}
-    paper = LatexPaper(results, names, bold)
+    paper = LatexPaper(results, names, bold, symbols)
     lines = [paper.result(r, layout) for r in results]
     if not named:
         return lines[0] if len(lines) == 1 else _stack(lines)
@@ -128,8 +130,10 @@ class LatexPaper(Paper):
     inverse_sign = "-1"
     inverse_transposed = r"-\top"
 
-    def __init__(self, results: Sequence[Node], names: Mapping[Node, str], bold: bool = False) -> None:
+    def __init__(self, results: Sequence[Node], names: Mapping[Node, str], bold: bool = False,
+                 symbols: Mapping[str, str] | None = None) -> None:  # fmt: skip
         self.bold = bold
+        self.symbols = symbols or {}
         self.indexer = Indexer(self, _LETTERS, r"\delta", _below, _total)
         super().__init__(results, names)
 
@@ -154,7 +158,8 @@ class LatexPaper(Paper):
         return text
 
     def symbol(self, name: str, rank: int) -> str:
-        return symbol_latex(name, self.bold and rank > 0)
+        given = self.symbols.get(name)
+        return symbol_latex(name, self.bold and rank > 0) if given is None else given
 
     def number(self, value: Any) -> Text:
         if isinstance(value, bool):
@@ -293,7 +298,22 @@ def extra_arguments(node: Node) -> list[str]:
         return [str(s) for s in data[0]]
     if name == "iota":
         return [str(data[0])]
+    if name == "embed":
+        return _margins(*data)
     return []
+
+
+def _margins(starts: Sequence[Size], steps: Sequence[int], inner: Sequence[Size], outer: Sequence[Size]) -> list[str]:
+    """Zeros before and after along every axis that has some, or where a strided operand goes."""
+    lead = len(outer) - len(starts)
+    found: list[str] = []
+    for axis, (start, step) in enumerate(zip(starts, steps, strict=True)):
+        size, whole = inner[lead + axis], outer[lead + axis]
+        if step != 1:
+            found.append(f"{start}:{start + step * (size - 1)}:{step}")
+        elif size != whole:
+            found.append(f"{start}|{whole - start - size}")
+    return found
 
 
 def _below(base: str, index: Sequence[str]) -> str:

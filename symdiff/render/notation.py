@@ -12,81 +12,37 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
-from typing import Any, TypeAlias
+from typing import Any
 
 from symdiff.ir.dims import Dim, Shape, Size
+from symdiff.render.node import (
+    Node,
+    Number,
+    chain_cost,
+    chain_runs,
+    coefficient_parts,
+    decimal,
+    inverted,
+    is_triangle,
+    peeled,
+    product_cost,
+    solves,
+    split_power,
+    starts_with_number,
+    topological,
+    uses_matrix_power,
+)
 
-Number: TypeAlias = "int | Fraction"
+__all__ = [
+    "Node", "Notation", "Number", "chain_runs", "coefficient_parts", "decimal", "inverted", "is_triangle", "peeled",
+    "solves", "split_power", "topological", "uses_matrix_power",
+]  # fmt: skip
 
 # What a vector in front of a matrix costs: as much as the transposition sign it saves, because X.T @ r reads better.
 ROW_VECTOR = 1.01
 
-
-class Node:
-    """One expression. `data` depends on `kind`; see the constructors of `Notation`."""
-
-    __slots__ = ("args", "data", "flip", "key", "kind", "shape", "size", "weight")
-
-    def __init__(
-        self, kind: str, args: tuple[Node, ...], data: Any, shape: Shape, size: int, weight: float, key: int
-    ) -> None:
-        self.kind = kind
-        self.args = args
-        self.data = data
-        self.shape = shape
-        self.size = size
-        self.weight = weight
-        self.key = key
-        self.flip: Node = self
-
-    @property
-    def rank(self) -> int:
-        return len(self.shape)
-
-    @property
-    def symmetric(self) -> bool:
-        return self.flip is self
-
-    def __repr__(self) -> str:
-        return f"<{self.kind} {self.data!r} {self.shape}>"
-
-
-def topological(roots: Iterable[Node]) -> list[Node]:
-    """Every node below the roots, operands first."""
-    order: list[Node] = []
-    done: set[Node] = set()
-    for root in roots:
-        stack = [(root, False)]
-        while stack:
-            node, ready = stack.pop()
-            if ready:
-                order.append(node)
-            elif node not in done:
-                done.add(node)
-                stack.append((node, True))
-                stack.extend((a, False) for a in reversed(node.args) if a not in done)
-    return order
-
-
-def decimal(number: Number) -> str | None:
-    """A short exact decimal of a fraction, or None: 1/2 -> 0.5, 1/3 -> None."""
-    if isinstance(number, int) or number.denominator == 1:
-        text = str(int(number))
-        return text if len(text) <= 15 else repr(float(number)) if float(number) == number else text
-    rest = number.denominator
-    for prime in (2, 5):
-        while rest % prime == 0:
-            rest //= prime
-    text = repr(float(number))
-    return text if rest == 1 and Fraction(text) == number and len(text) <= 20 else None
-
-
-def coefficient_parts(number: Number) -> tuple[Number, int]:
-    """A coefficient as (factor in front, divisor): 1/3 -> (1, 3), 1/2 -> (1/2, 1)."""
-    if decimal(number) is not None:
-        return number, 1
-    fraction = Fraction(number)
-    return fraction.numerator, fraction.denominator
+# Longer chains nest, so that building one factor by factor stays linear.
+LONGEST_CHAIN = 32
 
 
 class Notation:
@@ -195,21 +151,24 @@ class Notation:
         if len(axes) == len(shape):
             return node
         if all(shape[x] == 1 for x in range(len(shape)) if x not in axes):
-            return self.expand(node, tuple([x in axes for x in range(len(shape))]))
+            spread = self.expand(node, tuple([x in axes for x in range(len(shape))]))
+            if spread.rank == len(shape) and node.kind != "num":
+                return spread
         if dtype not in ("f64", "f32"):
             target = tuple(range(len(shape)))
             return self.call("broadcast_to", (self.align(node, axes, target),), shape, (shape,))
         if node.kind == "num" and node.data == 0:
             return self.zeros(shape, dtype)
-        if len(shape) == 2 and len(axes) == 1:
-            if axes[0] == 1:
-                return self.outer(self.ones(shape[:1], dtype), node)
-            return self.outer(node, self.ones(shape[1:], dtype))
         if len(shape) < 2 or not axes:
             return self.product(1, [node, self.ones(shape, dtype)], ())
+        number, scalars, core, below = peeled(node)
         missing = tuple([x for x in range(len(shape)) if x not in axes])
         ones = self.ones(tuple([shape[x] for x in missing]), dtype)
-        return self.einsum([node, ones], [tuple(axes), missing], tuple(range(len(shape))))
+        if len(shape) == 2:
+            spread = self.outer(ones, core) if axes[0] == 1 else self.outer(core, ones)
+        else:
+            spread = self.einsum([core, ones], [tuple(axes), missing], tuple(range(len(shape))))
+        return self.product(number, [*scalars, spread], below)
 
     # ---------------------------------------------------------------- sums and products
     def add(self, terms: Sequence[tuple[int, Node]], shape: Shape) -> Node:
@@ -224,7 +183,7 @@ class Notation:
         if lead:
             signed.insert(0, signed.pop(lead))
         signs, args = tuple([s for s, _ in signed]), tuple([t for _, t in signed])
-        own = len(args) - 1 + (1 if lead is None else 0)
+        own = len(args) - 1 + (lead is None and not starts_with_number(args[0]))
         # Equal sums have one node whatever the order of terms: a matrix plus its transpose is then its own transpose.
         key = tuple(sorted([(a.key, s) for s, a in signed]))
         node, new = self._node("add", args, None, shape, own, key=key)
@@ -314,6 +273,8 @@ class Notation:
         """left @ right for vectors and matrices; chains are flattened."""
         first = left.args if left.kind == "matmul" and left.args[-1].rank == 2 else (left,)
         second = right.args if right.kind == "matmul" and right.args[0].rank == 2 else (right,)
+        if len(first) + len(second) > LONGEST_CHAIN:
+            return self.chain((left, right))
         return self.chain((*first, *second))
 
     def chain(self, factors: tuple[Node, ...]) -> Node:
@@ -414,60 +375,3 @@ def _broadcast(shapes: Iterable[Shape]) -> Shape:
             if result[-i] == 1:
                 result[-i] = shape[-i]
     return tuple(result)
-
-
-def split_power(node: Node) -> tuple[Node, Number]:
-    if node.kind == "pow" and node.args[1].kind == "num" and isinstance(node.args[1].data, (int, Fraction)):
-        return node.args[0], node.args[1].data
-    return node, 1
-
-
-def product_cost(number: Number, upper: Sequence[Node], lower: Sequence[Node]) -> float:
-    """Operators and numbers of a product beyond its factors."""
-    front, divisor = coefficient_parts(number)
-    if not upper and number == 1 and len(lower) == 1 and split_power(lower[0])[1] != 1:
-        return 0  # x**(-2): the sign is part of the number
-    leading = 1 if front not in (1, -1) or not upper else 0
-    minus = 1 if front == -1 and upper else 0
-    divisors = len(lower) + (1 if divisor != 1 else 0)
-    return minus + leading + (len(upper) + leading - 1) + divisors + (1 if divisor != 1 else 0)
-
-
-def chain_runs(factors: Sequence[Node]) -> list[tuple[Node, int]]:
-    """Equal neighbours of a chain with their number."""
-    runs: list[tuple[Node, int]] = []
-    for factor in factors:
-        if runs and runs[-1][0] is factor and factor.rank == 2:
-            runs[-1] = (factor, runs[-1][1] + 1)
-        else:
-            runs.append((factor, 1))
-    return runs
-
-
-def uses_matrix_power(factor: Node, count: int) -> bool:
-    return count > 2 or (count == 2 and factor.size > 1)
-
-
-def inverted(factor: Node) -> Node | None:
-    """The matrix whose inverse, perhaps transposed, the factor is."""
-    base = factor.args[0] if factor.kind == "T" else factor
-    return base.args[0] if base.kind == "call" and base.data[0] == "inverse" else None
-
-
-def solves(factors: Sequence[Node]) -> bool:
-    """Whether inverses in a chain are solved with: there is a vector at its end."""
-    return factors[-1].rank == 1
-
-
-def chain_cost(factors: Sequence[Node]) -> int:
-    """Operators, calls and leaves of a chain."""
-    total = 0
-    runs = chain_runs(factors)
-    for place, (factor, count) in enumerate(runs):
-        if place < len(runs) - 1 and solves(factors) and inverted(factor) is not None:
-            total += count * factor.size  # solve(a, rest) for inv(a) @ rest
-        elif uses_matrix_power(factor, count):
-            total += factor.size + 2 + (place < len(runs) - 1)
-        else:
-            total += count * (factor.size + 1) - (place == len(runs) - 1)
-    return total

@@ -7,7 +7,7 @@ from typing import Any
 
 from symdiff.ir.dims import Size
 from symdiff.ir.dims import product as size_product
-from symdiff.render.notation import Node
+from symdiff.render.notation import Node, is_triangle
 
 Writer = Callable[[Node, list[str], tuple[Any, ...]], str]
 
@@ -85,7 +85,7 @@ def _cast(node: Node, args: list[str], data: tuple[Any, ...]) -> str:
 
 def _triangular_solve(node: Node, args: list[str], data: tuple[Any, ...]) -> str:
     lower, trans = data
-    triangle = f"np.{'tril' if lower else 'triu'}({args[0]})"
+    triangle = args[0] if is_triangle(node.args[0], lower) else f"np.{'tril' if lower else 'triu'}({args[0]})"
     if trans:
         triangle = f"{triangle}.T" if node.args[0].rank == 2 else f"np.swapaxes({triangle}, -1, -2)"
     return f"np.linalg.solve({triangle}, {args[1]})"

@@ -13,7 +13,7 @@ from fractions import Fraction
 from typing import Any, ClassVar
 
 from symdiff.ir.dims import Size
-from symdiff.render.notation import Node, Number, chain_runs, split_power, topological
+from symdiff.render.notation import Node, Number, chain_runs, is_triangle, split_power, topological
 
 # A sum, an elementwise product, a juxtaposed product, something with a superscript or a fraction line, something closed
 # by its own brackets, a name.
@@ -142,7 +142,9 @@ class Paper(ABC):
         matrix, right = node.args
         if node.data[0] == "triangular_solve":
             lower, trans = node.data[1:]
-            triangle = self.function("tril" if lower else "triu", [self.text(matrix)[0]])
+            triangle = self.at(self.text(matrix), APPLIED)
+            if not is_triangle(matrix, lower):
+                triangle = self.function("tril" if lower else "triu", [self.text(matrix)[0]])
             sign = self.inverse_transposed if trans else self.inverse_sign
             return self.join([self.top(triangle, sign), self.at(self.text(right), PRODUCT)]), PRODUCT
         if matrix.kind == "T":
@@ -253,7 +255,7 @@ class Paper(ABC):
         base, power = split_power(inner)
         if full and power == 2 and inner.rank <= 2:
             return self.top(self.norm(self.text(base)[0], inner.rank == 2), "2"), CALL
-        if full and inner.rank == 2 and inner.kind == "prod" and inner.data == (1, 2):
+        if full and inner.rank == 2 and inner.kind == "prod" and inner.data == (1, 2) and len(inner.args) == 2:
             a, b = inner.args
             if a.rank == b.rank == 2 and "expand" not in (a.kind, b.kind):
                 left = self.at(self.transposed(a), PRODUCT)

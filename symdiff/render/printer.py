@@ -220,13 +220,21 @@ class Printer:
     def matrix_power(self, text: Text, count: int) -> str:
         return f"{self.module}.linalg.matrix_power({text[0]}, {count})"
 
+    def unmasked(self, args: Sequence[Node]) -> dict[Node, Text]:
+        """Operands of a matrix product or an outer product; NumPy multiplies booleans as 0 and 1 beside floats."""
+        if self.language != "numpy" or all(is_mask(a) for a in args):
+            return {}
+        masks = [a for a in args if is_mask(a) and a not in self.names]
+        return {a: self.used[a.args[0]] for a in masks}
+
     def chain(self, node: Node) -> Text:
         """Right to left, so that an inverse before a vector solves with all that follows."""
         parts: list[str] = []
         runs = chain_runs(node.args)
+        masks = self.unmasked(node.args)
         for place in range(len(runs) - 1, -1, -1):
             factor, count = runs[place]
-            text = self.used[factor]
+            text = masks.get(factor, self.used[factor])
             matrix = inverted(factor) if solves(node.args) and parts and factor not in self.names else None
             if matrix is not None:
                 turned = self.transposed(self.used[matrix]) if factor.kind == "T" else self.used[matrix][0]
@@ -242,6 +250,9 @@ class Printer:
 
     def matrix_function(self, node: Node, args: list[Text]) -> Text:
         name = {"diagof": "diag"}.get(node.kind, node.kind)
+        if node.kind == "outer":
+            masks = self.unmasked(node.args)
+            args = [masks.get(a, t) for a, t in zip(node.args, args, strict=True)]
         return f"{self.module}.{name}({', '.join([a[0] for a in args])})", ATOM
 
     def axes(self, axes: tuple[int, ...], rank: int) -> str:

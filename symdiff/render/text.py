@@ -33,7 +33,7 @@ _RELATIONS = {"lt": "<", "le": "≤", "gt": ">", "ge": "≥", "eq": "=", "ne": "
 _NAMES = {
     "reduce_max": "max", "reduce_min": "min", "reduce_prod": "prod", "maximum": "max", "minimum": "min",
     "sigmoid": "σ", "cholesky": "chol", "digamma": "ψ", "iota": "range", "broadcast_to": "broadcast",
-    "scatter_add": "scatter",
+    "scatter_add": "scatter", "embed": "pad",
 }  # fmt: skip
 
 
