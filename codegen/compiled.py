@@ -135,7 +135,7 @@ def inspect(native: NativeFunction) -> Compiled:
 
 
 def _tier(llvm: str) -> int:
-    """The tier that compiles a text of this length in reasonable time: LLVM's passes cost more than a long text gains."""
+    """The tier that compiles a text of this length in reasonable time: passes cost more than long texts gain."""
     lines = llvm.count("\n")
     return 2 if lines < _LONG else 1 if lines < 8 * _LONG else 0
 

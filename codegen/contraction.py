@@ -64,7 +64,7 @@ def joined_pays(outer: Sequence[Labels], at: int, inner: Sequence[Labels], outpu
     words = [frozenset(w) for w in (*outer[:at], *inner, *outer[at + 1 :])]
     if len(words) > _EXHAUSTIVE:
         return False
-    numbers = {name: _NOMINAL for name in size_names(sizes.values())}
+    numbers = dict.fromkeys(size_names(sizes.values()), _NOMINAL)
     weight = {x: max(1, evaluate(s, numbers)) for x, s in sizes.items()}
 
     def cost(parts: list[frozenset[int]], keep: set[int]) -> float:

@@ -48,7 +48,7 @@ def _vector_width(kernel: Kernel, module: Module) -> int:
     for stmt in statements(kernel.body):
         if isinstance(stmt, Let):
             widest = max(widest, BYTES[stmt.dtype])
-        elif isinstance(stmt, Load) or isinstance(stmt, Store):
+        elif isinstance(stmt, (Load, Store)):
             widest = max(widest, BYTES[stmt.buffer.dtype])
     return max(2, module.register_bytes // widest if widest > 1 else module.register_bytes // 4)
 

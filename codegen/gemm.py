@@ -5,8 +5,8 @@ i64 b_column, ptr c, i64 c_row)`; strides are in elements. Returns 0, or 1 where
 
 A tile of the result stays in registers over a stretch of k; tiles begin from zero or from what C holds, so every
 is one chain of fused multiply-adds in the order of k, whatever the blocking: bits do not depend on the width of the
-machine or on the path taken. Small products read A and B where they lie. Larger ones, and all whose B has no dense rows,
-pack B into panels as wide as a tile, and A into panels as high, block by block so that panels stay in the caches.
+machine or on the path taken. Small products read A and B where they lie. Larger ones, and
+all whose B has no dense rows, pack B into panels as wide as a tile, and A into panels as high, block by block so that panels stay in the caches.
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ def text(module: Module, dtype: str) -> str:
         "D": dtype, "T": t, "BYTES": bytes_, "MR": tile.rows, "NR": tile.columns, "KC": _KC, "MC": _MC, "NC": _NC,
         "DIRECT": _DIRECT, "NARROW": _NARROW, "FLAT": _FLAT, "CHUNK": chunk,
         "WIDTH": tile.width, "TWICE": 2 * tile.width,
-        "NUMBERS": ", ".join(f"i64 {i}" for i in range(chunk)), "ATTRIBUTES": module.attributes, "ZERO": literal(0, dtype),
+        "NUMBERS": ", ".join(f"i64 {i}" for i in range(chunk)), "ATTRIBUTES": module.attributes,
+        "ZERO": literal(0, dtype),
     }  # fmt: skip
     driver = _DRIVER
     for key, value in names.items():
@@ -152,8 +153,9 @@ def _micro(module: Module, tile: _Tile, masked: bool) -> str:
     lines.jump("end")
     lines.do("ret void")
     body = "\n".join(lines.lines)
+    name = f"{tile.dtype}.masked{tile.vectors}" if masked else tile.dtype
     return (
-        f"define internal void @sd.tile.{tile.dtype}{f'.masked{tile.vectors}' if masked else ''}(i64 %rows, i64 %columns, i64 %k, "
+        f"define internal void @sd.tile.{name}(i64 %rows, i64 %columns, i64 %k, "
         f"ptr noalias %a, i64 %ar, i64 %as, ptr noalias %b, i64 %bs, ptr noalias %c, i64 %cr, i1 %first) noinline "
         f"{module.attributes} {{\nentry:\n{body}\n}}\n"
     )

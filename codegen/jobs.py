@@ -13,7 +13,7 @@ from codegen.lower import Lowered, lower
 from codegen.nests import Memory, Nest
 from codegen.nodes import Node
 from codegen.placing import place
-from codegen.rows import join_rows
+from codegen.rows import join_rows, row_loop
 from symdiff.ir.graph import Function
 
 
@@ -57,8 +57,8 @@ def build(function: Function, name: str) -> tuple[Program, Lowered]:
             writer.parts.append(nest)
         for node, buffer in made:
             memory.buffers.setdefault(node, buffer)
-    written = [Kernel(f"k{number}", _body(writer)) for number, writer in enumerate(writers)]
-    kernels = join_rows([k for k in written if k.body], memory.temps)
+    bodies = [body for writer in writers for body in _kernels(writer) if body]
+    kernels = join_rows([Kernel(f"k{number}", body) for number, body in enumerate(bodies)], memory.temps)
     program = Program(
         name, function.dims, params, results, memory.temps, constants,
         kernels, lowered.checks,
@@ -66,11 +66,12 @@ def build(function: Function, name: str) -> tuple[Program, Lowered]:
     return verify(program), lowered
 
 
-def _body(writer: Writer) -> list[Stmt]:
-    body: list[Stmt] = []
-    for part in writer.parts:
-        body += place(part) if isinstance(part, Nest) else [part]
-    return body
+def _kernels(writer: Writer) -> list[list[Stmt]]:
+    """The bodies of a group's kernels: one, or one for each part when all parts are loops over rows to be joined."""
+    parts = [place(part) if isinstance(part, Nest) else [part] for part in writer.parts]
+    if all(row_loop(part) is not None for part in parts):
+        return parts
+    return [[stmt for part in parts for stmt in part]]
 
 
 def _results(lowered: Lowered) -> tuple[list[Buffer], dict[Node, list[Buffer]]]:

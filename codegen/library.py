@@ -69,17 +69,18 @@ def _delta(writer: Writer, node: Node, buffer: Buffer) -> None:
 
 
 def _place(writer: Writer, node: Node, buffer: Buffer) -> None:
-    fill, maps = node.data
+    fill, maps, adds = node.data
     if fill:
         writer.fill(buffer, _zero(node.dtype))
-    # Parts of one shape (a stack) are computed in one pass, so that they share what they have in common.
-    nests: dict[Shape, Nest] = {}
-    for x, places in zip(node.args, maps, strict=True):
-        nest = nests.get(x.shape)
+    # Parts of one shape (a stack) are computed in one pass, so that they share what they have in common. What is added
+    # may lie on what is written, so it comes afterwards.
+    nests: dict[tuple[Shape, bool], Nest] = {}
+    for x, places, add in sorted(zip(node.args, maps, adds, strict=True), key=lambda part: part[2]):
+        nest = nests.get((x.shape, add))
         if nest is None:
-            nest = nests[x.shape] = writer.nest(x.shape)
+            nest = nests[x.shape, add] = writer.nest(x.shape)
         index = tuple([combine([(f, nest.index[a]) for a, f in terms], c) for terms, c in places])
-        nest.store(buffer, index, nest.value(x, nest.index))
+        nest.store(buffer, index, nest.value(x, nest.index), add)
 
 
 # -------------------------------------------------------------------- indices

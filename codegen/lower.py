@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 from codegen.contraction import Operand, contract, joined_pays
 from codegen.loops import Check
-from codegen.nodes import Graph, Node
+from codegen.nodes import Graph, Node, ViewMap
 from symdiff.errors import EvaluationError, ShapeError, UnsupportedError
 from symdiff.ir.contraction import label_sizes, parse_spec
 from symdiff.ir.dims import Size, evaluate, product
@@ -22,6 +22,8 @@ from symdiff.ir.graph import Function, Value
 
 Message: TypeAlias = "Callable[[Mapping[str, int]], Exception]"
 OUT_OF_MEMORY = 1
+_RECENT = 64
+"""So many checks are compared with a new one; programs repeat theirs."""
 
 
 @dataclass(slots=True)
@@ -49,7 +51,9 @@ class Lowered:
         """Require all sizes to be at least 0, where `unless` is not 0."""
         if unless == 0 or all(isinstance(s, int) and s >= 0 for s in sizes):
             return
-        self.checks.append(Check(sizes, self.status(key, message), unless))
+        found = Check(sizes, self.status(key, message), unless)
+        if found not in self.checks[-_RECENT:]:
+            self.checks.append(found)
 
 
 def lower(function: Function) -> Lowered:
@@ -98,9 +102,42 @@ _Lowering: TypeAlias = "Callable[[Lowered, Value, list[Node]], Node]"
 
 def _scalar(made: Lowered, value: Value, args: list[Node]) -> Node:
     name, graph = value.op.name, made.graph
+    if name in ("add", "sub") and value.type.dtype != "bool":
+        placed = _accumulated(made, value, args)
+        if placed is not None:
+            return placed
     if name in ("neg", "mul") and any(a.kind == "delta" for a in args):
         return _delta_product(graph, name, args)
     return graph.scalar(name, *args, dtype=value.type.dtype)
+
+
+def _accumulated(made: Lowered, value: Value, args: list[Node]) -> Node | None:
+    """A sum with zeros that hold a window: the window alone is added, in place.
+
+    The derivative of slices is a sum of such terms, each of which would cost a pass over the whole array.
+    """
+    graph = made.graph
+    loose = [
+        a.kind == "place" and a.data[0] and made.uses[v] == 1 for v, a in zip(value.args, args, strict=True)
+    ]
+    if not any(loose) or value.args[0] is value.args[1]:
+        return None
+    first = 1 if loose[1] and not loose[0] else 0
+    parts: list[Node] = []
+    maps: list[ViewMap] = []
+    adds: list[bool] = []
+    # The operand that is there as a whole comes first; the windows of the others are added to it.
+    for number in (1 - first, first) if not all(loose) else (0, 1):
+        node = args[number]
+        negative = value.op.name == "sub" and number == 1
+        whole: ViewMap = tuple((((axis, 1),), 0) for axis in range(node.rank))
+        own = zip(node.args, *node.data[1:], strict=True) if loose[number] else [(node, whole, False)]
+        for x, places, added in own:
+            parts.append(graph.scalar("neg", x) if negative else x)
+            maps.append(places)
+            adds.append(added or bool(adds))
+    fill = all(loose)
+    return graph.make("place", value.type.shape, value.type.dtype, parts, (fill, tuple(maps), tuple(adds)))
 
 
 def _delta_product(graph: Graph, name: str, args: list[Node]) -> Node:
@@ -245,7 +282,7 @@ def _embed(made: Lowered, value: Value, args: list[Node]) -> Node:
     for axis, (start, step) in enumerate(zip(starts, steps, strict=True), lead):
         _check_window(made, "embed", start, step, x.shape[axis], value.type.shape[axis])
         maps.append((((axis, step),), start))
-    return made.graph.make("place", value.type.shape, x.dtype, args, (True, (tuple(maps),)))
+    return made.graph.make("place", value.type.shape, x.dtype, args, (True, (tuple(maps),), (False,)))
 
 
 def _concatenate(made: Lowered, value: Value, args: list[Node]) -> Node:
@@ -255,7 +292,8 @@ def _concatenate(made: Lowered, value: Value, args: list[Node]) -> Node:
     for x in args:
         maps.append(tuple((((i, 1),), start if i == at else 0) for i in range(x.rank)))
         start = start + x.shape[at]
-    return made.graph.make("place", value.type.shape, value.type.dtype, args, (False, tuple(maps)))
+    data = (False, tuple(maps), (False,) * len(args))
+    return made.graph.make("place", value.type.shape, value.type.dtype, args, data)
 
 
 def _check_indices(made: Lowered, name: str, indices: list[Node], sizes: tuple[Size, ...]) -> Node:

@@ -18,7 +18,7 @@ inline kinds, and what `data` holds:
 stored kinds:
     reduce   (kind, count): fold the operand's last `count` axes
     gemm     (batch, rows, columns, sums): numbers of axes; operands [batch, rows, sums] and [batch, sums, columns]
-    place    (fill, maps): zeros (if fill) with each operand written at the affine places of its map
+    place    (fill, maps, adds): zeros (if fill), then each operand written, or added, at the affine places of its map
     others are library kinds, see `codegen.jobs`
 
 Promises: views of views are one view; equal nodes are one node; `cost` estimates the work of one element where it is
@@ -127,9 +127,9 @@ class Graph:
             return self.view(x.args[0], shape, tuple([_compose(m, maps) for m in x.data]))
         order = _permutation(maps, x.shape, shape) if x.kind == "place" else None
         if order is not None:  # elements are placed where they are wanted
-            fill, places = x.data
+            fill, places, adds = x.data
             moved = tuple([tuple([place[a] for a in order]) for place in places])
-            return self.make("place", shape, x.dtype, x.args, (fill, moved))
+            return self.make("place", shape, x.dtype, x.args, (fill, moved, adds))
         return self.make("view", shape, x.dtype, (x,), maps)
 
     def rearrange(self, x: Node, labels: Sequence[int], out: Sequence[int], sizes: dict[int, Size]) -> Node:

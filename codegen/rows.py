@@ -13,9 +13,11 @@ from dataclasses import dataclass
 
 from codegen.index import Index, combine, flatten, make, var
 from codegen.loops import Buffer, Call, For, Kernel, Let, Load, Pointer, Stmt, Store, accessed, statements
+from codegen.nodes import scalar_cost
 from symdiff.ir.dims import Size, product
 
 _LOOK_BACK = 12
+_SOFT, _SOFT_LENGTH = 5, 24
 _LARGEST = 400
 """Loops are not joined beyond so many statements: long bodies gain nothing and compile slowly."""
 
@@ -39,8 +41,9 @@ class _Part:
 def join_rows(kernels: Sequence[Kernel], temps: list[Buffer]) -> list[Kernel]:
     """Join what can be joined; `temps` gets the smaller buffers."""
     parts: list[_Part] = []
-    for kernel in kernels:
-        part = _part(kernel)
+    for number, kernel in enumerate(kernels):
+        following = kernels[number + 1].body if number + 1 < len(kernels) else []
+        part = _softened(parts, _part(kernel), row_loop(following))
         host = _host(parts, part)
         if host is None:
             parts.append(part)
@@ -50,6 +53,14 @@ def join_rows(kernels: Sequence[Kernel], temps: list[Buffer]) -> list[Kernel]:
     return [p.kernel for p in parts]
 
 
+def row_loop(body: Sequence[Stmt]) -> For | None:
+    """The loop over rows, if that and scalars in front of it are all there is."""
+    loop = body[-1] if body else None
+    if not isinstance(loop, For) or loop.vector or loop.carries:
+        return None
+    return loop if all(isinstance(s, (Let, Load)) for s in body[:-1]) else None
+
+
 def _part(kernel: Kernel) -> _Part:
     reads: set[Buffer] = set()
     writes: set[Buffer] = set()
@@ -57,12 +68,29 @@ def _part(kernel: Kernel) -> _Part:
         own = accessed(stmt)
         reads.update(b.root for b in own[0])
         writes.update(b.root for b in own[1])
-    loop = kernel.body[-1] if kernel.body else None
-    single = isinstance(loop, For) and not loop.vector and not loop.carries
-    if not single or not all(isinstance(s, (Let, Load)) for s in kernel.body[:-1]):
+    loop = row_loop(kernel.body)
+    if loop is None:
         return _Part(kernel, reads, writes, None, set())
-    assert isinstance(loop, For)
     return _Part(kernel, reads, writes, loop, _row_buffers(loop, kernel.body[:-1]))
+
+
+def _softened(parts: Sequence[_Part], part: _Part, following: For | None) -> _Part:
+    """A few cheap scalars for each row, between two loops over the same rows, are computed row by row as well."""
+    loop = part.kernel.body[-1] if part.kernel.body else None
+    if not parts or following is None or not isinstance(loop, For) or not loop.vector or loop.carries:
+        return part
+    before = parts[-1]
+    if before.loop is None or not before.loop.extent == loop.extent == following.extent:
+        return part
+    cheap = all(not isinstance(s, Let) or scalar_cost(s.op) <= _SOFT for s in loop.body)
+    handed = before.writes & part.reads and any(
+        b.root in part.writes for s in statements(following.body) for b in accessed(s)[0]
+    )
+    if not cheap or not handed or len(part.kernel.body) + len(loop.body) > _SOFT_LENGTH:
+        return part
+    plain = Kernel(part.kernel.name, [*part.kernel.body[:-1], For(loop.var, loop.extent, loop.body)])
+    soft = _part(plain)
+    return soft if part.conflicts(before) <= soft.rows & before.rows else part
 
 
 def _row_buffers(loop: For, before: Sequence[Stmt]) -> set[Buffer]:
@@ -102,7 +130,15 @@ def _in_row(buffer: Buffer, index: tuple[Index, ...], name: str, extents: dict[s
     rest = [(n, c) for n, c in index[0].terms if n != name]
     if not rest:
         return True
-    return not block and len(rest) == 1 and rest[0][1] == 1 and extents.get(rest[0][0]) == row
+    return not block and len(rest) == 1 and rest[0][1] == 1 and _never_more(extents.get(rest[0][0]), row)
+
+
+def _never_more(size: Size | None, limit: Size) -> bool:
+    """Whether `size <= limit` whatever the dimensions are, as far as their signs tell."""
+    if size is None:  # an index that is data
+        return False
+    rest = limit - size
+    return rest >= 0 if isinstance(rest, int) else all(c > 0 for _, c in rest.terms)
 
 
 def _host(parts: Sequence[_Part], part: _Part) -> int | None:

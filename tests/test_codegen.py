@@ -353,3 +353,45 @@ def test_parts_of_a_concatenation_are_read_back_where_they_lie(rng):
     )
     function = text_function(body, "%x: f64[n,m], %y: f64[n,m]")
     agree(function, codegen.compile(function, opt=1), [rng.normal(size=(4, 3)), rng.normal(size=(4, 3))])
+
+
+def test_sums_of_windows_are_added_in_place(rng):
+    body = (
+        "%0: f64[n + 3] = embed(%x) {sizes = [n + 3], starts = [0], steps = [1]}\n"
+        "%1: f64[n + 3] = embed(%y) {sizes = [n + 3], starts = [3], steps = [1]}\n"
+        "%2: f64[n + 3] = sub(%0, %1)\n"
+        "%3: f64[n + 3] = embed(%x) {sizes = [n + 3], starts = [1], steps = [1]}\n"
+        "%4: f64[n + 3] = add(%2, %3)\n"
+        "%5: f64[n + 3] = exp(%4)\n%6: f64[n + 3] = sub(%5, %4)\n"
+        "%7: f64[n + 3] = embed(%y) {sizes = [n + 3], starts = [n + 2], steps = [-1]}\n"
+        "%8: f64[n + 3] = sub(%7, %6)\nreturn %4, %8"
+    )
+    function = text_function(body, "%x: f64[n], %y: f64[n]")
+    native = codegen.compile(function, opt=1)
+    for n in (0, 1, 2, 40):
+        agree(function, native, [rng.normal(size=n), rng.normal(size=n)])
+    temps = [line for line in codegen.inspect(native).loops.splitlines() if line.startswith("  temp")]
+    assert not temps, "every window goes straight into a result"
+
+
+@pytest.mark.parametrize("kind", ["softmax", "layer_norm", "solve"])
+def test_kernels_over_the_same_rows_become_one(kind, rng):
+    bodies = {
+        "softmax": "%0: f64[m,n] = softmax(%A) {axes = [-1]}\nreturn %0",
+        "layer_norm": (
+            '%0: f64[m] = contract(%A) {spec = "ij->i"}\n%1: f64[] = size() {dtype = "f64", size = n}\n'
+            '%2: f64[m] = contract(%1) {sizes = [m], spec = "_->i"}\n%3: f64[m] = div(%0, %2)\n'
+            '%4: f64[m,n] = contract(%3) {sizes = [n], spec = "i->ij"}\n%5: f64[m,n] = sub(%A, %4)\n'
+            '%6: f64[m] = norm(%5) {axes = [-1]}\n%7: f64[m,n] = contract(%6) {sizes = [n], spec = "i->ij"}\n'
+            "%8: f64[m,n] = div(%5, %7)\nreturn %8"
+        ),
+        "solve": "%0: f64[m,n,n] = inverse(%A)\n%1: f64[m] = det(%A)\nreturn %0, %1",
+    }
+    params = "%A: f64[m,n,n]" if kind == "solve" else "%A: f64[m,n]"
+    function = text_function(bodies[kind], params)
+    native = codegen.compile(function, opt=1)
+    for m, n in ((5, 7), (1, 40), (0, 3)):
+        shape = (m, n, n) if kind == "solve" else (m, n)
+        agree(function, native, [rng.normal(size=shape)], rtol=1e-10)
+    loops = codegen.inspect(native).loops
+    assert loops.count("\nkernel") == 1, loops
