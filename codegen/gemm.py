@@ -4,9 +4,9 @@
 i64 b_column, ptr c, i64 c_row)`; strides are in elements. Returns 0, or 1 where there is no memory for packing.
 
 A tile of the result stays in registers over a stretch of k; tiles begin from zero or from what C holds, so every
-is one chain of fused multiply-adds in the order of k, whatever the blocking: bits do not depend on the width of the
-machine or on the path taken. Small products read A and B where they lie. Larger ones, and
-all whose B has no dense rows, pack B into panels as wide as a tile, and A into panels as high, block by block so that panels stay in the caches.
+element is one chain of fused multiply-adds in the order of k, whatever the blocking: bits do not depend on the width of
+the machine or on the path taken. Small products read A and B where they lie. Larger ones, and all whose B has no dense
+rows, pack B into panels as wide as a tile, and A into panels as high, block by block so that panels stay in the caches.
 """
 
 from __future__ import annotations

@@ -165,22 +165,32 @@ def _length(part: _Part) -> int:
 def _joined(first: _Part, second: _Part) -> _Part:
     one, two = first.loop, second.loop
     assert one is not None and two is not None
-    if two.var != one.var:
-        _rename(two.body, two.var, one.var)
-    loop = For(one.var, one.extent, [*one.body, *two.body])
+    name = one.var
+    if two.var != name:
+        taken = {s.var for loop in (one, two) for s in statements(loop.body) if isinstance(s, For)}
+        name = next(v for v in (one.var, two.var, *(f"row{i}" for i in range(len(taken) + 1))) if v not in taken)
+        for loop in (one, two):
+            if loop.var != name:
+                _rename(loop.body, loop.var, name)
+    loop = For(name, one.extent, [*one.body, *two.body])
     before = [*first.kernel.body[:-1], *second.kernel.body[:-1]]
     kernel = Kernel(first.kernel.name, [*before, loop])
     return _Part(kernel, first.reads | second.reads, first.writes | second.writes, loop, _row_buffers(loop, before))
 
 
 def _rename(body: list[Stmt], old: str, new: str) -> None:
+    """Write `new` for `old`; loops inside that are called `new` already are called `old` from now on."""
+    other = {old: new, new: old}
+
     def renamed(index: Index) -> Index:
-        if index.coefficient(old) == 0:
+        if index.coefficient(old) == index.coefficient(new) == 0:
             return index
-        return make({new if n == old else n: c for n, c in index.terms}, index.const)
+        return make({other.get(n, n): c for n, c in index.terms}, index.const)
 
     for stmt in statements(body):
-        if isinstance(stmt, Let):
+        if isinstance(stmt, For):
+            stmt.var = other.get(stmt.var, stmt.var)
+        elif isinstance(stmt, Let):
             if isinstance(stmt.attr, Index):
                 stmt.attr = renamed(stmt.attr)
         elif isinstance(stmt, (Load, Store)):

@@ -1,6 +1,7 @@
 """Native code agrees with the reference interpreter: every op, every size, any strides, edge values, long programs."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 
 import numpy as np
@@ -395,3 +396,49 @@ def test_kernels_over_the_same_rows_become_one(kind, rng):
         agree(function, native, [rng.normal(size=shape)], rtol=1e-10)
     loops = codegen.inspect(native).loops
     assert loops.count("\nkernel") == 1, loops
+
+
+def test_rows_join_whatever_their_loops_are_called(rng):
+    body = (
+        "%0: f64[1,m,n] = softmax(%A) {axes = [-1]}\n%1: f64[m,n] = reshape(%0) {rank = 3, shape = [m, n]}\n"
+        "%2: f64[m] = norm(%1) {axes = [-1]}\n"
+        '%3: f64[m,n] = contract(%2, %1) {spec = "i,ij->ij"}\n%4: f64[m,n] = softmax(%3) {axes = [-1]}\n'
+        "%5: f64[m,1,n] = reshape(%4) {rank = 2, shape = [m, 1, n]}\n"
+        "%6: f64[m,1,n] = cumsum(%5) {axis = -1, reverse = True}\n"
+        "return %4, %6"
+    )
+    function = text_function(body, "%A: f64[1,m,n]")
+    agree(function, codegen.compile(function, opt=1), [rng.normal(size=(1, 5, 9))])
+
+
+# -------------------------------------------------------------------- integers, booleans, threads
+def test_integers_and_booleans(rng):
+    body = (
+        "%0: i64[n] = mod(%i, %j)\n%1: i64[n] = mul(%0, %i)\n%2: bool[n] = lt(%i, %j)\n%3: bool[n] = not(%b)\n"
+        "%4: bool[n] = xor(%2, %3)\n%5: i64[n] = cast(%4) {dtype = \"i64\"}\n%6: i64[n] = add(%1, %5)\n"
+        '%7: i64[] = contract(%6) {spec = "i->"}\n%8: bool[] = reduce_max(%4) {axes = [-1]}\n'
+        "%9: bool[] = reduce_min(%4) {axes = [-1]}\n%10: i64[] = reduce_max(%6) {axes = [-1]}\n"
+        "%11: i64[n] = cumsum(%6) {axis = -1, reverse = False}\n%12: bool[n,n] = contract(%4) {spec = \"i->ii\"}\n"
+        "%13: f32[n] = cast(%6) {dtype = \"f32\"}\n%14: i64[] = argmax(%b) {axis = -1}\n"
+        "%15: i64[] = reduce_prod(%5) {axis = -1}\n"
+        "return %4, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15"
+    )
+    function = text_function(body, "%i: i64[n], %j: i64[n], %b: bool[n]")
+    native = codegen.compile(function, opt=1)
+    for n in (1, 5, 40, 77):
+        agree(function, native, [rng.integers(-9, 9, n), rng.integers(1, 5, n), rng.random(n) < 0.5])
+
+
+def test_threads_share_one_function(rng):
+    body = (
+        '%0: f64[m,m] = contract(%A, %A) {spec = "ij,kj->ik"}\n%1: f64[m,m] = softmax(%0) {axes = [-1]}\n'
+        '%2: f64[m,m] = contract(%1, %0) {spec = "ij,jk->ik"}\nreturn %2'
+    )
+    function = text_function(body, "%A: f64[m,n]")
+    native = codegen.compile(function, single=True)
+    arrays = [rng.normal(size=(150 + 40 * i, 60)) for i in range(4)]
+    expected = [native(a) for a in arrays]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(5):
+            for got, wanted in zip(pool.map(native, arrays), expected, strict=True):
+                np.testing.assert_array_equal(got, wanted)
