@@ -19,6 +19,7 @@ import strategies
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from symdiff.diff import gradients
 from symdiff.errors import ArgumentError
 from symdiff.interp import interpret
 from symdiff.ir.builder import Builder, Handle, freeze_attrs
@@ -413,6 +414,38 @@ def test_shared_programs_do_not_explode() -> None:
     assert len(source) < 10_000
     same(run_def(source, [values], {}), interpret(function, [values])[0], source)
     assert len(to_text(function)) < 10_000 and len(to_latex(function)) < 20_000
+
+
+def test_definitions_share_and_stay_with_vectors() -> None:
+    """Both gradients of two layers: shared factors are lines, every product has a vector in it."""
+    s = Symbols(U="mn", V="pm", b="m", x="n", y="p")
+    U, V, b, x, y = (s.all[k] for k in ("U", "V", "b", "x", "y"))
+    hidden = (einsum("ij,j->i", U, x) + b).op("tanh")
+    residual = einsum("ij,j->i", V, hidden) - y
+    loss = einsum("i,i->", residual, residual)
+    wrt = [U.value, V.value]
+    results = [Handle(s.builder, g) for g in gradients(s.builder, loss.value, wrt)]
+    source = to_source(s.function(*results), name="fn")
+    lines = source.split("def fn")[1]
+    assert lines.count("np.tanh") == 1 and lines.count("V @") == 1 and lines.count(".T @") == 1, source
+    rng = np.random.default_rng(5)
+    args = [rng.normal(size=[SIZES[str(d)] for d in p.type.shape]) for p in s.function(*results).params]
+    for got, want in zip(run_def(source, args, SIZES), interpret(s.function(*results), args), strict=True):
+        same(got, want, source)
+
+
+def test_chains_before_a_vector_go_from_the_right() -> None:
+    s = Symbols(A="mn", B="np", C="pq", x="q", y="m")
+    A, B, C, x, y = (s.all[k] for k in "ABCxy")
+    assert to_source(s.function(einsum("ij,jk,kl,l->i", A, B, C, x))) == "A @ (B @ (C @ x))"
+    assert to_source(s.function(einsum("i,ij,jk,kl,l->", y, A, B, C, x))) == "y @ A @ B @ C @ x"
+
+
+def test_names_that_source_cannot_have() -> None:
+    for name in ("lambda", "np", "softmax"):
+        s = Symbols(**{name: "n"})
+        with pytest.raises(ArgumentError, match=f"symbol {name} cannot be named"):
+            to_source(s.function(s.all[name] * 2))
 
 
 def test_wrong_target() -> None:

@@ -61,7 +61,7 @@ def to_latex(
     """
     if layout not in (None, "numerator", "denominator"):
         raise ArgumentError(f"layout {layout!r}: expected 'numerator' or 'denominator'")
-    _, results = recover(function)
+    _, results = recover(function, shared=where)
     large = any(r.size > LARGEST_LINE * 10 for r in results)
     named = named_subterms(results, shared=where or large, largest=LARGEST_LINE)
     names = {node: f"t_{{{i + 1}}}" for i, node in enumerate(named)}

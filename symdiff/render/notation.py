@@ -41,6 +41,9 @@ __all__ = [
 # What a vector in front of a matrix costs: as much as the transposition sign it saves, because X.T @ r reads better.
 ROW_VECTOR = 1.01
 
+# Between forms of one size, work on vectors is better than work on matrices.
+MATRIX_WORK = 0.1
+
 # Longer chains nest, so that building one factor by factor stays linear.
 LONGEST_CHAIN = 32
 
@@ -240,7 +243,8 @@ class Notation:
         shape = _broadcast(f.shape for f in (*upper, *lower))
         own = product_cost(number, upper, lower)
         if len(shape) == 2:
-            own += 0.02 * (len(upper) + len(lower) - 1)
+            mixed = any(0 < f.rank < 2 or f.kind == "expand" for f in (*upper, *lower))
+            own += 0.02 * (len(upper) + len(lower) - 1) + (MATRIX_WORK if mixed else 0.0)
         key = (tuple(sorted(f.key for f in upper)), tuple(sorted(f.key for f in lower)))
         node, new = self._node("prod", (*upper, *lower), (number, len(upper)), shape, own, key=key)
         return self._flipped(
@@ -283,6 +287,7 @@ class Notation:
         own, sizes = chain_cost(factors), sum([f.size for f in factors])
         # A vector in front of a matrix saves a transposition sign but reads worse.
         style = 0.01 * len(factors) + (ROW_VECTOR if len(shape) == 1 and factors[0].rank == 1 else 0.0)
+        style += MATRIX_WORK if len(shape) == 2 else 0.0
         node, new = self._node("matmul", factors, None, shape, 0)
         if new:
             node.size += own - sizes

@@ -6,6 +6,7 @@ NumPy lacks (erf, lgamma, ...) are taken from scipy.special. Strings are built o
 
 from __future__ import annotations
 
+import keyword
 import re
 from collections.abc import Sequence
 
@@ -26,9 +27,10 @@ def to_source(function: Function, target: str = "numpy", name: str | None = None
     """NumPy source. One expression for a single result, a def for several or when `name` is given."""
     if target != "numpy":
         raise ArgumentError(f"source target {target!r}: expected 'numpy'")
+    _check_names(function)
+    if name is not None or len(function.results) != 1:
+        return _definition(function, recover(function, shared=True)[1], name or function.name)
     _, results = recover(function)
-    if name is not None or len(results) != 1:
-        return _definition(function, results, name or function.name)
     if results[0].size > LARGEST_EXPRESSION:
         raise ArgumentError(
             f"the expression has {results[0].size} nodes written out, more than {LARGEST_EXPRESSION}; "
@@ -41,6 +43,13 @@ def to_source(function: Function, target: str = "numpy", name: str | None = None
             "ask for a definition with named subterms instead: name='f'"
         )
     return text
+
+
+def _check_names(function: Function) -> None:
+    """Refuse symbols that the text could not name."""
+    for symbol in (*[p.name for p in function.params], *function.dims):
+        if keyword.iskeyword(symbol) or symbol in HELPERS or symbol in ("np", "scipy"):
+            raise ArgumentError(f"NumPy source: the symbol {symbol} cannot be named there; expected another name")
 
 
 def _depth(text: str) -> int:

@@ -246,6 +246,12 @@ class Printer:
                 parts.insert(0, text[0])
             else:
                 parts[:0] = [at(text, POW)] * count
+        if len(parts) > 2 and node.args[-1].rank == 1 and node.args[0].rank == 2:
+            # NumPy goes from left to right: brackets keep the work on vectors.
+            line = f"{parts[-2]} @ {parts[-1]}"
+            for part in reversed(parts[:-2]):
+                line = f"{part} @ ({line})"
+            return line, MUL
         return " @ ".join(parts), MUL if len(parts) > 1 else ATOM
 
     def matrix_function(self, node: Node, args: list[Text]) -> Text:
@@ -335,5 +341,7 @@ class Printer:
     def writer(self, name: str) -> Writer:
         made = self.functions.get(name)
         if made is None:
-            raise UnsupportedError(f"source for {self.language}: {name} has no counterpart there; source('numpy') has it")
+            raise UnsupportedError(
+                f"source for {self.language}: {name} has no counterpart there; source('numpy') has it"
+            )
         return made

@@ -39,14 +39,24 @@ class Form:
     terms: tuple[Term, ...] | None = None
 
 
-def recover(function: Function) -> tuple[Notation, list[Node]]:
-    """The notation of every result."""
+def recover(function: Function, shared: bool = False) -> tuple[Notation, list[Node]]:
+    """The notation of every result. shared: a value used twice is one expression, kept out of what uses it."""
     recovery = Recovery()
+    if shared:
+        recovery.whole_values = _used_twice(function)
     for parameter in function.params:
         recovery.forms[parameter] = recovery.leaf(parameter)
     for value in function.instrs:
         recovery.forms[value] = recovery.instruction(value)
     return recovery.notation, [recovery.whole(r) for r in function.results]
+
+
+def _used_twice(function: Function) -> frozenset[Value]:
+    uses: dict[Value, int] = {}
+    for operands in (function.results, *[v.args for v in function.instrs]):
+        for operand in operands:
+            uses[operand] = uses.get(operand, 0) + 1
+    return frozenset([v for v, count in uses.items() if count > 1 and not v.is_param])
 
 
 class Recovery:
@@ -55,6 +65,7 @@ class Recovery:
     def __init__(self) -> None:
         self.notation = Notation()
         self.forms: dict[Value, Form] = {}
+        self.whole_values: frozenset[Value] = frozenset()
 
     # ---------------------------------------------------------------- reading forms
     def core(self, value: Value) -> tuple[Node, Labels]:
@@ -90,6 +101,9 @@ class Recovery:
     def product(self, value: Value) -> Product:
         """A value as a Product, for merging."""
         form = self.forms[value]
+        if value in self.whole_values and (form.product is None or not form.product.elementwise):
+            node, axes = self.core(value)
+            return atom(node, axes, form.shape)
         if form.product is None or len(form.product.factors) > MOST_FACTORS:
             node, axes = self.core(value)
             form.product = self._factored(node, axes, form.shape)
@@ -122,7 +136,7 @@ class Recovery:
     def terms(self, value: Value) -> tuple[Term, ...]:
         """A value as signed terms, for merging."""
         form = self.forms[value]
-        if form.terms is not None and len(form.terms) <= MOST_TERMS:
+        if form.terms is not None and len(form.terms) <= MOST_TERMS and value not in self.whole_values:
             return form.terms
         return ((1, *self.core(value)),)
 
