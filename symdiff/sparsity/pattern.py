@@ -1,0 +1,347 @@
+"""Which entries of dy/dx can differ from zero: one pass over a program at given sizes, no numbers of arguments needed.
+
+Takes a Function, a result, one or more parameters and the sizes; gives row and column numbers of the flattened
+Jacobian (C order). Every instruction maps the index sets of its operands (which elements of x an element depends on)
+to those of its result: ops that move elements move set numbers, elementwise ops unite, reductions and linear algebra
+unite whole blocks. Integers and booleans carry no derivative.
+
+Promises a superset: every entry that is not zero for some arguments is in the pattern. Index arrays and conditions are
+used where they are constants or given by the caller, else every element along the axis counts. Time and memory are
+linear in the elements of the program's values and the non-zeros on the way.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from symdiff.errors import ArgumentError
+from symdiff.ir.builder import Builder
+from symdiff.ir.contraction import label_sizes, parse_spec
+from symdiff.ir.dims import Dim, evaluate, product
+from symdiff.ir.graph import AttrItems, Function, Value, topological
+from symdiff.ir.op import Op, Partials
+from symdiff.ir.types import TensorType
+from symdiff.ops import OPSET
+from symdiff.sparsity import joins
+from symdiff.sparsity.sets import LIMIT, Numbers, Pool, refuse_beyond_limit
+
+# Ops that put elements elsewhere and fill with zeros: their meaning on set numbers is their meaning on numbers.
+_MOVES = frozenset({"slice", "embed", "reshape", "concatenate", "tril", "triu"})
+# Unions over `axes` or `axis`, which leave the shape or stay.
+_BLOCKS = frozenset(
+    {"reduce_max", "reduce_min", "logsumexp", "norm", "softmax", "reduce_prod", "prod_others"}
+)
+# Unions over the last two axes.
+_MATRICES = frozenset({"inverse", "det", "logabsdet", "signdet", "cholesky"})
+# Elementwise ops whose result is zero where an operand is (any of them, the first, all of them).
+_ZERO_ANY, _ZERO_FIRST, _ZERO_ALL = frozenset({"mul"}), frozenset({"neg", "cast", "div"}), frozenset({"add", "sub"})
+# Constants that are multiplied are looked at for zeros up to this size.
+_LOOKED_AT = 1 << 26
+# Dead sets are dropped when so many columns have piled up since the last time.
+_PILE = 1 << 22
+
+
+def pattern(
+    function: Function,
+    y_index: int,
+    x_index: int | Sequence[int],
+    sizes: Mapping[str, int],
+    known: Mapping[str, Any] | None = None,
+) -> tuple[Numbers, Numbers]:
+    """Rows and columns of the structural non-zeros of d results[y_index] / d params[x_index], sorted by row.
+
+    x_index: several parameters stand side by side, their elements one after the other. sizes: of every dimension.
+    known: integer and boolean arguments by parameter name; what is indexed by others counts as full.
+
+    >>> # rows, columns = pattern(function, 0, 0, {"n": 100000})
+    """
+    chosen = [x_index] if isinstance(x_index, int) else list(x_index)
+    sweep = _Sweep(function, chosen, sizes, known or {})
+    numbers = sweep.run(function.results[y_index])
+    if numbers is None:
+        empty = np.zeros(0, np.int64)
+        return empty, empty.copy()
+    flat = numbers.ravel()
+    lengths = sweep.pool.lengths(flat)
+    refuse_beyond_limit(int(lengths.sum()))
+    return np.repeat(np.arange(len(flat)), lengths), np.array(sweep.pool.rows(flat)[1])
+
+
+@functools.lru_cache(maxsize=1024)
+def _flat_operands(op: Op, count: int, attrs: AttrItems) -> tuple[bool, ...]:
+    """Per operand of an elementwise op, whether its partial derivative is declared to be exactly 0."""
+    rule = op.rule
+    if not isinstance(rule, Partials):
+        return (False,) * count
+    builder = Builder(OPSET)
+    dtypes = ["bool" if op.name == "select" and i == 0 else "f64" for i in range(count)]
+    xs = [builder.handle(builder.param(f"x{i}", TensorType(d, ()))) for i, d in enumerate(dtypes)]
+    y = builder.handle(builder.make(op, tuple([x.value for x in xs]), attrs))
+    if y.value.op is not op:
+        return (False,) * count
+    return tuple([isinstance(p, int) and p == 0 for p in rule.partials(y, *xs, **dict(attrs))])
+
+
+class _Sweep:
+    """Set numbers of the values of one program."""
+
+    def __init__(
+        self, function: Function, chosen: Sequence[int], sizes: Mapping[str, int], known: Mapping[str, Any]
+    ) -> None:
+        self.sizes = sizes
+        self.numbers: dict[Value, Numbers] = {}
+        self.masks: dict[Value, Numbers] = {}  # elements that may differ from zero, absent: all
+        self.values: dict[Value, Any] = {}  # arrays of what is known without the floating arguments
+        width = sum(self._count(function.params[i]) for i in chosen)
+        self.pool = Pool(width)
+        first = 0
+        for i in chosen:
+            x = function.params[i]
+            if not x.type.floating:
+                raise ArgumentError(f"sparsity: variable {x.name} has dtype {x.type.dtype}, expected floats")
+            count = self._count(x)
+            self.numbers[x] = self.pool.singles(count, first).reshape(self._shape(x))
+            first += count
+        self.static: set[Value] = set()
+        for p in function.params:
+            if p.name in known and not p.type.floating:
+                self.static.add(p)
+                self.values[p] = np.asarray(known[p.name])
+
+    def _shape(self, value: Value) -> tuple[int, ...]:
+        return tuple([evaluate(s, self.sizes) for s in value.type.shape])
+
+    def _count(self, value: Value) -> int:
+        return evaluate(product(value.type.shape), self.sizes)
+
+    def _attrs(self, value: Value) -> dict[str, Any]:
+        return {k: _resolved(v, self.sizes) for k, v in value.attrs}
+
+    def run(self, result: Value) -> Numbers | None:
+        """Set numbers of one result, None when it depends on no variable."""
+        order = topological([result])
+        last = {a: i for i, value in enumerate(order) for a in value.args}
+        filled = self.pool.filled
+        for i, value in enumerate(order):
+            if not value.is_param:
+                self._visit(value)
+            for a in dict.fromkeys(value.args):
+                if last[a] == i and a is not result:
+                    self.numbers.pop(a, None)
+                    self.masks.pop(a, None)
+            if self.pool.filled > 2 * filled + _PILE:
+                live = self.pool.compact(list(self.numbers.values()))
+                self.numbers = dict(zip(self.numbers, live, strict=True))
+                filled = self.pool.filled
+        return self.numbers.get(result)
+
+    def _visit(self, value: Value) -> None:
+        if value.op.name not in ("apply", "functional") and all(a in self.static for a in value.args):
+            self.static.add(value)
+        mask = self._mask(value)
+        if mask is not None:
+            self.masks[value] = mask
+        if value.type.floating and any(a in self.numbers for a in value.args):
+            found = self._depend(value)
+            if found is not None:
+                self.numbers[value] = found
+
+    # ---------------------------------------------------------------- what is known without arguments
+    def _known(self, value: Value) -> Any:
+        """The array of a static value, None for others."""
+        if value not in self.static:
+            return None
+        # What is known already is as good as a parameter.
+        todo: list[Value] = [value]
+        order: list[Value] = []
+        seen: set[Value] = set()
+        while todo:
+            v = todo.pop()
+            if v not in seen and v not in self.values:
+                seen.add(v)
+                order.append(v)
+                todo.extend(v.args)
+        if order:
+            needed = set(order)
+            for v in topological([value]):
+                if v in needed:
+                    self.values[v] = v.op.evaluate(*[self.values[a] for a in v.args], **self._attrs(v))
+        return self.values[value]
+
+    def _mask(self, value: Value) -> Numbers | None:
+        """Elements that may differ from zero; None when that is all of them or nothing is known."""
+        name = value.op.name
+        mask: Numbers | None = None
+        if name == "array" and value.attr("value").array.size <= _LOOKED_AT:
+            mask = value.attr("value").array != 0
+        elif name == "const":
+            mask = np.zeros(self._shape(value), np.bool_) if value.attr("value") == 0 else None
+        elif name == "cast" and value.args[0].type.dtype == "bool" and value.args[0] in self.static:
+            mask = np.asarray(self._known(value.args[0])) if self._count(value) <= _LOOKED_AT else None
+        elif name in _MOVES and (name in ("embed", "tril", "triu") or any(a in self.masks for a in value.args)):
+            moved = [self._mask_of(a) for a in value.args]
+            mask = value.op.evaluate(*moved, **self._attrs(value))
+        elif name == "contract":
+            mask = self._contract_mask(value)
+        elif value.op.elementwise and any(a in self.masks for a in value.args):
+            masks = [self.masks.get(a) for a in value.args]
+            if name in _ZERO_ANY:
+                mask = functools.reduce(np.logical_and, [m for m in masks if m is not None])
+            elif name in _ZERO_FIRST:
+                mask = masks[0]
+            elif name in _ZERO_ALL or name == "select":
+                parts = masks[1:] if name == "select" else masks
+                present = [m for m in parts if m is not None]
+                mask = functools.reduce(np.logical_or, present) if len(present) == len(parts) else None
+        return None if mask is None or bool(np.all(mask)) else mask
+
+    def _mask_of(self, value: Value) -> Numbers:
+        mask = self.masks.get(value)
+        return np.ones(self._shape(value), np.bool_) if mask is None else mask
+
+    def _contract_mask(self, value: Value) -> Numbers | None:
+        spec = parse_spec(value.attr("spec"))
+        masks = [self.masks.get(a) for a in value.args]
+        repeated = len(set(spec.output)) < len(spec.output)
+        if (all(m is None for m in masks) and not repeated) or self._count(value) > _LOOKED_AT:
+            return None
+        known = self._labels(value)
+        output = tuple(dict.fromkeys(spec.output))
+        mask = np.ones([known[x] for x in output], np.bool_)
+        if not spec.summed:
+            for own, labels in zip(masks, spec.operands, strict=True):
+                if own is not None:
+                    mask &= joins.aligned(*joins.diagonal(own, labels), output)
+        return joins.on_diagonals(mask, output, spec.output, known)
+
+    def _labels(self, value: Value) -> dict[int, int]:
+        shapes = [self._shape(a) for a in value.args]
+        found = label_sizes(parse_spec(value.attr("spec")), shapes, _resolved(value.attr("sizes", ()), self.sizes))
+        return {k: evaluate(v, self.sizes) for k, v in found.items()}
+
+    # ---------------------------------------------------------------- dependence
+    def _depend(self, value: Value) -> Numbers | None:
+        name = value.op.name
+        if value.op.elementwise:
+            return self._elementwise(value)
+        if name == "contract":
+            operands = [self.numbers.get(a) for a in value.args]
+            masks = [self.masks.get(a) for a in value.args]
+            return joins.contract(self.pool, parse_spec(value.attr("spec")), operands, masks, self._labels(value))
+        if name in _MOVES:
+            moved = [self._of(a) for a in value.args]
+            return value.op.evaluate(*moved, **self._attrs(value))
+        if name == "gather":
+            return self._gather(value)
+        if name == "scatter_add":
+            return self._scatter(value)
+        if name == "cumsum":
+            return self._cumsum(value)
+        if name in _BLOCKS:
+            x = self._of(value.args[0])
+            axes = value.attr("axes", (value.attr("axis"),))
+            return self._block(x, [x.ndim + a for a in axes], self._shape(value))
+        if name in _MATRICES:
+            x = self._of(value.args[0])
+            found = self._block(x, [x.ndim - 2, x.ndim - 1], self._shape(value))
+            return np.tril(found) if name == "cholesky" else found
+        if name in ("solve", "triangular_solve"):
+            return self._solve(value)
+        return self._everything(value)
+
+    def _of(self, value: Value) -> Numbers:
+        numbers = self.numbers.get(value)
+        return np.zeros(self._shape(value), np.int64) if numbers is None else numbers
+
+    def _elementwise(self, value: Value) -> Numbers | None:
+        flat = _flat_operands(value.op, len(value.args), value.attrs)
+        parts = [self.numbers.get(a) if not f else None for a, f in zip(value.args, flat, strict=True)]
+        if value.op.name == "select":
+            condition = self._known(value.args[0])
+            if condition is not None:
+                return np.where(condition, self._of(value.args[1]), self._of(value.args[2]))
+        total: Numbers | None = None
+        for i, part in enumerate(parts):
+            if part is None:
+                continue
+            if value.op.name == "mul" and value.args[1 - i] in self.masks:
+                part = np.where(self.masks[value.args[1 - i]], part, 0)
+            total = part if total is None else self.pool.union(total, part)
+        return total
+
+    def _block(self, x: Numbers, axes: Sequence[int], shape: tuple[int, ...]) -> Numbers:
+        """The union over `axes`, put back where the result of shape `shape` keeps them."""
+        kept = [i for i in range(x.ndim) if i not in axes]
+        moved = np.transpose(x, [*kept, *axes])
+        length = int(np.prod(moved.shape[len(kept) :], dtype=np.int64))
+        united = self.pool.merge_last(moved.reshape(*moved.shape[: len(kept)], length))
+        return united if len(shape) == len(kept) else np.broadcast_to(np.expand_dims(united, tuple(axes)), shape)
+
+    def _gather(self, value: Value) -> Numbers:
+        x, axis = self._of(value.args[0]), value.attr("axis")
+        indices = [self._known(a) for a in value.args[1:]]
+        if all(i is not None for i in indices):
+            return value.op.evaluate(x, *indices, axis=axis)
+        at = x.ndim + axis
+        united = self._block(x, range(at, at + len(indices)), x.shape[:at] + x.shape[at + len(indices) :])
+        index_shape = self._shape(value.args[1])
+        spread = np.expand_dims(united, tuple(range(at, at + len(index_shape))))
+        return np.broadcast_to(spread, self._shape(value))
+
+    def _scatter(self, value: Value) -> Numbers:
+        u, axis = self._of(value.args[0]), value.attr("axis")
+        attrs, shape = self._attrs(value), self._shape(value)
+        indices = [self._known(a) for a in value.args[1:]]
+        if all(i is not None for i in indices):
+            # Where every update lands: what gather, the transpose, would read there.
+            count = int(np.prod(shape, dtype=np.int64))
+            places = OPSET["gather"].evaluate(np.arange(count).reshape(shape), *indices, axis=axis)
+            return self.pool.merge(places.ravel(), u.ravel(), count).reshape(shape)
+        rank, sizes = len(value.args[1].type.shape), attrs["sizes"]
+        at = len(shape) + axis
+        united = self._block(u, range(at, at + rank), u.shape[:at] + u.shape[at + rank :])
+        return np.broadcast_to(np.expand_dims(united, tuple(range(at, at + len(sizes)))), shape)
+
+    def _cumsum(self, value: Value) -> Numbers:
+        x, axis, reverse = self._of(value.args[0]), value.attr("axis"), value.attr("reverse")
+        length, lanes = x.shape[axis], x.size // max(x.shape[axis], 1)
+        if lanes * length * length > LIMIT // 4:
+            return self._block(x, [x.ndim + axis], x.shape)  # a superset is still right
+        moved = np.moveaxis(x, axis, -1)
+        flat = moved[..., ::-1] if reverse else moved
+        before, after = np.tril_indices(length)[::-1]
+        groups = np.arange(lanes)[:, None] * length + after[None, :]
+        merged = self.pool.merge(groups.ravel(), flat.reshape(lanes, length)[:, before].ravel(), x.size)
+        merged = merged.reshape(moved.shape)
+        return np.moveaxis(merged[..., ::-1] if reverse else merged, -1, axis)
+
+    def _solve(self, value: Value) -> Numbers | None:
+        a, b = (self.numbers.get(v) for v in value.args)
+        shape = self._shape(value)
+        total = None if b is None else self._block(b, [len(shape) - 2], shape)
+        if a is not None:
+            if value.op.name == "triangular_solve":
+                a = np.tril(a) if value.attr("lower") else np.triu(a)
+            united = self._block(a, [a.ndim - 2, a.ndim - 1], a.shape[:-2])
+            own = np.broadcast_to(united[..., None, None], shape)
+            total = own if total is None else self.pool.union(total, own)
+        return total
+
+    def _everything(self, value: Value) -> Numbers:
+        """An op of which nothing more is known: every element depends on every element of every operand."""
+        total = np.zeros((), np.int64)
+        for a in value.args:
+            if a in self.numbers:
+                total = self.pool.union(total, self.pool.merge_last(self.numbers[a].reshape(-1)))
+        return np.broadcast_to(total, self._shape(value))
+
+
+def _resolved(attribute: Any, sizes: Mapping[str, int]) -> Any:
+    """An attribute with every size a number."""
+    if isinstance(attribute, tuple):
+        return tuple([_resolved(a, sizes) for a in attribute])  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+    return evaluate(attribute, sizes) if isinstance(attribute, Dim) else attribute
