@@ -1,0 +1,5 @@
+from symdiff.ir.graph import Function
+
+
+def julia_source(function: Function, name: str) -> str:
+    return ""

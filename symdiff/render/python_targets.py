@@ -1,0 +1,305 @@
+"""The Python array libraries beside NumPy: JAX and PyTorch, as tables over the shared printer.
+
+JAX is NumPy by another name. PyTorch wants `dim` for `axis`, a dtype for every new array (its default is f32), tensors
+where NumPy takes numbers, and flips instead of falling slices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+from symdiff.ir.dims import product as size_product
+from symdiff.ir.graph import ArrayConstant
+from symdiff.render.notation import Node
+from symdiff.render.numpy_calls import FUNCTIONS, Writer
+from symdiff.render.printer import ATOM, POW, Printer, Text, at, word
+
+# Stand-ins for operands while a NumPy spelling is turned into another one: no text of ours has these characters.
+_MARKS = tuple([chr(0xE000 + i) for i in range(64)])
+
+
+def respelled(writer: Writer, names: Sequence[tuple[str, str]]) -> Writer:
+    """A NumPy spelling with other names; the operands' texts are not touched."""
+
+    def write(node: Node, args: list[str], data: tuple[Any, ...]) -> str:
+        if len(args) > len(_MARKS):
+            return _replaced(writer(node, args, data), names)
+        text = _replaced(writer(node, list(_MARKS[: len(args)]), data), names)
+        for mark, arg in zip(_MARKS, args, strict=False):
+            text = text.replace(mark, arg)
+        return text
+
+    return write
+
+
+def _replaced(text: str, names: Sequence[tuple[str, str]]) -> str:
+    for old, new in names:
+        text = text.replace(old, new)
+    return text
+
+
+# -------------------------------------------------------------------- JAX
+_TO_JAX = (
+    ("np.", "jnp."), ("scipy.special.", "jax.scipy.special."), ("special.psi", "special.digamma"),
+    ("sigmoid(", "jax.nn.sigmoid("), ("relu(", "jax.nn.relu("), ("softmax(", "jax.nn.softmax("),
+    ("logsumexp(", "jax.nn.logsumexp("),
+)  # fmt: skip
+
+
+class JaxPrinter(Printer):
+    """jnp. for np., jax.nn and jax.scipy.special for the rest."""
+
+    language: ClassVar[str] = "jax"
+    module: ClassVar[str] = "jnp"
+    functions: ClassVar[Mapping[str, Writer]] = {
+        name: writer if name in ("apply", "functional") else respelled(writer, _TO_JAX)
+        for name, writer in FUNCTIONS.items()
+    }
+    dtypes: ClassVar[Mapping[str, str]] = {
+        "f64": "jnp.float64", "f32": "jnp.float32", "i64": "jnp.int64", "bool": "jnp.bool_", "c128": "jnp.complex128",
+    }  # fmt: skip
+
+    def array(self, constant: ArrayConstant) -> str:
+        dtype = {"bool": "bool_"}.get(constant.array.dtype.name, constant.array.dtype.name)
+        return f"jnp.array({constant.array.tolist()!r}, dtype=jnp.{dtype})"
+
+
+# -------------------------------------------------------------------- PyTorch
+_TORCH_DTYPES: Mapping[str, str] = {
+    "f64": "torch.float64", "f32": "torch.float32", "i64": "torch.int64", "bool": "torch.bool",
+    "c128": "torch.complex128",
+}  # fmt: skip
+
+
+def _plain(name: str) -> Writer:
+    return lambda node, args, data: f"torch.{name}({', '.join(args)})"
+
+
+def _reduction(name: str, needs_axis: bool = False) -> Writer:
+    def write(node: Node, args: list[str], data: tuple[Any, ...]) -> str:
+        axes: tuple[int, ...] = data[0]
+        if len(axes) == node.args[0].rank and not needs_axis:
+            return f"torch.{name}({args[0]})"
+        return f"torch.{name}({args[0]}, dim={axes[0] if len(axes) == 1 else axes})"
+
+    return write
+
+
+def _prod_others(node: Node, args: list[str], data: tuple[Any, ...]) -> str:
+    """A row of entries per place, its own replaced by 1."""
+    (axis,) = data[0]
+    tail = [":", ":"] + ["None"] * (node.rank - 1 - axis)
+    eye = f"torch.eye({node.shape[axis]})" + (f"[{', '.join(tail)}]" if len(tail) > 2 else "")
+    rows = ", ".join([":"] * axis + ["None"])
+    return f"torch.prod(torch.where({eye} == 1, 1, ({args[0]})[{rows}]), dim={axis + 1})"
+
+
+def _cumsum(node: Node, args: list[str], data: tuple[Any, ...]) -> str:
+    axis, reverse = data
+    if reverse:
+        return f"torch.flip(torch.cumsum(torch.flip({args[0]}, ({axis},)), dim={axis}), ({axis},))"
+    return f"torch.cumsum({args[0]}, dim={axis})"
+
+
+def _triangle(name: str) -> Writer:
+    return lambda node, args, data: f"torch.{name}({args[0]}{'' if data[0] == 0 else f', diagonal={data[0]}'})"
+
+
+def _triangular_solve(node: Node, args: list[str], data: tuple[Any, ...]) -> str:
+    lower, trans = data
+    triangle = f"torch.{'tril' if lower else 'triu'}({args[0]})" + (".mT" if trans else "")
+    return f"torch.linalg.solve({triangle}, {args[1]})"
+
+
+def _cholesky(node: Node, args: list[str], data: tuple[Any, ...]) -> str:
+    if node.args[0].symmetric and node.rank == 2:
+        return f"torch.linalg.cholesky({args[0]})"
+    return f"torch.linalg.cholesky(0.5*({args[0]} + ({args[0]}).mT))"
+
+
+def _embed(node: Node, args: list[str], data: tuple[Any, ...]) -> str:
+    starts, steps, inner, outer = data
+    lead = len(outer) - len(starts)
+    if all(step == 1 for step in steps):
+        widths = [f"{s}, {outer[lead + i] - s - inner[lead + i]}" for i, s in enumerate(starts)]
+        # PyTorch counts axes from the last.
+        return f"torch.nn.functional.pad({args[0]}, ({', '.join(reversed(widths))}))"
+    letters, places = "ijklmnop"[: len(inner)], "abcdefgh"[: len(starts)]
+    operands = [args[0]]
+    for i, (start, step) in enumerate(zip(starts, steps, strict=True)):
+        last = start + step * (inner[lead + i] - 1)
+        low, high = (start, last) if step > 0 else (last, start)
+        rows = f"torch.eye({outer[lead + i]}, dtype=({args[0]}).dtype)[{low}:{high + 1}:{abs(step)}]"
+        operands.append(f"torch.flip({rows}, (0,))" if step < 0 else rows)
+    spec = ",".join([letters] + [letters[lead + i] + c for i, c in enumerate(places)])
+    return f"torch.einsum('{spec}->{letters[:lead] + places}', {', '.join(operands)})"
+
+
+def _scatter(node: Node, args: list[str], data: tuple[Any, ...]) -> str:
+    """A sum against rows of identities: row idx of eye(n) is 1 at idx, so repeated indices add."""
+    where, sizes = data
+    count = node.args[1].rank
+    letters, places = "ijklmnop"[: node.args[0].rank], "abcdefgh"[: len(sizes)]
+    index = letters[where : where + count]
+    spec = ",".join([letters] + [index + c for c in places])
+    rows = [f"torch.eye({n}, dtype=({args[0]}).dtype)[{i}]" for n, i in zip(sizes, args[1:], strict=True)]
+    output = letters[:where] + places + letters[where + count :]
+    return f"torch.einsum('{spec}->{output}', {', '.join([args[0], *rows])})"
+
+
+def _last_writer(node: Node, args: list[str], data: tuple[Any, ...]) -> str:
+    sizes = data[0]
+    hits: list[str] = []
+    for i, (size, index) in enumerate(zip(sizes, args, strict=True)):
+        mask = ", ".join([":"] + [":" if k == i else "None" for k in range(len(sizes))])
+        rows = f"torch.eye({size}, dtype=torch.bool)[torch.ravel({index})]"
+        hits.append(rows if len(sizes) == 1 else f"{rows}[{mask}]")
+    count = size_product(node.args[0].shape)
+    numbers = f"torch.arange({count})[{', '.join([':'] + ['None'] * len(sizes))}]"
+    return f"torch.amax(torch.where({' & '.join(hits)}, {numbers}, -1), dim=0)"
+
+
+def _sizes(sizes: Sequence[Any]) -> str:
+    return f"({', '.join([str(s) for s in sizes])}{',' if len(sizes) == 1 else ''})"
+
+
+def _cbrt(node: Node, args: list[str], data: tuple[Any, ...]) -> str:
+    return f"torch.sign({args[0]})*torch.abs({args[0]})**(1/3)"
+
+
+def _norm(node: Node, args: list[str], data: tuple[Any, ...]) -> str:
+    return _reduction("linalg.vector_norm")(node, args, data)
+
+
+_TORCH: dict[str, Writer] = {
+    name: _plain(name)
+    for name in (
+        "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sqrt", "sin", "cos", "tan", "arcsin", "arccos",
+        "arctan", "sinh", "cosh", "tanh", "arcsinh", "arccosh", "arctanh", "arctan2", "hypot", "maximum", "minimum",
+        "abs", "sign", "floor", "ceil", "trunc", "round", "floor_divide", "sigmoid", "relu", "erf", "erfc", "lgamma",
+        "digamma",
+    )
+}  # fmt: skip
+_TORCH.update({
+    "mod": _plain("remainder"), "select": _plain("where"), "not": _plain("logical_not"), "cbrt": _cbrt,
+    "softplus": lambda node, args, data: f"torch.logaddexp(torch.zeros_like({args[0]}), {args[0]})",
+    "clip": lambda node, args, data: f"torch.minimum(torch.maximum({args[0]}, {args[1]}), {args[2]})",
+    "polygamma": lambda node, args, data: f"torch.special.polygamma({data[0]}, {args[0]})",
+    "reduce_max": _reduction("amax"), "reduce_min": _reduction("amin"), "reduce_prod": _reduction("prod"),
+    "argmax": _reduction("argmax", True), "argmin": _reduction("argmin", True),
+    "logsumexp": _reduction("logsumexp", True), "softmax": _reduction("softmax", True), "norm": _norm,
+    "prod_others": _prod_others, "cumsum": _cumsum, "tril": _triangle("tril"), "triu": _triangle("triu"),
+    "cast": lambda node, args, data: f"({args[0]}).to({_TORCH_DTYPES[data[0]]})",
+    "reshape": lambda node, args, data: f"torch.reshape({args[0]}, {_sizes(data[0])})",
+    "inverse": _plain("linalg.inv"), "solve": _plain("linalg.solve"), "det": _plain("linalg.det"),
+    "logabsdet": lambda node, args, data: f"torch.linalg.slogdet({args[0]})[1]",
+    "signdet": lambda node, args, data: f"torch.linalg.slogdet({args[0]})[0]",
+    "cholesky": _cholesky, "triangular_solve": _triangular_solve,
+    "concatenate": lambda node, args, data: f"torch.cat([{', '.join(args)}], dim={data[0]})",
+    "embed": _embed, "scatter_add": _scatter, "last_writer": _last_writer,
+    "iota": lambda node, args, data: f"torch.arange({data[0]})",
+    "broadcast_to": lambda node, args, data: f"torch.broadcast_to({args[0]}, {_sizes(data[0])})",
+    "apply": FUNCTIONS["apply"], "functional": FUNCTIONS["functional"],
+})  # fmt: skip
+
+# Functions of Python's own numbers.
+_MATH: Mapping[str, str] = {
+    "arcsin": "asin", "arccos": "acos", "arctan": "atan", "arcsinh": "asinh", "arccosh": "acosh", "arctanh": "atanh",
+    "arctan2": "atan2", **{name: name for name in (
+        "exp", "expm1", "log", "log2", "log10", "log1p", "sqrt", "sin", "cos", "tan", "sinh", "cosh", "tanh", "hypot",
+        "erf", "erfc", "lgamma",
+    )},
+}  # fmt: skip
+
+# Which operands may stay numbers beside tensors.
+_NUMBERS_ALLOWED: Mapping[str, Callable[[int], bool]] = {"select": lambda i: i > 0, "clip": lambda i: False}
+
+
+class TorchPrinter(Printer):
+    """torch. with its own names; `plain` are the nodes that are Python numbers and not tensors."""
+
+    language: ClassVar[str] = "torch"
+    module: ClassVar[str] = "torch"
+    functions: ClassVar[Mapping[str, Writer]] = _TORCH
+    dtypes: ClassVar[Mapping[str, str]] = _TORCH_DTYPES
+    axis_word: ClassVar[str] = "dim"
+
+    def __init__(self, names: Mapping[Node, str]) -> None:
+        super().__init__(names)
+        self.plain: set[Node] = set()
+
+    def node(self, node: Node, args: list[Text]) -> Text:
+        if node.kind in ("num", "dim") or (
+            node.kind in ("add", "prod", "pow") and all(a in self.plain for a in node.args)
+        ):
+            self.plain.add(node)
+        return super().node(node, args)
+
+    def special(self, value: str) -> Text:
+        if value == "euler_gamma":
+            return "0.5772156649015329", ATOM
+        if value in ("pi", "e", "inf", "nan"):
+            return f"math.{value}", ATOM
+        return "-math.inf" if value == "-inf" else value, POW - 1
+
+    def filled(self, node: Node) -> str:
+        sizes = node.shape[:1] if node.kind == "eye" else node.shape
+        return f"torch.{node.kind}({', '.join([str(s) for s in sizes])}, dtype={self.dtypes[node.data]})"
+
+    def tensor(self, node: Node, text: Text) -> Text:
+        """The operand as a tensor, numbers wrapped."""
+        if node not in self.plain:
+            return text
+        return f"torch.tensor({text[0]}, dtype={self.dtypes['f64']})", ATOM
+
+    def _tensors(self, node: Node, args: list[Text]) -> list[Text]:
+        return [self.tensor(a, t) for a, t in zip(node.args, args, strict=True)]
+
+    def expand(self, node: Node, text: Text) -> str:
+        return super().expand(node, self.tensor(node.args[0], text))
+
+    def einsum(self, node: Node, args: list[Text]) -> str:
+        labels, output = node.data
+        spec = ",".join([word(w) for w in labels]) + "->" + word(output)
+        return f"torch.einsum('{spec}', {', '.join([a[0] for a in self._tensors(node, args)])})"
+
+    def reversed(self, text: str, axes: Sequence[int], rank: int) -> str:
+        return f"torch.flip({text}, ({', '.join([str(a) for a in axes])},))"
+
+    def array(self, constant: ArrayConstant) -> str:
+        return f"torch.tensor({constant.array.tolist()!r}, dtype=torch.{constant.array.dtype.name})"
+
+    def compared(self, node: Node, sign: str, args: list[Text], level: int) -> str:
+        if all(a in self.plain for a in node.args):
+            args = [self.tensor(node.args[0], args[0]), args[1]]
+        return super().compared(node, sign, args, level)
+
+    def function(self, node: Node, name: str, args: list[Text], data: tuple[Any, ...]) -> Text:
+        everything = all(a in self.plain for a in node.args)
+        if node.args and everything and name in _MATH:
+            self.plain.add(node)
+            return f"math.{_MATH[name]}({', '.join([a[0] for a in args])})", ATOM
+        if name == "cast":
+            return f"{at(self.tensor(node.args[0], args[0]), ATOM)}.to({self.dtypes[data[0]]})", ATOM
+        limits = self._clamped(node, name, args)
+        if limits is not None:
+            return limits, ATOM
+        kept = _NUMBERS_ALLOWED.get(name, lambda i: False)
+        branches = name == "select" and not any(a not in self.plain for a in node.args[1:])
+        made = [
+            t if kept(i) and not (branches and i == 1) else self.tensor(a, t)
+            for i, (a, t) in enumerate(zip(node.args, args, strict=True))
+        ]
+        text = self.writer(name)(node, [a[0] for a in made], data)
+        return text, POW - 2 if name == "cbrt" else ATOM
+
+    def _clamped(self, node: Node, name: str, args: list[Text]) -> str | None:
+        """max(x, 0) with a number as a clamp."""
+        word_of = {"maximum": "min", "minimum": "max"}.get(name)
+        if word_of is None:
+            return None
+        for i in (0, 1):
+            if node.args[i] in self.plain and node.args[1 - i] not in self.plain:
+                return f"torch.clamp({args[1 - i][0]}, {word_of}={args[i][0]})"
+        return None
