@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -46,10 +47,16 @@ class Expression(Expr):
         return print_function(self.function())
 
     def latex(self, layout: Literal["numerator", "denominator"] | None = None, **options: Any) -> str:
-        """LaTeX of the closed form. layout="numerator" shows the gradient of a scalar as a row."""
+        r"""LaTeX of the closed form.
+
+        layout="numerator" shows the gradient of a scalar as a row. bold=True sets vectors and matrices in bold type;
+        where=True names shared subterms in a where-clause; symbols={"s": r"\hat\sigma"} overrides how names are set.
+        """
         if layout is not None:
             options["layout"] = layout
-        return to_latex(self.shown(), **options)
+        function = self.shown()
+        symbols = {p.name: _LATEX[p] for p in function.params if p in _LATEX}
+        return to_latex(function, symbols={**symbols, **options.pop("symbols", {})}, **options)
 
     def source(self, target: str = "numpy") -> str:
         """Source code of the closed form; "numpy" is one expression over the symbol and dimension names."""
@@ -129,11 +136,21 @@ def function_of(results: Sequence[Expr], params: Sequence[Expr] | None = None, n
     return Function.of([mapping[p.value] for p in params], values, name)
 
 
-def symbol(name: str, shape: Size | Shape = (), dtype: str = "f64", **facts: bool) -> Expression:
-    """A symbolic array.
+# How symbols are set where their name does not say it.
+_LATEX: WeakKeyDictionary[Value, str] = WeakKeyDictionary()
+
+
+def symbol(
+    name: str, shape: Size | Shape = (), dtype: str = "f64", latex: str | None = None, **facts: bool
+) -> Expression:
+    r"""A symbolic array.
 
     name: an identifier. shape: integers and dimensions, `(m, n)`; `()` is a scalar. dtype: "f64", "f32", "i64", "bool".
     facts: symmetric, positive_definite, diagonal, lower, upper, orthogonal, positive, nonnegative, nonzero; they shape
-    the formula, never the derivative.
+    the formula, never the derivative. latex: how to set it, such as r"\hat\beta"; by default read from the name
+    (Greek names, subscripts, hats).
     """
-    return Expression(make_symbol(name, shape, dtype, **facts).value)
+    made = Expression(make_symbol(name, shape, dtype, **facts).value)
+    if latex is not None:
+        _LATEX[made.value] = latex
+    return made
