@@ -12,17 +12,19 @@ talk through a workspace, because LLVM's time grows faster than the length of a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from codegen import scalars
+from codegen.folds import LANES, Carried, Partial
 from codegen.index import Index, flatten
 from codegen.loops import Call, Carry, For, Kernel, Let, Load, Pointer, Stmt, Store, Trap, statements
 from codegen.nodes import scalar_cost
-from codegen.text import BYTES, Module, constant, memory_type, register_type, suffix
+from codegen.text import BYTES, Module, register_type
 from codegen.writer import ScalarWriter, Scope, Tables, Uses
 
-LANES = 32
 CHUNK = 1500
+BLOCK = 128
 _WIDE_LIMIT = 14
 _DEAR = 5
 """Instructions of at least this cost fill the pipeline by themselves."""
@@ -100,8 +102,21 @@ def _uses(kernel: Kernel) -> Uses:
     return uses
 
 
+@dataclass(slots=True)
+class _Block:
+    """The rows that a fold runs over at the moment, and where its totals rest."""
+
+    loop: For
+    start: str
+    stop: str
+    first: str
+    stores: dict[int, Store]
+
+
 class KernelWriter(ScalarWriter):
     """Writes the statements of one function."""
+
+    block: _Block | None = None
 
     # ---------------------------------------------------------------- control
     def body(self, body: Sequence[Stmt]) -> None:
@@ -128,7 +143,11 @@ class KernelWriter(ScalarWriter):
             self.store(stmt)
         elif isinstance(stmt, For):
             if stmt.vector and self.scope.width == 1:
-                self._vector_loop(stmt)
+                inner = _column_fold(stmt)
+                if inner is None:
+                    self._vector_loop(stmt)
+                else:
+                    self._in_blocks(stmt, inner)
             else:
                 self._loop(stmt)
         elif isinstance(stmt, Trap):
@@ -158,31 +177,14 @@ class KernelWriter(ScalarWriter):
             failed = self.lines.emit(f"icmp ne i32 {info}, 0")
             self._trap(failed, str(stmt.status))
 
-    def mark_products(self, loop: For) -> None:
-        """Products that are only summed up are fused into the sum."""
-        if not self.module.fma:
-            return
-        for carry in loop.carries:
-            if carry.kind == "sum" and carry.dtype in ("f64", "f32") and self.uses.count.get(carry.value) == 1:
-                for stmt in loop.body:
-                    if isinstance(stmt, Let) and stmt.name == carry.value and stmt.op == "mul":
-                        self.products[stmt.name] = (-1, -1)
-
-    def fold(self, carry: Carry, total: str, width: int) -> str:
-        """One step of a reduction on `width` lanes."""
-        if carry.value in self.products:
-            a, b = self.products[carry.value]
-            factors = [self.lane_values(a), self.lane_values(b)] if width > 1 else [self.use(a)[0], self.use(b)[0]]
-            kind = register_type(carry.dtype, width)
-            full = f"llvm.fma.{suffix(carry.dtype, width)}"
-            return self.lines.intrinsic(full, kind, [(kind, t) for t in (*factors, total)])
-        value = self.lane_values(carry.value) if width > 1 else self.use(carry.value)[0]
-        return scalars.combine(self.lines, carry.kind, carry.dtype, total, value, width)
-
     def _loop(self, loop: For) -> None:
         """A plain loop; inside a vector loop its carried values have lanes."""
         lines, width = self.lines, self.scope.width
-        extent = self.size(loop.extent)
+        start, extent = "0", self.size(loop.extent)
+        inits: list[str] = []
+        if self.block is not None and self.block.loop is loop:
+            start, extent = self.block.start, self.block.stop
+            inits = [self._so_far(carry, self.block) for carry in loop.carries]
         head, inside, done = lines.label("loop"), lines.label("body"), lines.label("done")
         before = lines.block
         lines.do(f"br label %{head}")
@@ -191,7 +193,9 @@ class KernelWriter(ScalarWriter):
         position = len(lines.lines)
         self.vars[loop.var] = counter
         self.mark_products(loop)
-        carried = [_Carried(self, carry, width) for carry in loop.carries]
+        carried = [Carried(self, carry, width) for carry in loop.carries]
+        for one, init in zip(carried, inits, strict=False):
+            one.init = init
         test = lines.emit(f"icmp slt i64 {counter}, {extent}")
         lines.do(f"br i1 {test}, label %{inside}, label %{done}")
         lines.begin(inside)
@@ -203,13 +207,49 @@ class KernelWriter(ScalarWriter):
         lines.do(f"{following} = add nsw i64 {counter}, 1")
         latch = lines.block
         lines.do(f"br label %{head}")
-        phis = [f"  {counter} = phi i64 [ 0, %{before} ], [ {following}, %{latch} ]"]
+        phis = [f"  {counter} = phi i64 [ {start}, %{before} ], [ {following}, %{latch} ]"]
         phis += [one.phi(before, latch) for one in carried]
         lines.lines[position:position] = phis
         lines.begin(done)
         self.scope = outer
         for one in carried:
             one.finish()
+
+    # ---------------------------------------------------------------- columns folded over many rows
+    def _in_blocks(self, loop: For, inner: For) -> None:
+        """A vector loop over columns around a fold over rows: `BLOCK` rows at a time, so that rows stay in the cache.
+
+        Between blocks the totals rest where they are stored in the end; the order of the fold does not change.
+        """
+        lines, rows = self.lines, self.size(inner.extent)
+        head, done = lines.label("rows"), lines.label("done")
+        before = lines.block
+        lines.do(f"br label %{head}")
+        lines.begin(head)
+        start, following = lines.fresh("row"), lines.fresh("n")
+        position = len(lines.lines)
+        lines.do(f"{following} = add nsw i64 {start}, {BLOCK}")
+        self.module.declare("declare i64 @llvm.smin.i64(i64, i64)")
+        stop = lines.emit(f"call i64 @llvm.smin.i64(i64 {following}, i64 {rows})")
+        first = lines.emit(f"icmp eq i64 {start}, 0")
+        stores = {s.value: s for s in loop.body if isinstance(s, Store)}
+        self.block = _Block(inner, start, stop, first, stores)
+        self._vector_loop(loop)
+        self.block = None
+        more = lines.emit(f"icmp slt i64 {following}, {rows}")
+        lines.lines.insert(position, f"  {start} = phi i64 [ 0, %{before} ], [ {following}, %{lines.block} ]")
+        lines.do(f"br i1 {more}, label %{head}, label %{done}")
+        lines.begin(done)
+
+    def _so_far(self, carry: Carry, block: _Block) -> str:
+        """What a fold goes on from: its total over the blocks before."""
+        target = block.stores[carry.out]
+        self.env.pop(-1, None)
+        self.scope.splats.pop(-1, None)
+        self.load(Load(-1, target.buffer, target.index))
+        old, kind = self.lane_values(-1), register_type(carry.dtype, self.scope.width)
+        init = scalars.identity(carry.kind, carry.dtype, self.scope.width)
+        return self.lines.emit(f"select i1 {block.first}, {kind} {init}, {kind} {old}")
 
     # ---------------------------------------------------------------- vector loops
     def _vector_loop(self, loop: For) -> None:
@@ -224,7 +264,7 @@ class KernelWriter(ScalarWriter):
             while lanes > 2 and lanes // 2 >= static:
                 lanes //= 2
             wide = 0 if static < LANES else wide
-        accumulators = [_Partial(self, carry) for carry in loop.carries]
+        accumulators = [Partial(self, carry) for carry in loop.carries]
         start = "0"
         long = length > CHUNK
         if wide:
@@ -239,7 +279,7 @@ class KernelWriter(ScalarWriter):
             one.finish()
 
     def _strip(
-        self, loop: For, start: str, stop: str, width: int, partials: Sequence[_Partial], masked: bool,
+        self, loop: For, start: str, stop: str, width: int, partials: Sequence[Partial], masked: bool,
         in_registers: bool,
     ) -> str:  # fmt: skip
         """Run the body from `start` to `stop`, `width` iterations at a time; returns where it ended."""
@@ -360,97 +400,14 @@ def _weight(body: Sequence[Stmt]) -> tuple[int, bool]:
     return length, dear
 
 
-class _Carried:
-    """A value that a plain loop carries round."""
-
-    def __init__(self, writer: KernelWriter, carry: Carry, width: int) -> None:
-        self.writer, self.carry, self.width = writer, carry, width
-        self.type = register_type(carry.dtype, width)
-        self.now, self.next = writer.lines.fresh("acc"), ""
-        if carry.kind == "scan":
-            self.init = constant(carry.init, carry.dtype, width)
-            writer.define(carry.inside, self.now, width > 1, carry.dtype)
-        else:
-            self.init = scalars.identity(carry.kind, carry.dtype, width)
-
-    def step(self) -> None:
-        """Write what happens at the end of an iteration."""
-        writer, carry, width = self.writer, self.carry, self.width
-        if carry.kind == "scan":
-            self.next = writer.lane_values(carry.value) if width > 1 else writer.use(carry.value)[0]
-        else:
-            self.next = writer.fold(carry, self.now, width)
-
-    def phi(self, before: str, latch: str) -> str:
-        """The value at the head of the loop."""
-        return f"  {self.now} = phi {self.type} [ {self.init}, %{before} ], [ {self.next}, %{latch} ]"
-
-    def finish(self) -> None:
-        """Define the result behind the loop."""
-        self.writer.define(self.carry.out, self.now, self.width > 1, self.carry.dtype)
-
-
-class _Partial:
-    """The partial results of a reduction over a vector loop: `LANES` of them in memory."""
-
-    def __init__(self, writer: KernelWriter, carry: Carry) -> None:
-        self.writer, self.carry = writer, carry
-        lines = writer.lines
-        dtype = carry.dtype
-        self.type = register_type(dtype, LANES)
-        self.memory = lines.fresh("lanes")
-        kind = memory_type(dtype, LANES)
-        writer.once(self.memory, f"  {self.memory} = alloca {kind}, align 64")
-        writer.to_memory(scalars.identity(carry.kind, dtype, LANES), self.memory, dtype, LANES, BYTES[dtype])
-        self.width, self.registers = LANES, False
-        self.now, self.next = "", ""
-
-    def enter(self, width: int, in_registers: bool) -> Callable[[str, str], str] | None:
-        """Begin a strip; in registers there is a value at the head of the loop."""
-        self.width, self.registers = width, in_registers
-        if not in_registers:
-            return None
-        self.now = self.writer.lines.fresh("acc")
-        init = scalars.identity(self.carry.kind, self.carry.dtype, width)
-        return lambda before, latch: (
-            f"  {self.now} = phi {self.type} [ {init}, %{before} ], [ {self.next}, %{latch} ]"
-        )
-
-    def step(self, counter: str) -> None:
-        """Fold the values of one iteration into their partial results."""
-        writer, lines, dtype = self.writer, self.writer.lines, self.carry.dtype
-        if self.registers:
-            self.next = writer.fold(self.carry, self.now, self.width)
-            return
-        lane = lines.emit(f"and i64 {counter}, {LANES - 1}")
-        place = lines.emit(f"getelementptr inbounds {memory_type(dtype, 1)}, ptr {self.memory}, i64 {lane}")
-        old = writer.from_memory(place, dtype, self.width, BYTES[dtype])
-        new = writer.fold(self.carry, old, self.width)
-        if writer.scope.mask:
-            kind = register_type(dtype, self.width)
-            mask = register_type("bool", self.width)
-            new = lines.emit(f"select {mask} {writer.scope.mask}, {kind} {new}, {kind} {old}")
-        writer.to_memory(new, place, dtype, self.width, BYTES[dtype])
-
-    def leave(self) -> None:
-        """End a strip."""
-        if self.registers:
-            self.writer.to_memory(self.now, self.memory, self.carry.dtype, LANES, BYTES[self.carry.dtype])
-
-    def finish(self) -> None:
-        """Fold the partial results by halves."""
-        writer, lines, dtype = self.writer, self.writer.lines, self.carry.dtype
-        total = writer.from_memory(self.memory, dtype, LANES, BYTES[dtype])
-        width = LANES
-        while width > 1:
-            kind, half = register_type(dtype, width), width // 2
-            parts: list[str] = []
-            for first in (0, half):
-                picked = ", ".join(f"i32 {first + i}" for i in range(half))
-                parts.append(
-                    lines.emit(f"extractelement {kind} {total}, i64 {first}") if half == 1 else
-                    lines.emit(f"shufflevector {kind} {total}, {kind} poison, <{half} x i32> <{picked}>")
-                )  # fmt: skip
-            total = scalars.combine(lines, self.carry.kind, dtype, parts[0], parts[1], half)
-            width = half
-        writer.define(self.carry.out, total, False, dtype)
+def _column_fold(loop: For) -> For | None:
+    """The fold over rows inside a vector loop over columns, where every total is stored and nothing else happens."""
+    inner = [s for s in loop.body if isinstance(s, For)]
+    if len(inner) != 1 or loop.carries or not inner[0].carries or any(c.inside >= 0 for c in inner[0].carries):
+        return None
+    if isinstance(inner[0].extent, int) and inner[0].extent <= BLOCK:
+        return None
+    totals = {c.out for c in inner[0].carries}
+    stored = [s.value for s in loop.body if isinstance(s, Store) and not s.add]
+    plain = all(isinstance(s, (Let, Load, For, Store)) for s in loop.body)
+    return inner[0] if plain and len(stored) == len(totals) and set(stored) == totals else None

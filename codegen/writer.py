@@ -12,8 +12,8 @@ from typing import TypeAlias
 
 from codegen import scalars
 from codegen.index import Index, flatten
-from codegen.loops import Buffer, Let, Load, Store
-from codegen.text import BYTES, Lines, Module, constant, memory_type, register_type
+from codegen.loops import Buffer, Carry, For, Let, Load, Store
+from codegen.text import BYTES, Lines, Module, constant, memory_type, register_type, suffix
 from symdiff.ir.dims import Size
 
 Named: TypeAlias = "tuple[str, bool]"
@@ -260,6 +260,27 @@ class ScalarWriter:
             found = {op: self.lines.emit(f"{pair}, {i}") for i, op in enumerate(("sin", "cos"))}
             self.scope.angles[stmt.args[0]] = found
         return found[stmt.op]
+
+    def mark_products(self, loop: For) -> None:
+        """Products that are only summed up are fused into the sum."""
+        if not self.module.fma:
+            return
+        for carry in loop.carries:
+            if carry.kind == "sum" and carry.dtype in ("f64", "f32") and self.uses.count.get(carry.value) == 1:
+                for stmt in loop.body:
+                    if isinstance(stmt, Let) and stmt.name == carry.value and stmt.op == "mul":
+                        self.products[stmt.name] = (-1, -1)
+
+    def fold(self, carry: Carry, total: str, width: int) -> str:
+        """One step of a reduction on `width` lanes."""
+        if carry.value in self.products:
+            a, b = self.products[carry.value]
+            factors = [self.lane_values(a), self.lane_values(b)] if width > 1 else [self.use(a)[0], self.use(b)[0]]
+            kind = register_type(carry.dtype, width)
+            full = f"llvm.fma.{suffix(carry.dtype, width)}"
+            return self.lines.intrinsic(full, kind, [(kind, t) for t in (*factors, total)])
+        value = self.lane_values(carry.value) if width > 1 else self.use(carry.value)[0]
+        return scalars.combine(self.lines, carry.kind, carry.dtype, total, value, width)
 
     # ---------------------------------------------------------------- memory
     def address(self, buffer: Buffer, offset: str) -> str:

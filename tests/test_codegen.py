@@ -442,3 +442,16 @@ def test_threads_share_one_function(rng):
         for _ in range(5):
             for got, wanted in zip(pool.map(native, arrays), expected, strict=True):
                 np.testing.assert_array_equal(got, wanted)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 127, 128, 129, 300])
+def test_columns_are_folded_over_many_rows(rows, rng):
+    body = (
+        '%0: f64[n] = contract(%A) {spec = "ij->j"}\n%1: f64[n] = contract(%A, %x) {spec = "ij,i->j"}\n'
+        "%2: f64[n] = reduce_prod(%A) {axis = -2}\n%3: f64[n] = logsumexp(%A) {axes = [-2]}\n"
+        "%4: i64[n] = cast(%0) {dtype = \"i64\"}\nreturn %0, %1, %2, %3, %4"
+    )
+    function = text_function(body, "%A: f64[m,n], %x: f64[m]")
+    native = codegen.compile(function, opt=1)
+    for columns in (3, 50):
+        agree(function, native, [rng.normal(size=(rows, columns)), rng.normal(size=rows)])
