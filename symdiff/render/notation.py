@@ -295,7 +295,7 @@ class Notation:
         return self._flipped(node, new, lambda: self.chain(tuple([f.flip for f in reversed(factors)])))
 
     def outer(self, left: Node, right: Node) -> Node:
-        node, new = self._node("outer", (left, right), None, left.shape + right.shape, 1.03)
+        node, new = self._node("outer", (left, right), None, left.shape + right.shape, 1.03 + MATRIX_WORK)
         return self._flipped(node, new, lambda: self.outer(right, left))
 
     def diag(self, vector: Node, dtype: str = "") -> Node:
