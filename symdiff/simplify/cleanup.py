@@ -116,7 +116,8 @@ def _under(builder: Builder, condition: Value, branch: Value, truth: bool) -> Va
     if branch.op.name == "select" and branch.args[0] is condition:
         return branch.args[1 if truth else 2]
     if branch.op.name in ("mul", "neg", "div", "add", "sub"):
-        kept = [a.args[1 if truth else 2] if a.op.name == "select" and a.args[0] is condition else a for a in branch.args]
+        side = 1 if truth else 2
+        kept = [a.args[side] if a.op.name == "select" and a.args[0] is condition else a for a in branch.args]
         if any(new is not old for new, old in zip(kept, branch.args, strict=True)):
             return _clean(builder, branch.op, tuple(kept), branch.attrs)
     return branch

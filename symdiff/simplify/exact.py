@@ -8,11 +8,19 @@ from fractions import Fraction
 from symdiff.ir.graph import Value
 from symdiff.simplify.views import Context, Number, normal
 
+# Numbers are not made longer than this: squared again and again they would double in length each time.
+MOST_BITS = 512
+
+
+def _bits(number: Number) -> int:
+    fraction = Fraction(number)
+    return max(fraction.numerator.bit_length(), fraction.denominator.bit_length())
+
 
 def exact_power(number: Number, power: Number) -> Number | None:
     """number ** power when it is rational and small enough to write down."""
     if isinstance(power, int) or power.denominator == 1:
-        if (number == 0 and power < 0) or abs(power) > 64:
+        if (number == 0 and power < 0) or abs(power) > 64 or _bits(number) * abs(power) > MOST_BITS:
             return None
         return normal(Fraction(number) ** int(power))
     if number < 0 or power.denominator > 4 or abs(power) > 64 or (number == 0 and power < 0):
@@ -41,6 +49,8 @@ def content_of(ctx: Context, terms: Sequence[tuple[Number, Value]]) -> Number:
         numerator = _gcd(numerator, abs(fraction.numerator))
         denominator = denominator * fraction.denominator // _gcd(denominator, fraction.denominator)
     content = Fraction(numerator, denominator)
+    if _bits(content) > MOST_BITS // 8:
+        content = Fraction(1)
     return normal(content if first_sign(ctx, terms) > 0 else -content)
 
 

@@ -6,8 +6,8 @@ no answer walks a graph.
 
 from __future__ import annotations
 
-from symdiff.ir.graph import Value, topological
-from symdiff.simplify.views import Context, number_in
+from symdiff.ir.graph import Value
+from symdiff.simplify.views import Context, number_in, unanswered
 
 _POSITIVE_OPS = frozenset({"exp", "exp2", "softmax", "sigmoid", "cosh", "softplus"})
 _NONNEGATIVE_OPS = frozenset({"abs", "relu", "norm"})
@@ -35,10 +35,14 @@ def sign(ctx: Context, value: Value) -> int:
     found = memo.get(value)
     if found is not None:
         return found
-    for v in topological([value]):
-        if v not in memo:
-            memo[v] = _sign(ctx, v, memo)
+    for v in unanswered(value, memo, lambda v: _asked(ctx, v)):
+        memo[v] = _sign(ctx, v, memo)
     return memo[value]
+
+
+def _asked(ctx: Context, value: Value) -> tuple[Value, ...]:
+    """The values whose signs decide that of a value."""
+    return (*value.args, *[f.base for f in ctx.view(value).factors if f.base is not value])
 
 
 def _sign(ctx: Context, value: Value, memo: dict[Value, int]) -> int:

@@ -18,7 +18,18 @@ from symdiff.simplify.match import RuleBook, leading_minus
 from symdiff.simplify.pointwise import negated
 from symdiff.simplify.products import product
 from symdiff.simplify.sums import labels_of, plus
-from symdiff.simplify.views import Context, Factor, Number, Product, Terms, normal, number_in, walk
+from symdiff.simplify.views import (
+    Context,
+    Factor,
+    Number,
+    Product,
+    Terms,
+    children,
+    normal,
+    number_in,
+    unanswered,
+    walk,
+)
 
 
 def finish(ctx: Context, results: Sequence[Value], book: RuleBook) -> list[Value]:
@@ -43,7 +54,7 @@ class Finisher:
     def form(self, value: Value) -> Value:
         """The shown form of a value made while finishing."""
         if value not in self.shown:
-            for v in walk(self.ctx, [value]):
+            for v in unanswered(value, self.shown, lambda v: children(self.ctx, v)):
                 self.add(v)
         return self.shown[value]
 

@@ -13,7 +13,7 @@ from functools import lru_cache
 
 from symdiff.ir.graph import Value
 from symdiff.simplify import facts
-from symdiff.simplify.views import Context, Factor, Labels, Number, Product, children, number_in, walk
+from symdiff.simplify.views import Context, Factor, Labels, Number, Product, children, number_in, unanswered
 
 ARRAY_TASTE = 0.004
 
@@ -24,10 +24,8 @@ def size(ctx: Context, value: Value) -> float:
     found = memo.get(value)
     if found is not None:
         return found
-    pending = [value] if all(a in memo for a in children(ctx, value)) else walk(ctx, [value])
-    for v in pending:
-        if v not in memo:
-            memo[v] = _size(ctx, v, memo)
+    for v in unanswered(value, memo, lambda v: children(ctx, v)):
+        memo[v] = _size(ctx, v, memo)
     return memo[value]
 
 

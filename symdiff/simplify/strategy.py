@@ -17,7 +17,7 @@ from symdiff.simplify.finish import finish
 from symdiff.simplify.match import Rule, RuleBook, compile_rule, factor_pass
 from symdiff.simplify.views import Context, Handler, Passes, Settings, Step
 
-# Longer programs are only brought to normal form.
+# Longer programs are only brought to normal form, and kept as they are when that makes them no shorter.
 MOST_SEARCHED = 2000
 MOST_ROUNDS = 4
 
@@ -127,6 +127,8 @@ def simplify(
     settings = Settings(keep_kinks, facts, tuple(equalities))
     # Rounds until one repeats. A cycle of forms is left at its smallest, so the outcome does not depend on the entry.
     rounds = [once(function, opset, settings, trace)]
+    if len(function.instrs) > MOST_SEARCHED and len(rounds[0].instrs) >= len(function.instrs):
+        return function
     while len(rounds) <= MOST_ROUNDS:
         following = once(rounds[-1], opset, settings)
         if following == rounds[-1]:

@@ -20,7 +20,7 @@ from symdiff.simplify.products import flipped, product, rearranged, scaled
 from symdiff.simplify.views import Context, Factor, Labels, Number, Product, normal
 
 # A sum with more terms is one term of the next: chains of sums stay linear to build.
-MOST_TERMS = 48
+MOST_TERMS = 24
 
 Collected: TypeAlias = "dict[Value, Number]"
 

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from symdiff.ir.builder import Builder
 from symdiff.ir.dims import Shape, Size
-from symdiff.ir.graph import AttrItems, Function, Value, topological
+from symdiff.ir.graph import AttrItems, Function, Value
 from symdiff.ir.op import OpSet
 from symdiff.ir.text import print_function
 from symdiff.ir.types import TensorType
@@ -262,10 +262,8 @@ class Context:
         found = self._keys.get(value)
         if found is not None:
             return found
-        pending = [value] if all(a in self._keys for a in value.args) else topological([value])
-        for v in pending:
-            if v not in self._keys:
-                self._keys[v] = self._own_key(v)
+        for v in unanswered(value, self._keys, lambda v: v.args):
+            self._keys[v] = self._own_key(v)
         return self._keys[value]
 
     def _own_key(self, value: Value) -> str:
@@ -308,6 +306,22 @@ def children(ctx: Context, value: Value) -> tuple[Value, ...]:
     if len(view.factors) == 1 and view.factors[0].base is value:
         return value.args
     return tuple([f.base for f in view.factors])
+
+
+def unanswered(value: Value, known: Mapping[Value, Any], parts: Callable[[Value], Sequence[Value]]) -> list[Value]:
+    """The value and what it is made of, parts first, stopping at values that are known: each is met once in all."""
+    order: list[Value] = []
+    seen: set[Value] = set()
+    stack = [(value, False)]
+    while stack:
+        v, ready = stack.pop()
+        if ready:
+            order.append(v)
+        elif v not in known and v not in seen:
+            seen.add(v)
+            stack.append((v, True))
+            stack.extend([(a, False) for a in parts(v)])
+    return order
 
 
 def walk(ctx: Context, results: Iterable[Value]) -> list[Value]:
