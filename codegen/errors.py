@@ -1,19 +1,21 @@
 """The errors a compiled function raises, and the errors of the machinery below it.
 
-Takes nothing, gives classes. Promise: everything a caller can do wrong with arguments is a plain ``TypeError`` or
-``ValueError`` (or a subclass from here), so that code that knows nothing of native code can catch it.
+Takes nothing, gives classes. Promise: everything a caller can do wrong with arguments is a ``TypeError`` or
+``ValueError`` and a ``SymdiffError``, so that code that knows nothing of native code can catch it.
 """
 
+from symdiff.errors import ArgumentError, ShapeError, SymdiffError
 
-class ArgumentTypeError(TypeError):
+
+class ArgumentTypeError(SymdiffError, TypeError):
     """An argument of a kind that cannot be used: wrong dtype, wrong number of arguments, unknown keyword."""
 
 
-class ArgumentValueError(ValueError):
+class ArgumentValueError(ArgumentError, ShapeError):
     """An argument of the right kind with a wrong value: shape, size of a dimension, read-only output."""
 
 
-class KernelError(ValueError):
+class KernelError(SymdiffError, ValueError):
     """A kernel ended with a status for which its signature gives a message."""
 
 

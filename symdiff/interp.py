@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from symdiff.errors import ArgumentError, EvaluationError, ShapeError
+from symdiff.errors import ArgumentError, DtypeError, EvaluationError, ShapeError, SymdiffError
 from symdiff.ir.dims import Dim, evaluate, format_shape
 from symdiff.ir.graph import Function, Value
 
@@ -64,7 +64,7 @@ def interpret(
             f"{function.name}: {len(args)} arguments given, expected {len(function.params)} "
             f"({', '.join(p.name for p in function.params)})"
         )
-    arrays = [np.asarray(a) for a in args]
+    arrays = [_array(p, a) for p, a in zip(function.params, args, strict=True)]
     known = bind_sizes(function.params, [a.shape for a in arrays], sizes)
     values: dict[Value, Any] = dict(zip(function.params, arrays, strict=True))
     uses: dict[Value, int] = {}
@@ -79,7 +79,7 @@ def interpret(
             if value.op.name in ("apply", "functional"):
                 result = _undefined(operands, attrs, functions or {})
             else:
-                result = value.op.evaluate(*operands, **attrs)
+                result = _evaluated(value, operands, attrs)
             if watch is not None:
                 watch(value, operands, result)
             values[value] = result
@@ -88,6 +88,24 @@ def interpret(
                 if not uses[operand] and operand not in kept:
                     values.pop(operand, None)
     return tuple([np.asarray(values[r]) for r in function.results])
+
+
+def _array(parameter: Value, given: Any) -> Any:
+    """An argument as an array of numbers that its parameter can stand for."""
+    array = np.asarray(given)
+    wanted = parameter.type.dtype
+    if array.dtype.kind not in {"bool": "b", "i64": "biu"}.get(wanted, "biufc"):
+        raise DtypeError(f"{parameter.name}: expected numbers of dtype {wanted}, given {array.dtype}")
+    return array
+
+
+def _evaluated(value: Value, operands: tuple[Any, ...], attrs: dict[str, Any]) -> Any:
+    try:
+        return value.op.evaluate(*operands, **attrs)
+    except SymdiffError:
+        raise
+    except (ValueError, IndexError, np.linalg.LinAlgError) as error:  # what NumPy refuses, such as max of nothing
+        raise EvaluationError(f"{value.op.name}: {error}") from error
 
 
 def _undefined(operands: tuple[Any, ...], attrs: dict[str, Any], functions: Mapping[str, Callable[..., Any]]) -> Any:
