@@ -90,6 +90,30 @@ class SymDiff(System):
         fn = sd.compile([f, sd.gradient(f, x)], [x])
         return (lambda: fn(inp["x"])), arrays
 
+    def rosen_hess(self, w: Any, inp: Any, threads: int) -> Any:
+        x = sd.symbol("x", (sd.dim("n"),))
+        f = np.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
+        hessian = sd.sparse_hessian(f, x, inputs=[x])
+
+        def fetch(values: Any) -> Any:
+            matrix = hessian(inp["x"])
+            assert np.array_equal(matrix.data, values)
+            return matrix.diagonal(), matrix.diagonal(-1)
+
+        return (lambda: hessian.values(inp["x"])), fetch
+
+    def bruss_jac(self, w: Any, inp: Any, threads: int) -> Any:
+        n = sd.dim("n")
+        y, rate = sd.symbol("y", (2, n)), sd.symbol("rate")
+        u, v = y[0], y[1]
+        left, right = np.concatenate([[1.0], u, [1.0]]), np.concatenate([[3.0], v, [3.0]])
+        du = 1 + u * u * v - 4 * u + rate * (left[:-2] - 2 * u + left[2:])
+        dv = 3 * u - u * u * v + rate * (right[:-2] - 2 * v + right[2:])
+        jacobian = sd.sparse_jacobian(np.stack([du, dv]), y, inputs=[y, rate])
+        state = inp["y"].reshape(2, -1)
+        diffusion = (state.shape[1] + 1) ** 2 / 50
+        return (lambda: jacobian.values(state, diffusion)), arrays
+
     def _logistic(self) -> Any:
         n, d = sd.dims("n d")
         X, y, v, lam = sd.symbol("X", (n, d)), sd.symbol("y", (n,)), sd.symbol("w", (d,)), sd.symbol("lam")
