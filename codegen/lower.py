@@ -22,8 +22,6 @@ from symdiff.ir.graph import Function, Value
 
 Message: TypeAlias = "Callable[[Mapping[str, int]], Exception]"
 OUT_OF_MEMORY = 1
-_RECENT = 64
-"""So many checks are compared with a new one; programs repeat theirs."""
 
 
 @dataclass(slots=True)
@@ -37,6 +35,7 @@ class Lowered:
     checks: list[Check] = field(default_factory=list[Check])
     statuses: dict[int, Message] = field(default_factory=dict[int, Message])
     _known: dict[Any, int] = field(default_factory=dict[Any, int])
+    _checked: set[Any] = field(default_factory=set[Any])
 
     def status(self, key: Any, message: Message) -> int:
         """The code for a failure; equal keys share one."""
@@ -51,9 +50,10 @@ class Lowered:
         """Require all sizes to be at least 0, where `unless` is not 0."""
         if unless == 0 or all(isinstance(s, int) and s >= 0 for s in sizes):
             return
-        found = Check(sizes, self.status(key, message), unless)
-        if found not in self.checks[-_RECENT:]:
-            self.checks.append(found)
+        status = self.status(key, message)
+        if (sizes, unless, status) not in self._checked:  # programs repeat their checks
+            self._checked.add((sizes, unless, status))
+            self.checks.append(Check(sizes, status, unless))
 
 
 def lower(function: Function) -> Lowered:

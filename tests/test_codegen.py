@@ -455,3 +455,52 @@ def test_columns_are_folded_over_many_rows(rows, rng):
     native = codegen.compile(function, opt=1)
     for columns in (3, 50):
         agree(function, native, [rng.normal(size=(rows, columns)), rng.normal(size=rows)])
+
+
+# -------------------------------------------------------------------- programs that take many paths at once
+PROGRAMS = {
+    "many_axes": (
+        "%x: f64[a,b,c,d]",
+        '%0: f64[b,d] = contract(%x) {spec = "ijkl->jl"}\n%1: f64[d,c,b,a] = contract(%x) {spec = "ijkl->lkji"}\n'
+        "%2: f64[a,c] = reduce_max(%x) {axes = [-3,-1]}\n%3: f64[a,b,c,d] = softmax(%x) {axes = [-3,-1]}\n"
+        '%4: f64[a,c] = contract(%x,%x) {spec = "ijkl,mjnl->ik"}\n'
+        '%5: f64[a,a,c,c] = contract(%x,%x) {spec = "ijkl,mjnl->imkn"}\nreturn %0, %1, %2, %3, %4, %5',
+        [(3, 4, 5, 6)],
+    ),
+    "deltas": (
+        "%x: f64[a,b], %y: f64[b]",
+        '%0: f64[a] = contract(%x,%y,%y,%x) {spec = "ij,j,k,ik->i"}\n%1: f64[a,a] = contract(%x,%y) {spec = "ij,j->ii"}\n'
+        '%2: f64[a,b,b,a] = contract(%x) {spec = "ij->ijji"}\n%3: f64[a,a] = neg(%1)\n%4: f64[a,a] = mul(%3,%1)\n'
+        "%5: f64[a,a] = exp(%1)\nreturn %0, %1, %2, %3, %4, %5",
+        [(3, 4), (4,)],
+    ),
+    "matrices": (
+        "%A: f64[n,n], %b: f64[q,n,2]",
+        "%0: f64[q,n,2] = solve(%A,%b)\n%1: f64[] = logabsdet(%A)\n%2: f64[] = signdet(%A)\n%3: f64[n,n] = inverse(%A)\n"
+        '%4: f64[n,n] = contract(%A,%A) {spec = "ij,kj->ik"}\n%5: f64[n,n] = cholesky(%4)\n'
+        "%6: f64[q,n,2] = triangular_solve(%5,%b) {lower = True, trans = True}\nreturn %0, %1, %2, %3, %5, %6",
+        [(6, 6), (3, 6, 2)],
+    ),
+    "copies": (
+        "%A: f64[m,n]",
+        '%0: f64[n,m] = contract(%A) {spec = "ij->ji"}\n%1: f64[m*n] = reshape(%0) {rank = 2, shape = [m*n]}\n'
+        "return %A, %0, %A, %1, %0",
+        [(4, 5)],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fastmath", [False, True])
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_programs_of_many_kinds(name, fastmath, rng):
+    params, body, shapes = PROGRAMS[name]
+    function = text_function(body, params)
+    native = codegen.compile(function, opt=1, fastmath=fastmath)
+    agree(function, native, [rng.normal(size=shape) for shape in shapes], rtol=1e-10)
+
+
+def test_a_kernel_may_be_called_like_a_function_of_the_c_library(rng):
+    function = text_function("%0: f64[n] = exp(%x)\nreturn %0", "%x: f64[n]")
+    native = codegen.compile(function, name="exp", single=True)
+    assert native.__name__ == "exp"
+    close(native(np.zeros(2)), np.ones(2))
