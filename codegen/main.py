@@ -8,8 +8,7 @@ Takes a `Program`; gives the text of its LLVM module. Three functions, as `codeg
 
 Kernels see dense row-major arrays only: a parameter with other strides is copied into the arena first, a result with
 other strides is computed there and copied out. The arena is one block: on the stack when small, else taken from a
-process-wide cell (`ARENA`) that keeps the last block (up to half a gigabyte), so that large calls in a row touch no new pages: fresh
-pages cost more than most kernels.
+process-wide cell (`ARENA`) that keeps the last block (up to half a gigabyte): fresh pages cost more than most kernels.
 """
 
 from __future__ import annotations

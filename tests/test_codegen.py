@@ -469,14 +469,16 @@ PROGRAMS = {
     ),
     "deltas": (
         "%x: f64[a,b], %y: f64[b]",
-        '%0: f64[a] = contract(%x,%y,%y,%x) {spec = "ij,j,k,ik->i"}\n%1: f64[a,a] = contract(%x,%y) {spec = "ij,j->ii"}\n'
+        '%0: f64[a] = contract(%x,%y,%y,%x) {spec = "ij,j,k,ik->i"}\n'
+        '%1: f64[a,a] = contract(%x,%y) {spec = "ij,j->ii"}\n'
         '%2: f64[a,b,b,a] = contract(%x) {spec = "ij->ijji"}\n%3: f64[a,a] = neg(%1)\n%4: f64[a,a] = mul(%3,%1)\n'
         "%5: f64[a,a] = exp(%1)\nreturn %0, %1, %2, %3, %4, %5",
         [(3, 4), (4,)],
     ),
     "matrices": (
         "%A: f64[n,n], %b: f64[q,n,2]",
-        "%0: f64[q,n,2] = solve(%A,%b)\n%1: f64[] = logabsdet(%A)\n%2: f64[] = signdet(%A)\n%3: f64[n,n] = inverse(%A)\n"
+        "%0: f64[q,n,2] = solve(%A,%b)\n%1: f64[] = logabsdet(%A)\n%2: f64[] = signdet(%A)\n"
+        "%3: f64[n,n] = inverse(%A)\n"
         '%4: f64[n,n] = contract(%A,%A) {spec = "ij,kj->ik"}\n%5: f64[n,n] = cholesky(%4)\n'
         "%6: f64[q,n,2] = triangular_solve(%5,%b) {lower = True, trans = True}\nreturn %0, %1, %2, %3, %5, %6",
         [(6, 6), (3, 6, 2)],
