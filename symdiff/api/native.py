@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from symdiff.api.expression import function_of
@@ -27,6 +28,13 @@ def compile_function(function: Function, **options: Any) -> Any:
     return codegen.compile(function, **options)
 
 
+def host() -> tuple[str, Path | None]:
+    """The name of this machine's processor, and the folder for what is kept between runs (None: keep nothing)."""
+    from codegen import engine, objcache  # noqa: PLC0415
+
+    return engine.host_target().cpu, objcache.directory()
+
+
 def compile(outputs: Any, inputs: Sequence[Expr], *, name: str = "f") -> Any:  # noqa: A001
     """Compile expressions into a native function of `inputs`.
 
@@ -39,6 +47,8 @@ def compile(outputs: Any, inputs: Sequence[Expr], *, name: str = "f") -> Any:  #
     for r in results:
         if not isinstance(r, Expr):
             raise ArgumentError(f"compile: given {r!r} as an output, expected an expression")
+    if isinstance(inputs, Expr) or not isinstance(inputs, (list, tuple)):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ArgumentError(f"compile: given {inputs!r} as the inputs, expected a list of symbols")
     for p in inputs:
         if not isinstance(p, Expr) or not p.value.is_param:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ArgumentError(f"compile: given {p!r} as an input, expected a symbol")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 
 from symdiff.api.derivatives import derive
 from symdiff.api.expression import Expression, free_symbols, function_of
+from symdiff.api.measure import Progress, this_machine, time_programs
+from symdiff.api.native import cheapest
+from symdiff.api.plots import plot
 from symdiff.api.points import distinct_sizes, random_arguments
 from symdiff.cost import Comparison, compare_programs
 from symdiff.diff import jacobians
@@ -22,31 +25,76 @@ from symdiff.ir.graph import Function
 from symdiff.ops import OPSET
 from symdiff.simplify import optimize
 
+MODES = ("forward", "reverse")
+
+
+class Bill(Comparison):
+    """What `compare` gives: prints as a table; `markdown()`, `latex()`, `json()` and `plot()` are its other forms."""
+
+    def plot(self, path: str | None = None, over: str | None = None) -> Any:
+        """Cost against one dimension per mode, on log axes, and a roofline where times were measured.
+
+        path: where to write the picture; its ending gives the format. over: the dimension along the axis, by default
+        the one with most sizes. Returns the Matplotlib figure. Raises ArgumentError when Matplotlib is missing (extra
+        `plot`) or there is no such dimension.
+        """
+        return plot(self, path, over)
+
 
 def mode_programs(y: Expr, xs: Sequence[Expr]) -> dict[str, Function]:
-    """The Jacobian of y in all of xs as a program per mode, optimized as for native code."""
+    """The primal and the Jacobian of y in all of xs by every mode, as derived."""
     params = [Expression(p) for p in free_symbols([y.value, *[x.value for x in xs]])]
-    programs: dict[str, Function] = {}
-    for mode in ("forward", "reverse"):
+    programs = {"primal": function_of([y], params, "primal")}
+    for mode in MODES:
         results = derive([y, *xs], lambda b, v, mode=mode: jacobians(b, v[:1], v[1:], mode)[0])
-        programs[mode] = optimize(function_of(results, params, mode), OPSET)
+        programs[mode] = function_of(results, params, mode)
     return programs
 
 
-def compare(y: Expr, x: Any, sizes: Mapping[str, int | Sequence[int]] | None = None) -> Comparison:
-    """What the derivative of y in x costs by forward and by reverse mode.
+def compare(
+    y: Expr,
+    x: Any,
+    sizes: Mapping[str, int | Sequence[int]] | None = None,
+    *,
+    measure: bool = False,
+    progress: bool = False,
+    seconds: float = 2.0,
+) -> Bill:
+    """What the derivative of y in x costs by forward and by reverse mode: the bill of the programs that are compiled.
 
     Counts are exact, by class, as polynomials in the named dimensions, and as numbers at `sizes` (a number or a list of
     numbers per dimension). x: an expression or a list of them, whose derivatives then share one sweep.
+    measure: also compile all programs, time them at every point of `sizes` with random arguments, and predict their
+    times by a model of this machine. progress: a bar while measuring, on a terminal. seconds: about how long to time.
     """
     xs = list(x) if isinstance(x, (list, tuple)) else [x]
     for e in (y, *xs):
         if not isinstance(e, Expr):
             raise ArgumentError(f"compare: given {e!r}, expected symbolic expressions")
-    programs = mode_programs(y, xs)
-    params = [Expression(p) for p in next(iter(programs.values())).params]
-    primal = optimize(function_of([y], params, "primal"), OPSET)
-    return compare_programs(primal, programs, sizes)
+    if measure and not seconds > 0:
+        raise ArgumentError(f"compare: seconds={seconds!r}, expected a positive number")
+    found = mode_programs(y, xs)
+    if measure:
+        names = list(dict.fromkeys(d for f in found.values() for d in f.dims))
+        missing = [d for d in names if d not in (sizes or {})]
+        if missing:
+            example = ", ".join(f"{d!r}: [10, 100]" for d in missing)
+            raise ArgumentError(
+                f"compare: measure=True needs numbers for all dimensions, none given for {', '.join(missing)}; "
+                f"add sizes={{{example}}}"
+            )
+    programs = {name: cheapest(f) for name, f in found.items()}
+    primal = programs.pop("primal")
+    bill = compare_programs(primal, programs, sizes, derived={name: optimize(f, OPSET) for name, f in found.items()})
+    if measure:
+        bar = Progress(len(found) + 1 + len(bill.points), progress)
+        try:
+            timings = time_programs(bill.functions, bill.points, seconds, bar)
+            machine = this_machine(bar)
+        finally:
+            bar.close()
+        bill = replace(bill, measured=timings, machine=machine)
+    return Bill(**{f.name: getattr(bill, f.name) for f in fields(bill)})
 
 
 # -------------------------------------------------------------------- equality
@@ -74,6 +122,11 @@ def verify(
     Returns a Verification, true when they agree to `rtol` everywhere; otherwise its text gives the point. Raises
     ShapeError when the shapes differ.
     """
+    for e in (expression, other):
+        if not isinstance(e, Expr):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ArgumentError(f"verify: given {e!r} of type {type(e).__name__}, expected a symbolic expression")
+    if points < 1:
+        raise ArgumentError(f"verify: points={points}, expected at least 1")
     if expression.shape != other.shape:
         raise ShapeError(
             f"verify: shapes {format_shape(expression.shape)} and {format_shape(other.shape)}, expected equal shapes"
@@ -119,6 +172,8 @@ def evaluate(
     values: arrays by symbol name. functions: for undefined functions, name -> callable(*arrays, wrt), where wrt lists
     the arguments it is differentiated in, `()` for the function itself.
     """
+    if not isinstance(expression, Expr):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ArgumentError(f"evaluate: given {expression!r}, expected a symbolic expression")
     builder = Builder(OPSET)
     value = builder.absorb([expression.value])[expression.value]
     function = Function.of(free_symbols([value]), [value])

@@ -1,7 +1,12 @@
-"""What programs cost: exact counts as polynomials in their dimensions, and comparisons between programs."""
+"""What programs cost: exact counts as polynomials in their dimensions, predicted times, comparisons of programs."""
 
 from symdiff.cost.compare import Comparison, compare_programs
 from symdiff.cost.counts import Counts, count
+from symdiff.cost.machine import Machine, Prediction, machine_from_json, predict, predictor
 from symdiff.cost.poly import Poly
+from symdiff.cost.timing import Timing, format_seconds
 
-__all__ = ["Comparison", "Counts", "Poly", "compare_programs", "count"]
+__all__ = [
+    "Comparison", "Counts", "Machine", "Poly", "Prediction", "Timing", "compare_programs", "count", "format_seconds",
+    "machine_from_json", "predict", "predictor",
+]  # fmt: skip

@@ -138,7 +138,7 @@ def count(function: Function) -> Counts:
     # Instructions of one kind cost the same, so each kind is worked out once and multiplied.
     kinds: dict[Any, list[Any]] = {}
     for value in function.instrs:
-        if value.op.name in _FREE:
+        if value.op.name in FREE:
             continue
         exponent = value.args[1] if value.op.name == "pow" and value.args[1].op.name == "const" else None
         key = (value.op, value.attrs, value.type, tuple([a.type for a in value.args]), exponent)
@@ -150,13 +150,13 @@ def count(function: Function) -> Counts:
     totals: dict[str | tuple[str, str], Poly] = {}
     read, written = Poly(), Poly()
     for value, times in kinds.values():
-        for name, amount in _bill(value).items():
+        for name, amount in bill_of(value).items():
             totals[name] = totals.get(name, Poly()) + times * Poly(amount)
     # Traffic depends on which operands are constants, so it has its own kinds.
     reads: dict[Any, int] = {}
     writes: dict[Any, int] = {}
     for value in function.instrs:
-        if value.op.name not in _FREE:
+        if value.op.name not in FREE:
             writes[value.type] = writes.get(value.type, 0) + 1
             for operand in value.args:
                 if operand.op.name not in ("const", "size"):
@@ -181,7 +181,8 @@ def _named(totals: Mapping[str | tuple[str, str], Poly], group: str) -> dict[str
     return dict(sorted(found.items()))
 
 
-def _bill(value: Value) -> Bill:
+def bill_of(value: Value) -> Bill:
+    """What one instruction costs, by class. Raises `ArgumentError` for an op without a rule."""
     name = value.op.name
     if name in ("apply", "functional"):
         label = value.attr("name") + "'" * len(value.attr("wrt"))
@@ -361,7 +362,7 @@ def _triangular(value: Value) -> Bill:
     return {**_times(columns, _substitution(Poly(a.shape[-1]))), ("special", "triangular_solve"): columns}
 
 
-_FREE: Final = frozenset({"const", "array", "iota", "size", "reshape"})
+FREE: Final = frozenset({"const", "array", "iota", "size", "reshape"})
 
 _RULES: Mapping[str, Callable[[Value], Bill]] = {
     "clip": _clip, "pow": _pow, "contract": _contract, "slice": _writes, "gather": _writes, "concatenate": _writes,

@@ -1,0 +1,285 @@
+"""Clocks: what compiled programs take, and the figures of this machine that predictions are made from.
+
+`time_programs` takes programs and points (sizes by dimension) and gives `Timing`s, medians of interleaved calls.
+`this_machine` gives the calibrated `Machine` of the cost model: measured once, in about a second, with compiled
+kernels, and kept as JSON in the cache folder of compiled code (`SYMDIFF_CACHE_DIR`); a damaged file is measured anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import statistics
+import sys
+import tempfile
+import time
+import timeit
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, TextIO
+
+import numpy as np
+
+from symdiff.api import functions
+from symdiff.api.expression import function_of, symbol
+from symdiff.api.native import compile_function, host
+from symdiff.api.points import random_arguments
+from symdiff.cost import Machine, Timing, machine_from_json
+from symdiff.errors import ArgumentError
+from symdiff.frontend.expr import dim
+from symdiff.ir.dims import evaluate
+from symdiff.ir.graph import Function
+from symdiff.ir.types import TensorType
+
+_LEAST_ROUNDS: Final = 5
+_MOST_ROUNDS: Final = 400
+_SLICE: Final = 2e-4
+"""Seconds of one program's turn: far above the clock's resolution, far below the scheduler's turns."""
+
+_ITEMSIZE: Final = {"f64": 8, "f32": 4, "i64": 8, "bool": 1}
+_machine: Machine | None = None
+
+
+class Progress:
+    """A bar on a terminal; silent where nobody watches."""
+
+    def __init__(self, total: int, wanted: bool = True, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stderr
+        self._total = max(total, 1)
+        self._done = 0
+        self._wide = 0
+        self._on = wanted and self._stream.isatty()
+
+    def show(self, doing: str) -> None:
+        """Say what runs now."""
+        if self._on:
+            filled = 24 * self._done // self._total
+            line = f"[{'#' * filled}{'.' * (24 - filled)}] {self._done}/{self._total} {doing}"
+            self._stream.write("\r" + line.ljust(self._wide))
+            self._stream.flush()
+            self._wide = len(line)
+
+    def step(self) -> None:
+        """One more is done."""
+        self._done = min(self._done + 1, self._total)
+
+    def close(self) -> None:
+        """Clear the line."""
+        if self._on and self._wide:
+            self._stream.write("\r" + " " * self._wide + "\r")
+            self._stream.flush()
+
+
+# -------------------------------------------------------------------- programs
+def time_programs(
+    programs: Mapping[str, Function], points: Sequence[Mapping[str, int]], seconds: float, progress: Progress
+) -> tuple[Mapping[str, Timing], ...]:
+    """For every point the time of one call of each program, which all have the same parameters.
+
+    Equal programs are run once and share their time. Arguments are random and satisfy the declared facts. seconds:
+    about how long to measure in all. Raises ArgumentError when arguments and results do not fit into memory.
+    """
+    for sizes in points:
+        for name, program in programs.items():
+            _fits(name, program, sizes)
+    compiled: dict[Function, Any] = {}
+    for name, program in programs.items():
+        progress.show(f"compiling {name}")
+        if program not in compiled:
+            compiled[program] = compile_function(program, name=name)
+        progress.step()
+    found: list[Mapping[str, Timing]] = []
+    for number, sizes in enumerate(points):
+        progress.show("timing at " + (", ".join(f"{k} = {v}" for k, v in sizes.items()) or "the given sizes"))
+        rng = np.random.default_rng(number)
+        arrays = random_arguments(next(iter(programs.values())).params, sizes, rng)
+        calls: dict[Function, Callable[[], Any]] = {}
+        for program, native in compiled.items():
+            given = {d: sizes[d] for d in native.signature.given}
+            calls[program] = native.bind(*arrays, **({"sizes": given} if given else {}))
+        timings = _interleaved(list(calls.values()), seconds / max(len(points), 1))
+        by_program = dict(zip(calls, timings, strict=True))
+        found.append({name: by_program[program] for name, program in programs.items()})
+        progress.step()
+    return tuple(found)
+
+
+def _fits(name: str, program: Function, sizes: Mapping[str, int]) -> None:
+    kinds: list[TensorType] = [v.type for v in (*program.params, *program.results)]
+    needed = sum(
+        _ITEMSIZE[kind.dtype] * int(np.prod([evaluate(s, sizes) for s in kind.shape], dtype=object)) for kind in kinds
+    )
+    memory = _physical_memory()
+    if memory and needed > memory:
+        where = ", ".join(f"{k} = {v}" for k, v in sizes.items())
+        raise ArgumentError(
+            f"compare: {name} at {where} has {needed / 1e9:.3g} GB of arguments and results, this machine "
+            f"{memory / 1e9:.3g} GB of memory; measure at smaller sizes"
+        )
+
+
+def _physical_memory() -> int:
+    """In bytes; 0 where the system does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return 0
+
+
+def _interleaved(calls: Sequence[Callable[[], Any]], seconds: float) -> list[Timing]:
+    """Every program in turn, round after round, so that a slow moment of the machine meets all of them."""
+    timers = [timeit.Timer(call) for call in calls]
+    repeats = [_repeats(timer) for timer in timers]
+    samples: list[list[float]] = [[] for _ in timers]
+    begun = time.perf_counter()
+    for done in range(_MOST_ROUNDS):
+        spent = time.perf_counter() - begun
+        if spent > seconds and (done >= _LEAST_ROUNDS or (done and spent > 4 * seconds)):
+            break
+        for own, timer, number in zip(samples, timers, repeats, strict=True):
+            own.append(timer.timeit(number) / number)
+    found: list[Timing] = []
+    for own, number in zip(samples, repeats, strict=True):
+        low, middle, high = statistics.quantiles(own, n=4) if len(own) > 1 else own * 3
+        found.append(Timing(middle, low, high, number * len(own)))
+    return found
+
+
+def _repeats(timer: timeit.Timer) -> int:
+    """How many calls make one turn. The first call warms caches and counts only when it is long."""
+    if timer.timeit(1) > 100 * _SLICE:
+        return 1
+    number = 1
+    while (taken := timer.timeit(number)) < _SLICE / 4 and number < 1_000_000:
+        number *= 4
+    return max(1, round(number * _SLICE / max(taken, 1e-9)))
+
+
+# -------------------------------------------------------------------- this machine
+def this_machine(progress: Progress | None = None) -> Machine:
+    """The figures of this machine: from this process, from the cache folder, or measured now."""
+    global _machine
+    cpu, folder = host()
+    path = folder / "machine.json" if folder is not None else None
+    if _machine is None and path is not None:
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            kept = machine_from_json(path.read_text(encoding="utf-8"))
+            _machine = kept if kept is not None and kept.name == cpu else None
+    if _machine is None:
+        if progress is not None:
+            progress.show("calibrating the machine model")
+        _machine = calibrate(cpu)
+        if path is not None:
+            _keep(path, _machine.to_json())
+    return _machine
+
+
+def _keep(path: Path, text: str) -> None:
+    """Write whole or not at all; a disk that refuses only means measuring again another time."""
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=".write-", dir=path.parent)
+    except OSError:
+        return
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(temporary, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+
+
+_MEASURED: Final[Mapping[str, Callable[[Any], Any]]] = {
+    "exp": np.exp, "log": np.log, "sin": np.sin, "tanh": np.tanh, "sqrt": np.sqrt, "arctan": np.arctan,
+    "pow": lambda x: x**2.37, "sigmoid": functions.sigmoid, "erf": functions.erf, "lgamma": functions.lgamma,
+}  # fmt: skip
+_LIKE: Final = {
+    "cos": "sin", "tan": "sin", "exp2": "exp", "expm1": "exp", "log2": "log", "log10": "log", "log1p": "log",
+    "cbrt": "pow", "sinh": "tanh", "cosh": "tanh", "arcsin": "arctan", "arccos": "arctan", "arctan2": "arctan",
+    "arcsinh": "log", "arccosh": "log", "arctanh": "log", "hypot": "sqrt", "softplus": "log", "erfc": "erf",
+    "digamma": "lgamma", "polygamma": "lgamma",
+}  # fmt: skip
+"""Functions taken to cost what a measured one costs, so that calibrating stays short."""
+
+_CHAINED: Final[Mapping[str, Callable[[Any, Any], Any]]] = {
+    "add": np.add, "multiply": np.multiply, "divide": np.divide, "compare": lambda x, y: np.maximum(x, y) + y,
+}  # fmt: skip
+_CHAIN: Final = 24
+_LENGTH: Final = 1024
+
+
+def calibrate(name: str) -> Machine:
+    """Measure this machine with a few dozen small kernels."""
+    n = dim("n")
+    x, y, matrix, vector = symbol("x", (n,)), symbol("y", (n,)), symbol("A", (n, n)), symbol("b", (n,))
+    s, t = symbol("s", ()), symbol("t", ())
+    call = _seconds(s + t, 1)
+    instruction = max(_seconds(_chain(np.add, s, t), 1) - call, 0.0) / (_CHAIN - 1)
+    rates: dict[str, float] = {}
+    for kind, op in _CHAINED.items():
+        one = _seconds(op(x, y), _LENGTH)
+        rates[kind] = (_CHAIN - 1) * _LENGTH / _positive(_seconds(_chain(op, x, y), _LENGTH) - one)
+    # Repeated maxima alone would be shortened.
+    rates["compare"] = 1 / max(1 / rates["compare"] - 1 / rates["add"], 0.1 / rates["add"])
+    running: Any = x
+    for _ in range(8):
+        running = np.cumsum(running)
+    stage = max(_seconds(running, 1) - call, 0.0) / 8
+    bandwidth: list[tuple[float, float]] = []
+    total = _kernel(x + y)
+    for length in (512, 10_000, 200_000, 3_000_000):
+        moved = 24 * length
+        bandwidth.append((moved, moved / _positive(_time(total, [length, length]) - call)))
+    product = _kernel(matrix @ symbol("B", (n, n)))
+    product_call = max(_time(product, [(2, 2), (2, 2)]) - call, 0.0)
+    size = 192
+    rates["fma"] = size**3 / _positive(_time(product, [(size, size), (size, size)]) - call)
+    # Many short rows and few long ones tell what a row costs apart from what its elements cost.
+    rows = _kernel(symbol("C", (dim("m"), n)) @ x)
+    short, long = (_time(rows, [(m, k), k]) - call for m, k in ((512, 8), (16, 512)))
+    each_element = _positive(long - short / 32) / (16 * 512 - 16 * 8)
+    rates["dot"] = 1 / each_element
+    row = max(short / 512 - 8 * each_element, 0.0)
+    rates["move"] = bandwidth[0][1] / 16
+    solve = _kernel(np.linalg.solve(matrix, vector))
+    factor_call = max(_time(solve, [(2, 2), 2]) - call, 0.0)
+    size = 96
+    work = 2 * (size * (size - 1) * (2 * size - 1) / 6 + size * (size - 1))
+    rates["factor"] = work / _positive(_time(solve, [(size, size), size]) - factor_call - size * (size - 1) / 2 * row)
+    each = {
+        name_: _LENGTH / _positive(_seconds(function(x), _LENGTH) - call) for name_, function in _MEASURED.items()
+    }
+    each.update({other: each[like] for other, like in _LIKE.items()})
+    return Machine(
+        name, call, stage, product_call, factor_call, row, instruction, tuple(bandwidth), rates,
+        dict(sorted(each.items())),
+    )  # fmt: skip
+
+
+def _chain(op: Callable[..., Any], x: Any, y: Any) -> Any:
+    result = x
+    for _ in range(_CHAIN):
+        result = op(result, y)
+    return result
+
+
+def _positive(seconds: float) -> float:
+    return max(seconds, 1e-9)
+
+
+def _kernel(expression: Any) -> Any:
+    # As written: optimizing could shorten what is to be measured.
+    return compile_function(function_of([expression]), single=True)
+
+
+def _seconds(expression: Any, length: int) -> float:
+    native = _kernel(expression)
+    return _time(native, [length if spec.axes else () for spec in native.signature.params])
+
+
+def _time(native: Any, shapes: Sequence[Any]) -> float:
+    rng = np.random.default_rng(0)
+    arrays = [rng.uniform(0.5, 1.5, shape) for shape in shapes]
+    timer = timeit.Timer(native.bind(*[a if a.shape else a[()] for a in arrays]))
+    number = _repeats(timer)
+    return min(timer.repeat(7, number)) / number
