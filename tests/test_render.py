@@ -348,6 +348,22 @@ def test_symbols(name: str, latex: str, bold: str) -> None:
     assert symbol_latex(name, bold=True) == bold
 
 
+@pytest.mark.parametrize(
+    ("number", "source", "text", "latex"),
+    [
+        (Fraction(1, 2), "0.5*x", "½ x", r"\frac{1}{2} x"), (Fraction(-2, 3), "-2*x/3", "-⅔ x", r"-\frac{2}{3} x"),
+        (0.1, "0.1*x", "0.1 x", "0.1 x"), (1e-9, "1e-09*x", "10⁻⁹ x", "10^{-9} x"),
+        (2.5e-9, "2.5e-09*x", "2.5 · 10⁻⁹ x", r"2.5 \cdot 10^{-9} x"), (10**20, "1e+20*x", "10²⁰ x", "10^{20} x"),
+        (1e300, "1e+300*x", "10³⁰⁰ x", "10^{300} x"), (12, "12*x", "12 x", "12 x"),
+        (Fraction(1, 7), "x/7", "(1/7) x", r"\frac{1}{7} x"), ("pi", "np.pi*x", "π x", r"\pi x"),
+    ],
+)  # fmt: skip
+def test_numbers(number: Any, source: str, text: str, latex: str) -> None:
+    s = Symbols(x="n")
+    function = s.function(s.all["x"] * number)
+    assert (to_source(function), to_text(function), to_latex(function)) == (source, text, latex)
+
+
 def test_names_with_indices_take_no_second_index() -> None:
     s = Symbols(w_1="mn", x="q")
     function = s.function(einsum("ij,k->ikj", s.all["w_1"], s.all["x"]))
@@ -359,8 +375,8 @@ def test_dummy_indices_are_kept_apart() -> None:
     A, B, C, T = (s.all[k] for k in "ABCT")
     inner = einsum("ir,jr,kr->ijk", A, B, C) - T
     text = to_latex(s.function(einsum("ijk,jr,kr->irj", inner, B, C)))
-    # Free i, j, k; the outer sum over one letter, the inner over another.
-    assert text == r"\sum_{l} \left(\sum_{m} A_{im} B_{km} C_{lm} - T_{ikl}\right) B_{kj} C_{lj}"
+    # Free i, j, k; the outer sum over one letter, the inner over another, none the name of a dimension.
+    assert text == r"\sum_{l} \left(\sum_{r} A_{ir} B_{kr} C_{lr} - T_{ikl}\right) B_{kj} C_{lj}"
 
 
 def test_several_results() -> None:

@@ -7,12 +7,20 @@ operands, an einsum to its factors; anything else is a symbol or a bracket with 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 
-from symdiff.render.notation import Node
+from symdiff.render.notation import Node, topological
 from symdiff.render.paper import APPLIED, ATOM, CALL, ELEMENTWISE, PRODUCT, SUM, Paper, Text
 
 # Functions nested deeper than this are written as a bracket with indices.
 DEEPEST = 12
+
+
+def symbol_names(results: Sequence[Node]) -> frozenset[str]:
+    """Names of the symbols and dimensions in expressions."""
+    nodes = topological(results)
+    sizes = frozenset([str(s) for n in nodes if n.kind == "sym" for s in n.shape])
+    return sizes | frozenset([n.data for n in nodes if n.kind == "sym"])
 
 
 class Indexer:
@@ -20,10 +28,11 @@ class Indexer:
 
     def __init__(
         self, paper: Paper, letters: Sequence[str], delta: str, sub: Callable[[str, Sequence[str]], str],
-        total: Callable[[Sequence[str], str], str],
+        total: Callable[[Sequence[str], str], str], symbols: AbstractSet[str],
     ) -> None:  # fmt: skip
         self.paper = paper
         self.letters = letters
+        self.inner = [c for c in letters if c not in symbols]  # a summed index is no symbol's name
         self.delta = delta
         self.sub = sub
         self.total = total
@@ -88,7 +97,7 @@ class Indexer:
     def _einsum(self, node: Node, index: Sequence[str]) -> Text:
         labels, output = node.data
         name = dict(zip(output, index, strict=True))
-        spare = [c for c in self.letters if c not in index and c not in self._taken]
+        spare = [c for c in self.inner if c not in index and c not in self._taken]
         inner: list[str] = []
         for x in [x for word in labels for x in word]:
             if x not in name:

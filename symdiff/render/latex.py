@@ -11,9 +11,9 @@ from typing import Any, Literal
 from symdiff.errors import ArgumentError
 from symdiff.ir.dims import Size
 from symdiff.ir.graph import Function
-from symdiff.render.index_notation import Indexer
+from symdiff.render.index_notation import Indexer, symbol_names
 from symdiff.render.naming import named_subterms
-from symdiff.render.notation import Node, decimal
+from symdiff.render.notation import Node
 from symdiff.render.paper import APPLIED, ATOM, CALL, ELEMENTWISE, PRODUCT, SUM, Paper, Text
 from symdiff.render.recover import recover
 
@@ -32,7 +32,7 @@ _SPECIAL = {
     "pi": r"\pi", "e": "e", "euler_gamma": r"\gamma", "inf": r"\infty", "-inf": r"-\infty", "nan": r"\text{nan}",
     "-0.0": "-0",
 }  # fmt: skip
-_LETTERS = "ijklmnpqrstuvabcdefgh"
+_LETTERS = "ijklmnpqrstuvabcdefghoxyzw"
 _OPERATORS = frozenset({
     "sin", "cos", "tan", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "exp", "log", "det", "max", "min",
 })  # fmt: skip
@@ -122,6 +122,7 @@ class LatexPaper(Paper):
     """The signs of LaTeX."""
 
     odot = r"\odot"
+    dot = r"\cdot"
     oslash = r"\oslash"
     minus = "-"
     one = r"\mathbf{1}"
@@ -134,7 +135,7 @@ class LatexPaper(Paper):
                  symbols: Mapping[str, str] | None = None) -> None:  # fmt: skip
         self.bold = bold
         self.symbols = symbols or {}
-        self.indexer = Indexer(self, _LETTERS, r"\delta", _below, _total)
+        self.indexer = Indexer(self, _LETTERS, r"\delta", _below, _total, symbol_names(results))
         super().__init__(results, names)
 
     def result(self, node: Node, layout: Layout | None) -> str:
@@ -167,9 +168,10 @@ class LatexPaper(Paper):
         if isinstance(value, str):
             return _SPECIAL[value], ATOM if not value.startswith("-") else SUM
         fraction = Fraction(value)
-        if fraction.denominator > 10_000 and (short := decimal(fraction)) is not None and "e" not in short:
-            return short, ATOM if fraction > 0 else SUM
         sign = "-" if fraction < 0 else ""
+        numeral = self.numeral(abs(fraction))
+        if numeral is not None:
+            return (sign + numeral[0], SUM) if sign else numeral
         if fraction.denominator == 1:
             return str(fraction.numerator), SUM if sign else ATOM
         return rf"{sign}\frac{{{abs(fraction.numerator)}}}{{{fraction.denominator}}}", SUM if sign else CALL

@@ -66,7 +66,7 @@ def decimal(number: Number) -> str | None:
     """A short exact decimal of a fraction, or None: 1/2 -> 0.5, 1/3 -> None."""
     if isinstance(number, int) or number.denominator == 1:
         text = str(int(number))
-        return text if len(text) <= 15 else repr(float(number)) if float(number) == number else text
+        return text if abs(number) < 2**63 else repr(float(number))
     rest = number.denominator
     for prime in (2, 5):
         while rest % prime == 0:

@@ -13,7 +13,7 @@ from fractions import Fraction
 from typing import Any, ClassVar
 
 from symdiff.ir.dims import Size
-from symdiff.render.notation import Node, Number, chain_runs, is_triangle, split_power, topological
+from symdiff.render.notation import Node, Number, chain_runs, decimal, is_triangle, split_power, topological
 
 # A sum, an elementwise product, a juxtaposed product, something with a superscript or a fraction line, something closed
 # by its own brackets, a name.
@@ -27,6 +27,7 @@ class Paper(ABC):
     """Writes nodes. `names` maps named subterms to their names."""
 
     odot: ClassVar[str]
+    dot: ClassVar[str]
     oslash: ClassVar[str]
     minus: ClassVar[str]
     one: ClassVar[str]
@@ -290,6 +291,9 @@ class Paper(ABC):
         fraction = Fraction(number)
         sign, fraction = self.minus if fraction < 0 else "", abs(fraction)
         front: list[Text] = []
+        numeral = self.numeral(fraction) if fraction != 1 else None
+        if numeral is not None:
+            front, fraction = [numeral], Fraction(1)
         rest = [t for _, t in scalars] + ([body] if body is not None else [])
         if len(rest) > 1:  # (x^T A x) x is not x^T A x x
             rest[: len(scalars)] = [
@@ -300,12 +304,23 @@ class Paper(ABC):
             numerator = (str(fraction.numerator), ATOM)
             front.append(self.coefficient(numerator, self._divisor(fraction, under)))
             return self._signed(sign, self._joined([*front, *rest]))
-        if fraction.numerator != 1 or not rest:
+        if fraction.numerator != 1 or not (rest or front):
             front.append((str(fraction.numerator), ATOM))
         top = self._joined([*front, *rest])
         if not under and fraction.denominator == 1:
             return self._signed(sign, top)
         return self._signed(sign, self.fraction(top, self._divisor(fraction, under)))
+
+    def numeral(self, number: Fraction) -> Text | None:
+        """A positive number as a decimal when that reads better than a fraction or a row of digits: 0.01, 2.5 10^-9."""
+        short = decimal(number)
+        if short is None or (number.denominator < 10 and number.numerator < 10**9):
+            return None
+        mantissa, _, exponent = repr(float(number)).partition("e")
+        if not exponent:
+            return short, ATOM
+        power = self.top("10", str(int(exponent)))
+        return (power, CALL) if mantissa == "1" else (f"{mantissa} {self.dot} {power}", PRODUCT)
 
     def coefficient(self, above: Text, below: Text) -> Text:
         """A fraction in front of a product."""

@@ -302,7 +302,9 @@ class Printer:
             axis += 1
         while len(parts) > 1 and parts[-1] == ":":
             parts.pop()
-        first = f"{at(args[0], ATOM)}[{', '.join(parts)}]"
+        first = at(args[0], ATOM)
+        if parts != [":"] or not turned:
+            first += f"[{', '.join(parts)}]"
         return self.reversed(first, turned, axis) if turned else first
 
     def reversed(self, text: str, axes: Sequence[int], rank: int) -> str:

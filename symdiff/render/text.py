@@ -8,10 +8,10 @@ from typing import Any
 
 from symdiff.ir.dims import Size
 from symdiff.ir.graph import Function
-from symdiff.render.index_notation import Indexer
+from symdiff.render.index_notation import Indexer, symbol_names
 from symdiff.render.latex import extra_arguments, where_of
 from symdiff.render.naming import fresh_names, named_subterms
-from symdiff.render.notation import Node, decimal
+from symdiff.render.notation import Node
 from symdiff.render.paper import APPLIED, ATOM, CALL, ELEMENTWISE, PRODUCT, SUM, Paper, Text
 from symdiff.render.recover import recover
 
@@ -68,6 +68,7 @@ class TextPaper(Paper):
     """The signs of Unicode."""
 
     odot = "⊙"
+    dot = "·"
     oslash = "⊘"
     minus = "-"
     one = "𝟏"
@@ -77,7 +78,7 @@ class TextPaper(Paper):
     inverse_transposed = "-T"
 
     def __init__(self, results: Sequence[Node], names: Mapping[Node, str]) -> None:
-        self.indexer = Indexer(self, _LETTERS, "δ", _below, _total)
+        self.indexer = Indexer(self, _LETTERS, "δ", _below, _total, symbol_names(results))
         super().__init__(results, names)
 
     def line(self, node: Node) -> str:
@@ -95,10 +96,11 @@ class TextPaper(Paper):
         if isinstance(value, str):
             return _SPECIAL[value], ATOM if not value.startswith("-") else SUM
         fraction = Fraction(value)
-        level = SUM if fraction < 0 else ATOM
-        short = decimal(fraction)
-        if fraction.denominator == 1 or (fraction.denominator > 4 and short is not None):
-            return short or str(fraction.numerator), level
+        numeral = self.numeral(abs(fraction))
+        if numeral is not None:
+            return ("-" + numeral[0], SUM) if fraction < 0 else numeral
+        if fraction.denominator == 1:
+            return str(fraction.numerator), SUM if fraction < 0 else ATOM
         text = self.fraction((str(abs(fraction.numerator)), ATOM), (str(fraction.denominator), ATOM))
         return ("-" + text[0], SUM) if fraction < 0 else text
 
