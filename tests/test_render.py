@@ -405,7 +405,7 @@ def _deep(steps: int) -> tuple[Function, Any]:
 
 
 def test_deep_programs_print_in_pieces() -> None:
-    function, x = _deep(20_000)
+    function, x = _deep(6_000)
     with pytest.raises(ArgumentError, match=r"nests|nodes written out.*name='f'"):
         to_source(function)
     source = to_source(function, name="fn")
@@ -413,7 +413,7 @@ def test_deep_programs_print_in_pieces() -> None:
     same(run_def(source, [x], {}), want, "deep")
     text, latex = to_text(function), to_latex(function)
     assert "where t1 = " in text and max(len(line) for line in text.splitlines()) < 4000
-    assert r"\text{where}" in latex and len(latex) < 40 * 20_000
+    assert r"\text{where}" in latex and len(latex) < 40 * 6_000
 
 
 def test_shared_programs_do_not_explode() -> None:
