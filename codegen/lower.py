@@ -154,16 +154,22 @@ def _power(made: Lowered, value: Value, args: list[Node]) -> Node:
     base, exponent = args
     number = exponent.data if exponent.kind == "const" else None
     if isinstance(number, int) and not isinstance(number, bool) and 0 < abs(number) <= 64:
-        return made.graph.scalar("pow_int", base, attribute=number)
+        return _whole_power(made, base, number)
     if isinstance(number, Fraction) and number.denominator == 2 and abs(number) <= 8:
-        root = made.graph.scalar("sqrt", base)
-        whole = (number.numerator - 1) // 2
-        if whole == 0:
-            return root
-        if whole == -1:
-            return made.graph.scalar("div", made.graph.const(1, base.shape, base.dtype), root)
-        return made.graph.scalar("mul", root, made.graph.scalar("pow_int", base, attribute=whole))
+        graph, whole = made.graph, (abs(number.numerator) - 1) // 2
+        power = graph.scalar("sqrt", base)
+        if whole:
+            power = graph.scalar("mul", power, _whole_power(made, base, whole))
+        # The reciprocal comes last: sqrt(inf) times a power of 1/inf would be NaN.
+        return power if number > 0 else graph.scalar("div", graph.const(1, base.shape, base.dtype), power)
     return made.graph.scalar("pow", base, exponent)
+
+
+def _whole_power(made: Lowered, base: Node, power: int) -> Node:
+    """Products; negative powers of the reciprocal, which derivatives often need as well."""
+    if power < 0:
+        base = made.graph.scalar("div", made.graph.const(1, base.shape, base.dtype), base)
+    return base if abs(power) == 1 else made.graph.scalar("pow_int", base, attribute=abs(power))
 
 
 def _cast(made: Lowered, value: Value, args: list[Node]) -> Node:

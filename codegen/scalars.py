@@ -173,7 +173,7 @@ def _finite_or_zero(w: _Writer, args: list[str], attr: Any) -> str:
 
 
 def _pow_int(w: _Writer, args: list[str], attr: Any) -> str:
-    power: int = abs(attr)
+    power: int = attr
     total = ""
     square = args[0]
     while power:
@@ -182,7 +182,7 @@ def _pow_int(w: _Writer, args: list[str], attr: Any) -> str:
         power >>= 1
         if power:
             square = w.binary("mul", square, square)
-    return total if attr > 0 else w.binary("div", w.number(1), total)
+    return total
 
 
 def _copysign(w: _Writer, a: str, b: str) -> str:

@@ -506,3 +506,19 @@ def test_a_kernel_may_be_called_like_a_function_of_the_c_library(rng):
     native = codegen.compile(function, name="exp", single=True)
     assert native.__name__ == "exp"
     close(native(np.zeros(2)), np.ones(2))
+
+
+HALVES = [Fraction(k, 2) for k in (1, -3, 5)]
+
+
+@pytest.mark.parametrize("exponent", [2, 3, 7, -1, -2, -5, *HALVES, Fraction(1, 3)])
+def test_powers_with_constant_exponents(exponent, rng):
+    builder = Builder(OPSET)
+    x = builder.param("x", TensorType("f64", (named("n"),)))
+    power = builder.make(OPSET["pow"], (x, builder.const(exponent, x.type.shape)))
+    function = builder.function([x], [power])
+    values = np.concatenate([rng.uniform(0.1, 9.0, 30), [0.0, 1.0, np.inf, np.nan, 1e-200, 1e200]])
+    with np.errstate(all="ignore"):
+        expected = np.power(values, float(exponent))
+    got = codegen.compile(function, opt=1, single=True)(values)
+    np.testing.assert_allclose(got, expected, rtol=2e-15 * (1 + abs(exponent)), atol=0)
