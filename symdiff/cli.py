@@ -25,6 +25,7 @@ _EXAMPLES = """examples:
   symdiff derive "sum(tanh(W @ x)**2)" --shape W=m,n --shape x=n --wrt W
   symdiff derive "x @ A @ x" --shape x=n --shape A=n,n --fact A=symmetric --wrt x --order hessian --latex
   symdiff compare "tanh(W @ x)" --shape W=m,n --shape x=n --wrt x --sizes n=1000,m=10
+  symdiff compare "sum(tanh(W @ x))" --shape W=m,n --shape x=n --wrt W --sizes n=10,100,m=20 --measure --plot bill.png
   symdiff check "log(det(A))" --shape A=n,n --fact A=positive_definite --wrt A --sizes n=4
 """
 
@@ -73,8 +74,17 @@ def _parser() -> argparse.ArgumentParser:
         derive.add_argument(f"--{form}", action="store_true", help=f"print {text} instead of Unicode text")
     derive.set_defaults(run=_derive)
 
-    compare = commands.add_parser("compare", parents=[common], help="count what forward and reverse mode cost")
-    compare.add_argument("--sizes", default="", metavar="n=10,m=20", help="numbers for the dimensions")
+    compare = commands.add_parser("compare", parents=[common], help="count and time what forward and reverse mode cost")
+    compare.add_argument("--sizes", default="", metavar="n=10,100,m=20",
+                         help="numbers for the dimensions; several give a row each")  # fmt: skip
+    compare.add_argument("--measure", action="store_true",
+                         help="compile every program, time it at all sizes, and predict its time")  # fmt: skip
+    compare.add_argument("--seconds", type=float, default=2.0, help="about how long to measure, 2 by default")
+    compare.add_argument("--plot", metavar="FILE", help="draw cost against a dimension; the ending gives the format")
+    compare.add_argument("--over", metavar="NAME", help="the dimension along the axis of the drawing")
+    forms = compare.add_mutually_exclusive_group()
+    for form, text in (("markdown", "Markdown"), ("latex", "LaTeX (booktabs)"), ("json", "JSON")):
+        forms.add_argument(f"--{form}", action="store_true", help=f"print {text} instead of an aligned table")
     compare.set_defaults(run=_compare)
 
     check = commands.add_parser("check", parents=[common], help="check the derivative by differences at a random point")
@@ -115,8 +125,15 @@ def _written(answer: Any, form: str) -> str:
 def _compare(options: argparse.Namespace) -> int:
     expression, symbols = _read(options)
     variables = [symbols[name] for name in options.wrt]
-    sizes = _sizes(options.sizes, symbols)
-    print(sd.compare(expression, variables if len(variables) > 1 else variables[0], sizes=sizes or None))
+    sizes = _size_lists(options.sizes, symbols)
+    bill = sd.compare(
+        expression, variables if len(variables) > 1 else variables[0], sizes=sizes or None,
+        measure=options.measure, progress=options.measure, seconds=options.seconds,
+    )  # fmt: skip
+    form = next((form for form in ("markdown", "latex", "json") if getattr(options, form)), "table")
+    print(getattr(bill, form)())
+    if options.plot:
+        bill.plot(options.plot, options.over)
     return 0
 
 
@@ -165,7 +182,7 @@ def _read(options: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
                 raise ArgumentError(_no_shape(name, f"named by {option}"))
     symbols: dict[str, Any] = {}
     for name, shape in shapes.items():
-        wanted = {fact.strip(): True for fact in facts.get(name, "").split(",") if fact.strip()}
+        wanted: dict[str, Any] = {fact.strip(): True for fact in facts.get(name, "").split(",") if fact.strip()}
         symbols[name] = sd.symbol(name, shape, dtypes.get(name, "f64"), **wanted)
     for name in options.function:
         symbols[name] = sd.function(name)
@@ -206,15 +223,34 @@ def _shape(name: str, text: str) -> tuple[Size, ...]:
 
 
 def _sizes(text: str, symbols: Mapping[str, Any]) -> dict[str, int]:
-    known = {d for s in symbols.values() if isinstance(s, sd.Expr) for d in size_names(s.value.type.shape)}
+    """One number per dimension."""
     sizes: dict[str, int] = {}
-    for name, value in _pairs([part for part in text.split(",") if part.strip()], "--sizes", "n=10,m=20").items():
-        if not value.strip().isdecimal():
-            raise ArgumentError(f"--sizes: {name}={value}, expected a whole number")
+    for name, numbers in _size_lists(text, symbols).items():
+        if len(numbers) > 1:
+            raise ArgumentError(f"--sizes: {name}={','.join(map(str, numbers))}, expected one number")
+        sizes[name] = numbers[0]
+    return sizes
+
+
+def _size_lists(text: str, symbols: Mapping[str, Any]) -> dict[str, list[int]]:
+    """`n=10,100,m=20`: a part without a name is one more number for the name before it."""
+    known = {d for s in symbols.values() if isinstance(s, sd.Expr) for d in size_names(s.value.type.shape)}
+    joined: list[str] = []
+    for part in (part for part in text.split(",") if part.strip()):
+        if "=" in part or not joined:
+            joined.append(part)
+        else:
+            joined[-1] += "," + part
+    sizes: dict[str, list[int]] = {}
+    for name, value in _pairs(joined, "--sizes", "n=10,m=20").items():
+        numbers = [number.strip() for number in value.split(",")]
+        for number in numbers:
+            if not number.isdecimal():
+                raise ArgumentError(f"--sizes: {name}={number}, expected a whole number")
         if name not in known:
             given = ", ".join(sorted(known)) or "none"
             raise ArgumentError(f"--sizes: {name} is no dimension of a symbol; the dimensions are {given}")
-        sizes[name] = int(value)
+        sizes[name] = [int(number) for number in numbers]
     return sizes
 
 

@@ -7,6 +7,7 @@ the ceilings of memory and arithmetic of this machine. Works on `Figure` objects
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
@@ -45,15 +46,16 @@ def plot(bill: Comparison, path: str | None = None, over: str | None = None) -> 
 
 def _figure_class() -> Any:
     try:
-        from matplotlib.figure import Figure  # noqa: PLC0415 - an optional dependency, and half a second to load
+        # Optional, and half a second to load.
+        return importlib.import_module("matplotlib.figure").Figure
     except ImportError as error:
         raise ArgumentError("plot: Matplotlib is not installed; install it with pip install 'symdiff[plot]'") from error
-    return Figure
 
 
 def _names(bill: Comparison) -> list[str]:
     counts = (bill.primal, *bill.programs.values())
-    return list(dict.fromkeys([*(bill.points[0] if bill.points else ()), *sorted({n for c in counts for n in c.names})]))
+    counted = sorted({name for c in counts for name in c.names})
+    return list(dict.fromkeys([*(bill.points[0] if bill.points else ()), *counted]))
 
 
 def _axis(bill: Comparison, over: str | None) -> str:
@@ -99,7 +101,9 @@ def _cost(axes: Any, bill: Comparison, name: str) -> None:
         colour, marker, dashes = styles[group[0]]
         label = " = ".join(group)
         lines[group[0]] = [value(group[0], size) for size in sizes]
-        axes.plot(sizes, lines[group[0]], color=colour, linestyle=dashes, linewidth=1.8, label=label)
+        # No marker lies on the line; the legend shows the one of the measured points.
+        shown = {"marker": marker, "markevery": [], "markeredgecolor": "white", "markersize": 6} if timed else {}
+        axes.plot(sizes, lines[group[0]], color=colour, linestyle=dashes, linewidth=1.8, label=label, **shown)
         if timed:
             here = [(p[name], m[group[0]]) for p, m in zip(bill.points, bill.measured, strict=True)
                     if all(p.get(n, s) == s for n, s in fixed.items())]  # fmt: skip
@@ -111,6 +115,7 @@ def _cost(axes: Any, bill: Comparison, name: str) -> None:
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlabel(f"size of {name}" + (f"   ({', '.join(f'{n} = {s}' for n, s in fixed.items())})" if fixed else ""))
+    axes.xaxis.set_major_formatter(_plain)
     axes.set_ylabel("time of one call" if timed else "operations")
     axes.set_title("Predicted time (lines) and measured (points)" if timed else "Counted operations", fontsize=11)
     if timed:
@@ -146,8 +151,11 @@ def _cross(axes: Any, lines: Mapping[str, Sequence[float]], sizes: Sequence[int]
             x, y = place
             axes.axvline(x, color="0.7", linewidth=0.9, linestyle=":", zorder=1)
             axes.plot([x], [y], marker="o", markersize=11, markerfacecolor="none", markeredgecolor="0.2", zorder=4)
-            axes.annotate(f"{name} ≈ {x:.3g}", (x, y), xytext=(10, -14), textcoords="offset points", fontsize=9,
-                          color="0.2")  # fmt: skip
+            # At the foot of the line: beside the crossing it would lie on the curves.
+            size = f"{x:.2g}" if x < 100 else f"{x:.0f}"
+            axes.annotate(f"equal at {name} ≈ {size}", (x, 0.03),
+                          xycoords=("data", "axes fraction"), xytext=(4, 0), textcoords="offset points", fontsize=9,
+                          color="0.2", bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5}, zorder=5)  # fmt: skip
 
 
 def _meeting(a: Sequence[float], b: Sequence[float], sizes: Sequence[int]) -> tuple[float, float] | None:
@@ -175,6 +183,7 @@ def _roofline(axes: Any, bill: Comparison) -> None:
             if guess.operations and guess.bytes:
                 points.append((guess.intensity, guess.operations / timings[group[0]].seconds))
         if points:
+            axes.plot([p[0] for p in points], [p[1] for p in points], color=colour, linewidth=0.9, alpha=0.5, zorder=2)
             axes.scatter([p[0] for p in points], [p[1] for p in points], color=colour, marker=marker, s=42, zorder=3,
                          edgecolors="white", linewidths=0.6, label=" = ".join(group))  # fmt: skip
         seen += points
@@ -184,7 +193,7 @@ def _roofline(axes: Any, bill: Comparison) -> None:
         knee = machine.peak / speed
         axes.plot([left, knee, right], [left * speed, machine.peak, machine.peak], color=_GREY, linewidth=1.2, zorder=2)
         axes.annotate(f"{label}, {speed / 1e9:.0f} GB/s", (left * 1.15, left * 1.15 * speed), xytext=(0, 5),
-                      textcoords="offset points", rotation=_slope(axes), rotation_mode="anchor",
+                      textcoords="offset points", rotation=45, rotation_mode="anchor",
                       transform_rotates_text=True, fontsize=8, color=_GREY)  # fmt: skip
     axes.annotate(f"matrix product, {machine.peak / 1e9:.0f} GFLOP/s", (right, machine.peak), xytext=(-2, 4),
                   textcoords="offset points", ha="right", fontsize=8, color=_GREY)  # fmt: skip
@@ -196,15 +205,10 @@ def _roofline(axes: Any, bill: Comparison) -> None:
     axes.set_xlabel("operations per byte")
     axes.set_ylabel("operations per second")
     axes.set_title("Roofline of this machine, one core", fontsize=11)
+    axes.xaxis.set_major_formatter(_plain)
     axes.yaxis.set_major_formatter(_rate)
     _tidy(axes)
     axes.legend(frameon=False, fontsize=9, loc="lower right")
-
-
-def _slope(axes: Any) -> float:
-    """45 degrees in data: Matplotlib turns it into the angle on the page."""
-    del axes
-    return 45.0
 
 
 def _tidy(axes: Any) -> None:
@@ -212,6 +216,10 @@ def _tidy(axes: Any) -> None:
         axes.spines[side].set_visible(False)
     axes.grid(True, which="major", color="0.9", linewidth=0.7)
     axes.set_axisbelow(True)
+
+
+def _plain(value: float, _: int) -> str:
+    return f"{value:,.0f}" if value >= 1 else f"{value:g}"
 
 
 def _unit(seconds: float, _: int) -> str:

@@ -160,7 +160,8 @@ def _compute(stage: Stage, machine: Machine, number: Callable[[Poly], float]) ->
     busy = operations = 0.0
     inner = max(number(stage.space) / max(number(stage.rows), 1.0), 1.0)
     left = inner % _LANES
-    ragged = (inner - left + _LANES * left) / inner
+    # One long loop ends in one masked register, short rows in scalar steps.
+    ragged = (inner - left + _LANES * (left if number(stage.rows) > 1 else min(left, 1.0))) / inner
     for kind, poly, scale in stage.work:
         amount = number(poly)
         if amount <= 0:
