@@ -31,6 +31,7 @@ from symdiff.ir.dims import Size, format_shape, named, product
 from symdiff.ir.graph import Function, Value
 from symdiff.ir.types import TensorType
 from symdiff.ops import OPSET
+from symdiff.simplify import optimize
 from symdiff.sparsity import Colouring, colour_columns, colour_star, pattern
 
 MODES = ("auto", "forward", "reverse")
@@ -255,7 +256,7 @@ class SparseDerivative:
             pulled = reverse(builder, [(y, Handle(builder, seeds[0]))], xs)
             results = [_or_zero(builder, c, (colours, *x.shape), x) for c, x in zip(pulled, xs, strict=True)]
         params = [mapping[p] for p in function.params]
-        return cheapest(Function.of([*params, *seeds], results, f"sparse_{function.name}"))
+        return optimize(Function.of([*params, *seeds], results, f"sparse_{function.name}"), OPSET)
 
 
 def _or_zero(builder: Builder, found: Handle | None, shape: tuple[Size, ...], like: Value) -> Value:

@@ -1,6 +1,6 @@
 """Sparse derivatives: which entries of a Jacobian can differ from zero, and which of them share one sweep."""
 
 from symdiff.sparsity.colouring import Colouring, colour_columns, colour_star
-from symdiff.sparsity.pattern import pattern
+from symdiff.sparsity.structure import pattern
 
 __all__ = ["Colouring", "colour_columns", "colour_star", "pattern"]

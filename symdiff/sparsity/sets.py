@@ -63,17 +63,18 @@ class Pool:
         """Elementwise union of two arrays of one shape."""
         if a is b:
             return a
+        shape, a, b = a.shape, a.ravel(), b.ravel()
         result = np.where(a == 0, b, a)
         differ = np.flatnonzero((a != b) & (a != 0) & (b != 0))
         if not len(differ):
-            return result
-        low, high = np.minimum(a, b).ravel()[differ], np.maximum(a, b).ravel()[differ]
+            return result.reshape(shape)
+        low, high = np.minimum(a[differ], b[differ]), np.maximum(a[differ], b[differ])
         key = low * self._rows + high
         pairs, inverse = _distinct(key)
         members = np.stack(np.divmod(pairs, self._rows), axis=1).ravel()
         joined = self._join(np.arange(0, len(members) + 1, 2), members)
-        result.ravel()[differ] = joined if inverse is None else joined[inverse]
-        return result
+        result[differ] = joined if inverse is None else joined[inverse]
+        return result.reshape(shape)
 
     def merge(self, groups: Numbers, numbers: Numbers, count: int) -> Numbers:
         """The union of the sets of each group 0 .. count - 1; `groups` and `numbers` are flat and go together."""
