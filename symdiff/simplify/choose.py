@@ -153,15 +153,18 @@ def _find_expansions(ctx: Context, value: Value) -> list[Value]:
     found: list[Value] = []
     for chosen in [{b} for b in bases] + ([set(bases)] if len(bases) > 1 else []):
         expanded = _distributed(ctx, views, chosen, value.type.dtype)
-        if expanded is not None and expanded is not value:
-            found.append(expanded)
+        if expanded is None or expanded[0] is value:
+            continue
+        total, expected = expanded
+        if size(ctx, total) + LEAST_MERGED <= expected or size(ctx, total) < size(ctx, value):
+            found.append(total)
     return list(dict.fromkeys(found))
 
 
 def _distributed(
     ctx: Context, views: Sequence[tuple[Number, Product, float]], bases: set[Value], dtype: str
-) -> Value | None:
-    """All products distributed over the given sums; None when that makes too many terms or nothing merges."""
+) -> tuple[Value, float] | None:
+    """All products distributed over the given sums, and the length of its terms one by one; None for too many."""
     terms: list[tuple[Number, Value]] = []
     expected: float = -1
     for number, view, length in views:
@@ -185,8 +188,7 @@ def _distributed(
                 pending.append((normal(c * own), (*rest, Factor(term, 1, f.labels)), left + added))
     if not terms:
         return None
-    total = plus(ctx, terms)
-    return total if size(ctx, total) + LEAST_MERGED <= expected else None
+    return plus(ctx, terms), expected
 
 
 def _cleared(ctx: Context, value: Value, depth: int) -> Value:

@@ -18,7 +18,7 @@ from symdiff.ir.types import TensorType
 from symdiff.simplify import facts
 from symdiff.simplify.exact import first_sign
 from symdiff.simplify.products import product, scaled
-from symdiff.simplify.sums import labels_of, plus, spread_axes
+from symdiff.simplify.sums import labels_of, spread_axes
 from symdiff.simplify.views import Context, Factor, Number, Product, Terms, normal, number_in
 
 # -------------------------------------------------------------------- terms
@@ -180,7 +180,8 @@ class Matcher:
                 terms = self.ctx.terms(value)
                 wanted = self.patterns.terms(pattern)
                 if len(terms) == len(wanted):
-                    yield from self.match_terms(wanted, terms, 1, bound)
+                    for found, _ in self.match_terms(wanted, terms, 1, bound):
+                        yield found
             return
         view = self.patterns.view(pattern)
         if len(view.factors) != 1 or view.factors[0].base is not pattern:
@@ -198,10 +199,10 @@ class Matcher:
 
     def match_terms(
         self, wanted: Terms, terms: Sequence[tuple[Number, Value]], scale: Number, bound: Binding
-    ) -> Iterator[Binding]:
-        """Each wanted term against a different one of `terms`, all coefficients times `scale`."""
+    ) -> Iterator[tuple[Binding, list[tuple[Number, Value]]]]:
+        """Each wanted term against another of `terms`, all coefficients times `scale`: (binding, terms left)."""
         if not wanted:
-            yield bound
+            yield bound, list(terms)
             return
         (number, pattern), rest = wanted[0], wanted[1:]
         for i, (own, term) in enumerate(terms):
@@ -403,15 +404,15 @@ class RuleBook:
                 scale = normal(Fraction(own) / Fraction(first[0]))
                 others = (*terms[:i], *terms[i + 1 :])
                 for bound in matcher.match(first[1], term, {}):
-                    for found in matcher.match_terms(rest, others, scale, bound):
+                    for found, left in matcher.match_terms(rest, others, scale, bound):
                         if not holds(ctx, c.rule, found):
                             continue
                         made = build(ctx, c.rule.rhs, found, term)
-                        whole = build(ctx, c.rule.lhs, found, term)
-                        rest_terms = plus(ctx, [*terms, (normal(-scale), whole), (scale, made)])
                         collected.clear()
-                        for number, t in ctx.terms(rest_terms) if ctx.is_sum(rest_terms) else [ctx.split(rest_terms)]:
-                            collected[t] = number
+                        collected.update({t: number for number, t in left})
+                        # What is made may be a number times one of the others.
+                        number, made = ctx.split(made)
+                        collected[made] = normal(collected.get(made, 0) + scale * number)
                         return c.rule.name
         return ""
 

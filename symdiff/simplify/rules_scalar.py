@@ -13,7 +13,6 @@ EXPONENTIAL = [
     Rule("log of exp", op("log", op("exp", x)), x),
     Rule("softplus", op("log", 1 + op("exp", x)), op("softplus", x)),
     Rule("softplus by log1p", op("log1p", op("exp", x)), op("softplus", x)),
-    Rule("log1p", op("log1p", x), op("log", 1 + x)),
     Rule("exp of 0", op("exp", 0), lift(1)),
     Rule("log of 1", op("log", 1), lift(0)),
 ]
@@ -68,7 +67,9 @@ KINKS = [
     Rule("sign where not zero", op("sign", x) * op("cast", op("ne", x, 0)), op("sign", x)),
     *[
         Rule(
-            f"{name} where it is {which}", op(name, x, y) * op("cast", op(c, x, y)), which_var * op("cast", op(c, x, y))
+            f"{name} where {c} picks {which}",
+            op(name, x, y) * op("cast", op(c, x, y)),
+            which_var * op("cast", op(c, x, y)),
         )
         for name, c, which, which_var in (
             ("minimum", "le", "the first", x),

@@ -16,6 +16,7 @@ from symdiff.simplify import facts
 from symdiff.simplify.views import Context, Factor, Labels, Number, Product, children, number_in, unanswered
 
 ARRAY_TASTE = 0.004
+BROADCAST_TASTE = 2.1
 
 
 def size(ctx: Context, value: Value) -> float:
@@ -74,7 +75,17 @@ def sum_size(ctx: Context, terms: tuple[tuple[Number, Value], ...]) -> float:
             total += 1 + number_size(abs(number))
     if plain > 1 and len({abs(c) for c, _ in terms}) == 1:
         total -= (plain - 1) * (1 + number_size(abs(terms[0][0])))
+    if terms[0][1].type.rank == 2:
+        views = [ctx.view(t) for _, t in terms]
+        if any(not v.distinct for v in views):
+            # A vector broadcast beside an identity or a diagonal matrix is short but hides what it is.
+            total += BROADCAST_TASTE * sum(1 for v in views if v.factors and v.distinct and _broadcast(v))
     return total + (1 if all(c < 0 for c, _ in terms) else 0)
+
+
+def _broadcast(view: Product) -> bool:
+    used = {x for f in view.factors for x in f.labels}
+    return bool(used) and any(x not in used for x in view.output)
 
 
 def product_size(ctx: Context, view: Product) -> float:

@@ -87,11 +87,11 @@ def normal_form(ctx: Context, function: Function) -> dict[Value, Value]:
 def once(function: Function, opset: OpSet, settings: Settings, trace: list[Step] | None = None) -> Function:
     """One round: normal forms, the choice between factored and expanded, the form that is shown."""
     ctx = new_context(opset, settings)
+    ctx.trace = trace
     mapping = normal_form(ctx, function)
     if settings.equalities:
         _declare(ctx, settings, function)
         mapping = normal_form(ctx, function)
-    ctx.trace = trace
     results = [mapping[r] for r in function.results]
     if len(function.instrs) <= MOST_SEARCHED:
         results = choose(ctx, results)
