@@ -18,7 +18,7 @@ from symdiff.ir.dims import Shape, Size
 from symdiff.ir.graph import Function, Value, topological
 from symdiff.ir.text import print_function
 from symdiff.ops import OPSET
-from symdiff.render import to_latex, to_source, to_text
+from symdiff.render import code, source, to_latex, to_text
 from symdiff.simplify import simplify
 
 # Beyond so many instructions nobody reads a formula, and it is shown as it is.
@@ -59,8 +59,16 @@ class Expression(Expr):
         return to_latex(function, symbols={**symbols, **options.pop("symbols", {})}, **options)
 
     def source(self, target: str = "numpy") -> str:
-        """Source code of the closed form; "numpy" is one expression over the symbol and dimension names."""
-        return to_source(self.shown(), target)
+        """Source code of the closed form.
+
+        target: "numpy" and "sympy" give one expression over the symbol and dimension names, "jax", "torch", "julia"
+        and "c" a function called f. Raises UnsupportedError for an operation that the target has no counterpart for.
+        """
+        return source(self.shown(), target)
+
+    def code(self, target: str = "numpy", name: str = "f") -> str:
+        """A whole function of the closed form, called `name`, with shared subterms named, for any target."""
+        return code(self.shown(), target, name)
 
     def to_sympy(self) -> Any:
         """The expression as SymPy, see `sd.from_sympy` for the way back."""

@@ -9,7 +9,9 @@ again and again gets an array (or a local number) t1, t2, ... Contractions of ma
 from __future__ import annotations
 
 from symdiff.errors import UnsupportedError
+from symdiff.ir.contraction import Spec, label_sizes
 from symdiff.ir.graph import Function, Value
+from symdiff.ir.types import TensorType
 from symdiff.render.c_elements import Elements, Index, literal, spec_of
 from symdiff.render.c_ops import C_TYPES, HEAVY, WEIGHTS, helpers_for
 from symdiff.render.c_statements import STATEMENTS
@@ -27,7 +29,33 @@ def c_source(function: Function, name: str) -> str:
     for v in (*function.params, *function.instrs):
         if v.type.dtype not in C_TYPES:
             raise UnsupportedError(f"source for c: {v.op.name} has dtype {v.type.dtype}, expected real or integer")
-    return _File(function, name).text()
+    return _File(_separated(function), name).text()
+
+
+def _separated(function: Function) -> Function:
+    """Sums apart from what spreads them: a sum that is the same along an axis is done once."""
+    new: dict[Value, Value] = {p: p for p in function.params}
+    cores: dict[tuple[tuple[Value, ...], str], Value] = {}
+    instrs: list[Value] = []
+    for v in function.instrs:
+        args = tuple([new[a] for a in v.args])
+        spec = spec_of(v) if v.op.name == "contract" else None
+        if spec is not None and spec.summed and (spec.free or len(set(spec.output)) < len(spec.output)):
+            sizes = label_sizes(spec, [a.type.shape for a in args], v.attr("sizes", ()))
+            held = tuple(dict.fromkeys(x for x in spec.output if x not in spec.free))
+            text = str(Spec(spec.operands, held))
+            core = cores.get((args, text))
+            if core is None:
+                kind = TensorType(v.type.dtype, tuple([sizes[x] for x in held]))
+                core = cores[args, text] = Value(v.op, args, (("spec", text),), kind)
+                instrs.append(core)
+            args = (core,)
+            attrs = (*[item for item in v.attrs if item[0] == "sizes"], ("spec", str(Spec((held,), spec.output))))
+            new[v] = Value(v.op, args, attrs, v.type)
+        else:
+            new[v] = v if args == v.args else Value(v.op, args, v.attrs, v.type)
+        instrs.append(new[v])
+    return Function(function.name, function.params, instrs, [new[r] for r in function.results])
 
 
 class _File(Elements):

@@ -289,12 +289,12 @@ def _last_writer(w: Elements, v: Value, own: str) -> None:
 # -------------------------------------------------------------------- linear algebra
 def _linear(w: Elements, v: Value, own: str) -> None:
     """A helper called for every matrix of a stack; f32 is worked in double."""
-    a = v.args[0]
+    a, last = v.args[0], v.args[-1]
     n = size_c(a.type.shape[-1])[0]
     matrix = w.dense(a)
     right = w.dense(v.args[1]) if len(v.args) > 1 else ""
-    stack = v.args[-1].type.shape[:-2]
-    columns = size_c(v.args[-1].type.shape[-1])
+    stack = last.type.shape[:-2]
+    columns = size_c(last.type.shape[-1])
     count, shared = size_c(size_product(stack)), size_c(size_product(a.type.shape[:-2]))
     single = count[0] == "1"
     x = w.indices((2,))[0]

@@ -179,7 +179,7 @@ class Printer:
             line = self.number(front)[0]
         for i, (factor, text) in enumerate(above):
             last = i == len(above) - 1 and len(arrays) == 1 and not below and divisor == 1
-            inner = last and factor.kind == "matmul" and factor.rank > 0
+            inner = last and factor.kind in ("matmul", "outer") and factor.rank > 0
             if plain and is_mask(factor) and factor not in self.names:
                 shown = self.operand(factor, (f"({self.used[factor.args[0]][0]})", ATOM), node.rank, UNARY)
             else:
