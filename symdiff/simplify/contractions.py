@@ -200,6 +200,29 @@ def _relabelled(ctx: Context, view: Product, labels: Labels) -> list[Factor]:
     return [Factor(b, p, tuple([places[x] for x in own])) for b, p, own in view.factors]
 
 
+def single_extremum(ctx: Context, work: Work) -> str:
+    """The number of places where the maximum is attained is 1 but for ties."""
+    if ctx.settings.keep_kinks:
+        return ""
+    for f in work.factors:
+        view = ctx.view(f.base)
+        if len(view.factors) != 1 or view.coefficient != 1 or view.pointwise:
+            continue
+        hit, _, labels = view.factors[0]
+        if hit.op.name != "cast" or hit.args[0].op.name != "eq" or len(set(labels)) < len(labels):
+            continue
+        summed = tuple([k for k, x in enumerate(labels) if x not in view.output])
+        for entry, extremum in (hit.args[0].args, hit.args[0].args[::-1]):
+            inner = ctx.view(extremum).factors
+            if len(inner) != 1 or inner[0].base.op.name not in ("reduce_max", "reduce_min"):
+                continue
+            axes = tuple([entry.type.rank + a for a in inner[0].base.attr("axes")])
+            if inner[0].base.args[0] is entry and axes == summed:
+                work.replace([f], [])
+                return "one maximum"
+    return ""
+
+
 def product_of_others(ctx: Context, work: Work) -> str:
     """The product of all entries but one is the product of all over that one, where it is not zero."""
     for f in work.factors:
@@ -326,6 +349,5 @@ def _embedded(view: Product, work: Work) -> tuple[list[Factor], dict[int, int]] 
 
 PASSES = (
     inverse_cancels, orthogonal_cancels, diagonal_fact, softmax_sums_to_one, softmax_quotient, indicators,
-    reshapes_meet, declared_equal, product_of_others,
-    product_of_others,
+    reshapes_meet, declared_equal, product_of_others, single_extremum,
 )  # fmt: skip
