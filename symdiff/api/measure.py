@@ -44,11 +44,12 @@ class Progress:
     """A bar on a terminal; silent where nobody watches."""
 
     def __init__(self, total: int, wanted: bool = True, stream: TextIO | None = None) -> None:
-        self._stream = stream or sys.stderr
+        self._stream = stream if stream is not None else sys.stderr
         self._total = max(total, 1)
         self._done = 0
         self._wide = 0
-        self._on = wanted and self._stream.isatty()
+        # A program without a console has no standard error at all.
+        self._on = wanted and bool(self._stream) and self._stream.isatty()
 
     def show(self, doing: str) -> None:
         """Say what runs now."""
@@ -246,9 +247,7 @@ def calibrate(name: str) -> Machine:
     size = 96
     work = 2 * (size * (size - 1) * (2 * size - 1) / 6 + size * (size - 1))
     rates["factor"] = work / _positive(_time(solve, [(size, size), size]) - factor_call - size * (size - 1) / 2 * row)
-    each = {
-        name_: _LENGTH / _positive(_seconds(function(x), _LENGTH) - call) for name_, function in _MEASURED.items()
-    }
+    each = {name_: _LENGTH / _positive(_seconds(function(x), _LENGTH) - call) for name_, function in _MEASURED.items()}
     each.update({other: each[like] for other, like in _LIKE.items()})
     return Machine(
         name, call, stage, product_call, factor_call, row, instruction, tuple(bandwidth), rates,

@@ -24,6 +24,7 @@ _SPREAD: Final = 8
 _NOMINAL: Final = 100
 """The size of dimensions without a number."""
 _GREY: Final = "0.35"
+_LABEL: Final = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
 
 
 def plot(bill: Comparison, path: str | None = None, over: str | None = None) -> Any:
@@ -155,7 +156,7 @@ def _cross(axes: Any, lines: Mapping[str, Sequence[float]], sizes: Sequence[int]
             size = f"{x:.2g}" if x < 100 else f"{x:.0f}"
             axes.annotate(f"equal at {name} ≈ {size}", (x, 0.03),
                           xycoords=("data", "axes fraction"), xytext=(4, 0), textcoords="offset points", fontsize=9,
-                          color="0.2", bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5}, zorder=5)  # fmt: skip
+                          color="0.2", bbox=_LABEL, zorder=5)  # fmt: skip
 
 
 def _meeting(a: Sequence[float], b: Sequence[float], sizes: Sequence[int]) -> tuple[float, float] | None:

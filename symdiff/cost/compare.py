@@ -228,6 +228,19 @@ class Comparison:
             text += f"; {' and '.join(self.programs)} are the same program"
         return text
 
+    @property
+    def missed(self) -> str:
+        """Where a program as derived counts fewer operations than all that are priced: the form is chosen once for all
+        sizes, and these sizes may be far from the ones it was chosen at. Empty when there is no such point."""
+        found: list[str] = []
+        for sizes in self.points:
+            least = min(c.operations.at(sizes) for c in self.programs.values())
+            fewer = {n: c.operations.at(sizes) for n, c in self.derived.items() if n in self.programs}
+            name = min(fewer, key=lambda n: fewer[n], default="")
+            if name and fewer[name] < least:
+                found.append(f"{name}{_at(_equations(sizes))} ({fewer[name]:,})")
+        return f"fewer operations before simplifying: {'; '.join(found)}" if found else ""
+
     # ---------------------------------------------------------------- forms
     def _grid(self) -> tuple[list[list[Cell]], list[int]]:
         """Rows of cells, the head first, and the numbers of the rows where a new group begins."""
@@ -318,6 +331,7 @@ class Comparison:
         }
         if self.forms:
             told["forms"] = dict(self.forms)
+            told["missed"] = self.missed
             told["before_simplifying"] = {name: counts.as_dict() for name, counts in self.derived.items()}
         if self.measured:
             told["clock"] = list(self.clock)
@@ -343,7 +357,7 @@ class Comparison:
         return told
 
     def _remarks(self) -> list[str]:
-        return [line for line in (self.recommendation, self.note, self.priced, *self.clock) if line]
+        return [line for line in (self.recommendation, self.note, self.priced, self.missed, *self.clock) if line]
 
     def __str__(self) -> str:
         return self.table()
@@ -362,6 +376,8 @@ def _equation_latex(name: str, size: str) -> str:
 
 
 def _peak(peak: Sequence[Poly]) -> Cell:
+    if len(peak) > 2:  # nobody reads a table that wide
+        return words(f"max of {len(peak)}, see json()")
     latex = ", ".join(poly_latex(p) for p in peak)
     return Cell(format_peak(peak), f"${latex}$" if len(peak) == 1 else rf"$\max({latex})$")
 

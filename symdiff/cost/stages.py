@@ -27,10 +27,8 @@ Work: TypeAlias = "tuple[str | tuple[str, str], Poly, float]"
 """Class of operation, how many, and the width of an element in doubles."""
 
 FACTORS: Final = frozenset({"factor"})
-_FACTORIZATIONS: Final = frozenset(
-    {"inverse", "det", "signdet", "logabsdet", "cholesky", "solve", "triangular_solve"}
-)
-_VIEWS: Final = frozenset({"slice", "gather", "embed", "tril", "triu", "concatenate", "cast"})
+_FACTORIZATIONS: Final = frozenset({"inverse", "det", "signdet", "logabsdet", "cholesky", "solve", "triangular_solve"})
+_VIEWS: Final = frozenset({"slice", "gather", "embed", "tril", "triu", "concatenate"})
 _DEAR: Final = 8.0
 """Weight of an inline value, in additions per element, above which it is not computed twice."""
 _LOOK_BACK: Final = 16

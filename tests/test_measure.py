@@ -1,0 +1,522 @@
+"""Measured and predicted bills: what is timed is what is priced, figures follow from the machine's, forms agree.
+
+No test looks at how long anything took; clocks are replaced by numbers wherever a verdict depends on them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import io
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import symdiff as sd
+from symdiff.api import measure
+from symdiff.api.measure import Progress, this_machine, time_programs
+from symdiff.api.native import cheapest
+from symdiff.cli import main
+from symdiff.cost import Machine, Poly, Timing, compare_programs, format_seconds, machine_from_json, predict
+from symdiff.cost.machine import RATES, relative_error
+from symdiff.cost.stages import stages
+from symdiff.cost.tables import booktabs, escaped, poly_latex, size_latex, words
+from symdiff.cost.timing import agreement
+from symdiff.errors import ArgumentError
+
+m, n, k = sd.dims("m n k")
+W, x = sd.symbol("W", (m, n)), sd.symbol("x", (n,))
+
+# Round figures, each a different power, so that a formula with the wrong one cannot give the right answer.
+MACHINE = Machine(
+    "toy", call=1e-7, stage=2e-8, product_call=3e-8, factor_call=5e-8, row=7e-9, instruction=1e-10,
+    bandwidth=((1e3, 1e11), (1e7, 1e9)),
+    rate={"add": 4e9, "multiply": 5e9, "divide": 1e9, "compare": 3e9, "move": 2e9, "fma": 3e10, "dot": 6e9,
+          "factor": 8e9},
+    transcendental={"exp": 1e9, "lgamma": 1e8},
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def toy_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure, "_machine", MACHINE)
+
+
+def bill_of(**seconds: list[float]) -> Any:
+    """A real bill, counted at three sizes, with invented times."""
+    bill = sd.compare(np.cumsum(np.tanh(W @ x)), x, sizes={"m": [2, 20, 200], "n": 5})
+    names = ("primal", *bill.programs)
+    points = [{s: Timing(seconds[s][i], seconds[s][i], seconds[s][i], 1) for s in names} for i in range(3)]
+    return dataclasses.replace(bill, measured=tuple(points), machine=MACHINE)
+
+
+TIMED = {"primal": [1e-6, 2e-6, 3e-6], "forward": [4e-6, 5e-6, 6e-6], "reverse": [2e-6, 5.1e-6, 9e-4]}
+
+
+# -------------------------------------------------------------------- what is measured
+def test_every_program_is_timed_at_every_point() -> None:
+    bill = sd.compare(np.cumsum(np.tanh(W @ x)), x, sizes={"m": [2, 3], "n": [4, 5]}, measure=True, seconds=0.02)
+    assert [dict(p) for p in bill.points] == [{"m": a, "n": b} for a in (2, 3) for b in (4, 5)]
+    assert [set(t) for t in bill.measured] == [{"primal", "forward", "reverse"}] * 4
+    for timings in bill.measured:
+        for timing in timings.values():
+            assert 0 < timing.low <= timing.seconds <= timing.high
+            assert timing.calls >= 1
+
+
+def test_what_is_priced_is_what_is_compiled() -> None:
+    y = np.tanh(W @ x)
+    bill = sd.compare(y, x)
+    for mode in ("forward", "reverse"):
+        derivative = sd.jacobian(y, x, mode=mode)
+        compiled = cheapest(derivative.function([x, W] if bill.functions[mode].params[0].name == "x" else [W, x]))
+        assert bill.functions[mode] == compiled
+        assert bill.forms[mode] in ("derived", "closed")
+    assert set(bill.forms) == {"primal", "forward", "reverse"}
+    assert f"priced as compiled: {bill.priced.removeprefix('priced as compiled: ')}" in str(bill)
+    assert set(bill.derived) == {name for name, form in bill.forms.items() if form == "closed"}
+
+
+def test_programs_that_are_one_are_timed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    compile_function = measure.compile_function
+
+    def counted(function: Any, **options: Any) -> Any:
+        made.append(function.name)
+        return compile_function(function, **options)
+
+    monkeypatch.setattr(measure, "compile_function", counted)
+    bill = sd.compare(W @ x, x, sizes={"m": 2, "n": 3}, measure=True, seconds=0.01)
+    assert bill.functions["forward"] == bill.functions["reverse"]
+    assert bill.measured[0]["forward"] is bill.measured[0]["reverse"]
+    assert len(made) == 2
+    assert "forward and reverse are the same program" in str(bill)
+    assert "forward and reverse are level at m = 2, n = 3" in str(bill)
+
+
+def test_arguments_satisfy_the_facts() -> None:
+    A = sd.symbol("A", (n, n), positive_definite=True)
+    index = sd.symbol("index", (m,), dtype="i64")
+    y = np.sum(np.linalg.cholesky(A)) + np.sum(x[index])
+    bill = sd.compare(y, [A, x], sizes={"n": 4, "m": 3}, measure=True, seconds=0.01)
+    assert bill.measured[0]["reverse"].seconds > 0
+
+
+def test_fixed_sizes_need_no_sizes() -> None:
+    z = sd.symbol("z", (3,))
+    bill = sd.compare(np.sum(np.exp(z)), z, measure=True, seconds=0.01)
+    assert bill.points == ({},)
+    assert "\ntime  " in bill.table()
+    assert "in numbers" in bill.table()
+
+
+def test_sizes_that_only_shapes_name_are_passed_on() -> None:
+    y = sd.arange(n) @ x
+    bill = sd.compare(np.sum(np.tanh(y * x)), x, sizes={"n": [3, 6]}, measure=True, seconds=0.01)
+    assert len(bill.measured) == 2
+
+
+# -------------------------------------------------------------------- refusals
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"measure": True}, r"measure=True needs numbers for all dimensions, none given for m, n; add sizes=\{'m'"),
+        ({"measure": True, "sizes": {"n": 3}}, r"none given for m; add sizes=\{'m': \[10, 100\]\}"),
+        ({"measure": True, "sizes": {"n": 3, "m": 2}, "seconds": 0}, "seconds=0, expected a positive number"),
+        ({"measure": True, "sizes": {"n": 3, "m": 0}}, "size m = 0, expected positive integers"),
+        ({"measure": True, "sizes": {"n": 10**7, "m": 10**7}}, r"at n = 10000000, m = 10000000 has 8e\+05 GB of"),
+    ],
+)
+def test_refusals(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        sd.compare(np.tanh(W @ x), x, **options)
+
+
+def test_missing_sizes_are_found_before_anything_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure, "compile_function", lambda *a, **o: pytest.fail("compiled"))
+    with pytest.raises(ArgumentError, match="none given for"):
+        sd.compare(W @ x, x, measure=True)
+
+
+# -------------------------------------------------------------------- verdicts of the clock
+def test_verdicts_of_the_clock() -> None:
+    bill = bill_of(**TIMED)
+    assert [bill.best_at(p) for p in bill.points] == ["forward"] * 3
+    assert [bill.fastest(i) for i in range(3)] == ["reverse", "forward", "forward"]
+    assert [bill.agreement(i) for i in range(3)] == ["differ", "tie", "agree"]
+    first, second = bill.clock[:2]
+    assert first == (
+        "by clock: reverse is fastest at m = 2, n = 5 (2 us, 2 times the primal); from m = 20, n = 5 on forward and "
+        "reverse (5 us, 2.5 times the primal); from m = 200, n = 5 on forward (6 us, 2 times the primal)"
+    )
+    assert second == "counted and measured order differ at m = 2, n = 5"
+    rows = [line for line in bill.table().split("\n") if line.startswith(("time at", "predicted at"))]
+    lines = {line[: line.index("  ")]: line for line in rows}
+    assert lines["time at m = 2, n = 5"].split("  ")[-1].strip() == "2 us (2x) *"
+    assert "*" not in lines["time at m = 20, n = 5"]
+    assert lines["time at m = 200, n = 5"].split()[-1] == "(300x)"
+    assert all("*" not in line for label, line in lines.items() if label.startswith("predicted"))
+    assert len(lines) == 6
+
+
+@pytest.mark.parametrize(
+    ("counted", "measured", "word"),
+    [
+        ((1, 2), (1.0, 2.0), "agree"), ((1, 2), (2.0, 1.0), "differ"), ((1, 2), (1.0, 1.04), "tie"),
+        ((1, 2), (1.04, 1.0), "tie"), ((2, 2), (1.0, 9.0), "tie"), ((1, 2, 3), (1.0, 1.01, 5.0), "agree"),
+        ((1, 2, 3), (1.0, 5.0, 2.0), "differ"),
+    ],
+)  # fmt: skip
+def test_agreement(counted: Any, measured: Any, word: str) -> None:
+    assert agreement(dict(enumerate(counted)), dict(enumerate(measured))) == word
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(2.5, "2.5 s"), (0.0125, "12.5 ms"), (9.999e-4, "1 ms"), (1e-6, "1 us"), (3.14159e-8, "31.4 ns"),
+     (1.23456e-4, "123 us"), (5e-10, "0.5 ns"), (123.4, "123 s")],
+)  # fmt: skip
+def test_seconds_as_text(seconds: float, text: str) -> None:
+    assert format_seconds(seconds) == text
+
+
+# -------------------------------------------------------------------- the machine model
+def test_prediction_of_one_loop_by_hand() -> None:
+    """exp(x) + x: 16 bytes and an exponential per element, one loop over n."""
+    function = sd.compare(np.exp(x) + x, x).functions["primal"]
+    told = predict(function, MACHINE, {"n": 64})
+    compute, memory = 64 / 1e9 + 64 / 4e9 + 7e-9, 1024 / MACHINE.bandwidth_at(1024)
+    assert told.compute == pytest.approx(compute)
+    assert told.memory == pytest.approx(memory)
+    assert told.overhead == pytest.approx(1e-7 + 2e-8)
+    assert told.seconds == pytest.approx(max(compute, memory) + 1.2e-7)
+    assert (told.operations, told.bytes, told.bound) == (128, 1024, "overhead")
+    # Five elements do not fill a register.
+    assert predict(function, MACHINE, {"n": 5}).compute == pytest.approx(8 / 1e9 + 5 / 4e9 + 7e-9)
+    large = predict(function, MACHINE, {"n": 10**7})
+    assert large.memory == pytest.approx(16 * 10**7 / 1e9)
+
+
+def test_prediction_of_a_matrix_product_by_hand() -> None:
+    A, B = sd.symbol("A", (m, k)), sd.symbol("B", (k, n))
+    function = sd.compare(A @ B, A).functions["primal"]
+    told = predict(function, MACHINE, {"m": 80, "k": 90, "n": 100})
+    assert told.compute == pytest.approx(80 * 90 * 100 / 3e10 + 7e-9)
+    assert told.operations == 2 * 80 * 90 * 100
+    assert told.bytes == 8 * (80 * 90 + 90 * 100 + 80 * 100)
+    assert told.overhead == pytest.approx(1e-7 + 3e-8)
+
+
+def test_single_precision_moves_and_computes_at_twice_the_speed() -> None:
+    z = sd.symbol("z", (n,), dtype="f32")
+    double = predict(sd.compare(np.exp(x), x).functions["primal"], MACHINE, {"n": 4096})
+    single = predict(sd.compare(np.exp(z), z).functions["primal"], MACHINE, {"n": 4096})
+    assert single.bytes == double.bytes / 2
+    assert single.compute - 7e-9 == pytest.approx((double.compute - 7e-9) / 2)
+
+
+def test_bandwidth_between_measured_points() -> None:
+    assert MACHINE.bandwidth_at(1) == 1e11
+    assert MACHINE.bandwidth_at(1e5) == pytest.approx(1e10)  # half way on both log scales
+    assert MACHINE.bandwidth_at(1e9) == 1e9
+
+
+def test_functions_never_measured_count_as_the_slowest() -> None:
+    assert MACHINE.speed(("transcendental", "exp")) == 1e9
+    assert MACHINE.speed(("transcendental", "arctan")) == 1e8
+
+
+def test_elementwise_work_is_not_stored() -> None:
+    """A chain that is summed reads its argument once and writes one number; an expensive factor of an outer product is
+    computed once, in a stage of its own."""
+    chain = sd.compare(np.sum(np.exp(np.sin(x) * x)), x).functions["primal"]
+    cut = stages(chain)
+    assert len(cut.stages) == 1
+    assert sum(cut.stages[0].traffic, Poly()) == 8 * Poly(n) + 8
+    outer = sd.compare(np.outer(np.exp(x), np.exp(x)), x).functions["primal"]
+    assert len(stages(outer).stages) == 2
+
+
+def test_stages_of_a_long_chain_are_cheap_to_find() -> None:
+    value = x
+    for _ in range(3000):
+        value = np.sin(value) + x
+    function = value.function([x])
+    cut = stages(function)
+    assert sum(len(s.work) for s in cut.stages) == 6000
+
+
+def test_relative_error_is_a_typical_factor() -> None:
+    assert relative_error([2.0, 1.0], [1.0, 2.0]) == pytest.approx(1.0)
+    assert relative_error([3.0], [3.0]) == 0
+    assert relative_error([], []) == 0
+
+
+# -------------------------------------------------------------------- calibration and its file
+def test_a_machine_survives_its_file() -> None:
+    assert machine_from_json(MACHINE.to_json()) == MACHINE
+
+
+def damaged(**changes: Any) -> str:
+    return json.dumps({**json.loads(MACHINE.to_json()), **changes})
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "null", "{}", MACHINE.to_json()[:-40], damaged(version=0), damaged(call=-1), damaged(call="fast"),
+     damaged(rate={"add": 1}), damaged(bandwidth=[]), damaged(bandwidth=[[5, 1], [4, 1]]), damaged(bandwidth=3),
+     damaged(transcendental={}), damaged(transcendental={"exp": 0}), damaged(stage=math.nan), damaged(extra=1),
+     damaged(name=7)],
+)  # fmt: skip
+def test_damaged_files_are_not_believed(text: str) -> None:
+    assert machine_from_json(text) is None
+
+
+def test_calibration_is_kept_and_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("SYMDIFF_CACHE_DIR", str(folder))
+    name, _ = measure.host()
+    made: list[str] = []
+
+    def calibrate(cpu: str) -> Machine:
+        made.append(cpu)
+        return dataclasses.replace(MACHINE, name=cpu)
+
+    monkeypatch.setattr(measure, "calibrate", calibrate)
+    for _ in range(2):
+        monkeypatch.setattr(measure, "_machine", None)
+        assert this_machine() == dataclasses.replace(MACHINE, name=name)
+    assert made == [name]
+    assert [p.name for p in folder.iterdir()] == ["machine.json"]  # no temporary file is left
+    for text in ("{ damaged", MACHINE.to_json()):  # and one from another processor
+        (folder / "machine.json").write_text(text)
+        monkeypatch.setattr(measure, "_machine", None)
+        assert this_machine().name == name
+    assert len(made) == 3
+    monkeypatch.setenv("SYMDIFF_CACHE_DIR", "off")
+    monkeypatch.setattr(measure, "_machine", None)
+    assert this_machine().name == name
+    assert len(made) == 4
+
+
+def test_calibration_measures_every_class() -> None:
+    found = measure.calibrate("here")
+    assert machine_from_json(found.to_json()) == found  # every figure is possible
+    assert set(found.rate) == set(RATES)
+    assert {"exp", "log", "sin", "pow", "cbrt", "polygamma"} <= set(found.transcendental)
+
+
+# -------------------------------------------------------------------- progress
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_on_a_terminal() -> None:
+    stream = Terminal()
+    bar = Progress(2, True, stream)
+    bar.show("timing at a long place")
+    bar.step()
+    bar.show("timing")
+    bar.close()
+    first, second, blank, end = stream.getvalue().split("\r")[1:]
+    assert first == f"[{'.' * 24}] 0/2 timing at a long place"
+    assert second.rstrip() == f"[{'#' * 12}{'.' * 12}] 1/2 timing"
+    assert len(second) == len(first)  # what stood there before is overwritten
+    assert blank.strip() == "" and end == ""
+
+
+@pytest.mark.parametrize(("wanted", "stream"), [(True, io.StringIO()), (False, Terminal())])
+def test_progress_is_silent_elsewhere(wanted: bool, stream: io.StringIO) -> None:
+    bar = Progress(1, wanted, stream)
+    bar.show("timing")
+    bar.step()
+    bar.close()
+    assert stream.getvalue() == ""
+
+
+def test_all_steps_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = Terminal()
+    bill = sd.compare(np.tanh(W @ x), x, sizes={"m": 2, "n": [3, 4]})
+    bar = Progress(5, True, stream)
+    time_programs(bill.functions, bill.points, 0.01, bar)
+    bar.show("done")
+    assert "5/5 done" in stream.getvalue()
+    assert "timing at m = 2, n = 4" in stream.getvalue()
+
+
+# -------------------------------------------------------------------- forms
+def test_json_holds_everything() -> None:
+    bill = bill_of(**TIMED)
+    data = json.loads(bill.json())
+    assert [p["measured"]["reverse"]["seconds"] for p in data["at"]] == TIMED["reverse"]
+    assert [p["fastest"] for p in data["at"]] == ["reverse", "forward", "forward"]
+    assert [p["agreement"] for p in data["at"]] == ["differ", "tie", "agree"]
+    predicted = bill.predicted(bill.points[1])["forward"]
+    assert data["at"][1]["predicted"]["forward"]["seconds"] == predicted.seconds
+    assert data["machine"]["name"] == "toy"
+    assert data["forms"] == dict(bill.forms)
+    plain = json.loads(sd.compare(W @ x, x).json())
+    assert not {"clock", "machine"} & set(plain)
+
+
+def test_markdown_has_the_cells_of_the_table() -> None:
+    bill = bill_of(**TIMED)
+    rows = [line for line in bill.markdown().split("\n") if line.startswith("|")]
+    assert {row.replace(r"\|", "").count("|") for row in rows} == {5}
+    body = [row.split("|")[1].strip() for row in rows[2:]]
+    assert [label for label in body if label.startswith("time")] == [f"time at m = {s}, n = 5" for s in (2, 20, 200)]
+
+
+def test_latex_is_a_booktabs_table() -> None:
+    bill = bill_of(**TIMED)
+    text = bill.latex()
+    lines = text.split("\n")
+    assert lines[0] == r"\begin{table}" and lines[-1] == r"\end{table}"
+    assert [text.count(rule) for rule in (r"\toprule", r"\midrule", r"\bottomrule")] == [1, 4, 1]
+    rows = [line for line in lines if line.endswith(r"\\")]
+    assert {row.count("&") for row in rows} == {3}
+    assert r"\textbf{2~$\mu$s (2x)}" in text
+    assert "**" not in text and "*" not in text
+    assert text.count("{") == text.count("}") and text.count("$") % 2 == 0
+    assert "forward: $" in lines[-2]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (Poly(), "0"), (2 * Poly(m) * n + m, "2 m n + m"), (Poly(n) * n * n / 3 - 1, r"\frac{n^{3}}{3} - 1"),
+        (-Poly(n), "-n"), (Poly((n + 1) // 2) * m, r"m \left\lfloor \frac{n + 1}{2} \right\rfloor"),
+        (Poly(sd.dim("n_in")), r"\mathit{n\_in}"),
+    ],
+)  # fmt: skip
+def test_polynomials_in_latex(value: Poly, text: str) -> None:
+    assert poly_latex(value) == text
+
+
+def test_sizes_and_words_in_latex() -> None:
+    assert size_latex("(2*m + n)/(k**12)") == "(2 m + n)/(k^{12})"
+    assert escaped("a_b & 50% {x}") == r"a\_b \& 50\% \{x\}"
+    table = booktabs([[words("a"), words("b")], [words("c_d"), words("1")]], "told", [1])
+    assert r"c\_d & 1 \\" in table
+
+
+# -------------------------------------------------------------------- pictures
+def figure(bill: Any, **options: Any) -> Any:
+    pytest.importorskip("matplotlib")
+    return bill.plot(**options)
+
+
+def test_picture_of_counts() -> None:
+    bill = sd.compare(np.cumsum(np.tanh(W @ x)), x, sizes={"m": [2, 200], "n": 5})
+    (axes,) = figure(bill).axes
+    curves = {line.get_label(): line for line in axes.lines if not line.get_label().startswith("_")}
+    assert list(curves) == ["primal", "forward", "reverse"]
+    for name, curve in curves.items():
+        counts = {"primal": bill.primal, **bill.programs}[name]
+        for size, value in zip(curve.get_xdata(), curve.get_ydata(), strict=True):
+            assert value == float(counts.operations.at({"m": int(size), "n": 5}))
+    assert axes.get_xlabel().startswith("size of m") and "n = 5" in axes.get_xlabel()
+    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
+
+
+def test_crossover_is_where_the_curves_meet() -> None:
+    y = sd.compare(np.tanh(W @ x), x)
+    flat, steep = np.sum(sd.symbol("u", (m, 8))), np.outer(x, x)
+    bill = compare_programs(
+        y.functions["primal"], {"flat": flat.function(), "steep": steep.function()}, {"m": 4, "n": [1, 1000]}
+    )
+    (axes,) = figure(type(y)(**{f.name: getattr(bill, f.name) for f in dataclasses.fields(bill)}), over="n").axes
+    (note,) = [t for t in axes.texts if "equal at" in t.get_text()]
+    at = float(note.get_text().split("≈")[1])
+    assert at == pytest.approx(math.sqrt(31), rel=0.05)  # 31 additions against n^2 products
+
+
+def test_picture_of_times_has_a_roofline() -> None:
+    bill = bill_of(**TIMED)
+    left, right = figure(bill).axes
+    points = [container[0] for container in left.containers]
+    assert [[float(s) for s in line.get_ydata()] for line in points] == list(TIMED.values())
+    assert list(points[0].get_xdata()) == [2, 20, 200]
+    assert {t.get_text() for t in right.texts} == {
+        "in cache, 100 GB/s", "from memory, 1 GB/s", "matrix product, 60 GFLOP/s"
+    }  # fmt: skip
+    intensity, speed = right.collections[0].get_offsets()[1]
+    guess = bill.predicted(bill.points[1])["primal"]
+    assert intensity == pytest.approx(guess.intensity)
+    assert speed == pytest.approx(guess.operations / 2e-6)
+
+
+@pytest.mark.parametrize("ending", ["png", "svg", "pdf"])
+def test_pictures_are_written(ending: str, tmp_path: Path) -> None:
+    path = tmp_path / f"bill.{ending}"
+    figure(sd.compare(W @ x, x), path=str(path))
+    assert path.stat().st_size > 1000
+
+
+def test_pictures_that_cannot_be_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bill = sd.compare(W @ x, x)
+    z = sd.symbol("z")
+    with pytest.raises(ArgumentError, match="over='q' is no dimension of the bill; the dimensions are m, n"):
+        figure(bill, over="q")
+    with pytest.raises(ArgumentError, match="no count depends on a dimension"):
+        figure(sd.compare(z * z, z))
+    with pytest.raises(ArgumentError, match="cannot be written"):
+        figure(bill, path=str(tmp_path / "missing" / "bill.png"))
+    with pytest.raises(ArgumentError, match="cannot be written"):
+        figure(bill, path=str(tmp_path / "bill.nonsense"))
+
+    def absent(name: str) -> Any:
+        raise ImportError(name)
+
+    monkeypatch.setattr(importlib, "import_module", absent)
+    with pytest.raises(ArgumentError, match=r"Matplotlib is not installed; install it with pip install 'symdiff\[plot"):
+        bill.plot()
+
+
+# -------------------------------------------------------------------- command line
+BASE = ["compare", "cumsum(tanh(W @ x))", "--shape", "W=m,n", "--shape", "x=n", "--wrt", "x"]
+
+
+def test_command_line_measures(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*BASE, "--sizes", "m=2,3,n=4,5", "--measure", "--seconds", "0.02"]) == 0
+    told = capsys.readouterr()
+    assert told.err == ""  # no bar where nobody watches
+    for a in (2, 3):
+        for b in (4, 5):
+            assert f"time at m = {a}, n = {b} " in told.out
+            assert f"predicted at m = {a}, n = {b} " in told.out
+
+
+def test_command_line_forms_and_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib")
+    path = tmp_path / "bill.png"
+    assert main([*BASE, "--json", "--plot", str(path), "--over", "n"]) == 0
+    assert "programs" in json.loads(capsys.readouterr().out)
+    assert path.exists()
+    assert main([*BASE, "--latex"]) == 0
+    assert capsys.readouterr().out.startswith(r"\begin{table}")
+    assert main([*BASE, "--markdown"]) == 0
+    assert capsys.readouterr().out.startswith("|")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--measure"], "none given for"), (["--measure", "--sizes", "n=3"], "none given for m"),
+        (["--sizes", "n=3,q"], "n=q, expected a whole number"), (["--sizes", "3,n=2"], "--sizes '3'"),
+        (["--sizes", "n=1,n=2"], "n is given twice"), (["--plot", "bill.nonsense"], "cannot be written"),
+    ],
+)  # fmt: skip
+def test_command_line_refusals(options: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*BASE, *options]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_check_takes_one_size_each(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "sum(x**2)", "--shape", "x=n", "--wrt", "x", "--sizes", "n=3,4"]) == 2
+    assert "n=3,4, expected one number" in capsys.readouterr().err
