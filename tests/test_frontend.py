@@ -75,7 +75,7 @@ CASES = [
     lambda P: np.arccosh(P + 1), lambda P: np.arctanh(P), lambda A, P: np.arctan2(A, P), lambda A, P: np.hypot(A, P),
     lambda A: np.square(A), lambda A: np.reciprocal(A), lambda A: np.positive(A), lambda A: np.negative(A),
     lambda A: np.sign(A), lambda A: np.abs(A), lambda A: np.fabs(A), lambda A: np.floor(A), lambda A: np.ceil(A),
-    lambda A: np.rint(A), lambda A: np.trunc(A), lambda A: np.fix(A), lambda A: np.round(A, 2),
+    lambda A: np.rint(A), lambda A: np.trunc(A), lambda A: np.round(A, 2),
     lambda A: np.round(100 * A, -1), lambda A, P: np.mod(A, P), lambda A, P: np.floor_divide(A, P),
     lambda A, P: np.maximum(A, P), lambda A, P: np.minimum(A, P), lambda A, P: np.fmax(A, P),
     lambda A: np.fmin(A, 0.1),
