@@ -9,8 +9,7 @@ import numpy as np
 
 from symdiff.ir.dims import evaluate
 from symdiff.ir.graph import Function, Value
-
-_NUMPY = {"f64": np.float64, "f32": np.float32}
+from symdiff.ir.types import NUMPY_TYPES
 
 
 def distinct_sizes(function: Function, given: Mapping[str, int] | None = None) -> dict[str, int]:
@@ -51,4 +50,4 @@ def _draw(param: Value, shape: tuple[int, ...], rng: np.random.Generator) -> Any
         x = rng.uniform(0.5, 2.0, shape)
     elif "nonzero" in facts:
         x = np.where(np.abs(x) < 0.3, 0.5, x)
-    return np.asarray(x, _NUMPY.get(dtype, np.float64))
+    return np.asarray(x, NUMPY_TYPES[dtype])

@@ -22,14 +22,13 @@ from symdiff.diff import gradients
 from symdiff.diff.forward import forward
 from symdiff.diff.reverse import reverse
 from symdiff.errors import ArgumentError, DerivativeError, ShapeError
-from symdiff.frontend.building import NUMPY_OF
 from symdiff.frontend.expr import Expr
 from symdiff.frontend.trace import Traced, flatten, trace
 from symdiff.interp import bind_sizes
 from symdiff.ir.builder import Builder, Handle
 from symdiff.ir.dims import Size, format_shape, named, product
 from symdiff.ir.graph import Function, Value
-from symdiff.ir.types import TensorType
+from symdiff.ir.types import NUMPY_TYPES, TensorType
 from symdiff.ops import OPSET
 from symdiff.simplify import optimize
 from symdiff.sparsity import Colouring, colour_columns, colour_star, pattern
@@ -187,7 +186,7 @@ class SparseDerivative:
         count = plan.colouring.count
         seeded = max(plan.shape)
         block = max(1, min(count, SEEDED // max(seeded, 1)))
-        dtype = NUMPY_OF[self.function.results[0].type.dtype]
+        dtype = NUMPY_TYPES[self.function.results[0].type.dtype]
         if count <= block:
             return self._sweep(given, plan, 0, count).take(plan.places) if count else np.zeros(0, dtype)
         data = np.zeros(len(plan.places), dtype)
@@ -222,13 +221,13 @@ class SparseDerivative:
         if plan.mode == "reverse":
             sizes = bind_sizes(self.function.params, [a.shape for a in given])
             y = self.function.results[0].type
-            seeds = [matrix.reshape(last - first, *[_number(s, sizes) for s in y.shape]).astype(NUMPY_OF[y.dtype])]
+            seeds = [matrix.reshape(last - first, *[_number(s, sizes) for s in y.shape]).astype(NUMPY_TYPES[y.dtype])]
         else:
             seeds: list[Any] = []
             at = 0
             for i in self._wrt:
                 own = matrix[:, at : at + given[i].size].reshape(last - first, *given[i].shape)
-                seeds.append(np.ascontiguousarray(own, NUMPY_OF[self.function.params[i].type.dtype]))
+                seeds.append(np.ascontiguousarray(own, NUMPY_TYPES[self.function.params[i].type.dtype]))
                 at += given[i].size
         if last - first == plan.colouring.count:
             plan.seeds[first, last] = seeds

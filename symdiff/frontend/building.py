@@ -24,7 +24,7 @@ from symdiff.ir.contraction import identity
 from symdiff.ir.dims import Dim, Shape, Size, size_names
 from symdiff.ir.graph import ArrayConstant, AttrItems, Value, attribute_sizes, param, topological
 from symdiff.ir.op import Op, OpSet
-from symdiff.ir.types import TensorType, check_type
+from symdiff.ir.types import NUMPY_TYPES, TensorType, check_type
 from symdiff.ops import OPSET
 
 
@@ -75,9 +75,6 @@ _NUMPY_KINDS: dict[str, str] = {"float64": "f64", "float32": "f32", "bool": "boo
 _SAFE_INTEGERS = frozenset({"int8", "int16", "int32", "int64", "uint8", "uint16", "uint32"})
 
 
-NUMPY_OF = {"f64": np.float64, "f32": np.float32, "i64": np.int64, "bool": np.bool_}
-
-
 class Dtype:
     """The dtype of an expression: equal to its name, `x.dtype == "f64"`, and good wherever NumPy takes a dtype."""
 
@@ -85,7 +82,7 @@ class Dtype:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.dtype: Any = np.dtype(NUMPY_OF[name])  # what np.dtype() reads
+        self.dtype: Any = np.dtype(NUMPY_TYPES[name])  # what np.dtype() reads
 
     @property
     def kind(self) -> str:
@@ -116,7 +113,7 @@ class Dtype:
         return repr(self.name)
 
 
-_SEEN_DTYPES = {name: Dtype(name) for name in NUMPY_OF}
+_SEEN_DTYPES = {name: Dtype(name) for name in NUMPY_TYPES}
 
 
 def seen_dtype(name: str) -> Dtype:
@@ -265,7 +262,7 @@ def array_value(array: Any) -> Value:
             "np.stack or sd.array([...])"
         )
     dtype = dtype_name(array.dtype)
-    array = array.astype(NUMPY_OF[dtype], copy=False)
+    array = array.astype(NUMPY_TYPES[dtype], copy=False)
     if array.size:
         first = array.reshape(-1)[:1]
         if array.ndim == 0 or (array.flat[-1].tobytes() == first.tobytes() and _filled(array, first)):
@@ -299,7 +296,7 @@ def cast_value(value: Value, dtype: str) -> Value:
         if not isinstance(constant, str):
             return BUILDER.const(int(constant), kind.shape, dtype)
     if value.op.name == "array":
-        return array_value(value.attr("value").array.astype(NUMPY_OF[dtype]))
+        return array_value(value.attr("value").array.astype(NUMPY_TYPES[dtype]))
     return BUILDER.make(OPSET["cast"], (value,), (("dtype", dtype),))
 
 

@@ -22,13 +22,13 @@ from typing import Any, NoReturn, TypeAlias
 import numpy as np
 
 from symdiff.errors import ArgumentError, DtypeError, SymbolicSizeError, SymdiffError
-from symdiff.frontend.building import NUMPY_OF, SIZE_WATCH, dtype_name, raw_size
+from symdiff.frontend.building import SIZE_WATCH, dtype_name, raw_size
 from symdiff.frontend.expr import Expr, as_expr, wrap
 from symdiff.frontend.nesting import LEAF, Tree, collect, flatten, paths, unflatten
 from symdiff.ir.builder import Builder
 from symdiff.ir.dims import Dim, Shape, Size, evaluate, named
 from symdiff.ir.graph import Function, Value, param, topological
-from symdiff.ir.types import TensorType
+from symdiff.ir.types import NUMPY_TYPES, TensorType
 from symdiff.ops import OPSET
 
 Shapes: TypeAlias = "tuple[Shape, ...]"
@@ -241,7 +241,7 @@ def _leaf_type(leaf: Any, name: str, number_dtype: str) -> tuple[str, tuple[int,
         raise DtypeError(f"argument {name}: {error}") from error
 
 
-_NUMPY_DTYPES = {name: np.dtype(kind) for name, kind in NUMPY_OF.items()}
+_NUMPY_DTYPES = {name: np.dtype(kind) for name, kind in NUMPY_TYPES.items()}
 
 
 def _number_dtype(leaves: Sequence[Any]) -> str:
@@ -306,7 +306,7 @@ class Traced:
             return None
         if _leaf_type(leaf, "", _number_dtype(leaves))[0] != dtype:
             return None
-        return np.asarray(leaf, NUMPY_OF[dtype])
+        return np.asarray(leaf, NUMPY_TYPES[dtype])
 
     def results(self, flat: Sequence[Any]) -> Any:
         """Nest the program's results as the function does."""

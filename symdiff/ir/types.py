@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from types import MappingProxyType
+from typing import Any, Final
+
+import numpy as np
 
 from symdiff.errors import ArgumentError, DtypeError
 from symdiff.ir.dims import Shape, Size, format_shape
 
-DTYPES: Final = ("f64", "f32", "i64", "bool", "c128")
+# Every element type, and the NumPy scalar type it is in memory.
+NUMPY_TYPES: Final[Mapping[str, type[np.generic[Any]]]] = MappingProxyType(
+    {"f64": np.float64, "f32": np.float32, "i64": np.int64, "bool": np.bool_, "c128": np.complex128}
+)
+DTYPES: Final = tuple(NUMPY_TYPES)
 FLOATING: Final = frozenset({"f64", "f32", "c128"})
 
 # Facts a user may declare of a parameter; the simplifier and the native code read them, derivatives ignore them.

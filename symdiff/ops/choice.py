@@ -16,7 +16,7 @@ from symdiff.errors import DtypeError
 from symdiff.ir.builder import Builder, Handle, require_same_shape
 from symdiff.ir.graph import Value
 from symdiff.ir.op import Attrs, Kink, NoDerivative, Op, Partials, Rules, Sample
-from symdiff.ir.types import DTYPES, TensorType
+from symdiff.ir.types import DTYPES, NUMPY_TYPES, TensorType
 from symdiff.ops.helpers import ANY, FLOATS, NUMBERS, choose, elementwise, same_type
 
 _ALL = (-3.0, 3.0)
@@ -160,9 +160,6 @@ floor_divide = elementwise("floor_divide", np.floor_divide, lambda z, x, y: (0, 
                            kink=Kink("x a multiple of y", "0: constant between jumps, by definition"))  # fmt: skip
 
 # -------------------------------------------------------------------- cast
-_NUMPY = {"f64": np.float64, "f32": np.float32, "i64": np.int64, "bool": np.bool_, "c128": np.complex128}
-
-
 def _cast_infer(types: Sequence[TensorType], attrs: Attrs) -> TensorType:
     if attrs["dtype"] not in DTYPES:
         raise DtypeError(f"cast: dtype {attrs['dtype']!r}, expected one of {', '.join(DTYPES)}")
@@ -172,7 +169,7 @@ def _cast_infer(types: Sequence[TensorType], attrs: Attrs) -> TensorType:
 def _cast(x: Any, dtype: str) -> Any:
     if np.iscomplexobj(x) and dtype in FLOATS:
         return x  # a complex step goes through casts between real dtypes
-    return np.asarray(x).astype(_NUMPY[dtype])
+    return np.asarray(x).astype(NUMPY_TYPES[dtype])
 
 
 def _fold_cast(builder: Builder, args: tuple[Value, ...], attrs: Attrs) -> Value | None:

@@ -14,10 +14,8 @@ from symdiff.ir.contraction import contract as build_contract
 from symdiff.ir.dims import Dim, Shape, Size, format_shape, product
 from symdiff.ir.graph import Value
 from symdiff.ir.op import Attrs, Linear, Multilinear, NoDerivative, Op, Sample
-from symdiff.ir.types import DTYPES, TensorType
+from symdiff.ir.types import DTYPES, NUMPY_TYPES, TensorType
 from symdiff.ops.helpers import axes_in
-
-NUMPY_DTYPES = {"f64": np.float64, "f32": np.float32, "i64": np.int64, "bool": np.bool_, "c128": np.complex128}
 
 
 # -------------------------------------------------------------------- constants
@@ -31,14 +29,14 @@ def _const_infer(types: Sequence[TensorType], attrs: Attrs) -> TensorType:
 
 
 const = Op(
-    "const", _const_infer, lambda dtype, shape, value: np.full(shape, number_of(value), NUMPY_DTYPES[dtype]),
+    "const", _const_infer, lambda dtype, shape, value: np.full(shape, number_of(value), NUMPY_TYPES[dtype]),
     NoDerivative("a constant has no operand"), arity=0, doc="an array filled with one exact number",
 )  # fmt: skip
 
 
 def _array_infer(types: Sequence[TensorType], attrs: Attrs) -> TensorType:
     array = attrs["value"].array
-    for name, dtype in NUMPY_DTYPES.items():
+    for name, dtype in NUMPY_TYPES.items():
         if array.dtype == dtype:
             return TensorType(name, array.shape)
     raise DtypeError(f"array: dtype {array.dtype}, expected one of {', '.join(DTYPES)}")
@@ -66,7 +64,7 @@ def _fold_size(builder: Builder, args: tuple[Value, ...], attrs: Attrs) -> Value
     return builder.const(attrs["size"], (), attrs["dtype"]) if isinstance(attrs["size"], int) else None
 
 
-size = Op("size", _size_infer, lambda dtype, size: NUMPY_DTYPES[dtype](size), NoDerivative("a dimension"), arity=0,
+size = Op("size", _size_infer, lambda dtype, size: NUMPY_TYPES[dtype](size), NoDerivative("a dimension"), arity=0,
           fold=_fold_size, doc="a dimension as a number")  # fmt: skip
 
 
@@ -89,7 +87,7 @@ def _contract_evaluate(*xs: Any, spec: str, sizes: tuple[int, ...] = (), dtype: 
     distinct = tuple(dict.fromkeys(parsed.output))
     held = tuple(x for x in distinct if x not in parsed.free)
     if not xs:
-        core: Any = np.ones((), NUMPY_DTYPES[dtype])
+        core: Any = np.ones((), NUMPY_TYPES[dtype])
     elif len(xs) == 1 and not parsed.summed and len(set(parsed.operands[0])) == len(parsed.operands[0]):
         core = np.transpose(xs[0], [parsed.operands[0].index(x) for x in held])
     else:
