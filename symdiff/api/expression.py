@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from symdiff.api.assumptions import used_facts
 from symdiff.errors import ArgumentError
 from symdiff.frontend.expr import Expr, use_class
 from symdiff.frontend.expr import symbol as make_symbol
@@ -18,7 +19,7 @@ from symdiff.ir.dims import Shape, Size
 from symdiff.ir.graph import Function, Value, topological
 from symdiff.ir.text import print_function
 from symdiff.ops import OPSET
-from symdiff.render import code, source, to_latex, to_text
+from symdiff.render import code, find_conditions, source, to_latex, to_text
 from symdiff.simplify import simplify
 
 # Beyond so many instructions nobody reads a formula, and it is shown as it is.
@@ -70,6 +71,16 @@ class Expression(Expr):
         """A whole function of the closed form, called `name`, with shared subterms named, for any target."""
         return code(self.shown(), target, name)
 
+    def conditions(self, latex: bool = False) -> list[str]:
+        """What the formula assumes, as plain text or LaTeX.
+
+        Declared facts that it uses ("S symmetric"), where it is defined ("det X != 0", "x_i > 0"), and for a derivative
+        the kinks and ties that it leaves out ("x_i != 0", "no ties in max x").
+        """
+        function = self.function()
+        found = find_conditions(function, None, used_facts(function, lambda f: f))
+        return [c.latex if latex else c.text for c in found]
+
     def to_sympy(self) -> Any:
         """The expression as SymPy, see `sd.from_sympy` for the way back."""
         return to_sympy(self)
@@ -117,9 +128,16 @@ class Derivative(Expression):
     def shown(self) -> Function:
         """The program of the closed form."""
         if self._shown is None:
-            function = self.function()
-            self._shown = simplify(function, OPSET) if len(function.instrs) <= SHOWN_LIMIT else function
+            self._shown = self._closed(self.function())
         return self._shown
+
+    def _closed(self, function: Function) -> Function:
+        return simplify(function, OPSET) if len(function.instrs) <= SHOWN_LIMIT else function
+
+    def conditions(self, latex: bool = False) -> list[str]:
+        program = self.function()
+        found = find_conditions(self.shown(), program, used_facts(program, self._closed))
+        return [c.latex if latex else c.text for c in found]
 
     def closed_form(self) -> Expression:
         """The closed form as an expression of its own."""
