@@ -35,6 +35,11 @@ def tridiagonal(k: int) -> Any:
 
 
 MATRIX = sd.symbol("x", (3, 4))
+CUBE = sd.symbol("x", (3, 2, 4))
+HOLES = np.array([1.0, 0, 2, 0, 0, 3])
+# A stack of three matrices with few entries.
+STACK = np.zeros((3, 2, 6))
+STACK[0, 1, 2], STACK[1, 0, 5], STACK[2, 0, 0], STACK[2, 1, 3], STACK[2, 1, 4] = 1, 2, 3, 4, 5
 EXACT: dict[str, tuple[Any, Any, Any]] = {
     "elementwise": (np.sin(SIX) * np.exp(SIX), SIX, np.eye(6)),
     "shift": (SIX[1:] * SIX[:-1], SIX, np.eye(5, 6) + np.eye(5, 6, k=1)),
@@ -45,6 +50,20 @@ EXACT: dict[str, tuple[Any, Any, Any]] = {
     "banded matrix": (BAND @ np.tanh(SIX), SIX, BAND),
     "banded matrix from the right": (np.tanh(SIX) @ np.triu(BAND), SIX, np.triu(BAND).T),
     "sparse squared": (BAND @ (BAND @ SIX), SIX, BAND @ BAND),
+    "banded matrix on a stack": (np.einsum("ij,jkl->ikl", BAND[:3, :3], CUBE), CUBE, np.kron(BAND[:3, :3], np.eye(8))),
+    "banded matrix on the middle": (np.einsum("ij,kjl->kil", np.triu(BAND[:2, :2]), CUBE), CUBE,
+                                    np.kron(np.eye(3), np.kron(np.triu(BAND[:2, :2]), np.eye(4)))),
+    "banded matrix and a sum": (np.einsum("ij,jkl->il", BAND[:3, :3], CUBE), CUBE,
+                                np.kron(BAND[:3, :3], np.kron(np.ones((1, 2)), np.eye(4)))),
+    "sparse stack of matrices": (np.einsum("kij,j->ki", STACK, SIX), SIX, STACK.reshape(6, 6)),
+    "rows of a sparse stack": (np.einsum("kij,kj->ki", STACK[:, :, :4], MATRIX), MATRIX,
+                               np.einsum("kij,kl->kilj", STACK[:, :, :4], np.eye(3)).reshape(6, 12)),
+    "holes": (SIX * HOLES, SIX, np.diag(HOLES)),
+    "holes in a product": (np.einsum("i,i,i->i", HOLES, SIX, SIX), SIX, np.diag(HOLES)),
+    "holes in a sum": (np.einsum("i,i->", HOLES, np.sin(SIX)), SIX, [HOLES]),
+    "holes in an outer product": (np.outer(HOLES, SIX), SIX, np.kron(HOLES[:, None], np.eye(6))),
+    "holes in holes": (np.concatenate([SIX[:2], np.zeros(4)]) * np.roll(SIX, 1), SIX,
+                       np.pad(np.eye(2, 6) + np.roll(np.eye(2, 6), -1, axis=1), ((0, 4), (0, 0)))),
     "triangle": (np.tril(np.outer(np.arange(1.0, 7), np.ones(6))) @ SIX, SIX, np.tri(6)),
     "diagonal of a product": (np.diag(np.outer(SIX, SIX)), SIX, np.eye(6)),
     "diagonal matrix": (np.diag(SIX) @ np.ones(6), SIX, np.eye(6)),

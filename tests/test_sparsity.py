@@ -188,6 +188,16 @@ def test_dead_sets_are_dropped_on_the_way(monkeypatch: pytest.MonkeyPatch) -> No
     assert compactions
 
 
+def test_a_union_that_is_one_of_its_members_makes_no_set() -> None:
+    pool = Pool(5)
+    single = pool.singles(5, 0)
+    pairs = pool.union(single[:4], single[1:])
+    filled = pool.filled
+    np.testing.assert_array_equal(pool.union(pairs, single[:4]), pairs)
+    np.testing.assert_array_equal(pool.merge(np.array([0, 0, 0]), np.append(single[:2], pairs[0]), 1), pairs[:1])
+    assert pool.filled == filled
+
+
 @given(st.integers(0, 2**32 - 1))
 def test_pools_against_python_sets(number: int) -> None:
     rng = np.random.default_rng(number)
