@@ -316,7 +316,7 @@ def _opened_sum(ctx: Context, work: Work, factor: Factor) -> Opened | None:
 # -------------------------------------------------------------------- merging
 def _merge(ctx: Context, work: Work) -> None:
     """Equal bases at equal labels add their powers."""
-    if len(work.factors) == 1 and work.factors[0].base.op.name not in ("exp", "cast"):
+    if len(work.factors) == 1 and work.factors[0].base.op.name not in ("exp", "cast", "pow"):
         return
     powers: dict[tuple[Value, Labels], Number] = {}
     for base, power, labels in work.factors:
@@ -326,6 +326,7 @@ def _merge(ctx: Context, work: Work) -> None:
         powers[key] = powers.get(key, 0) + power
     work.factors = []
     exponents: dict[Labels, list[tuple[Number, Value]]] = {}
+    symbolic: dict[tuple[Value, Labels], list[tuple[Number, Value]]] = {}
     for (base, labels), power in powers.items():
         if power == 0:
             continue
@@ -336,6 +337,8 @@ def _merge(ctx: Context, work: Work) -> None:
         name = base.op.name
         if name == "exp":
             exponents.setdefault(labels, []).append((power, base.args[0]))
+        elif name == "pow":
+            symbolic.setdefault((base.args[0], labels), []).append((power, base.args[1]))
         elif name == "cast" and base.args[0].type.dtype == "bool" and power > 0:
             work.factors.append(Factor(base, 1, labels))
         elif name == "abs" and isinstance(power, int) and power % 2 == 0:
@@ -344,6 +347,8 @@ def _merge(ctx: Context, work: Work) -> None:
             work.factors.append(Factor(base, power, labels))
     for labels, scaled_terms in exponents.items():
         _merge_exponentials(ctx, work, labels, scaled_terms)
+    for (base, labels), scaled_terms in symbolic.items():
+        _merge_powers(ctx, work, base, labels, scaled_terms)
 
 
 def _merge_exponentials(ctx: Context, work: Work, labels: Labels, terms: list[tuple[Number, Value]]) -> None:
@@ -357,6 +362,25 @@ def _merge_exponentials(ctx: Context, work: Work, labels: Labels, terms: list[tu
         base = ctx.make("exp", (total,))
     if number_in(base) != 1:
         work.factors.append(Factor(base, 1, labels))
+
+
+def _merge_powers(ctx: Context, work: Work, base: Value, labels: Labels, terms: list[tuple[Number, Value]]) -> None:
+    """x^u x^v = x^(u + v) for exponents that are no numbers, a numeric power of x taken along."""
+    numeric = next((f for f in work.factors if f.base is base and f.labels == labels), None)
+    if len(terms) == 1 and terms[0][0] == 1 and numeric is None:
+        work.factors.append(Factor(ctx.plain("pow", (base, terms[0][1])), 1, labels))
+        return
+    exponent = ctx.make("scale", (terms[0][1],), (("by", terms[0][0]),))
+    for number, more in terms[1:]:
+        exponent = ctx.make("add", (exponent, ctx.make("scale", (more,), (("by", number),))))
+    if numeric is not None:
+        work.replace([numeric], [])
+        exponent = ctx.make("add", (exponent, ctx.const(numeric.power, exponent.shape, exponent.type.dtype)))
+    number = number_in(exponent)
+    if number is None:
+        work.factors.append(Factor(ctx.make("pow", (base, exponent)), 1, labels))
+    elif number != 0:
+        work.factors.append(Factor(base, number, labels))
 
 
 def _sole_sum(ctx: Context, work: Work) -> Value | None:
@@ -374,8 +398,8 @@ def _sole_sum(ctx: Context, work: Work) -> Value | None:
             return product(ctx, 1, work.factors, work.output, work.sizes, work.dtype)
     if tuple(work.output) == labels:
         return base
-    if len(work.output) > 2 and len(labels) > 2 and set(work.output) <= set(labels):
-        # Beyond matrices no notation moves the axes of a sum: the terms move theirs. (A broadcast stays outside a sum.)
+    if len(labels) > 2 and sorted(work.output) == sorted(labels):
+        # Beyond matrices no notation moves the axes of a sum: the terms move theirs. (Broadcasts and deltas stay outside.)
         return ctx.make(
             "distribute",
             (base,),

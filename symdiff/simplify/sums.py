@@ -39,6 +39,9 @@ def total(ctx: Context, terms: Iterable[tuple[Number, Value]], shape: Shape, dty
     free = [k for k in range(len(shape)) if all(_free(v, k) for v in views)]
     if free:
         return _narrowed(ctx, collected, free, shape, dtype)
+    tied = _tied(views)
+    if tied is not None:
+        return _on_diagonal(ctx, collected, tied, shape, dtype)
     if len(shape) == 2 and _backward(ctx, collected):
         turned = [(c, flipped(ctx, t)) for t, c in collected.items()]
         return flipped(ctx, _chain(ctx, turned))
@@ -117,6 +120,30 @@ def _narrowed(ctx: Context, collected: Collected, free: Sequence[int], shape: Sh
     inner = [(c, without_axes(ctx, t, free)) for t, c in collected.items()]
     small = total(ctx, inner, tuple([s for k, s in enumerate(shape) if k not in free]), dtype)
     return spread_axes(ctx, small, free, shape)
+
+
+def _tied(views: Sequence[Product]) -> tuple[int, int] | None:
+    """Two axes that a Kronecker delta ties in every term."""
+    first = views[0].output
+    for a in range(len(first)):
+        for b in range(a + 1, len(first)):
+            if all(v.output[a] == v.output[b] for v in views):
+                return a, b
+    return None
+
+
+def _on_diagonal(ctx: Context, collected: Collected, tied: tuple[int, int], shape: Shape, dtype: str) -> Value:
+    """diag(x) + diag(y) = diag(x + y)."""
+    kept, gone = tied
+    inner: list[tuple[Number, Value]] = []
+    for term, number in collected.items():
+        view = ctx.view(term)
+        output = (*view.output[:gone], *view.output[gone + 1 :])
+        inner.append((number, product(ctx, view.coefficient, view.factors, output, view.sizes, dtype)))
+    small = total(ctx, inner, (*shape[:gone], *shape[gone + 1 :]), dtype)
+    labels = labels_of(small)
+    output = (*labels[:gone], labels[kept], *labels[gone:])
+    return product(ctx, 1, [Factor(small, 1, labels)], output, dict(enumerate(small.shape)), dtype)
 
 
 def forwardness(view: Product) -> int:
