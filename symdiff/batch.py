@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from symdiff.errors import UnsupportedError
 from symdiff.ir.builder import Builder, Handle
-from symdiff.ir.contraction import contract, expand, parse_spec
+from symdiff.ir.contraction import contract, expand, parse_spec, permute, spread
 from symdiff.ir.dims import Size, product
 from symdiff.ir.graph import Function, Value
 
@@ -46,7 +46,10 @@ def _batched(builder: Builder, value: Value, operands: list[tuple[Value, bool]],
         return _writer(builder, value, operands, size)
     if name in ("solve", "triangular_solve") and operands[0][1]:
         right = _filled(builder, *operands[1], size)
-        operands = [(_beside(builder, operands[0][0], right), True), (right, True)]
+        # A matrix shared by stacked right sides is spread over the stack, behind the batch axis.
+        matrix = Handle(builder, operands[0][0])
+        beside = range(1 - right.type.rank, 1 - matrix.rank)
+        operands = [(spread(matrix, beside, right.shape).value, True), (right, True)]
     elif name == "functional":
         raise UnsupportedError(f"vmap: the undefined function {value.attr('name')} of whole tensors cannot be batched")
     return builder.make(value.op, tuple([v for v, _ in operands]), value.attrs)
@@ -54,16 +57,6 @@ def _batched(builder: Builder, value: Value, operands: list[tuple[Value, bool]],
 
 def _filled(builder: Builder, value: Value, mapped: bool, size: Size) -> Value:
     return value if mapped else expand(Handle(builder, value), (size, *value.shape)).value
-
-
-def _beside(builder: Builder, matrix: Value, right: Value) -> Value:
-    """A batched matrix shared by stacked right sides, spread over the stack behind the batch axis."""
-    extra = right.type.rank - matrix.type.rank
-    if not extra:
-        return matrix
-    output = tuple(range(right.type.rank))
-    sizes = {i: right.shape[i] for i in output[1 : 1 + extra]}
-    return contract(builder, [matrix], [output[:1] + output[1 + extra :]], output, sizes)
 
 
 def _contract(builder: Builder, value: Value, operands: list[tuple[Value, bool]]) -> Value:
@@ -78,7 +71,7 @@ def _moved(x: Handle, source: int, target: int) -> Handle:
     """Axis `source` moved to place `target` (both from the front)."""
     order = [i for i in range(x.rank) if i != source]
     order.insert(target, source)
-    return Handle(x.builder, contract(x.builder, [x.value], [tuple(range(x.rank))], tuple(order)))
+    return permute(x, order)
 
 
 def _examples(builder: Builder, size: Size, like: Handle) -> Handle:
@@ -118,10 +111,7 @@ def _writer(builder: Builder, value: Value, operands: list[tuple[Value, bool]], 
     numbers = _examples(builder, size, indices[0])
     found = numbers.op("last_writer", *indices, sizes=(size, *value.attr("sizes")))
     # Numbers run over the whole batch; within its example each is the remainder.
-    count = Handle(builder, builder.make(builder.opset["size"], (), (("dtype", "i64"), ("size", _count(value)))))
+    number = product(value.args[0].shape)
+    count = Handle(builder, builder.make(builder.opset["size"], (), (("dtype", "i64"), ("size", number))))
     inside = found.op("mod", expand(count, found.shape))
     return found.op("lt", 0).op("select", found, inside).value
-
-
-def _count(value: Value) -> Size:
-    return product(value.args[0].shape)

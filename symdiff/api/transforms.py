@@ -21,8 +21,8 @@ from symdiff.errors import ArgumentError, ShapeError
 from symdiff.frontend.building import BUILDER
 from symdiff.frontend.expr import Expr, as_expr
 from symdiff.frontend.trace import Traced, flatten, trace, unflatten
-from symdiff.ir.builder import Builder
-from symdiff.ir.contraction import contract
+from symdiff.ir.builder import Builder, Handle
+from symdiff.ir.contraction import contract, expand
 from symdiff.ir.dims import format_shape
 from symdiff.ir.graph import Value, topological
 from symdiff.ir.types import TensorType
@@ -310,15 +310,10 @@ def vmap(function: Callable[..., Any], in_axes: Any = 0, out_axes: int = 0) -> T
         flags = mapped + [False] * len(outer)
         arguments = builder.absorb([*fresh.actual, *outer])
         done = batch(builder, inside, [arguments[v] for v in (*fresh.actual, *outer)], flags, sizes[0])
-        results = [Expression(v if m else _spread(builder, v, sizes[0])) for v, m in done]
+        results = [Expression(v if m else expand(Handle(builder, v), (sizes[0], *v.shape)).value) for v, m in done]
         return unflatten(out_tree, [_axis_moved(r, 0, out_axes) for r in results])
 
     return Transformed(function, rule)
-
-
-def _spread(builder: Builder, value: Value, size: Any) -> Value:
-    labels = tuple(range(1, value.type.rank + 1))
-    return contract(builder, [value], [labels], (0, *labels), {0: size})
 
 
 def _axis_moved(x: Any, source: int, target: int) -> Any:

@@ -14,7 +14,7 @@ from symdiff.diff.forward import forward
 from symdiff.diff.reverse import reverse
 from symdiff.errors import ArgumentError, DerivativeError, ShapeError
 from symdiff.ir.builder import Builder, Handle
-from symdiff.ir.contraction import contract, identity
+from symdiff.ir.contraction import identity, permute
 from symdiff.ir.dims import Shape, format_shape
 from symdiff.ir.graph import Value
 
@@ -57,9 +57,7 @@ def _trailing(builder: Builder, tangent: Handle | None, x: Value, y: Value) -> V
     """Move the seed axes behind the output axes."""
     if tangent is None:
         return builder.const(0, y.shape + x.shape, y.type.dtype)
-    rank = tangent.rank
-    labels = tuple(range(rank))
-    return contract(builder, [tangent.value], [labels], labels[x.type.rank :] + labels[: x.type.rank])
+    return permute(tangent, [*range(x.type.rank, tangent.rank), *range(x.type.rank)]).value
 
 
 def _or_zero(builder: Builder, cotangent: Handle | None, shape: Shape, dtype: str) -> Value:

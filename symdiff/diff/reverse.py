@@ -12,7 +12,7 @@ from typing import assert_never
 
 from symdiff.diff.forward import masked, refusal, scaled
 from symdiff.ir.builder import Builder, Handle
-from symdiff.ir.contraction import einsum
+from symdiff.ir.contraction import einsum, spread, sum_over
 from symdiff.ir.graph import Value, topological
 from symdiff.ir.op import Linear, Multilinear, NoDerivative, Partials, Rules
 
@@ -168,13 +168,10 @@ def _block_mask(dead: Handle | None, value: Value, x: Handle, attrs: dict[str, o
         return dead
     axes = attrs.get("axes", (attrs["axis"],) if "axis" in attrs else None)
     if isinstance(axes, tuple):
-        letters = _LETTERS[: x.rank]
-        kept = "".join(c for i, c in enumerate(letters) if i - x.rank not in axes)
-        sizes = {c: x.shape[i] for i, c in enumerate(letters) if c not in kept}
         count = _live(dead)
         if value.type.rank == x.rank:
-            count = einsum(f"{letters}->{kept}", count)
-        return einsum(f"{kept}->{letters}", count, **sizes).op("eq", 0)
+            count = sum_over(count, axes)
+        return spread(count, axes, x.shape).op("eq", 0)
     # Matrices: a block is one matrix of the stack x, and the result has one number or one matrix for it, perhaps
     # behind further leading axes that share it. An undefined function reaches everything from everywhere.
     letters = _LETTERS[: value.type.rank]

@@ -201,6 +201,31 @@ def expand(x: Handle, shape: Shape) -> Handle:
     return Handle(x.builder, contract(x.builder, [x.value], [own], tuple(range(len(shape))), sizes))
 
 
+def permute(x: Handle, order: Sequence[int]) -> Handle:
+    """Axes of the result in terms of axes of `x`, as `np.transpose`."""
+    return Handle(x.builder, contract(x.builder, [x.value], [tuple(range(x.rank))], tuple(order)))
+
+
+def sum_over(x: Handle, axes: Sequence[int]) -> Handle:
+    """Sum over axes counted from the end; the axes leave."""
+    gone = {x.rank + a for a in axes}
+    labels = tuple(range(x.rank))
+    return Handle(x.builder, contract(x.builder, [x.value], [labels], tuple(i for i in labels if i not in gone)))
+
+
+def spread(x: Handle, axes: Sequence[int], like: Shape) -> Handle:
+    """Put back the axes that `sum_over` removed, by broadcasting: axes count from the end of the result.
+
+    `like` is the shape with these axes (leading axes of `x` beyond it stay).
+    """
+    rank = x.rank + len(axes)
+    gone = {rank + a for a in axes}
+    labels = tuple(range(rank))
+    sizes = {i: like[i - rank] for i in gone}
+    own = tuple(i for i in labels if i not in gone)
+    return Handle(x.builder, contract(x.builder, [x.value], [own], labels, sizes))
+
+
 def identity(builder: Builder, shape: Shape, dtype: str = "f64") -> Value:
     """The identity from `shape` to `shape`: `->ijij`, labels only. A scalar's is the constant 1."""
     labels = tuple(range(len(shape)))

@@ -10,8 +10,8 @@ import numpy as np
 
 from symdiff.errors import ArgumentError, DtypeError, ShapeError
 from symdiff.ir.builder import Handle, require_same_shape
-from symdiff.ir.contraction import contract, einsum, expand
-from symdiff.ir.dims import Shape, Size, format_shape
+from symdiff.ir.contraction import einsum, expand
+from symdiff.ir.dims import Size, format_shape
 from symdiff.ir.op import Attrs, CostClass, Kink, Op, Partials, Rule, Sample
 from symdiff.ir.types import TensorType
 
@@ -95,37 +95,6 @@ def matmul(a: Handle, b: Handle) -> Handle:
 
 def transposed(a: Handle) -> Handle:
     return einsum("...ij->...ji", a)
-
-
-def swap_to_end(x: Handle, axis: int, target_rank: int = 1) -> Handle:
-    """Move axis `axis` (from the end) to the last place."""
-    order = [i for i in range(x.rank) if i != x.rank + axis] + [x.rank + axis]
-    return permute(x, order)
-
-
-def permute(x: Handle, order: Sequence[int]) -> Handle:
-    """Axes of the result in terms of axes of `x`, as `np.transpose`."""
-    return Handle(x.builder, contract(x.builder, [x.value], [tuple(range(x.rank))], tuple(order)))
-
-
-def sum_over(x: Handle, axes: Sequence[int]) -> Handle:
-    """Sum over axes counted from the end; the axes leave."""
-    gone = {x.rank + a for a in axes}
-    labels = tuple(range(x.rank))
-    return Handle(x.builder, contract(x.builder, [x.value], [labels], tuple(i for i in labels if i not in gone)))
-
-
-def spread(x: Handle, axes: Sequence[int], like: Shape) -> Handle:
-    """Put back the axes that `sum_over` removed, by broadcasting: axes count from the end of the result.
-
-    `like` is the shape with these axes (leading axes of `x` beyond it stay).
-    """
-    rank = x.rank + len(axes)
-    gone = {rank + a for a in axes}
-    labels = tuple(range(rank))
-    sizes = {i: like[i - rank] for i in gone}
-    own = tuple(i for i in labels if i not in gone)
-    return Handle(x.builder, contract(x.builder, [x.value], [own], labels, sizes))
 
 
 def choose(condition: Handle, a: Handle | Fraction | int, b: Handle | Fraction | int) -> Handle:

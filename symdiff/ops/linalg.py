@@ -15,17 +15,11 @@ import scipy.linalg
 
 from symdiff.errors import DtypeError, EvaluationError, ShapeError
 from symdiff.ir.builder import Handle
-from symdiff.ir.contraction import einsum
+from symdiff.ir.contraction import einsum, spread, sum_over
 from symdiff.ir.dims import format_shape
 from symdiff.ir.op import Attrs, Op, Rules, Sample
 from symdiff.ir.types import TensorType
-from symdiff.ops.helpers import (
-    matmul,
-    random_spd,
-    random_well_conditioned,
-    square,
-    transposed,
-)
+from symdiff.ops.helpers import matmul, random_spd, random_well_conditioned, square, transposed
 
 
 def _matrix(name: str, result: Callable[[TensorType], tuple[Any, ...]]) -> Any:
@@ -70,15 +64,9 @@ def _solve_infer(types: Sequence[TensorType], attrs: Attrs) -> TensorType:
     return b
 
 
-def _beside(da: Handle, a: Handle, y: Handle) -> Handle:
-    """A tangent of a matrix shared by a stack of right sides, spread over the stack behind its seed axes."""
-    extra = y.rank - a.rank
-    if not extra:
-        return da
-    seeds = da.rank - a.rank
-    letters = "abcdefghijklmnopqrstuvwxyz"[: da.rank + extra]
-    sizes = {c: y.shape[i] for i, c in enumerate(letters[seeds : seeds + extra])}
-    return einsum(f"{letters[:seeds] + letters[seeds + extra :]}->{letters}", da, **sizes)
+def _extra(a: Handle, b: Handle) -> range:
+    """The leading axes that right sides have and their shared matrix lacks, counted from the end of the right sides."""
+    return range(-b.rank, -a.rank)
 
 
 def _solve_jvp(y: Handle, xs: tuple[Handle, ...], dxs: tuple[Handle | None, ...]) -> Handle:
@@ -87,25 +75,14 @@ def _solve_jvp(y: Handle, xs: tuple[Handle, ...], dxs: tuple[Handle | None, ...]
     if da is None:
         assert db is not None
         return solve(a, db)
-    change = matmul(_beside(da, a, y), y)
+    change = matmul(spread(da, _extra(a, y), y.shape), y)
     return solve(a, -change if db is None else db - change)
 
 
 def _solve_vjp(ct: Handle, y: Handle, a: Handle, b: Handle) -> tuple[Handle, Handle]:
     cb = solve(transposed(a), ct)
-    ca = -matmul(cb, transposed(y))
     # A stack of right sides may share one matrix: its cotangent is the sum over the stack.
-    extra = b.rank - a.rank
-    if extra:
-        seeds = ct.rank - b.rank
-        ca = _sum_front(ca, tuple(range(seeds, seeds + extra)))
-    return ca, cb
-
-
-def _sum_front(x: Handle, axes: tuple[int, ...]) -> Handle:
-    """Sum over axes counted from the front."""
-    letters = "abcdefghijklmnopqrstuvw"[: x.rank]
-    return einsum(letters + "->" + "".join(c for i, c in enumerate(letters) if i not in axes), x)
+    return sum_over(-matmul(cb, transposed(y)), _extra(a, b)), cb
 
 
 def _solve(a: Any, b: Any) -> Any:
@@ -194,10 +171,6 @@ cholesky = Op(
 )  # fmt: skip
 
 
-def _tri_infer(types: Sequence[TensorType], attrs: Attrs) -> TensorType:
-    return _solve_infer(types, attrs)
-
-
 def _triangular_solve(a: Any, b: Any, lower: bool, trans: bool) -> Any:
     triangle = np.tril(a) if lower else np.triu(a)
     if np.any(np.diagonal(triangle, axis1=-2, axis2=-1) == 0):
@@ -213,7 +186,7 @@ def _tri_jvp(y: Handle, xs: tuple[Handle, ...], dxs: tuple[Handle | None, ...], 
     if da is None:
         assert db is not None
         return triangular_solve(a, db, lower=lower, trans=trans)
-    da = _beside(da.op("tril" if lower else "triu", k=0), a, y)
+    da = spread(da.op("tril" if lower else "triu", k=0), _extra(a, y), y.shape)
     change = matmul(transposed(da) if trans else da, y)
     return triangular_solve(a, -change if db is None else db - change, lower=lower, trans=trans)
 
@@ -221,11 +194,7 @@ def _tri_jvp(y: Handle, xs: tuple[Handle, ...], dxs: tuple[Handle | None, ...], 
 def _tri_vjp(ct: Handle, y: Handle, a: Handle, b: Handle, lower: bool, trans: bool) -> tuple[Handle, Handle]:
     cb = triangular_solve(a, ct, lower=lower, trans=not trans)
     ca = -(matmul(y, transposed(cb)) if trans else matmul(cb, transposed(y)))
-    extra = b.rank - a.rank
-    if extra:
-        seeds = ct.rank - b.rank
-        ca = _sum_front(ca, tuple(range(seeds, seeds + extra)))
-    return ca.op("tril" if lower else "triu", k=0), cb
+    return sum_over(ca, _extra(a, b)).op("tril" if lower else "triu", k=0), cb
 
 
 def _draw_triangular(rng: np.random.Generator) -> list[tuple[tuple[Any, ...], Attrs]]:
@@ -234,7 +203,7 @@ def _draw_triangular(rng: np.random.Generator) -> list[tuple[tuple[Any, ...], At
 
 
 triangular_solve = Op(
-    "triangular_solve", _tri_infer, _triangular_solve, Rules(_tri_jvp, _tri_vjp), arity=2, latex="{0}^{{-1}} {1}",
+    "triangular_solve", _solve_infer, _triangular_solve, Rules(_tri_jvp, _tri_vjp), arity=2, latex="{0}^{{-1}} {1}",
     cost="special", sample=Sample(draw=_draw_triangular),
     doc="x with T x = b (T^T x = b when trans), T the lower or upper triangle of the operand; the rest is not read",
 )  # fmt: skip

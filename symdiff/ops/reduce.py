@@ -10,10 +10,10 @@ from scipy import special
 
 from symdiff.errors import ArgumentError, DtypeError
 from symdiff.ir.builder import Handle
-from symdiff.ir.contraction import einsum, expand, times
+from symdiff.ir.contraction import einsum, expand, spread, sum_over, times
 from symdiff.ir.op import Attrs, Kink, NoDerivative, Op, Rules, Sample
 from symdiff.ir.types import TensorType
-from symdiff.ops.helpers import ANY, FLOATS, as_float, axes_in, choose, spread, sum_over
+from symdiff.ops.helpers import ANY, FLOATS, as_float, axes_in, choose
 
 Axes = tuple[int, ...]
 _EVEN = "split evenly among the entries that attain it"
@@ -167,11 +167,8 @@ def _pair_products(x: Handle, axis: int) -> Handle:
 
 def _others_apply(x: Handle, t: Handle, axis: int) -> Handle:
     # The matrix of second derivatives of a product is symmetric, so forward and reverse share this.
-    pairs = _pair_products(x, axis)
-    text = "...ij,...j->...i" if axis == -1 else "...ij,...jk->...ik"
-    if axis == -1:
-        return einsum(text, pairs, t)
-    return einsum("...kij,...jk->...ik", pairs, t)
+    text = "...ij,...j->...i" if axis == -1 else "...kij,...jk->...ik"
+    return einsum(text, _pair_products(x, axis), t)
 
 
 def _others_infer(types: Sequence[TensorType], attrs: Attrs) -> TensorType:
