@@ -242,7 +242,7 @@ def test_readable_texts() -> None:
 def test_refusals() -> None:
     n = sd.dim("n")
     x, A = sd.symbol("x", n), sd.symbol("A", (n, n))
-    with pytest.raises(ArgumentError, match="'fortran'.*numpy, jax, torch, julia, c, sympy"):
+    with pytest.raises(ArgumentError, match=r"'fortran'.*numpy, jax, torch, julia, c, sympy"):
         NP.sin(x).source("fortran")
     with pytest.raises(ArgumentError, match="'2f'"):
         NP.sin(x).code("jax", "2f")
