@@ -18,6 +18,7 @@ import pytest
 
 import symdiff as sd
 from symdiff.api import measure
+from symdiff.api.expression import function_of
 from symdiff.api.measure import Progress, this_machine, time_programs
 from symdiff.api.native import cheapest
 from symdiff.cli import main
@@ -120,6 +121,24 @@ def test_sizes_that_only_shapes_name_are_passed_on() -> None:
     assert len(bill.measured) == 2
 
 
+def test_a_form_that_counts_fewer_operations_is_told() -> None:
+    """The form is chosen once for all sizes; where the other one would be cheaper the report says so."""
+    y = np.tanh(W @ x)
+    program = sd.jacobian(y, x).function([W, x])
+    better = (W * 2).function([W, x])
+    bill = compare_programs(
+        sd.simplify(y).function([W, x]), {"reverse": program}, {"m": [2, 3], "n": 4},
+        derived={"primal": sd.simplify(y).function([W, x]), "reverse": better},
+    )  # fmt: skip
+    assert bill.forms == {"primal": "derived", "reverse": "closed"}
+    told = "fewer operations before simplifying: reverse at m = 2, n = 4 (8); reverse at m = 3, n = 4 (12)"
+    assert bill.missed == told
+    assert told in bill.table()
+    assert json.loads(bill.json())["missed"] == told
+    same = compare_programs(bill.functions["primal"], {"reverse": program}, {"m": 2, "n": 4})
+    assert (same.missed, same.priced) == ("", "")
+
+
 # -------------------------------------------------------------------- refusals
 @pytest.mark.parametrize(
     ("options", "message"),
@@ -169,6 +188,7 @@ def test_verdicts_of_the_clock() -> None:
         ((1, 2), (1.0, 2.0), "agree"), ((1, 2), (2.0, 1.0), "differ"), ((1, 2), (1.0, 1.04), "tie"),
         ((1, 2), (1.04, 1.0), "tie"), ((2, 2), (1.0, 9.0), "tie"), ((1, 2, 3), (1.0, 1.01, 5.0), "agree"),
         ((1, 2, 3), (1.0, 5.0, 2.0), "differ"),
+        ((1, 2, 3), (1.0, 2.0, 2.0), "agree"),
     ],
 )  # fmt: skip
 def test_agreement(counted: Any, measured: Any, word: str) -> None:
@@ -239,6 +259,33 @@ def test_elementwise_work_is_not_stored() -> None:
     assert sum(cut.stages[0].traffic, Poly()) == 8 * Poly(n) + 8
     outer = sd.compare(np.outer(np.exp(x), np.exp(x)), x).functions["primal"]
     assert len(stages(outer).stages) == 2
+
+
+M = sd.symbol("M", (m, n))
+CUTS = [
+    # (results, stages, exponentials, bytes read and written)
+    ([W @ np.exp(x)], 2, Poly(n), 8 * (3 * Poly(n) + Poly(m) * n + m)),  # stored, not repeated in every row
+    ([np.sum(np.exp(M)), np.cumsum(np.exp(M).T, axis=0)], 3, Poly(m) * n, None),  # needed twice: stored
+    ([np.cumsum(np.cumsum(x))], 2, Poly(), 32 * Poly(n)),  # the second needs the first
+    ([np.exp(x), np.exp(x) * x], 1, Poly(n), 24 * Poly(n)),  # one pass reads x once
+    ([np.sum(x[2:5])], 1, Poly(), 8 * Poly(3) + 8),  # a slice reads what it takes
+]
+
+
+@pytest.mark.parametrize(("results", "number", "exponentials", "moved"), CUTS)
+def test_cuts(results: list[Any], number: int, exponentials: Poly, moved: Poly | None) -> None:
+    cut = stages(function_of(results))
+    assert len(cut.stages) == number
+    work = [(kind, amount) for stage in cut.stages for kind, amount, _ in stage.work]
+    assert sum((a for kind, a in work if kind == ("transcendental", "exp")), Poly()) == exponentials
+    if moved is not None:
+        assert sum((t for stage in cut.stages for t in stage.traffic), Poly()) == moved
+
+
+def test_a_factorization_starts_a_loop_per_row_update() -> None:
+    A = sd.symbol("A", (n, n))
+    (stage,) = stages(function_of([np.linalg.solve(A, sd.symbol("B", (n, k)))])).stages
+    assert (stage.kind, stage.rows) == ("factor", Poly(n) * (Poly(n) - 1) / 2)
 
 
 def test_stages_of_a_long_chain_are_cheap_to_find() -> None:

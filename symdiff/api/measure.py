@@ -243,7 +243,8 @@ def calibrate(name: str) -> Machine:
     row = max(short / 512 - 8 * each_element, 0.0)
     rates["move"] = bandwidth[0][1] / 16
     solve = _kernel(np.linalg.solve(matrix, vector))
-    factor_call = max(_time(solve, [(2, 2), 2]) - call, 0.0)
+    # The smallest matrices have code of their own, without a library's overhead.
+    factor_call = max(_time(solve, [(6, 6), 6]) - call - 15 * row, 0.0)
     size = 96
     work = 2 * (size * (size - 1) * (2 * size - 1) / 6 + size * (size - 1))
     rates["factor"] = work / _positive(_time(solve, [(size, size), size]) - factor_call - size * (size - 1) / 2 * row)

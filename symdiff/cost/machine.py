@@ -20,7 +20,7 @@ from symdiff.cost.poly import Poly
 from symdiff.cost.stages import FACTORS, Stage, stages
 from symdiff.ir.graph import Function
 
-VERSION: Final = 4
+VERSION: Final = 5
 RATES: Final = ("add", "multiply", "divide", "compare", "move", "fma", "dot", "factor")
 """Classes with a throughput: matrix products count as `fma`, other sums of products as `dot`, factorizations and
 substitutions as `factor` (all their additions and multiplications)."""

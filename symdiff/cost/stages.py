@@ -70,6 +70,7 @@ class _Open:
 def stages(function: Function) -> Stages:
     """Cut a program; linear in its instructions up to a bounded factor."""
     stored = _stored(function)
+    results = set(function.results)
     opened: list[_Open] = []
     by_space: dict[Shape, list[int]] = {}
     # For each value the last stage that must have run before its elements can be computed.
@@ -92,7 +93,8 @@ def stages(function: Function) -> Stages:
             if kind == "loop":
                 by_space[space].append(number)
         _put(opened[number], value, stored)
-        after[value] = number
+        # A result computed element by element can be used in the same pass.
+        after[value] = last if _inline(value) and value in results else number
     touched = (*function.params, *(v for v in function.instrs if v in stored and v.op.name != "reshape"))
     return Stages(tuple([o.stage for o in opened]), tuple([storage(v.type) for v in touched]))
 
@@ -217,7 +219,7 @@ def _put(open_: _Open, value: Value, stored: set[Value]) -> None:
             if operand.op.name in ("const", "size", "iota"):
                 continue
             if operand in stored or not operand.args:
-                if operand not in open_.read:
+                if operand not in open_.read and operand not in open_.inside:
                     open_.read.add(operand)
                     part = current.op.name in ("slice", "gather")
                     open_.stage.traffic.append(storage(current.type if part else operand.type))
