@@ -79,6 +79,8 @@ def _parser() -> argparse.ArgumentParser:
                          help="numbers for the dimensions; several give a row each")  # fmt: skip
     compare.add_argument("--measure", action="store_true",
                          help="compile every program, time it at all sizes, and predict its time")  # fmt: skip
+    compare.add_argument("--as-derived", action="store_true",
+                         help="price the sweeps as they are, not the closed forms compiled instead")  # fmt: skip
     compare.add_argument("--seconds", type=float, default=2.0, help="about how long to measure, 2 by default")
     compare.add_argument("--plot", metavar="FILE", help="draw cost against a dimension; the ending gives the format")
     compare.add_argument("--over", metavar="NAME", help="the dimension along the axis of the drawing")
@@ -129,6 +131,7 @@ def _compare(options: argparse.Namespace) -> int:
     bill = sd.compare(
         expression, variables if len(variables) > 1 else variables[0], sizes=sizes or None,
         measure=options.measure, progress=options.measure, seconds=options.seconds,
+        simplify=not options.as_derived,
     )  # fmt: skip
     form = next((form for form in ("markdown", "latex", "json") if getattr(options, form)), "table")
     print(getattr(bill, form)())
@@ -173,7 +176,7 @@ def _check(options: argparse.Namespace) -> int:
 # -------------------------------------------------------------------- reading the options
 def _read(options: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     """The expression and its symbols; every name must have a shape."""
-    shapes = {name: _shape(name, text) for name, text in _pairs(options.shape, "--shape", "W=m,n").items()}
+    shapes = {name: _shape(text) for name, text in _pairs(options.shape, "--shape", "W=m,n").items()}
     dtypes = _pairs(options.dtype, "--dtype", "W=f32")
     facts = _pairs(options.fact, "--fact", "A=symmetric")
     for option, named in (("--dtype", dtypes), ("--fact", facts), ("--wrt", options.wrt)):
@@ -214,7 +217,7 @@ def _pairs(items: Sequence[str], option: str, example: str) -> dict[str, str]:
     return found
 
 
-def _shape(name: str, text: str) -> tuple[Size, ...]:
+def _shape(text: str) -> tuple[Size, ...]:
     """`m,n`, `(m, n)`, `3`, or nothing for a scalar."""
     inner = text.strip()
     if inner.startswith("(") and inner.endswith(")") and ("," in inner or inner == "()"):

@@ -59,6 +59,7 @@ def compare(
     measure: bool = False,
     progress: bool = False,
     seconds: float = 2.0,
+    simplify: bool = True,
 ) -> Bill:
     """What the derivative of y in x costs by forward and by reverse mode: the bill of the programs that are compiled.
 
@@ -66,6 +67,8 @@ def compare(
     numbers per dimension). x: an expression or a list of them, whose derivatives then share one sweep.
     measure: also compile all programs, time them at every point of `sizes` with random arguments, and predict their
     times by a model of this machine. progress: a bar while measuring, on a terminal. seconds: about how long to time.
+    simplify: price every program in the form `compile` chooses, in which the modes often become one; False prices and
+    times them as the sweeps give them.
     """
     xs = list(x) if isinstance(x, (list, tuple)) else [x]
     for e in (y, *xs):
@@ -83,9 +86,10 @@ def compare(
                 f"compare: measure=True needs numbers for all dimensions, none given for {', '.join(missing)}; "
                 f"add sizes={{{example}}}"
             )
-    programs = {name: cheapest(f) for name, f in found.items()}
+    derived = {name: optimize(f, OPSET) for name, f in found.items()}
+    programs = {name: cheapest(f) for name, f in found.items()} if simplify else dict(derived)
     primal = programs.pop("primal")
-    bill = compare_programs(primal, programs, sizes, derived={name: optimize(f, OPSET) for name, f in found.items()})
+    bill = compare_programs(primal, programs, sizes, derived=derived)
     if measure:
         bar = Progress(len(found) + 1 + len(bill.points), progress)
         try:
