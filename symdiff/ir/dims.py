@@ -11,6 +11,7 @@ Text form: `str(dim)`, read back by `parse_size`, is part of the IR's text form 
 from __future__ import annotations
 
 import keyword
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
@@ -191,9 +192,7 @@ class Dim:
     __int__ = __index__
 
     def __str__(self) -> str:
-        denominator = 1
-        for _, c in self.terms:
-            denominator = denominator * c.denominator // _gcd(denominator, c.denominator)
+        denominator = math.lcm(*(c.denominator for _, c in self.terms))
         text = ""
         for monomial, coefficient in self.terms:
             c = int(coefficient * denominator)
@@ -231,12 +230,6 @@ class Dim:
             for m, c in _terms(term):
                 total[m] = total.get(m, Fraction(0)) + c * coefficient
         return _normal(total)
-
-
-def _gcd(a: int, b: int) -> int:
-    while b:
-        a, b = b, a % b
-    return a
 
 
 def _terms(size: Size) -> Iterable[tuple[Monomial, Fraction]]:

@@ -22,6 +22,7 @@ Values are numbered in order, attributes sorted, types always shown. Example:
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any, cast
 
@@ -147,6 +148,16 @@ class _Reader:
             return True
         return False
 
+    def items(self, close: str) -> Iterator[None]:
+        """Once before each item of a list with commas between, then past `close`."""
+        first = True
+        while self.peek() != close:
+            if not first:
+                self.expect(",")
+            first = False
+            yield
+        self.at += 1
+
     def name(self, what: str) -> str:
         if self.kind() != "name":
             raise self.fail(f"expected {what}, found {self.peek() or 'the end of the text'!r}")
@@ -169,15 +180,12 @@ def _function(reader: _Reader, opset: OpSet) -> Function:
     names: dict[str, Value] = {}
     params: list[Value] = []
     reader.expect("(")
-    while reader.peek() != ")":
-        if params:
-            reader.expect(",")
+    for _ in reader.items(")"):
         ref = _new_name(reader, names)
         reader.expect(":")
         kind = _type(reader)
         names[ref] = builder.param(ref[1:], kind)
         params.append(names[ref])
-    reader.expect(")")
     reader.expect("{")
     instrs: list[Value] = []
     made: set[Value] = set()
@@ -192,29 +200,26 @@ def _function(reader: _Reader, opset: OpSet) -> Function:
         names[ref] = value
         instrs.append(value)
     reader.expect("return")
-    results: list[Value] = []
-    while reader.peek() != "}":
-        if results:
-            reader.expect(",")
-        results.append(_reference(reader, names))
-    reader.expect("}")
+    results = [_reference(reader, names) for _ in reader.items("}")]
     return Function(name, params, instrs, results)
 
 
 def _new_name(reader: _Reader, names: dict[str, Value]) -> str:
-    if reader.kind() != "ref":
-        raise reader.fail(f"expected a value such as %x or %0, found {reader.peek() or 'the end of the text'!r}")
-    if reader.peek() in names:
+    if _peek_ref(reader) in names:
         raise reader.fail(f"{reader.peek()} is defined twice")
     return reader.take()
 
 
 def _reference(reader: _Reader, names: dict[str, Value]) -> Value:
-    if reader.kind() != "ref":
-        raise reader.fail(f"expected a value such as %x or %0, found {reader.peek() or 'the end of the text'!r}")
-    if reader.peek() not in names:
+    if _peek_ref(reader) not in names:
         raise reader.fail(f"{reader.peek()} is used before it is defined")
     return names[reader.take()]
+
+
+def _peek_ref(reader: _Reader) -> str:
+    if reader.kind() != "ref":
+        raise reader.fail(f"expected a value such as %x or %0, found {reader.peek() or 'the end of the text'!r}")
+    return reader.peek()
 
 
 def _instruction(reader: _Reader, builder: Builder, names: dict[str, Value]) -> Value:
@@ -229,21 +234,13 @@ def _instruction(reader: _Reader, builder: Builder, names: dict[str, Value]) -> 
         reader.at = op_at
         raise reader.fail(f"unknown op {op_name!r}")
     reader.expect("(")
-    args: list[Value] = []
-    while reader.peek() != ")":
-        if args:
-            reader.expect(",")
-        args.append(_reference(reader, names))
-    reader.expect(")")
+    args = [_reference(reader, names) for _ in reader.items(")")]
     attrs: list[tuple[str, Any]] = []
     if reader.accept("{"):
-        while reader.peek() != "}":
-            if attrs:
-                reader.expect(",")
+        for _ in reader.items("}"):
             key = reader.name("an attribute name")
             reader.expect("=")
             attrs.append((key, _value(reader, builder.opset)))
-        reader.expect("}")
     template = Value(op, tuple(args), tuple(attrs), kind)
     end = reader.at
     try:
@@ -268,19 +265,10 @@ def _type(reader: _Reader) -> TensorType:
     start = reader.at
     dtype = reader.name("a type")
     reader.expect("[")
-    shape: list[Size] = []
-    while reader.peek() != "]":
-        if shape:
-            reader.expect(",")
-        shape.append(_size(reader))
-    reader.expect("]")
+    shape = [_size(reader) for _ in reader.items("]")]
     facts: list[str] = []
-    if reader.peek() == "{":
-        reader.take()
-        while not reader.accept("}"):
-            if facts:
-                reader.expect(",")
-            facts.append(reader.name("a fact"))
+    if reader.accept("{"):
+        facts = [reader.name("a fact") for _ in reader.items("}")]
     kind = TensorType(dtype, tuple(shape), frozenset(facts))
     try:
         return check_type(kind, "type")
@@ -312,13 +300,7 @@ def _value(reader: _Reader, opset: OpSet) -> Any:
         return {"True": True, "False": False, "None": None}[token]
     if token == "[":
         reader.take()
-        items: list[Any] = []
-        while reader.peek() != "]":
-            if items:
-                reader.expect(",")
-            items.append(_value(reader, opset))
-        reader.expect("]")
-        return tuple(items)
+        return tuple([_value(reader, opset) for _ in reader.items("]")])
     if token == "fn":
         return _function(reader, opset)
     if token == "array" and reader.tokens[reader.at + 1 : reader.at + 2] == ["("]:
