@@ -40,21 +40,12 @@ class WeakBuilder(Builder):
         self._table = cast(Any, WeakValueDictionary[Any, Value]())
         self._params = cast(Any, WeakValueDictionary[Any, Value]())
 
-    def make(self, op: Op, args: tuple[Value, ...], attrs: AttrItems = ()) -> Value:
-        key = (op, args, attrs)
-        value = self._table.get(key)
-        if value is not None:
-            return value
-        if op.arity is not None and len(args) != op.arity:
-            raise ArgumentError(f"{op.name}: {len(args)} operands given, expected {op.arity}")
-        named = dict(attrs)
-        if op.fold is not None:
-            value = op.fold(self, args, named)
-            if value is not None:
-                return value
-        value = Value(op, args, attrs, op.infer([a.type for a in args], named))
+    def _keep(self, key: tuple[Op, tuple[Value, ...], AttrItems], value: Value) -> Value:
         with self._lock:
             return self._table.setdefault(key, value)
+
+    def _keep_folded(self, key: tuple[Op, tuple[Value, ...], AttrItems], value: Value) -> Value:
+        return value
 
     def param(self, name: str, kind: TensorType) -> Value:
         value = self._params.get((name, kind))

@@ -98,11 +98,16 @@ class Builder:
         if op.fold is not None:
             value = op.fold(self, args, named)
             if value is not None:
-                self._table[key] = value
-                return value
-        value = Value(op, args, attrs, op.infer([a.type for a in args], named))
+                return self._keep_folded(key, value)
+        return self._keep(key, Value(op, args, attrs, op.infer([a.type for a in args], named)))
+
+    def _keep(self, key: tuple[Op, tuple[Value, ...], AttrItems], value: Value) -> Value:
         self._table[key] = value
         return value
+
+    def _keep_folded(self, key: tuple[Op, tuple[Value, ...], AttrItems], value: Value) -> Value:
+        """Remember what an instruction folds to, which is another instruction's value."""
+        return self._keep(key, value)
 
     def remake(self, value: Value, args: tuple[Value, ...]) -> Value:
         """`value`'s instruction on other operands, without folding (its type is inferred again)."""
@@ -255,7 +260,7 @@ class Handle:
 
 
 def require_same_shape(name: str, types: Sequence[TensorType]) -> None:
-    """Raise unless all types have one shape and one dtype."""
+    """Raise unless all types have one shape."""
     first = types[0]
     for other in types[1:]:
         if other.shape != first.shape:
