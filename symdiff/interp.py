@@ -76,8 +76,9 @@ def interpret(
         for value in function.instrs:
             operands = tuple([values[a] for a in value.args])
             attrs = {k: resolve(v, known) for k, v in value.attrs}
-            if value.op.name in ("apply", "functional"):
-                result = _undefined(operands, attrs, functions or {})
+            given = (functions or {}).get(attrs["name"]) if value.op.name in ("apply", "functional") else None
+            if given is not None:
+                result = given(*operands, wrt=attrs["wrt"])
             else:
                 result = _evaluated(value, operands, attrs)
             if watch is not None:
@@ -108,17 +109,8 @@ def _evaluated(value: Value, operands: tuple[Any, ...], attrs: dict[str, Any]) -
         raise EvaluationError(f"{value.op.name}: {error}") from error
 
 
-def _undefined(operands: tuple[Any, ...], attrs: dict[str, Any], functions: Mapping[str, Callable[..., Any]]) -> Any:
-    name = attrs["name"]
-    if name not in functions:
-        raise EvaluationError(f"undefined function {name} has no values; give it by functions={{{name!r}: ...}}")
-    return functions[name](*operands, wrt=attrs["wrt"])
-
-
 def resolve(attribute: Any, sizes: Mapping[str, int]) -> Any:
     """An attribute with every size a number."""
     if isinstance(attribute, tuple):
         return tuple([resolve(a, sizes) for a in attribute])  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
     return evaluate(attribute, sizes) if isinstance(attribute, Dim) else attribute
-
-

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from symdiff.errors import ArgumentError, DtypeError, ShapeError
+from symdiff.errors import ArgumentError, DtypeError, EvaluationError, ShapeError
 from symdiff.ir.builder import Handle, require_same_shape
 from symdiff.ir.contraction import einsum, expand
 from symdiff.ir.dims import Size, format_shape
@@ -45,7 +45,7 @@ def square(name: str, kind: TensorType) -> Size:
     """The side of a (stack of) square matrices."""
     if kind.rank < 2 or kind.shape[-1] != kind.shape[-2]:
         raise ShapeError(f"{name}: shape {format_shape(kind.shape)}, expected a square matrix in the last two axes")
-    if kind.dtype not in ("f64", "f32"):
+    if kind.dtype not in FLOATS:
         raise DtypeError(f"{name}: dtype {kind.dtype}, expected f64 or f32")
     return kind.shape[-1]
 
@@ -86,6 +86,11 @@ def elementwise(
         fold=fold,
         doc=doc,
     )
+
+
+def no_values(*xs: Any, name: str, wrt: tuple[int, ...]) -> Any:
+    """The evaluation of an undefined function: there is none."""
+    raise EvaluationError(f"undefined function {name} has no values; give it by functions={{{name!r}: ...}}")
 
 
 # -------------------------------------------------------------------- forms for rules; all broadcast over seed axes

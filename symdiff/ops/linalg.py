@@ -19,7 +19,7 @@ from symdiff.ir.contraction import einsum, spread, sum_over
 from symdiff.ir.dims import format_shape
 from symdiff.ir.op import Attrs, Op, Rules, Sample
 from symdiff.ir.types import TensorType
-from symdiff.ops.helpers import matmul, random_spd, random_well_conditioned, square, transposed
+from symdiff.ops.helpers import matmul, no_values, random_spd, random_well_conditioned, square, transposed
 
 
 def _matrix(name: str, result: Callable[[TensorType], tuple[Any, ...]]) -> Any:
@@ -217,10 +217,6 @@ def _functional_infer(types: Sequence[TensorType], attrs: Attrs) -> TensorType:
     return TensorType(types[0].dtype, shape)
 
 
-def _functional_evaluate(*xs: Any, name: str, wrt: tuple[int, ...]) -> Any:
-    raise EvaluationError(f"undefined function {name} has no values; give it by functions={{{name!r}: ...}}")
-
-
 def _functional_jvp(
     y: Handle, xs: tuple[Handle, ...], dxs: tuple[Handle | None, ...], name: str, wrt: tuple[int, ...]
 ) -> Handle:
@@ -246,7 +242,7 @@ def _functional_vjp(ct: Handle, y: Handle, *xs: Handle, name: str, wrt: tuple[in
 
 
 functional = Op(
-    "functional", _functional_infer, _functional_evaluate, Rules(_functional_jvp, _functional_vjp), cost="special",
+    "functional", _functional_infer, no_values, Rules(_functional_jvp, _functional_vjp), cost="special",
     doc="an undefined scalar function L of whole tensors; wrt lists the arguments it is differentiated in, and the "
         "shape is theirs one after the other",
 )  # fmt: skip

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from symdiff.errors import ArgumentError, EvaluationError
+from symdiff.errors import ArgumentError
 from symdiff.ir.builder import Builder, Handle
 from symdiff.ir.graph import Value
 from symdiff.ir.op import Attrs, Op, Partials, Sample
 from symdiff.ir.types import TensorType
-from symdiff.ops.helpers import FLOATS, NUMBERS, choose, elementwise, same_type
+from symdiff.ops.helpers import FLOATS, NUMBERS, choose, elementwise, no_values, same_type
 
 Args = tuple[Value, ...]
 
@@ -31,13 +31,18 @@ def _number(value: Value) -> int | Fraction | None:
     return number if isinstance(number, (int, Fraction)) else None
 
 
+def _alike(a: Value, b: Value) -> bool:
+    """Whether operands fit; folding comes before the type rule, which refuses the others."""
+    return a.type.shape == b.type.shape and a.type.dtype == b.type.dtype
+
+
 def _filled(builder: Builder, like: Value, number: Any) -> Value:
     return builder.const(number, like.type.shape, like.type.dtype)
 
 
 def _fold_add(builder: Builder, args: Args, attrs: Attrs) -> Value | None:
     a, b = args
-    if a.type != b.type and (a.type.shape, a.type.dtype) != (b.type.shape, b.type.dtype):
+    if not _alike(a, b):
         return None
     na, nb = _number(a), _number(b)
     if na is not None and nb is not None:
@@ -47,7 +52,7 @@ def _fold_add(builder: Builder, args: Args, attrs: Attrs) -> Value | None:
 
 def _fold_sub(builder: Builder, args: Args, attrs: Attrs) -> Value | None:
     a, b = args
-    if (a.type.shape, a.type.dtype) != (b.type.shape, b.type.dtype):
+    if not _alike(a, b):
         return None
     na, nb = _number(a), _number(b)
     if na is not None and nb is not None:
@@ -59,7 +64,7 @@ def _fold_sub(builder: Builder, args: Args, attrs: Attrs) -> Value | None:
 
 def _fold_mul(builder: Builder, args: Args, attrs: Attrs) -> Value | None:
     a, b = args
-    if (a.type.shape, a.type.dtype) != (b.type.shape, b.type.dtype):
+    if not _alike(a, b):
         return None
     na, nb = _number(a), _number(b)
     if na is not None and nb is not None:
@@ -71,7 +76,7 @@ def _fold_mul(builder: Builder, args: Args, attrs: Attrs) -> Value | None:
 
 def _fold_div(builder: Builder, args: Args, attrs: Attrs) -> Value | None:
     a, b = args
-    if (a.type.shape, a.type.dtype) != (b.type.shape, b.type.dtype):
+    if not _alike(a, b):
         return None
     na, nb = _number(a), _number(b)
     if na is not None and nb is not None and nb != 0:
@@ -86,7 +91,7 @@ def _fold_neg(builder: Builder, args: Args, attrs: Attrs) -> Value | None:
 
 def _fold_pow(builder: Builder, args: Args, attrs: Attrs) -> Value | None:
     a, b = args
-    if (a.type.shape, a.type.dtype) != (b.type.shape, b.type.dtype):
+    if not _alike(a, b):
         return None
     na, nb = _number(a), _number(b)
     if nb == 1:
@@ -229,10 +234,6 @@ def _apply_infer(types: Sequence[TensorType], attrs: Attrs) -> TensorType:
     return same_type(attrs["name"], FLOATS)(types, attrs)
 
 
-def _apply_evaluate(*xs: Any, name: str, wrt: tuple[int, ...]) -> Any:
-    raise EvaluationError(f"undefined function {name} has no values; give it by functions={{{name!r}: ...}}")
-
-
 def _apply_partials(y: Handle, *xs: Handle, name: str, wrt: tuple[int, ...]) -> tuple[Handle, ...]:
     return tuple(apply(*xs, name=name, wrt=tuple(sorted((*wrt, i)))) for i in range(len(xs)))
 
@@ -240,7 +241,7 @@ def _apply_partials(y: Handle, *xs: Handle, name: str, wrt: tuple[int, ...]) -> 
 apply = Op(
     "apply",
     _apply_infer,
-    _apply_evaluate,
+    no_values,
     Partials(_apply_partials),
     elementwise=True,
     cost="special",
