@@ -315,7 +315,7 @@ def check_gradient(
     arrays = [_float_array(p, i) for i, p in enumerate(points)]
     chosen = _argument_numbers(argnums, len(arrays))
     labels = _names(function, names, len(arrays))
-    claims = _gradient_values(function, gradient, gradient_of, argnums, chosen, arrays, labels)
+    claims = _gradient_values(function, gradient, gradient_of, chosen, arrays, labels)
     eps = max(float(np.finfo(arrays[i].dtype).eps) for i in chosen)
     rtol = max(_RTOL[arrays[i].dtype] for i in chosen) if rtol is None else rtol
     counted = _Counted(function, arrays)
@@ -401,7 +401,6 @@ def _gradient_values(
     function: Callable[..., Any],
     gradient: Any,
     gradient_of: GradientOf | None,
-    argnums: int | Sequence[int] | None,
     chosen: tuple[int, ...],
     arrays: Sequence[Any],
     labels: Sequence[str],
