@@ -80,7 +80,7 @@ def test_what_is_priced_is_what_is_compiled() -> None:
         assert bill.functions[mode] == compiled
         assert bill.forms[mode] in ("derived", "closed")
     assert set(bill.forms) == {"primal", "forward", "reverse"}
-    assert f"priced as compiled: {bill.priced.removeprefix('priced as compiled: ')}" in str(bill)
+    assert f"form priced: {bill.priced.removeprefix('form priced: ')}" in str(bill)
     assert set(bill.derived) == {name for name, form in bill.forms.items() if form == "closed"}
 
 
@@ -566,7 +566,7 @@ def test_command_line_forms_and_pictures(tmp_path: Path, capsys: pytest.CaptureF
     assert main([*BASE, "--latex"]) == 0
     assert capsys.readouterr().out.startswith(r"\begin{table}")
     assert main([*BASE, "--as-derived"]) == 0
-    assert "priced as compiled: primal, forward, reverse as derived" in capsys.readouterr().out
+    assert "form priced: primal, forward, reverse as derived" in capsys.readouterr().out
     assert main([*BASE, "--markdown"]) == 0
     assert capsys.readouterr().out.startswith("|")
 

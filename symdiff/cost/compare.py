@@ -223,7 +223,7 @@ class Comparison:
             return ""
         by_form = {form: [name for name, own in self.forms.items() if own == form] for form in FORMS}
         told = "; ".join(f"{', '.join(names)} {FORMS[form]}" for form, names in by_form.items() if names)
-        text = f"priced as compiled: {told}"
+        text = f"form priced: {told}"
         if len(self.programs) > 1 and len(self._distinct()) == 1:
             text += f"; {' and '.join(self.programs)} are the same program"
         return text
