@@ -123,3 +123,22 @@ def _refined(rows: Rows, colours: dict[int, int]) -> dict[int, int]:
         if count == classes:
             return colours
         classes = count
+
+
+def tensor_order(ctx: Context, factor: Factor, output: Sequence[int]) -> Labels:
+    """The order of axes in which a sum beyond matrices reads best: that of the result, or of a tensor in it."""
+    labels = factor.labels
+    if len(set(labels)) < len(labels):
+        return labels
+    if set(labels) <= set(output):
+        return tuple(sorted(labels, key=list(output).index))
+    for _, term in ctx.terms(factor.base):
+        view = ctx.view(term)
+        if len(view.factors) == 1 and set(view.factors[0].labels) == set(view.output) and view.distinct:
+            places = dict(zip(view.output, labels, strict=True))
+            return (
+                tuple([places[x] for x in view.factors[0].labels])
+                if len(view.factors[0].labels) == len(labels)
+                else labels
+            )
+    return labels

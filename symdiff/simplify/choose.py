@@ -25,13 +25,13 @@ MOST_DEEP = 2
 MOST_DEPTH = 6
 # An expansion is followed only when merging makes it this much shorter than its terms one by one.
 LEAST_MERGED = 2
-# Products made in search of shorter forms of one function; what is found by then stands.
-MOST_WORK = 4000
+# Products made in search of shorter forms, per result; what is found by then stands.
+MOST_WORK = 1500
 
 
 def choose(ctx: Context, results: Sequence[Value]) -> list[Value]:
     """Shorter equal values."""
-    ctx.memo("search")["end"] = ctx.work + MOST_WORK
+    ctx.memo("search")["end"] = ctx.work + MOST_WORK * len(results)
     for step in (_at_once, shorter):
         made: dict[Value, Value] = {}
         for value in walk(ctx, results):

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 
+from symdiff.ir.dims import Dim, Size
 from symdiff.ir.graph import Value
-from symdiff.simplify.views import Context, Number, normal
+from symdiff.simplify.views import Context, Factor, Number, normal
 
 # Numbers are not made longer than this: squared again and again they would double in length each time.
 MOST_BITS = 512
@@ -71,3 +72,16 @@ def _gcd(a: int, b: int) -> int:
     while b:
         a, b = b, a % b
     return a
+
+
+def size_factors(ctx: Context, size: Size, dtype: str) -> tuple[Number, list[Factor]]:
+    """A size as a number and rank-0 factors: 2*n*m as 2 and n, m; a polynomial stays one factor."""
+    if isinstance(size, int):
+        return size, []
+    parts: list[tuple[Size, int]] = [(size, 1)]
+    number: Number = 1
+    if len(size.terms) == 1 and all(isinstance(atom, str) for atom, _ in size.terms[0][0]):
+        monomial, number = size.terms[0]
+        parts = [(Dim({((atom, 1),): Fraction(1)}), power) for atom, power in monomial]
+    factors = [Factor(ctx.plain("size", (), (("dtype", dtype), ("size", s))), power, ()) for s, power in parts]
+    return normal(number), factors

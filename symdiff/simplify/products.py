@@ -16,11 +16,11 @@ from fractions import Fraction
 from typing import TypeAlias
 
 from symdiff.ir.contraction import contract
-from symdiff.ir.dims import Dim, Size
+from symdiff.ir.dims import Size
 from symdiff.ir.graph import Value
 from symdiff.simplify import facts
-from symdiff.simplify.arrange import arrange
-from symdiff.simplify.exact import content_of, exact_power
+from symdiff.simplify.arrange import arrange, tensor_order
+from symdiff.simplify.exact import content_of, exact_power, size_factors
 from symdiff.simplify.views import Context, Factor, Labels, Number, Product, Work, normal, number_in
 
 # A product with more factors than this is one factor of the next: chains of products stay linear to build.
@@ -97,7 +97,7 @@ def _spreads(ctx: Context, work: Work) -> Value | None:
     for f in work.factors:
         if len(f.labels) < 3 or f.power != 1 or not ctx.is_sum(f.base):
             continue
-        order = _tensor_order(ctx, f, work.output)
+        order = tensor_order(ctx, f, work.output)
         if order != f.labels and len(work.factors) > 1:
             sizes = tuple(zip(f.labels, f.base.shape, strict=True))
             moved = ctx.make("distribute", (f.base,), (("labels", f.labels), ("output", order), ("sizes", sizes)))
@@ -121,25 +121,6 @@ def _spreads(ctx: Context, work: Work) -> Value | None:
         ]
         return ctx.make("total", tuple([t for _, t in terms]), (("by", tuple([c for c, _ in terms])),))
     return None
-
-
-def _tensor_order(ctx: Context, factor: Factor, output: Sequence[int]) -> Labels:
-    """The order of axes in which a sum beyond matrices reads best: that of the result, or of a tensor in it."""
-    labels = factor.labels
-    if len(set(labels)) < len(labels):
-        return labels
-    if set(labels) <= set(output):
-        return tuple(sorted(labels, key=list(output).index))
-    for _, term in ctx.terms(factor.base):
-        view = ctx.view(term)
-        if len(view.factors) == 1 and set(view.factors[0].labels) == set(view.output) and view.distinct:
-            places = dict(zip(view.output, labels, strict=True))
-            return (
-                tuple([places[x] for x in view.factors[0].labels])
-                if len(view.factors[0].labels) == len(labels)
-                else labels
-            )
-    return labels
 
 
 def _open(ctx: Context, work: Work) -> None:
@@ -399,7 +380,7 @@ def _sole_sum(ctx: Context, work: Work) -> Value | None:
     if tuple(work.output) == labels:
         return base
     if len(labels) > 2 and sorted(work.output) == sorted(labels):
-        # Beyond matrices no notation moves the axes of a sum: the terms move theirs. (Broadcasts and deltas stay outside.)
+        # Beyond matrices no notation moves the axes of a sum: its terms move theirs. Broadcasts stay outside.
         return ctx.make(
             "distribute",
             (base,),
@@ -432,7 +413,9 @@ def _nest(ctx: Context, work: Work) -> None:
     """Contract each connected part by itself, unless it is all there is; dangling labels count their size."""
     used = {x for f in work.factors for x in f.labels} | set(work.output)
     for label in [x for x in work.sizes if x not in used]:
-        _count_label(ctx, work, work.sizes.pop(label))
+        number, counted = size_factors(ctx, work.sizes.pop(label), work.dtype)
+        work.coefficient = normal(work.coefficient * number)
+        work.factors += counted
     groups = _groups(work.factors, set(work.output))
     if len(groups) < 2 or not any(summed for _, summed in groups):
         _merge(ctx, work)
@@ -451,21 +434,6 @@ def _nest(ctx: Context, work: Work) -> None:
     work.sizes = {x: s for x, s in work.sizes.items() if x in used}
     _merge(ctx, work)
     # A merged power may have vanished or become a number: labels are all in the output here, nothing dangles.
-
-
-def _count_label(ctx: Context, work: Work, size: Size) -> None:
-    if isinstance(size, int):
-        work.coefficient = normal(work.coefficient * size)
-        return
-    if len(size.terms) == 1:
-        monomial, number = size.terms[0]
-        if all(isinstance(a, str) for a, _ in monomial):
-            work.coefficient = normal(work.coefficient * number)
-            for atom, power in monomial:
-                value = ctx.plain("size", (), (("dtype", work.dtype), ("size", Dim({((atom, 1),): Fraction(1)}))))
-                work.factors.append(Factor(value, power, ()))
-            return
-    work.factors.append(Factor(ctx.plain("size", (), (("dtype", work.dtype), ("size", size))), 1, ()))
 
 
 def component(
