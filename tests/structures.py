@@ -60,6 +60,8 @@ EXACT: dict[str, tuple[Any, Any, Any]] = {
                                np.einsum("kij,kl->kilj", STACK[:, :, :4], np.eye(3)).reshape(6, 12)),
     "holes": (SIX * HOLES, SIX, np.diag(HOLES)),
     "holes in a product": (np.einsum("i,i,i->i", HOLES, SIX, SIX), SIX, np.diag(HOLES)),
+    "holes in a factor": (np.einsum("i,i,j->ij", HOLES, sd.symbol("c", (6,)), np.ones(2)) * SIX[:, None], SIX,
+                          np.kron(np.diag(HOLES), np.ones((2, 1)))),
     "holes in a sum": (np.einsum("i,i->", HOLES, np.sin(SIX)), SIX, [HOLES]),
     "holes in an outer product": (np.outer(HOLES, SIX), SIX, np.kron(HOLES[:, None], np.eye(6))),
     "holes in holes": (np.concatenate([SIX[:2], np.zeros(4)]) * np.roll(SIX, 1), SIX,

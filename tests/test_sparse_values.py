@@ -162,7 +162,7 @@ def test_index_arguments_are_part_of_the_pattern() -> None:
         found = check_values(derivative, dense_of(y, X, [X, *ends], [x0, i, j]), x0, i, j)
         assert found.nnz == sum(len({a % 5, b % 5}) for a, b in zip(i, j, strict=True))
     assert derivative.pattern({"n": 5, "e": 3}).nnz == 15, "unknown indices point everywhere"
-    changing, other = np.array([0, 1, 1]), np.array([2, 2, 2])
+    changing, other = np.array([0, 1, 3]), np.array([2, 2, 2])
     assert derivative(x0, changing, other).nnz == 6
     changing[:] = 2  # the caller's array changes in place
     assert derivative(x0, changing, other).nnz == 3
