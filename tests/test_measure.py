@@ -6,7 +6,6 @@ No test looks at how long anything took; clocks are replaced by numbers wherever
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import io
 import json
 import math
@@ -15,14 +14,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bills import MACHINE, TIMED, W, bill_of, k, m, n, x
 
 import symdiff as sd
 from symdiff.api import measure
 from symdiff.api.expression import function_of
 from symdiff.api.measure import Progress, this_machine, time_programs
 from symdiff.api.native import cheapest
-from symdiff.cli import main
-from symdiff.cost import Machine, Poly, Timing, compare_programs, count, format_seconds, machine_from_json, predict
+from symdiff.cost import Machine, Poly, compare_programs, count, format_seconds, machine_from_json, predict
 from symdiff.cost.machine import RATES, relative_error
 from symdiff.cost.stages import stages
 from symdiff.cost.tables import booktabs, escaped, poly_latex, size_latex, words
@@ -31,33 +30,10 @@ from symdiff.errors import ArgumentError
 from symdiff.ops import OPSET
 from symdiff.simplify import optimize
 
-m, n, k = sd.dims("m n k")
-W, x = sd.symbol("W", (m, n)), sd.symbol("x", (n,))
-
-# Round figures, each a different power, so that a formula with the wrong one cannot give the right answer.
-MACHINE = Machine(
-    "toy", call=1e-7, stage=2e-8, product_call=3e-8, factor_call=5e-8, row=7e-9, instruction=1e-10,
-    bandwidth=((1e3, 1e11), (1e7, 1e9)),
-    rate={"add": 4e9, "multiply": 5e9, "divide": 1e9, "compare": 3e9, "move": 2e9, "fma": 3e10, "dot": 6e9,
-          "factor": 8e9},
-    transcendental={"exp": 1e9, "lgamma": 1e8},
-)  # fmt: skip
-
 
 @pytest.fixture(autouse=True)
 def toy_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "_machine", MACHINE)
-
-
-def bill_of(**seconds: list[float]) -> Any:
-    """A real bill, counted at three sizes, with invented times."""
-    bill = sd.compare(np.cumsum(np.tanh(W @ x)), x, sizes={"m": [2, 20, 200], "n": 5})
-    names = ("primal", *bill.programs)
-    points = [{s: Timing(seconds[s][i], seconds[s][i], seconds[s][i], 1) for s in names} for i in range(3)]
-    return dataclasses.replace(bill, measured=tuple(points), machine=MACHINE)
-
-
-TIMED = {"primal": [1e-6, 2e-6, 3e-6], "forward": [4e-6, 5e-6, 6e-6], "reverse": [2e-6, 5.1e-6, 9e-4]}
 
 
 # -------------------------------------------------------------------- what is measured
@@ -470,122 +446,3 @@ def test_sizes_and_words_in_latex() -> None:
     assert escaped("a_b & 50% {x}") == r"a\_b \& 50\% \{x\}"
     table = booktabs([[words("a"), words("b")], [words("c_d"), words("1")]], "told", [1])
     assert r"c\_d & 1 \\" in table
-
-
-# -------------------------------------------------------------------- pictures
-def figure(bill: Any, **options: Any) -> Any:
-    pytest.importorskip("matplotlib")
-    return bill.plot(**options)
-
-
-def test_picture_of_counts() -> None:
-    bill = sd.compare(np.cumsum(np.tanh(W @ x)), x, sizes={"m": [2, 200], "n": 5})
-    (axes,) = figure(bill).axes
-    curves = {line.get_label(): line for line in axes.lines if not line.get_label().startswith("_")}
-    assert list(curves) == ["primal", "forward", "reverse"]
-    for name, curve in curves.items():
-        counts = {"primal": bill.primal, **bill.programs}[name]
-        for size, value in zip(curve.get_xdata(), curve.get_ydata(), strict=True):
-            assert value == float(counts.operations.at({"m": int(size), "n": 5}))
-    assert axes.get_xlabel().startswith("size of m") and "n = 5" in axes.get_xlabel()
-    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
-
-
-def test_crossover_is_where_the_curves_meet() -> None:
-    y = sd.compare(np.tanh(W @ x), x)
-    flat, steep = np.sum(sd.symbol("u", (m, 8))), np.outer(x, x)
-    bill = compare_programs(
-        y.functions["primal"], {"flat": flat.function(), "steep": steep.function()}, {"m": 4, "n": [1, 1000]}
-    )
-    (axes,) = figure(type(y)(**{f.name: getattr(bill, f.name) for f in dataclasses.fields(bill)}), over="n").axes
-    (note,) = [t for t in axes.texts if "equal at" in t.get_text()]
-    at = float(note.get_text().split("≈")[1])
-    assert at == pytest.approx(math.sqrt(31), rel=0.05)  # 31 additions against n^2 products
-
-
-def test_picture_of_times_has_a_roofline() -> None:
-    bill = bill_of(**TIMED)
-    left, right = figure(bill).axes
-    points = [container[0] for container in left.containers]
-    assert [[float(s) for s in line.get_ydata()] for line in points] == list(TIMED.values())
-    assert list(points[0].get_xdata()) == [2, 20, 200]
-    assert {t.get_text() for t in right.texts} == {
-        "in cache, 100 GB/s", "from memory, 1 GB/s", "matrix product, 60 GFLOP/s"
-    }  # fmt: skip
-    intensity, speed = right.collections[0].get_offsets()[1]
-    guess = bill.predicted(bill.points[1])["primal"]
-    assert intensity == pytest.approx(guess.intensity)
-    assert speed == pytest.approx(guess.operations / 2e-6)
-
-
-@pytest.mark.parametrize("ending", ["png", "svg", "pdf"])
-def test_pictures_are_written(ending: str, tmp_path: Path) -> None:
-    path = tmp_path / f"bill.{ending}"
-    figure(sd.compare(W @ x, x), path=str(path))
-    assert path.stat().st_size > 1000
-
-
-def test_pictures_that_cannot_be_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bill = sd.compare(W @ x, x)
-    z = sd.symbol("z")
-    with pytest.raises(ArgumentError, match="over='q' is no dimension of the bill; the dimensions are m, n"):
-        figure(bill, over="q")
-    with pytest.raises(ArgumentError, match="no count depends on a dimension"):
-        figure(sd.compare(z * z, z))
-    with pytest.raises(ArgumentError, match="cannot be written"):
-        figure(bill, path=str(tmp_path / "missing" / "bill.png"))
-    with pytest.raises(ArgumentError, match="cannot be written"):
-        figure(bill, path=str(tmp_path / "bill.nonsense"))
-
-    def absent(name: str) -> Any:
-        raise ImportError(name)
-
-    monkeypatch.setattr(importlib, "import_module", absent)
-    with pytest.raises(ArgumentError, match=r"Matplotlib is not installed; install it with pip install 'symdiff\[plot"):
-        bill.plot()
-
-
-# -------------------------------------------------------------------- command line
-BASE = ["compare", "cumsum(tanh(W @ x))", "--shape", "W=m,n", "--shape", "x=n", "--wrt", "x"]
-
-
-def test_command_line_measures(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([*BASE, "--sizes", "m=2,3,n=4,5", "--measure", "--seconds", "0.02"]) == 0
-    told = capsys.readouterr()
-    assert told.err == ""  # no bar where nobody watches
-    for a in (2, 3):
-        for b in (4, 5):
-            assert f"time at m = {a}, n = {b} " in told.out
-            assert f"predicted at m = {a}, n = {b} " in told.out
-
-
-def test_command_line_forms_and_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("matplotlib")
-    path = tmp_path / "bill.png"
-    assert main([*BASE, "--json", "--plot", str(path), "--over", "n"]) == 0
-    assert "programs" in json.loads(capsys.readouterr().out)
-    assert path.exists()
-    assert main([*BASE, "--latex"]) == 0
-    assert capsys.readouterr().out.startswith(r"\begin{table}")
-    assert main([*BASE, "--as-derived"]) == 0
-    assert "form priced: primal, forward, reverse as derived" in capsys.readouterr().out
-    assert main([*BASE, "--markdown"]) == 0
-    assert capsys.readouterr().out.startswith("|")
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--measure"], "none given for"), (["--measure", "--sizes", "n=3"], "none given for m"),
-        (["--sizes", "n=3,q"], "n=q, expected a whole number"), (["--sizes", "3,n=2"], "--sizes '3'"),
-        (["--sizes", "n=1,n=2"], "n is given twice"), (["--plot", "bill.nonsense"], "cannot be written"),
-    ],
-)  # fmt: skip
-def test_command_line_refusals(options: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([*BASE, *options]) == 2
-    assert message in capsys.readouterr().err
-
-
-def test_check_takes_one_size_each(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["check", "sum(x**2)", "--shape", "x=n", "--wrt", "x", "--sizes", "n=3,4"]) == 2
-    assert "n=3,4, expected one number" in capsys.readouterr().err
