@@ -71,7 +71,7 @@ def test_long_programs(kind: str) -> None:
     builder = Builder(OPSET)
     x, y = [builder.handle(builder.param(v, float64(8))) for v in "xy"]
     h = x
-    for i in range(4000):
+    for i in range(1500):
         if kind == "sin":
             h = (h * Fraction(1, 2)).op("sin") + y
         elif kind == "product":

@@ -190,9 +190,11 @@ class Finisher:
             bare = condition if no is None else negated(ctx, condition)
             return ctx.plain("cast", (self.form(bare),), (("dtype", first.type.dtype),))
         a, b = (yes if yes is not None else zero), (no if no is not None else zero)
+        # Of a condition and its negation the one that the program made first is shown, or the one with a value.
         order = ctx.memo("made at")
         opposite = negated(ctx, condition)
-        if order.get(opposite, 1 << 60) < order.get(condition, 1 << 60) or yes is None:
+        both = yes is not None and no is not None
+        if yes is None or (both and order.get(opposite, 1 << 60) < order.get(condition, 1 << 60)):
             condition, a, b = opposite, b, a
         for c, u, v in ((condition, a, b), (negated(ctx, condition), b, a)):
             found = self.book.at_root(ctx, "select", (c, u, v))

@@ -250,7 +250,9 @@ def make_compare(name: str) -> Callable[[Context, tuple[Value, ...], AttrItems],
             return ctx.const(name in ("le", "ge", "eq"), a.shape, "bool")
         if na is not None or (nb is None and name in ("eq", "ne") and ctx.key(b) < ctx.key(a)):
             return ctx.make(_MIRRORED[name], (b, a))
-        return elementwise(ctx, name, args, attrs)
+        made = elementwise(ctx, name, args, attrs)
+        ctx.memo("made at").setdefault(made, len(ctx.memo("made at")))
+        return made
 
     return make
 

@@ -70,8 +70,14 @@ def scaled(ctx: Context, number: Number, value: Value) -> Value:
     """number * value."""
     if number == 1:
         return value
-    labels = tuple(range(value.type.rank))
-    return product(ctx, number, [Factor(value, 1, labels)], labels, dict(enumerate(value.shape)), value.type.dtype)
+    memo = ctx.memo("scaled")
+    found = memo.get((number, value))
+    if found is None:
+        labels = tuple(range(value.type.rank))
+        sizes = dict(enumerate(value.shape))
+        found = product(ctx, number, [Factor(value, 1, labels)], labels, sizes, value.type.dtype)
+        memo[number, value] = found
+    return found
 
 
 def rearranged(ctx: Context, value: Value, axes: Sequence[int], sizes: Mapping[int, Size] | None = None) -> Value:

@@ -201,6 +201,7 @@ class Context:
         """Write the second for the first from now on; what was made before is made again when asked for."""
         self.equal = dict(pairs)
         self._made.clear()
+        self._memo.pop("scaled", None)
 
     def note(self, rule: str, before: Value, after: Value) -> None:
         if self.trace is not None and before is not after:
