@@ -326,6 +326,17 @@ class KernelWriter(ScalarWriter):
         free: list[int] = []
         used = max((slot for slot, _, _ in self.saved.values()), default=-self._slot_bytes) + self._slot_bytes
         pieces = [body[i : i + CHUNK] for i in range(0, len(body), CHUNK)]
+
+        def cross(source: KernelWriter, target: KernelWriter, name: int) -> None:
+            nonlocal used
+            text, lanes = source.env[name]
+            if text[0] != "%":  # a constant needs no place
+                target.env[name] = text, lanes
+                return
+            slot, used = (free.pop(), used) if free else (used, used + self._slot_bytes)
+            source.save(slot, name)
+            self.saved[name] = slot, lanes, self.dtypes[name]
+
         for piece in pieces:
             end = self.uses.position[id(piece[-1])]
             writer = KernelWriter(self.module, self.tables, f"{self.symbol}.c{self.chunks}", self.lanes, self.uses)
@@ -337,24 +348,13 @@ class KernelWriter(ScalarWriter):
             defined = {s.name for s in piece if not isinstance(s, Store) and isinstance(s, (Let, Load))}
             for name in _mentioned(piece) - defined:
                 if name not in self.saved:
-                    text, lanes = self.env[name]
-                    if text[0] != "%":
-                        writer.env[name] = text, lanes
-                        continue
-                    slot, used = (free.pop(), used) if free else (used, used + self._slot_bytes)
-                    self.save(slot, name)
-                    self.saved[name] = slot, lanes, self.dtypes[name]
-                writer.saved[name] = self.saved[name]
+                    cross(self, writer, name)
+                if name in self.saved:
+                    writer.saved[name] = self.saved[name]
             writer.body(piece)
             for name in defined:
                 if self.uses.last.get(name, 0) > end:
-                    text, lanes = writer.env[name]
-                    if text[0] != "%":
-                        self.env[name] = text, lanes
-                        continue
-                    slot, used = (free.pop(), used) if free else (used, used + self._slot_bytes)
-                    writer.save(slot, name)
-                    self.saved[name] = slot, lanes, self.dtypes[name]
+                    cross(writer, self, name)
             for name in [n for n in self.saved if self.uses.last.get(n, 0) <= end]:
                 free.append(self.saved.pop(name)[0])
             writer.lines.do("ret void")

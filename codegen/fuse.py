@@ -31,7 +31,7 @@ class Group:
 def plan(lowered: Lowered) -> list[Group]:
     """The groups that compute every result, in an order in which they can run."""
     order = _needed(lowered)
-    forced = _forced(lowered, order)
+    forced = _forced(order)
     results = set(lowered.results)
     groups: list[Group] = []
     by_space: dict[Shape, list[int]] = {}
@@ -84,7 +84,7 @@ def _needed(lowered: Lowered) -> list[Node]:
     return [n for n in lowered.graph.nodes if n in wanted]
 
 
-def _forced(lowered: Lowered, order: list[Node]) -> set[Node]:
+def _forced(order: list[Node]) -> set[Node]:
     """Nodes that must lie in a buffer before anything uses them; sets `cost` to what computing in place then costs."""
     must = {n for n in order if n.kind not in INLINE}
     wished: set[Node] = set()

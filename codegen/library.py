@@ -47,8 +47,8 @@ class Writer:
         nest = self.nest(buffer.shape)
         nest.store(buffer, nest.index, nest.const(number, buffer.dtype))
 
-    def copy(self, node: Node, buffer: Buffer, count: int) -> None:
-        """Write the elements of `node` to a buffer that has the same leading axes and `count` trailing ones."""
+    def copy(self, node: Node, buffer: Buffer) -> None:
+        """Write the elements of `node` to a buffer of its shape."""
         nest = self.nest(node.shape)
         nest.store(buffer, nest.index, nest.value(node, nest.index))
 
@@ -195,7 +195,7 @@ def _operand(
     two = _grouped(strides[b + first :], node.shape[b + first :])
     if one is None or two is None:
         dense = memory.temp(node.shape, node.dtype)
-        writer.copy(node, dense, 0)
+        writer.copy(node, dense)
         buffer, own = dense, contiguous_strides(node.shape)
         strides, start = list(own), 0
         one, two = own[b + first - 1], own[-1]
@@ -225,7 +225,7 @@ def _matrix(buffer: Buffer, index: tuple[Index, ...], rank: int) -> Pointer:
 
 def _lu(writer: Writer, node: Node, buffer: Buffer) -> None:
     x = node.args[0]
-    writer.copy(x, buffer, 2)
+    writer.copy(x, buffer)
     n, lead = x.shape[-1], x.shape[:-2]
     writer.loops(lead, lambda index: Call("lu", node.dtype, (n, _matrix(buffer, index, 2)), writes=(buffer,)))
 
@@ -259,7 +259,7 @@ def _stacked(writer: Writer, routine: str, node: Node, factors: Buffer, rank: in
 
 def _lu_solve(writer: Writer, node: Node, buffer: Buffer) -> None:
     factors, b = node.args
-    writer.copy(b, buffer, 2)
+    writer.copy(b, buffer)
     _stacked(writer, "solve", node, writer.memory.buffers[factors], factors.rank - 2, buffer, (), node.data)
 
 
@@ -267,8 +267,8 @@ def _triangular_solve(writer: Writer, node: Node, buffer: Buffer) -> None:
     a, b = node.args
     lower, trans, status = node.data
     factors = writer.memory.temp(a.shape, a.dtype)
-    writer.copy(a, factors, 2)
-    writer.copy(b, buffer, 2)
+    writer.copy(a, factors)
+    writer.copy(b, buffer)
     flags = (int(lower), int(trans))
     _stacked(writer, "triangular_solve", node, factors, a.rank - 2, buffer, flags, status)
 

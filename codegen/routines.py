@@ -175,16 +175,6 @@ def text(module: Module) -> str:
     return "\n".join(parts)
 
 
-def lapack_routines(module: Module) -> set[str]:
-    """Names of the LAPACK routines that the module calls."""
-    found: set[str] = set()
-    for line in module.declarations:
-        _, at, rest = line.partition(f"@{PREFIX}")
-        if at:
-            found.add(rest.partition("(")[0])
-    return found
-
-
 # -------------------------------------------------------------------- copies
 def copier(module: Module, rank: int, kind: str, size: int, out: bool) -> str:
     """The symbol of a copy between a strided array and a dense one."""

@@ -294,14 +294,25 @@ class ScalarWriter:
         scope = self.scope
         return scope.mask or "splat (i1 true)"
 
+    def _reach(self, stmt: Load | Store) -> tuple[Index, bool, bool]:
+        """The flat index, whether a value for each lane is in it, and whether lanes differ in it at all."""
+        index = flatten(stmt.index, stmt.buffer.shape)
+        names = {n for n, _ in index.terms}
+        scattered = any(n[0] == "%" and self.use(int(n[1:]))[1] for n in names)
+        return index, scattered, scattered or self.scope.vector in names
+
+    def _lane_addresses(self, buffer: Buffer, index: Index) -> str:
+        return self.lines.emit(
+            f"getelementptr inbounds {memory_type(buffer.dtype, 1)}, ptr {self.pointer(buffer)}, "
+            f"<{self.scope.width} x i64> {self.lane_offsets(index)}"
+        )
+
     def load(self, stmt: Load) -> None:
         buffer, scope = stmt.buffer, self.scope
         dtype, width = buffer.dtype, scope.width
-        index = flatten(stmt.index, buffer.shape)
-        names = {n for n, _ in index.terms}
-        scattered = any(n[0] == "%" and self.use(int(n[1:]))[1] for n in names)
+        index, scattered, moves = self._reach(stmt)
         align = BYTES[dtype]
-        if not scattered and scope.vector not in names:
+        if not moves:
             address = self.address(buffer, self.offset(index)[0])
             self.define(stmt.name, self.from_memory(address, dtype, 1, align), False, dtype)
             return
@@ -312,10 +323,7 @@ class ScalarWriter:
             else:
                 value = self._intrinsic_load("llvm.masked.load", "ptr", "p0", address, dtype, width, align)
         else:
-            addresses = self.lines.emit(
-                f"getelementptr inbounds {memory_type(dtype, 1)}, ptr {self.pointer(buffer)}, "
-                f"<{width} x i64> {self.lane_offsets(index)}"
-            )
+            addresses = self._lane_addresses(buffer, index)
             value = self._intrinsic_load(
                 "llvm.masked.gather", f"<{width} x ptr>", f"v{width}p0", addresses, dtype, width, align
             )
@@ -336,11 +344,9 @@ class ScalarWriter:
     def store(self, stmt: Store) -> None:
         buffer, scope = stmt.buffer, self.scope
         dtype, width = buffer.dtype, scope.width
-        index = flatten(stmt.index, buffer.shape)
-        names = {n for n, _ in index.terms}
-        scattered = any(n[0] == "%" and self.use(int(n[1:]))[1] for n in names)
+        index, scattered, moves = self._reach(stmt)
         align = BYTES[dtype]
-        if width == 1 or (not scattered and scope.vector not in names):
+        if width == 1 or not moves:
             text, lanes = self.use(stmt.value)
             assert not lanes, f"a value for each lane stored to one place of {buffer.name}"
             address = self.address(buffer, self.offset(index)[0])
@@ -355,10 +361,7 @@ class ScalarWriter:
         if dense:
             address, pointer, word = self.address(buffer, self.offset(index)[0]), "ptr", "p0"
         else:
-            address = self.lines.emit(
-                f"getelementptr inbounds {memory_type(dtype, 1)}, ptr {self.pointer(buffer)}, "
-                f"<{width} x i64> {self.lane_offsets(index)}"
-            )
+            address = self._lane_addresses(buffer, index)
             pointer, word = f"<{width} x ptr>", f"v{width}p0"
         if stmt.add:
             name = "llvm.masked.load" if dense else "llvm.masked.gather"
