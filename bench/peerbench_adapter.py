@@ -18,7 +18,7 @@ from scipy.special import ndtr
 import symdiff as sd
 
 sys.path.insert(0, str(Path(__file__).parent))
-from gmm import below_diagonal, build  # noqa: E402
+from gmm import below_diagonal, build
 
 
 def arrays(result: Any) -> tuple[Any, ...]:
@@ -42,7 +42,9 @@ def reprojection(camera: Any, point: Any, weight: Any, feature: Any) -> Any:
 
 
 # Modified Denavit-Hartenberg parameters of a seven-joint arm: link length, offset, twist in quarter turns.
-ARM = [(0.0, 0.333, 0), (0.0, 0.0, -1), (0.0, 0.316, 1), (0.0825, 0.0, 1), (-0.0825, 0.384, -1), (0.0, 0.0, 1), (0.088, 0.0, 1)]
+ARM = [
+    (0.0, 0.333, 0), (0.0, 0.0, -1), (0.0, 0.316, 1), (0.0825, 0.0, 1), (-0.0825, 0.384, -1), (0.0, 0.0, 1), (0.088, 0.0, 1)
+]  # fmt: skip
 
 
 def pose(q: Any) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import time
 import xml.etree.ElementTree as ET
 from typing import Any
 
@@ -160,8 +159,6 @@ def test_depth_is_no_limit() -> None:
     y = x
     for i in range(20_000):
         y = np.sin(y) + x if i % 2 else np.cos(y)
-    start = time.perf_counter()
     drawing = draw(np.sum(y), x, {"x": [0.1, 0.2, 0.3]})
     assert len(drawing.picture.nodes) <= 60
     check_geometry(drawing)
-    assert time.perf_counter() - start < 20

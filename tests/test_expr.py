@@ -49,11 +49,12 @@ def test_equal_expressions_are_one_value() -> None:
 
 
 def test_values_that_nobody_holds_are_freed() -> None:
-    kept = [weakref.ref(e.value) for e in (x * 17.25, np.exp(x + 0) * 1, (x + 1)[1:], np.sum(A * A), x - 0)]
+    own = symbol("own", (n, n))  # a name of its own: other tests may hold equal expressions
+    kept = [weakref.ref(e.value) for e in (own * 17.25, np.exp(own + 0) * 1, (own + 1)[1:], np.sum(own * own), own - 0)]
     gc.collect()
     alive = [r() for r in kept]
     assert alive[:4] == [None] * 4
-    assert alive[4] is x.value  # x - 0 is x
+    assert alive[4] is own.value  # own - 0 is own
 
 
 def test_long_chains_are_made_and_freed_without_recursion() -> None:
