@@ -33,7 +33,9 @@ def _draw(param: Value, shape: tuple[int, ...], rng: np.random.Generator) -> Any
         return rng.random(shape) < 0.5
     if dtype == "i64":
         return rng.integers(0, 2, shape)
-    x: Any = rng.standard_normal(shape)
+    # Entries first: what is made of positive ones below stays positive.
+    positive = bool(facts & {"positive", "nonnegative"})
+    x: Any = rng.uniform(0.5, 2.0, shape) if positive else rng.standard_normal(shape)
     if "positive_definite" in facts:
         x = x @ x.T / max(shape[0], 1) + np.eye(shape[0])
     elif "symmetric" in facts:
@@ -46,8 +48,6 @@ def _draw(param: Value, shape: tuple[int, ...], rng: np.random.Generator) -> Any
         x = np.tril(x) + 2 * np.eye(shape[0])
     if "upper" in facts:
         x = np.triu(x) + 2 * np.eye(shape[0])
-    if facts & {"positive", "nonnegative"}:
-        x = rng.uniform(0.5, 2.0, shape)
-    elif "nonzero" in facts:
+    if "nonzero" in facts and not positive:
         x = np.where(np.abs(x) < 0.3, 0.5, x)
     return np.asarray(x, NUMPY_TYPES[dtype])

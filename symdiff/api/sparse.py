@@ -26,7 +26,7 @@ from symdiff.frontend.expr import Expr
 from symdiff.frontend.trace import Traced, flatten, trace
 from symdiff.interp import bind_sizes
 from symdiff.ir.builder import Builder, Handle
-from symdiff.ir.dims import Size, format_shape, named, product
+from symdiff.ir.dims import Size, evaluate, format_shape, named, product
 from symdiff.ir.graph import Function, Value
 from symdiff.ir.types import NUMPY_TYPES, TensorType
 from symdiff.ops import OPSET
@@ -141,8 +141,8 @@ class SparseDerivative:
     def _make_plan(self, sizes: dict[str, int], known: dict[str, Any]) -> _Plan:
         function = self.function
         rows, columns = pattern(function, 0, self._wrt, sizes, known)
-        count = _number(product(function.results[0].shape), sizes)
-        width = sum(_number(product(function.params[i].shape), sizes) for i in self._wrt)
+        count = evaluate(product(function.results[0].shape), sizes)
+        width = sum(evaluate(product(function.params[i].shape), sizes) for i in self._wrt)
         shape = (count, width)
         matrix: Any = sparse.csr_array((np.ones(len(rows), np.bool_), (rows, columns)), shape=shape)
         if self._symmetric:
@@ -221,7 +221,7 @@ class SparseDerivative:
         if plan.mode == "reverse":
             sizes = bind_sizes(self.function.params, [a.shape for a in given])
             y = self.function.results[0].type
-            seeds = [matrix.reshape(last - first, *[_number(s, sizes) for s in y.shape]).astype(NUMPY_TYPES[y.dtype])]
+            seeds = [matrix.reshape(last - first, *[evaluate(s, sizes) for s in y.shape]).astype(NUMPY_TYPES[y.dtype])]
         else:
             seeds: list[Any] = []
             at = 0
@@ -267,14 +267,6 @@ def _fresh(name: str, taken: set[str]) -> str:
         name += "_"
     taken.add(name)
     return name
-
-
-def _number(size: Size, sizes: Mapping[str, int]) -> int:
-    number = size if isinstance(size, int) else size.substitute(sizes)
-    if not isinstance(number, int):
-        missing = ", ".join(sorted(number.names))
-        raise ShapeError(f"sparse derivative: no size is given for {missing}; sizes given: {dict(sizes)}")
-    return number
 
 
 def _mirrored(rows: Any, columns: Any, colouring: Colouring) -> Any:

@@ -20,20 +20,23 @@ from symdiff.ir.dims import Dim, Size
 
 
 # -------------------------------------------------------------------- running sums, differences
-@numpy_function("cumsum")
-def cumsum(a: Any, axis: Any = None, dtype: Any = None) -> Any:
+def _running(a: Any, axis: Any, dtype: Any, name: str) -> tuple[Any, int]:
+    """The array in the dtype that totals have, flat when no axis is given, and the axis."""
     x = as_expr(a)
     x = x.astype(dtype_name(dtype)) if dtype is not None else x.astype("i64") if x.dtype == "bool" else x
-    flat, at = (ravel(x), 0) if axis is None else (x, normal_axis(axis, x.ndim, "cumsum"))
+    return (ravel(x), 0) if axis is None else (x, normal_axis(axis, x.ndim, name))
+
+
+@numpy_function("cumsum")
+def cumsum(a: Any, axis: Any = None, dtype: Any = None) -> Any:
+    flat, at = _running(a, axis, dtype, "cumsum")
     return flat.apply("cumsum", flat, axis=at - flat.ndim, reverse=False)
 
 
 @numpy_function("cumprod")
 def cumprod(a: Any, axis: Any = None, dtype: Any = None) -> Any:
     """Running products, by a table of n by n: entry [i, j] is x[j] up to i, 1 behind it; zeros differentiate too."""
-    x = as_expr(a)
-    x = x.astype(dtype_name(dtype)) if dtype is not None else x.astype("i64") if x.dtype == "bool" else x
-    flat, at = (ravel(x), 0) if axis is None else (x, normal_axis(axis, x.ndim, "cumprod"))
+    flat, at = _running(a, axis, dtype, "cumprod")
     last = moveaxis(flat, at, -1)
     n = last.value.shape[-1]
     upto = expanded(arange(n), [0]) <= expanded(arange(n), [1])
