@@ -5,13 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 # Before NumPy and SciPy load: threads make 3 x 3 systems a thousand times slower on busy machines.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
+from handmade_kernels import NAMES, TEXT
 from hypothesis import HealthCheck, settings
+
+from codegen import engine
+from codegen.entry import NativeFunction, make_function
+from codegen.signature import Signature
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -47,3 +53,23 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(20240229)
+
+
+# -------------------------------------------------------------------- kernels written by hand
+@pytest.fixture(scope="session")
+def library() -> engine.Library:
+    """The machine code of `handmade_kernels`."""
+    return engine.compile_text(TEXT, NAMES, opt=1, cache=False)
+
+
+@pytest.fixture(params=["fast", "portable"])
+def make(request: pytest.FixtureRequest, library: engine.Library) -> Callable[..., NativeFunction]:
+    """make(signature) gives a kernel as a function, on the fast entry and on the portable path."""
+    portable = request.param == "portable"
+
+    def function_of(signature: Signature, **options: Any) -> NativeFunction:
+        function = make_function(signature, library, portable=portable, **options)
+        assert function.is_fast is not portable
+        return function
+
+    return function_of

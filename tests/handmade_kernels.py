@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from codegen.signature import ArraySpec, Signature
 
 
@@ -267,3 +269,21 @@ ROOT = Signature(
 INNER = Signature("inner", ("n",), (f64("x", "n"), f64("z", Minus("n", 1))), (f64("r", "n"),), single=True)
 IOTA = Signature("iota", ("n",), (), (ArraySpec("r", "i64", ("n",)),), single=True, given=("n",))
 WAIT = Signature("wait", ("n",), (f64("x", "n"),), (), statuses={1: "nobody came"})
+
+
+RNG = np.random.default_rng(20261121)
+
+
+def vectors(n=6):
+    """Three vectors for the kernel that adds three."""
+    return RNG.standard_normal((3, n))
+
+
+def outcome(function, *args, **named):
+    """What a call gives, or the error it raises, in a form that compares exactly."""
+    try:
+        answer = function(*args, **named)
+    except Exception as error:
+        return type(error), str(error)
+    items = answer if isinstance(answer, tuple) else (answer,)
+    return [(type(i), np.asarray(i).dtype, np.shape(i), np.asarray(i).tobytes()) for i in items]

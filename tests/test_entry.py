@@ -3,17 +3,11 @@
 Every behaviour is tested on the fast entry and on the portable path; numbers come from NumPy.
 """
 
-import copy
 import dataclasses
 import gc
-import inspect
 import math
-import os
 import pickle
-import subprocess
 import sys
-import threading
-import weakref
 from fractions import Fraction
 
 import numpy as np
@@ -24,52 +18,20 @@ from handmade_kernels import (
     INNER,
     IOTA,
     MATVEC_SIGNATURE,
-    NAMES,
     PRODUCT,
     ROOT,
-    TEXT,
-    WAIT,
     Minus,
     f64,
+    outcome,
+    vectors,
 )
 
-from codegen import engine, entry, pyapi
+from codegen import entry
 from codegen.entry import make_function
 from codegen.errors import KernelError, SignatureError
 from codegen.signature import ArraySpec, Signature
 
 RNG = np.random.default_rng(20261121)
-
-
-@pytest.fixture(scope="module")
-def library():
-    return engine.compile_text(TEXT, NAMES, opt=1, cache=False)
-
-
-@pytest.fixture(params=["fast", "portable"])
-def make(request, library):
-    portable = request.param == "portable"
-
-    def make(signature, **options):
-        function = make_function(signature, library, portable=portable, **options)
-        assert function.is_fast is not portable
-        return function
-
-    return make
-
-
-def vectors(n=6):
-    return RNG.standard_normal((3, n))
-
-
-def outcome(function, *args, **named):
-    """What a call gives, or the error it raises, in a form that compares exactly."""
-    try:
-        answer = function(*args, **named)
-    except Exception as error:
-        return type(error), str(error)
-    items = answer if isinstance(answer, tuple) else (answer,)
-    return [(type(i), np.asarray(i).dtype, np.shape(i), np.asarray(i).tobytes()) for i in items]
 
 
 # ---- values
@@ -492,174 +454,3 @@ def test_bind_refuses_what_it_cannot_follow(make):
         f.bind(x, y, z, out=np.lib.stride_tricks.as_strided(np.empty(6), (6,), (0,)))
     with pytest.raises(ValueError, match="dimension n is 5"):
         f.bind(x, y, z[:5])
-
-
-# ---- the objects
-
-
-def test_functions_look_like_functions(make):
-    f = make(MATVEC_SIGNATURE)
-    assert repr(f) == "<native function matvec(W: f64[m, n], x: f64[n]) -> y: f64[m]>"
-    assert f.__name__ == "matvec" and f.signature is MATVEC_SIGNATURE and callable(f)
-    assert isinstance(f, entry.NativeFunction)
-    assert list(inspect.signature(f).parameters) == ["W", "x", "out", "sizes"]
-    assert copy.copy(f) is f and copy.deepcopy([f])[0] is f
-    with pytest.raises(TypeError, match="matvec: machine code cannot be pickled"):
-        pickle.dumps(f)
-    with pytest.raises(TypeError, match="cannot be pickled"):
-        pickle.dumps(f.bind(np.ones((2, 2)), np.ones(2)))
-    odd = make(Signature("nothing", (), (f64("out"), f64("lambda")), ()))
-    assert odd(1.0, 2.0) == () and str(inspect.signature(odd)) == "(arg0, arg1, /, *, out=None, sizes=None)"
-    W, x = np.eye(3), np.arange(3.0)
-    assert next(map(f, [W], [x])).tolist() == f(*(W, x)).tolist() == f.__call__(W, x).tolist() == [0.0, 1.0, 2.0]
-
-
-def test_code_lives_as_long_as_its_users():
-    library = engine.compile_text(TEXT, NAMES, opt=0, cache=False)
-    f = make_function(ADD3, library)
-    v = vectors()
-    call = f.bind(*v)
-    del library, f
-    gc.collect()
-    np.testing.assert_array_equal(call(), v.sum(axis=0))
-
-
-def test_nothing_leaks(make):
-    add, product, root = make(ADD3), make(PRODUCT), make(ROOT)
-    x, y, z = vectors()
-    call = add.bind(x, y, z)
-
-    def work(repeats):
-        for _ in range(repeats):
-            add(x, y, z)
-            product(1.5, 2, np.float64(3.0))
-            call()
-        for _ in range(repeats // 50):
-            outcome(root, -1.0)
-            outcome(add, x, y, None)
-            outcome(add, x, [1.0] * 6, z)
-            outcome(add, x, y, z, out=x)
-
-    watched = [x, y, z, call.out, np.dtype(float), np.ndarray, float, add, product, None, (), True]
-    work(100)
-    gc.collect()
-    before = [sys.getrefcount(o) for o in watched]
-    blocks = sys.getallocatedblocks()
-    work(2000)
-    gc.collect()
-    after = [sys.getrefcount(o) for o in watched]
-    assert all(abs(a - b) < 50 for a, b in zip(after, before, strict=True)), list(zip(before, after, strict=True))
-    assert sys.getallocatedblocks() - blocks < 500
-
-
-def test_functions_are_freed(library):
-    def count():
-        return sum(isinstance(o, (entry.NativeFunction, entry.BoundCall)) for o in gc.get_objects())
-
-    gc.collect()
-    before = count()
-    functions = [make_function(ADD3, library) for _ in range(50)]
-    calls = [f.bind(*vectors()) for f in functions]
-    assert count() == before + 100
-    del functions, calls
-    assert count() == before  # no cycle: reference counts alone free them
-
-
-# ---- threads
-
-
-def test_threads_do_not_disturb_each_other(make):
-    f = make(MATVEC_SIGNATURE, release_above=0)
-    problems = [(RNG.standard_normal((k + 2, k + 1)), RNG.standard_normal(k + 1)) for k in range(4)]
-    wrong = []
-
-    def work(W, x):
-        expected = f(W, x).tobytes()
-        wrong.extend(1 for _ in range(2000) if f(W, x).tobytes() != expected)
-
-    threads = [threading.Thread(target=work, args=problem) for problem in problems]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not wrong
-    for W, x in problems:
-        np.testing.assert_allclose(f(W, x), W @ x, rtol=1e-13)
-
-
-@pytest.mark.parametrize("bound", [False, True])
-def test_the_gil_is_released_above_the_threshold(make, bound):
-    f = make(WAIT, release_above=2)
-    flag = np.zeros(3)
-    call = f.bind(flag) if bound else lambda: f(flag)
-    timer = threading.Timer(0.02, flag.fill, (1.0,))
-    timer.start()
-    assert call() == ()  # the kernel ends only when the timer's thread can run
-    timer.join()
-
-
-# ---- the process
-
-
-def run_python(source, **environment):
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", source],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p), **environment},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
-
-
-def test_the_portable_path_can_be_forced():
-    source = "from codegen import entry; print(entry.fast_entry_status())"
-    assert run_python(source, SYMDIFF_PORTABLE_CALLS="1") == "SYMDIFF_PORTABLE_CALLS is set"
-
-
-def test_a_failed_probe_leaves_the_portable_path(library, monkeypatch):
-    def refuse():
-        raise pyapi.ProbeError("size of an object header: found 24, expected 16")
-
-    monkeypatch.setattr(entry, "_fast", None)
-    monkeypatch.setattr(entry, "_fast_refused", "")
-    monkeypatch.setattr(pyapi, "probe", refuse)
-    f = make_function(PRODUCT, library)
-    assert not f.is_fast and f(1.0, 2.0, 3.0) == (6.0, 6.0, 3.0, 2.0)
-    assert [float(v) for v in f.bind(1.0, 2.0, 3.0)()] == [6.0, 6.0, 3.0, 2.0]
-    assert "found 24, expected 16" in entry.fast_entry_status()
-
-
-def test_probes_notice_a_wrong_offset():
-    offsets = dict(pyapi.probe().offsets)
-    for name in ("ARRAY_DATA", "ARRAY_ND", "ARRAY_SHAPE", "ARRAY_STRIDES", "ARRAY_DESCR", "ARRAY_FLAGS"):
-        with pytest.raises(pyapi.ProbeError, match="array"):
-            pyapi._check_arrays(offsets | {name: offsets[name] + 8})
-    for name in ("FLOAT_VALUE", "TUPLE_ITEMS", "TUPLE_SIZE", "SCALAR_VALUE"):
-        with pytest.raises(pyapi.ProbeError, match=r"value|tuple"):
-            pyapi._check_python_objects(offsets | {name: offsets[name] - 8})
-
-
-def test_functions_may_outlive_the_module_at_exit(tmp_path):
-    """A finalizer that calls a function while the interpreter shuts down finds its code in place."""
-    text = "define i32 @f(ptr %dims, ptr %data, ptr %strides) { ret i32 0 }"
-    source = f"""
-import sys
-from codegen import engine, entry
-from codegen.signature import Signature
-f = entry.make_function(Signature("f", (), (), ()), engine.compile_text({text!r}, ["f"]))
-class Late:
-    def __init__(self, f): self.f, self.write = f, sys.stdout.write
-    def __del__(self): self.write(repr(self.f()))
-sys.late = Late(f)
-"""
-    assert run_python(source, SYMDIFF_CACHE_DIR=str(tmp_path)) == "()"
-
-
-def test_a_function_can_be_referred_to_weakly(make):
-    f = make(ADD3)
-    reference = weakref.ref(f)
-    assert reference() is f and {f: 1}[f] == 1
-    del f
-    assert reference() is None
