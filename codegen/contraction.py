@@ -93,7 +93,7 @@ def _dissolve(
     for node, word in operands:
         labels: Labels = word
         while True:
-            if node.kind == "delta":
+            if node.kind == "delta" and _whole(node, labels, sizes):
                 inner: dict[int, int] = {}
                 axes: Labels = node.data
                 for label, axis in zip(labels, axes, strict=True):
@@ -111,6 +111,11 @@ def _dissolve(
         flat.append((node, labels))
     flat = [(node, tuple([find(x) for x in labels])) for node, labels in flat]
     return flat, tuple([find(x) for x in output]), {x: s for x, s in sizes.items() if find(x) == x}
+
+
+def _whole(node: Node, labels: Labels, sizes: dict[int, Size]) -> bool:
+    """Whether labels run over whole axes. On a window of a delta they differ, and joining them would leave it."""
+    return all(sizes[x] == size for x, size in zip(labels, node.shape, strict=True))
 
 
 def _unique(graph: Graph, node: Node, labels: Labels, sizes: dict[int, Size]) -> Operand:
