@@ -154,6 +154,9 @@ def derivation(f: Expr, x: Expr, order: Literal["forward", "reverse"] = "reverse
     """
     if order not in ("forward", "reverse"):
         raise ArgumentError(f"derivation: order {order!r}, expected 'forward' or 'reverse'")
+    for e in (f, x):
+        if not isinstance(e, Expr):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ArgumentError(f"derivation: given {e!r} of type {type(e).__name__}, expected a symbolic expression")
     if not x.value.is_param:
         raise ArgumentError(f"derivation: given {x} as the variable, expected a symbol")
     builder = Builder(OPSET)

@@ -23,7 +23,7 @@ from symdiff.render import code, find_conditions, source, to_latex, to_text
 from symdiff.simplify import simplify
 
 # Beyond so many instructions nobody reads a formula, and it is shown as it is.
-SHOWN_LIMIT = 2000
+SHOWN_LIMIT = 600
 
 
 class Expression(Expr):

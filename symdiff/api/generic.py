@@ -60,6 +60,9 @@ def check_gradient(
     if not _is_function(function):
         raise ArgumentError(f"check_gradient: given {function!r}, expected a function over NumPy")
     wanted = range(len(points)) if argnums is None else (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    for i in wanted:
+        if not -len(points) <= i < len(points):
+            raise ArgumentError(f"check_gradient: argument {i} asked for, but {len(points)} points are given")
     chosen = tuple(i % len(points) for i in wanted if argnums is not None or _floating(points[i]))
     if not chosen:
         raise ArgumentError("check_gradient: no argument of floating type is given")

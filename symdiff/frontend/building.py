@@ -51,7 +51,7 @@ class WeakBuilder(Builder):
         value = self._params.get((name, kind))
         if value is not None:
             return value
-        if not name.isidentifier() or keyword.iskeyword(name):
+        if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ArgumentError(f"parameter name {name!r}: expected an identifier")
         with self._lock:
             return self._params.setdefault((name, kind), param(name, check_type(kind, f"parameter {name}")))

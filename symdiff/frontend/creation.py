@@ -11,6 +11,7 @@ from symdiff.frontend.expr import as_expr, broadcast_exprs, broadcast_to, promot
 from symdiff.frontend.registry import numpy_function, own_function
 from symdiff.frontend.shape_functions import expanded, ravel
 from symdiff.ir.contraction import identity
+from symdiff.ir.dims import format_shape
 
 
 # -------------------------------------------------------------------- arrays from shapes
@@ -45,7 +46,10 @@ def ones(shape: Any, dtype: Any = "f64") -> Any:
 @own_function("full", "np.full")
 def full(shape: Any, fill_value: Any, dtype: Any = None) -> Any:
     fill = as_expr(fill_value)
-    return broadcast_to(fill if dtype is None else fill.astype(dtype), raw_shape(shape, "full"))
+    sizes = raw_shape(shape, "full")
+    if any(isinstance(s, int) and s < 0 for s in sizes):
+        raise ArgumentError(f"full: shape {format_shape(sizes)} has a negative size")
+    return broadcast_to(fill if dtype is None else fill.astype(dtype), sizes)
 
 
 @own_function("eye", "np.eye", "np.identity", "identity")

@@ -16,7 +16,7 @@ from typing import Any, Final, NoReturn
 
 import numpy as np
 
-from symdiff.errors import ParseError, SymdiffError, caret
+from symdiff.errors import ArgumentError, ParseError, SymdiffError, caret
 from symdiff.frontend.building import BUILDER, array_value, cast_value, exact_number, number_value
 from symdiff.frontend.expr import Expr, wrap
 from symdiff.frontend.grammar import WORDS, Step, postfix, tokenize
@@ -99,6 +99,8 @@ def parse(text: str, symbols: Mapping[str, Any] | None = None) -> Any:
     """
     if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ParseError(f"parse: given {type(text).__name__}, expected text such as 'sum(x**2)'")
+    if symbols is not None and not isinstance(symbols, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ArgumentError(f"parse: symbols: given {symbols!r}, expected a dict of names and symbols")
     return _Evaluator(text, symbols or {}).run()
 
 

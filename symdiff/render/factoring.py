@@ -20,6 +20,9 @@ from symdiff.render.notation import Node, Notation, Number, peeled
 MOST_TERMS = 16
 # A gain below this is a matter of taste, not of length.
 LEAST_GAIN = 0.5
+# A search looks into sums behind common factors, sums behind theirs, and so on, which doubles with every term of a
+# polynomial in Horner's form; so many sums are looked into for one formula, those that come later are left as they are.
+MOST_SEARCHES = 3000
 
 Term = tuple[Fraction, Node]
 
@@ -38,7 +41,8 @@ def shortest_sum(notation: Notation, signed: Sequence[tuple[int, Node]], shape: 
     terms = _like_terms(notation, [split_coefficient(notation, Fraction(s), t) for s, t in signed])
     if not terms or _common_shape([t for _, t in terms]) != _common_shape([t for _, t in signed]):
         return notation.add(signed, shape)  # what cancels was all that had some axis
-    while 1 < len(terms) <= MOST_TERMS:
+    while 1 < len(terms) <= MOST_TERMS and notation.searches < MOST_SEARCHES:
+        notation.searches += 1
         better = _best_grouping(notation, terms, shape)
         if better is None:
             break

@@ -53,6 +53,7 @@ class Notation:
 
     def __init__(self) -> None:
         self._table: dict[Any, Node] = {}
+        self.searches = 0
 
     # ---------------------------------------------------------------- making
     def _node(
