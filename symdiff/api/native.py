@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from symdiff.api.expression import function_of
-from symdiff.cost import count
+from symdiff.cost import Counts, count
 from symdiff.errors import ArgumentError
 from symdiff.frontend.expr import Expr
 from symdiff.ir.graph import Function
@@ -56,7 +57,7 @@ def compile(outputs: Any, inputs: Sequence[Expr], *, name: str = "f") -> Any:  #
 
 
 def cheapest(function: Function) -> Function:
-    """The program to compile: as derived or in closed form, whichever counts fewer operations at middling sizes.
+    """The program to compile: as derived or in closed form, whichever costs less over a range of sizes.
 
     A closed form can save whole orders (an identity never formed), or cost them (a shared factor expanded). Long
     programs, whose closed form nobody would write, are compiled as derived.
@@ -65,11 +66,18 @@ def cheapest(function: Function) -> Function:
     if len(derived.instrs) > CLOSED_LIMIT:
         return derived
     closed = optimize(simplify(derived, OPSET, keep_kinks=True), OPSET)
-    return min((derived, closed), key=_weight)
+    return derived if _weight(derived) <= _weight(closed) else closed
 
 
 def _weight(function: Function) -> float:
+    """The logarithm of the cost, summed over middling sizes and sizes where one dimension is small or large: the
+    program is compiled once and must do at all of them."""
     counts = count(function)
-    sizes = dict.fromkeys(function.dims, MIDDLING)
-    return float(counts.operations.at(sizes)) + 0.25 * float(counts.move.at(sizes)) + float(counts.bytes.at(sizes)) / 64
+    middling = dict.fromkeys(function.dims, MIDDLING)
+    extremes = [{**middling, name: size} for name in function.dims for size in (MIDDLING // 16, MIDDLING * 8)]
+    return sum(math.log(1 + _price(counts, sizes)) for sizes in (middling, *extremes))
 
+
+def _price(counts: Counts, sizes: Mapping[str, int]) -> float:
+    """Operations, with moves and traffic at what they cost beside arithmetic."""
+    return float(counts.operations.at(sizes)) + 0.25 * float(counts.move.at(sizes)) + float(counts.bytes.at(sizes)) / 64
