@@ -43,7 +43,8 @@ def reprojection(camera: Any, point: Any, weight: Any, feature: Any) -> Any:
 
 # Modified Denavit-Hartenberg parameters of a seven-joint arm: link length, offset, twist in quarter turns.
 ARM = [
-    (0.0, 0.333, 0), (0.0, 0.0, -1), (0.0, 0.316, 1), (0.0825, 0.0, 1), (-0.0825, 0.384, -1), (0.0, 0.0, 1), (0.088, 0.0, 1)
+    (0.0, 0.333, 0), (0.0, 0.0, -1), (0.0, 0.316, 1), (0.0825, 0.0, 1), (-0.0825, 0.384, -1), (0.0, 0.0, 1),
+    (0.088, 0.0, 1),
 ]  # fmt: skip
 
 
