@@ -190,9 +190,9 @@ def _copy(module: Module, name: str, size: str) -> str:
 
     def inside(theirs: str, ours: str, axis: int) -> None:
         def body(i: str) -> None:
-            moved = r.emit(f"mul nsw i64 {i}, %step{axis}")
+            moved = r.emit(f"mul nsw i64 {i}, %step.{axis}")
             there = r.emit(f"getelementptr inbounds i8, ptr {theirs}, i64 {moved}")
-            here = r.at(ours, f"%n{axis}", i) if ours else i
+            here = r.at(ours, f"%size.{axis}", i) if ours else i
             if axis + 1 < len(axes):
                 inside(there, here, axis + 1)
                 return
@@ -200,10 +200,10 @@ def _copy(module: Module, name: str, size: str) -> str:
             source, target = (own, there) if direction == "out" else (there, own)
             r.do(f"store {kind} {r.emit(f'load {kind}, ptr {source}, align {size}')}, ptr {target}, align {size}")
 
-        r.loop(f"%n{axis}", body)
+        r.loop(f"%size.{axis}", body)
 
     inside("%theirs", "", 0)
-    parameters = ["ptr %theirs", "ptr noalias %ours", *(f"i64 %n{a}" for a in axes), *(f"i64 %step{a}" for a in axes)]
+    parameters = ["ptr %theirs", "ptr noalias %ours", *(f"i64 %size.{a}" for a in axes), *(f"i64 %step.{a}" for a in axes)]
     body = "\n".join(r.lines)
     return (
         f"define internal void @sd.{name}({', '.join(parameters)}) noinline {module.attributes} {{\n"

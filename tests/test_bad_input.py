@@ -281,6 +281,18 @@ def test_the_largest_of_nothing_is_refused(choose: Callable[[Any], Any]) -> None
         sd.compile(e, [x])(EMPTY)
 
 
+@pytest.mark.parametrize("rank", [1, 5, 6, 8])
+def test_arrays_of_many_axes(rank: int) -> None:
+    shape = tuple(range(1, rank))[-3:] + (2,) * (rank - min(3, rank - 1))
+    q = sd.symbol("q", tuple([sd.dim(f"n{axis}") for axis in range(rank)]))
+    at = np.random.default_rng(rank).normal(size=shape[::-1]).T
+    e = np.swapaxes(np.sin(q), 0, -1)
+    native = sd.compile([e, sd.gradient(np.sum(e**2), q)], [q])
+    turned, grad = native(at)
+    np.testing.assert_allclose(turned, np.swapaxes(np.sin(at), 0, -1), rtol=1e-13)
+    np.testing.assert_allclose(grad, np.sin(2 * at), rtol=1e-12, atol=1e-14)
+
+
 def test_gradients_of_empty_arrays_have_their_shapes() -> None:
     grads = sd.gradient(f, [W, x, y])
     native = sd.compile(grads, [W, x, y])
