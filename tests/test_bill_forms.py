@@ -131,7 +131,7 @@ def test_command_line_forms_and_pictures(tmp_path: Path, capsys: pytest.CaptureF
     [
         (["--measure"], "none given for"), (["--measure", "--sizes", "n=3"], "none given for m"),
         (["--sizes", "n=3,q"], "n=q, expected a whole number"), (["--sizes", "3,n=2"], "--sizes '3'"),
-        (["--sizes", "n=1,n=2"], "n is given twice"), (["--plot", "bill.nonsense"], "cannot be written"),
+        (["--sizes", "n=1,n=2"], "n is given twice"),
     ],
 )  # fmt: skip
 def test_command_line_refusals(options: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -142,3 +142,9 @@ def test_command_line_refusals(options: list[str], message: str, capsys: pytest.
 def test_check_takes_one_size_each(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "sum(x**2)", "--shape", "x=n", "--wrt", "x", "--sizes", "n=3,4"]) == 2
     assert "n=3,4, expected one number" in capsys.readouterr().err
+
+
+def test_command_line_refuses_unknown_pictures(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib")
+    assert main([*BASE, "--plot", "bill.nonsense"]) == 2
+    assert "cannot be written" in capsys.readouterr().err

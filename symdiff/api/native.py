@@ -71,11 +71,11 @@ def cheapest(function: Function) -> Function:
 
 def _weight(function: Function) -> float:
     """The logarithm of the cost, summed over middling sizes and sizes where one dimension is small or large: the
-    program is compiled once and must do at all of them."""
+    program is compiled once and must do at all of them. (A size such as n - 7 can be negative there.)"""
     counts = count(function)
     middling = dict.fromkeys(function.dims, MIDDLING)
     extremes = [{**middling, name: size} for name in function.dims for size in (MIDDLING // 16, MIDDLING * 8)]
-    return sum(math.log(1 + _price(counts, sizes)) for sizes in (middling, *extremes))
+    return sum(math.log(1 + max(_price(counts, sizes), 0.0)) for sizes in (middling, *extremes))
 
 
 def _price(counts: Counts, sizes: Mapping[str, int]) -> float:
