@@ -203,7 +203,8 @@ def _copy(module: Module, name: str, size: str) -> str:
         r.loop(f"%size.{axis}", body)
 
     inside("%theirs", "", 0)
-    parameters = ["ptr %theirs", "ptr noalias %ours", *(f"i64 %size.{a}" for a in axes), *(f"i64 %step.{a}" for a in axes)]
+    numbers = [f"i64 %{what}.{a}" for what in ("size", "step") for a in axes]
+    parameters = ["ptr %theirs", "ptr noalias %ours", *numbers]
     body = "\n".join(r.lines)
     return (
         f"define internal void @sd.{name}({', '.join(parameters)}) noinline {module.attributes} {{\n"
