@@ -308,6 +308,10 @@ TIES: dict[str, Callable[[Any], Any]] = {
     "a matrix and its transpose": lambda A: np.sum(np.maximum(A, A.T) ** 2),
     "the smaller of a matrix and its transpose": lambda A: np.sum(np.minimum(A, A.T) ** 3),
     "a vector and its clip": lambda A: np.sum(np.maximum(A, np.clip(A, -0.5, 0.5))),
+    "the largest sum of two": lambda A: np.max(A + A.T),
+    "the largest of a value written twice": lambda A: np.sum(np.max(np.stack([A, A]), axis=0) ** 2),
+    "the largest of what is cut": lambda A: np.max(sd.relu(A - 9) + A[0, 0]),
+    "the largest entry": lambda A: np.max(A @ A[0] + A[0]),
     "a value and its magnitude": lambda A: np.sum(np.maximum(A, np.abs(A))),
 }
 

@@ -7,10 +7,11 @@ over ones and counts as its size.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 
 from symdiff.ir.dims import Size
-from symdiff.ir.graph import Value
+from symdiff.ir.graph import Value, topological
 from symdiff.simplify import facts
 from symdiff.simplify.views import Context, Factor, Labels, Product, Work, normal, number_in
 
@@ -201,7 +202,7 @@ def _relabelled(ctx: Context, view: Product, labels: Labels) -> list[Factor]:
 
 
 def single_extremum(ctx: Context, work: Work) -> str:
-    """The number of places where the maximum is attained is 1 but for ties."""
+    """The number of places where the maximum is attained is 1 but for ties, where entries are free to differ."""
     if ctx.settings.keep_kinks:
         return ""
     for f in work.factors:
@@ -217,10 +218,40 @@ def single_extremum(ctx: Context, work: Work) -> str:
             if len(inner) != 1 or inner[0].base.op.name not in ("reduce_max", "reduce_min"):
                 continue
             axes = tuple([entry.type.rank + a for a in inner[0].base.attr("axes")])
-            if inner[0].base.args[0] is entry and axes == summed:
+            if inner[0].base.args[0] is entry and axes == summed and _differ(ctx, entry, axes):
                 work.replace([f], [])
                 return "one maximum"
     return ""
+
+
+# Equal results only from equal operands.
+_INJECTIVE = frozenset(
+    {"exp", "expm1", "log", "log1p", "tanh", "sinh", "arctan", "arcsinh", "sigmoid", "softplus", "sqrt", "erf"}
+)
+_STRUCTURED = frozenset({"symmetric", "positive_definite", "diagonal", "lower", "upper", "orthogonal"})
+
+
+def _differ(ctx: Context, value: Value, axes: Sequence[int]) -> bool:
+    """Entries along `axes` are equal on a set of measure zero only: each has an own entry of a parameter in it.
+
+    The entries of relu(x), of A + A^T or of x next to x may be equal everywhere.
+    """
+    while value.op.name in _INJECTIVE:
+        value = value.args[0]
+    terms = [t for _, t in ctx.terms(value)] if ctx.is_sum(value) else [value]
+    used = [{v for v in topological([t]) if v.is_param} for t in terms]
+    for number, term in enumerate(terms):
+        view = ctx.view(term)
+        own = {view.output[a] for a in axes}
+        bases = [f.base for f in view.factors]
+        if not view.distinct or not all(b.is_param or b.op.name == "size" for b in bases):
+            continue
+        for f in view.factors:
+            alone = bases.count(f.base) == 1 and not any(f.base in u for k, u in enumerate(used) if k != number)
+            free = f.base.is_param and f.base.type.floating and not (facts.declared(ctx, f.base) & _STRUCTURED)
+            if alone and free and own <= set(f.labels) and len(set(f.labels)) == len(f.labels):
+                return True
+    return False
 
 
 def product_of_others(ctx: Context, work: Work) -> str:
