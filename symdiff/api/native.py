@@ -63,7 +63,9 @@ def cheapest(function: Function) -> Function:
     programs, whose closed form nobody would write, are compiled as derived.
     """
     derived = optimize(function, OPSET)
-    if len(derived.instrs) > CLOSED_LIMIT:
+    # A closed form may merge a guard into what it guards (x where x > 0 is relu) beside a factor that is not finite
+    # there; numbers keep every guard, so programs with choices are compiled as derived.
+    if len(derived.instrs) > CLOSED_LIMIT or any(v.op.name == "select" for v in derived.instrs):
         return derived
     closed = optimize(simplify(derived, OPSET, keep_kinks=True), OPSET)
     return derived if _weight(derived) <= _weight(closed) else closed
