@@ -25,6 +25,7 @@ from symdiff.api.expression import function_of, symbol
 from symdiff.api.native import compile_function, host
 from symdiff.api.points import random_arguments
 from symdiff.cost import Machine, Timing, machine_from_json
+from symdiff.cost.memory import ITEMSIZE
 from symdiff.errors import ArgumentError
 from symdiff.frontend.expr import dim
 from symdiff.ir.dims import evaluate
@@ -36,7 +37,6 @@ _MOST_ROUNDS: Final = 400
 _SLICE: Final = 2e-4
 """Seconds of one program's turn: far above the clock's resolution, far below the scheduler's turns."""
 
-_ITEMSIZE: Final = {"f64": 8, "f32": 4, "i64": 8, "bool": 1}
 _machine: Machine | None = None
 
 
@@ -108,7 +108,7 @@ def time_programs(
 def _fits(name: str, program: Function, sizes: Mapping[str, int]) -> None:
     kinds: list[TensorType] = [v.type for v in (*program.params, *program.results)]
     needed = sum(
-        _ITEMSIZE[kind.dtype] * int(np.prod([evaluate(s, sizes) for s in kind.shape], dtype=object)) for kind in kinds
+        ITEMSIZE[kind.dtype] * int(np.prod([evaluate(s, sizes) for s in kind.shape], dtype=object)) for kind in kinds
     )
     memory = _physical_memory()
     if memory and needed > memory:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from fractions import Fraction
 
@@ -47,8 +48,8 @@ def content_of(ctx: Context, terms: Sequence[tuple[Number, Value]]) -> Number:
     numerator, denominator = 0, 1
     for c, _ in terms:
         fraction = Fraction(c)
-        numerator = _gcd(numerator, abs(fraction.numerator))
-        denominator = denominator * fraction.denominator // _gcd(denominator, fraction.denominator)
+        numerator = math.gcd(numerator, fraction.numerator)
+        denominator = math.lcm(denominator, fraction.denominator)
     content = Fraction(numerator, denominator)
     if _bits(content) > MOST_BITS // 8:
         content = Fraction(1)
@@ -66,12 +67,6 @@ def first_sign(ctx: Context, terms: Sequence[tuple[Number, Value]]) -> int:
     shape = tuple([(t, Fraction(c) / Fraction(lead)) for c, t in ordered])
     own = 1 if lead > 0 else -1
     return own * ctx.memo("sign of sums").setdefault(shape, own)
-
-
-def _gcd(a: int, b: int) -> int:
-    while b:
-        a, b = b, a % b
-    return a
 
 
 def size_factors(ctx: Context, size: Size, dtype: str) -> tuple[Number, list[Factor]]:

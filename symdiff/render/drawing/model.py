@@ -76,10 +76,6 @@ class Picture:
         """The numbers of the edges into every node."""
         return _by_node(len(self.nodes), [e.target for e in self.edges])
 
-    def outgoing(self) -> list[list[int]]:
-        """The numbers of the edges out of every node."""
-        return _by_node(len(self.nodes), [e.source for e in self.edges])
-
 
 def _by_node(count: int, ends: Sequence[int]) -> list[list[int]]:
     found: list[list[int]] = [[] for _ in range(count)]
