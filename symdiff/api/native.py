@@ -67,7 +67,7 @@ def cheapest(function: Function) -> Function:
     # there; numbers keep every guard, so programs with choices are compiled as derived.
     if len(derived.instrs) > CLOSED_LIMIT or any(v.op.name == "select" for v in derived.instrs):
         return derived
-    closed = optimize(simplify(derived, OPSET, keep_kinks=True), OPSET)
+    closed = optimize(simplify(derived, OPSET, keep_kinks=True, entries=False), OPSET)
     return derived if _weight(derived) <= _weight(closed) else closed
 
 

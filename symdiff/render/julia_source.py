@@ -377,6 +377,14 @@ class JuliaPrinter(Printer):
         made = "reshape" if node.args[0].rank else "fill"
         return f"{made}({text[0]}, {_shape(node.shape)})"
 
+    def entries(self, node: Node, args: list[Text]) -> str:
+        """Julia reads a list by columns: one of more than one axis is turned."""
+        line = f"[{', '.join([a[0] for a in args])}]"
+        if node.rank == 1:
+            return line
+        axes = f"({', '.join([str(i) for i in range(node.rank, 0, -1)])})"
+        return f"permutedims(reshape({line}, {_shape(node.shape[::-1])}), {axes})"
+
     def subscript(self, node: Node, args: list[Text]) -> str:
         if len(args) > 2:
             raise UnsupportedError("source for julia: an index of several arrays has no short form there")

@@ -9,11 +9,11 @@ from itertools import pairwise
 from typing import Any, Literal
 
 from symdiff.errors import ArgumentError
-from symdiff.ir.dims import Size
+from symdiff.ir.dims import Dim, Size
 from symdiff.ir.graph import Function
 from symdiff.render.index_notation import Indexer, symbol_names
 from symdiff.render.naming import named_subterms
-from symdiff.render.notation import Node
+from symdiff.render.notation import Node, unit_vector
 from symdiff.render.paper import APPLIED, ATOM, CALL, ELEMENTWISE, PRODUCT, SUM, Paper, Text
 from symdiff.render.recover import recover
 
@@ -146,7 +146,7 @@ class LatexPaper(Paper):
         return self.own_line(node)
 
     def own_line(self, node: Node) -> str:
-        if node.rank > 2 and node not in self.names:
+        if node.rank > 2 and node.kind != "entries" and node not in self.names:
             return self.indexer.indexed(node, _LETTERS[: node.rank])[0]
         return self.own(node)[0]
 
@@ -208,7 +208,23 @@ class LatexPaper(Paper):
         return shown + self.group(", ".join(args))
 
     def subscript(self, node: Node) -> Text:
-        return _subscript(self, node), CALL
+        if unit_vector(node):
+            return _below("e", [self.size(node.data[0])[0]]), APPLIED
+        plain = all(entry is None or isinstance(entry, (int, Dim)) for entry in node.data)
+        return _subscript(self, node, plain), APPLIED if plain else CALL
+
+    def entries(self, node: Node) -> Text:
+        """A column, a matrix, and beyond that blocks: a column of matrices, a matrix of matrices."""
+        texts, rank = [self.text(a)[0] for a in node.args], node.rank
+        while rank > 2:
+            rows, columns = node.shape[rank - 2 : rank]
+            assert isinstance(rows, int) and isinstance(columns, int)
+            block = rows * columns
+            texts = [_block(texts[i : i + block], columns) for i in range(0, len(texts), block)]
+            rank -= 2
+        columns = node.shape[1] if rank == 2 else 1
+        assert isinstance(columns, int)
+        return _block(texts, columns), ATOM
 
     def einsum(self, node: Node) -> Text:
         if node.rank > 2:
@@ -328,7 +344,7 @@ def _total(letters: Sequence[str], body: str) -> str:
     return rf"\sum_{{{', '.join(letters)}}} {body}"
 
 
-def _subscript(paper: LatexPaper, node: Node) -> str:
+def _subscript(paper: LatexPaper, node: Node, plain: bool) -> str:
     arrays = iter(node.args[1:])
     parts: list[str] = []
     for entry in node.data:
@@ -341,9 +357,16 @@ def _subscript(paper: LatexPaper, node: Node) -> str:
             parts.append(f"{first}:{last}" + (f":{step}" if step != 1 else ""))
         else:
             parts.append(str(entry))
+    if plain:
+        return _below(paper.at(paper.text(node.args[0]), ATOM), [", ".join(parts)])
     while len(parts) > 1 and parts[-1] == ":":
         parts.pop()
     return _below(paper.at(paper.text(node.args[0]), ATOM), [f"[{', '.join(parts)}]"])
+
+
+def _block(texts: Sequence[str], columns: int) -> str:
+    body = r" \\ ".join([" & ".join(texts[i : i + columns]) for i in range(0, len(texts), columns)])
+    return rf"\begin{{bmatrix}} {body} \end{{bmatrix}}"
 
 
 def _matrix(array: Any) -> str:
@@ -351,8 +374,7 @@ def _matrix(array: Any) -> str:
     if rows.size > 64:
         shape = r" \times ".join([str(s) for s in array.shape])
         return rf"\operatorname{{array}}_{{{shape}}}"
-    body = r" \\ ".join([" & ".join([str(x) for x in r]) for r in rows.tolist()])
-    return rf"\begin{{bmatrix}} {body} \end{{bmatrix}}"
+    return _block([str(x) for x in rows.ravel().tolist()], rows.shape[1])
 
 
 def _undefined(paper: LatexPaper, node: Node) -> Text:

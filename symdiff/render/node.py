@@ -162,3 +162,17 @@ def chain_cost(factors: Sequence[Node]) -> int:
         else:
             total += count * (factor.size + 1) - (place == len(runs) - 1)
     return total
+
+
+def unit_vector(node: Node) -> bool:
+    """Whether a subscript is a row of the identity."""
+    return node.args[0].kind == "eye" and len(node.data) == 2 and node.rank == 1 and node.data[1] is None
+
+
+def nested(texts: Sequence[str], shape: Shape) -> str:
+    """Texts in nested square brackets, rows first."""
+    rows = list(texts)
+    for size in shape[:0:-1]:
+        assert isinstance(size, int)
+        rows = [f"[{', '.join(rows[i : i + size])}]" for i in range(0, len(rows), size)]
+    return f"[{', '.join(rows)}]"

@@ -24,18 +24,20 @@ from symdiff.render.node import (
     decimal,
     inverted,
     is_triangle,
+    nested,
     peeled,
     product_cost,
     solves,
     split_power,
     starts_with_number,
     topological,
+    unit_vector,
     uses_matrix_power,
 )
 
 __all__ = [
-    "Node", "Notation", "Number", "chain_runs", "coefficient_parts", "decimal", "inverted", "is_triangle", "peeled",
-    "solves", "split_power", "topological", "uses_matrix_power",
+    "Node", "Notation", "Number", "chain_runs", "coefficient_parts", "decimal", "inverted", "is_triangle", "nested",
+    "peeled", "solves", "split_power", "topological", "unit_vector", "uses_matrix_power",
 ]  # fmt: skip
 
 # What a vector in front of a matrix costs: as much as the transposition sign it saves, because X.T @ r reads better.
@@ -154,6 +156,10 @@ class Notation:
         """`node` spread over the whole `shape`."""
         if len(axes) == len(shape):
             return node
+        if node.kind == "subscript":
+            kept = self.with_axes_of_one(node)
+            if kept.shape == shape:
+                return kept
         if all(shape[x] == 1 for x in range(len(shape)) if x not in axes):
             spread = self.expand(node, tuple([x in axes for x in range(len(shape))]))
             if spread.rank == len(shape) and node.kind != "num":
@@ -357,12 +363,39 @@ class Notation:
         node, new = self._node("call", (matrix,), ("inverse",), matrix.shape, 1)
         return node if matrix.symmetric else self._flipped(node, new, None)
 
+    def entries(self, args: Sequence[Node], shape: Shape) -> Node:
+        """An array written out: one scalar for each entry, rows first."""
+        node, new = self._node("entries", tuple(args), None, shape, 1)
+
+        def across() -> Node:
+            columns = shape[1]
+            assert isinstance(columns, int)
+            return self.entries([a for c in range(columns) for a in args[c::columns]], shape[::-1])
+
+        return self._flipped(node, new, across)
+
     def subscript(self, node: Node, index: tuple[Any, ...], shape: Shape) -> Node:
         """`node[index]`: slices as (start, stop, step) triples, integers as sizes, None for whole axes, or nodes."""
+        if node.kind == "eye" and index[0] is None and isinstance(index[-1], (int, Dim)):
+            index = index[::-1]  # a column of the identity is a row of it
         arrays = tuple([i for i in index if isinstance(i, Node)])
         plain = tuple(["@" if isinstance(i, Node) else i for i in index])
         made, new = self._node("subscript", (node, *arrays), plain, shape, -sum([a.size for a in arrays]))
         return self._flipped(made, new, None)
+
+    def with_axes_of_one(self, node: Node) -> Node:
+        """A subscript whose integers are slices of one element: x[2] as x[2:3]."""
+        base = node.args[0]
+        index: list[Any] = []
+        shape: list[Size] = []
+        for axis, entry in enumerate(node.data):
+            if entry == "@":
+                return node
+            whole = base.shape[axis]
+            kept = isinstance(entry, tuple) or entry is None
+            index.append(entry if kept else (entry, entry, 1, 1, whole))
+            shape.append(1 if not kept else whole if entry is None else entry[3])
+        return self.subscript(base, tuple(index), tuple(shape))
 
 
 def _redundant(factor: Node, above: Sequence[Node], below: Sequence[Node]) -> bool:

@@ -70,6 +70,8 @@ class Paper(ABC):
     def einsum(self, node: Node) -> Text: ...
     @abstractmethod
     def subscript(self, node: Node) -> Text: ...
+    @abstractmethod
+    def entries(self, node: Node) -> Text: ...
 
     def join(self, parts: Sequence[str]) -> str:
         return " ".join(parts)
@@ -127,6 +129,8 @@ class Paper(ABC):
             return self.einsum(node)
         if kind == "subscript":
             return self.subscript(node)
+        if kind == "entries":
+            return self.entries(node)
         if kind == "call" and node.data[0] == "inverse":
             return self.top(self.at(self.text(node.args[0]), APPLIED), self.inverse_sign), CALL
         if kind == "call" and node.data[0] in ("solve", "triangular_solve"):

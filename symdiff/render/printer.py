@@ -19,6 +19,7 @@ from symdiff.render.notation import (
     coefficient_parts,
     decimal,
     inverted,
+    nested,
     solves,
     split_power,
     topological,
@@ -106,6 +107,8 @@ class Printer:
                 return self.expand(node, args[0]), ATOM
             case "subscript":
                 return self.subscript(node, args), ATOM
+            case "entries":
+                return self.entries(node, args), ATOM
             case _:
                 return self.call(node, args)
 
@@ -306,6 +309,9 @@ class Printer:
         if parts != [":"] or not turned:
             first += f"[{', '.join(parts)}]"
         return self.reversed(first, turned, axis) if turned else first
+
+    def entries(self, node: Node, args: list[Text]) -> str:
+        return f"{self.module}.array({nested([a[0] for a in args], node.shape)})"
 
     def reversed(self, text: str, axes: Sequence[int], rank: int) -> str:
         return f"{text}[{', '.join(['::-1' if i in axes else ':' for i in range(axes[-1] + 1)])}]"

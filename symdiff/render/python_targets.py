@@ -264,6 +264,10 @@ class TorchPrinter(Printer):
         spec = ",".join([word(w) for w in labels]) + "->" + word(output)
         return f"torch.einsum('{spec}', {', '.join([a[0] for a in self._tensors(node, args)])})"
 
+    def entries(self, node: Node, args: list[Text]) -> str:
+        line = f"torch.stack([{', '.join([t[0] for t in self._tensors(node, args)])}])"
+        return line if node.rank == 1 else f"torch.reshape({line}, {_sizes(node.shape)})"
+
     def reversed(self, text: str, axes: Sequence[int], rank: int) -> str:
         return f"torch.flip({text}, ({', '.join([str(a) for a in axes])},))"
 

@@ -7,10 +7,13 @@ into the products and contractions that use it, or as a list of signed terms, wh
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, TypeAlias
+
+import numpy as np
 
 from symdiff.ir.contraction import Spec, label_sizes, parse_spec
 from symdiff.ir.dims import Shape
@@ -22,6 +25,9 @@ from symdiff.render.product import MOST_FACTORS, Factor, Labels, Product, atom, 
 
 # A sum with more terms than this is one term of the next: copying terms stays linear.
 MOST_TERMS = 16
+
+# An array with more entries is not written out.
+MOST_ENTRIES = 100
 
 Term: TypeAlias = "tuple[int, Node, Labels]"
 
@@ -326,11 +332,10 @@ def _reshape(r: Recovery, v: Value) -> Form:
     places = _matched(v.args[0].type.shape, v.type.shape)
     if places is not None and all(a in places for a in axes):
         return r.closed(v, core, [places[a] for a in axes])
+    entries = _entries(r, v.args[0])
+    if entries is not None:
+        return r.closed(v, r.notation.entries(list(entries.flat), v.type.shape))
     node = r.whole(v.args[0])
-    if node.kind == "subscript" and _drops_ones(node.shape, v.type.shape):
-        taken = _as_integers(r, node)
-        if taken is not None and taken.shape == v.type.shape:
-            return r.closed(v, taken)
     return r.closed(v, r.notation.call("reshape", (node,), v.type.shape, (v.type.shape,), own=0))
 
 
@@ -343,35 +348,34 @@ def _matched(old: Shape, new: Shape) -> dict[int, int] | None:
     return dict(zip(first, second, strict=True))
 
 
-def _drops_ones(old: Shape, new: Shape) -> bool:
-    return len(new) < len(old) and tuple([s for s in old if s != 1]) == tuple([s for s in new if s != 1])
-
-
-def _as_integers(r: Recovery, node: Node) -> Node | None:
-    """A slice of single elements as integer indices: x[2:3] as x[2]."""
-    base = node.args[0]
-    if len(node.args) > 1:
+def _entries(r: Recovery, value: Value) -> Any:
+    """The entries of an array of fixed size that is written out or filled with one scalar, else None."""
+    sizes = [s for s in value.type.shape if isinstance(s, int)]
+    if not 0 < len(sizes) == value.type.rank or not 0 < math.prod(sizes) <= MOST_ENTRIES:
         return None
-    index: list[Any] = []
-    shape: list[Any] = []
-    for i, entry in enumerate(node.data):
-        if isinstance(entry, tuple) and entry[3] == 1:
-            index.append(entry[0])
-        else:
-            index.append(entry)
-            shape.append(node.shape[i])
-    return r.notation.subscript(base, tuple(index), tuple(shape))
+    node, axes = r.core(value)
+    if axes and node.kind != "entries":
+        return None
+    written = np.empty([s if x in axes else 1 for x, s in enumerate(sizes)], object)
+    written.ravel()[:] = node.args if axes else [node]
+    return np.broadcast_to(written, sizes)
 
 
 def _slice(r: Recovery, v: Value) -> Form:
+    """A slice of one element is an integer index; its axis is one that broadcasts."""
     node = r.whole(v.args[0])
     lead = v.type.rank - len(v.attr("sizes"))
     index: list[Any] = [None] * lead
+    axes = list(range(lead))
     for axis, (start, step, count) in enumerate(zip(v.attr("starts"), v.attr("steps"), v.attr("sizes"), strict=True)):
         size = node.shape[lead + axis]
         whole = start == 0 and step == 1 and count == size
+        if count == 1 and not whole:
+            index.append(start)
+            continue
+        axes.append(lead + axis)
         index.append(None if whole else (start, start + step * (count - 1), step, count, size))
-    return r.closed(v, r.notation.subscript(node, tuple(index), v.type.shape))
+    return r.closed(v, r.notation.subscript(node, tuple(index), tuple([v.type.shape[x] for x in axes])), axes)
 
 
 def _gather(r: Recovery, v: Value) -> Form:
@@ -382,13 +386,34 @@ def _gather(r: Recovery, v: Value) -> Form:
 
 
 def _concatenate(r: Recovery, v: Value) -> Form:
-    nodes = tuple([r.whole(a) for a in v.args])
     axis = v.type.rank + v.attr("axis")
+    written = [_entries(r, a) for a in v.args]
+    if all(w is not None for w in written):
+        return r.closed(v, r.notation.entries(list(np.concatenate(written, axis).flat), v.type.shape))
+    nodes = tuple([r.whole(a) for a in v.args])
     return r.closed(v, r.notation.call("concatenate", nodes, v.type.shape, (axis,)))
 
 
 def _embed(r: Recovery, v: Value) -> Form:
-    node = r.whole(v.args[0])
+    """One element among zeros is a product with a unit vector, a row of the identity."""
+    (arg,) = v.args
+    lead = v.type.rank - len(v.attr("sizes"))
+    core, axes = r.core(arg)
+    units: list[Factor] = []
+    for i, (start, size) in enumerate(zip(v.attr("starts"), v.attr("sizes"), strict=True)):
+        axis = lead + i
+        if arg.type.shape[axis] == size:
+            continue
+        if arg.type.shape[axis] != 1 or axis in axes:
+            break
+        row = r.notation.subscript(r.notation.eye(size, v.type.dtype), (start, None), (size,))
+        units.append(Factor(row, (axis,)))
+    else:
+        if v.type.floating:
+            held = atom(core, axes, v.type.shape)
+            product = Product(v.type.rank, (*held.factors, *units), held.sizes, held.coefficient)
+            return Form(v.type.shape, v.type.dtype, product=product)
+    node = r.whole(arg)
     data = (v.attr("starts"), v.attr("steps"), node.shape, v.type.shape)
     return r.closed(v, r.notation.call("embed", (node,), v.type.shape, data))
 

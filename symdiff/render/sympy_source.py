@@ -16,7 +16,7 @@ from symdiff.errors import ArgumentError, UnsupportedError
 from symdiff.ir.dims import Dim, Shape, Size, format_shape
 from symdiff.ir.graph import ArrayConstant, Function
 from symdiff.render.naming import fresh_names, named_subterms
-from symdiff.render.node import Node
+from symdiff.render.node import Node, nested
 from symdiff.render.printer import ADD, ATOM, COMPARE, MUL, POW, UNARY, Printer, Text, at, size_text
 from symdiff.render.recover import recover
 
@@ -244,6 +244,11 @@ class SympyPrinter(Printer):
             return self.transposed(text)
         raise UnsupportedError("source for sympy: a broadcast number has no short form there")
 
+    def entries(self, node: Node, args: list[Text]) -> str:
+        if node.rank > 2:
+            raise UnsupportedError("source for sympy: an array of more than two axes has no counterpart there")
+        return f"Matrix({nested([a[0] for a in args], node.shape)})"
+
     def subscript(self, node: Node, args: list[Text]) -> str:
         parts: list[str] = []
         for entry in node.data:
@@ -267,7 +272,7 @@ class SympyPrinter(Printer):
         return f"{at(args[0], ATOM)}[{', '.join(inside)}]"
 
     # ---------------------------------------------------------------- functions
-    def entries(self, node: Node, text: Text, form: str) -> Text:
+    def entrywise(self, node: Node, text: Text, form: str) -> Text:
         """A function of one entry, of a number or of every entry."""
         if not node.rank:
             return form.format(text[0]), ATOM if form[0] != "2" else POW
@@ -277,9 +282,9 @@ class SympyPrinter(Printer):
     def call(self, node: Node, args: list[Text]) -> Text:
         name, data = node.data[0], node.data[1:]
         if name in _ENTRY:
-            return self.entries(node.args[0], args[0], _ENTRY[name])
+            return self.entrywise(node.args[0], args[0], _ENTRY[name])
         if name == "polygamma":
-            return self.entries(node.args[0], args[0], f"polygamma({data[0]}, {{0}})")
+            return self.entrywise(node.args[0], args[0], f"polygamma({data[0]}, {{0}})")
         if name == "cast" and node.args[0].kind == "call" and node.args[0].data[0] in _RELATIONS:
             return self._mask(node.args[0])
         if name in _RELATIONS:
@@ -318,7 +323,7 @@ class SympyPrinter(Printer):
             (right, left, f"Piecewise((1, {word}({texts[0]}, {{0}})), (0, True))"),
         ):
             if not other.rank and array.shape == relation.shape:
-                return self.entries(array, self.used[array], form)
+                return self.entrywise(array, self.used[array], form)
         raise UnsupportedError("source for sympy: a comparison of two arrays has no counterpart there")
 
     def _chosen(self, node: Node, args: list[Text]) -> Text:
@@ -340,7 +345,7 @@ class SympyPrinter(Printer):
             return f"{word}({args[0][0]}, {args[1][0]})", ATOM
         for array, text, other in ((left, args[0], (right, args[1])), (right, args[1], (left, args[0]))):
             if not other[0].rank and array.shape == node.shape:
-                return self.entries(array, text, f"{word}({{0}}, {other[1][0]})")
+                return self.entrywise(array, text, f"{word}({{0}}, {other[1][0]})")
         raise UnsupportedError(f"source for sympy: {word} of two arrays has no counterpart there")
 
     def _whole(self, node: Node, name: str, args: list[Text], data: tuple[Any, ...]) -> Text | None:

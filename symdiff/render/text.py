@@ -11,7 +11,7 @@ from symdiff.ir.graph import Function
 from symdiff.render.index_notation import Indexer, symbol_names
 from symdiff.render.latex import extra_arguments, where_of
 from symdiff.render.naming import fresh_names, named_subterms
-from symdiff.render.notation import Node
+from symdiff.render.notation import Node, nested, unit_vector
 from symdiff.render.paper import APPLIED, ATOM, CALL, ELEMENTWISE, PRODUCT, SUM, Paper, Text
 from symdiff.render.recover import recover
 
@@ -82,7 +82,7 @@ class TextPaper(Paper):
         super().__init__(results, names)
 
     def line(self, node: Node) -> str:
-        if node.rank > 2:
+        if node.rank > 2 and node.kind != "entries":
             return self.indexer.indexed(node, _LETTERS[: node.rank])[0]
         return self.own(node)[0]
 
@@ -136,6 +136,9 @@ class TextPaper(Paper):
         return f"{name}{'_' + where.replace(' ', '') if where else ''}({', '.join(args)})"
 
     def subscript(self, node: Node) -> Text:
+        if unit_vector(node):
+            place = str(node.data[0])
+            return (_below("e", [place]) if place.isdigit() else f"e[{place}]"), APPLIED
         arrays = iter(node.args[1:])
         parts: list[str] = []
         for entry in node.data:
@@ -150,7 +153,10 @@ class TextPaper(Paper):
                 parts.append(str(entry))
         while len(parts) > 1 and parts[-1] == ":":
             parts.pop()
-        return f"{self.at(self.text(node.args[0]), ATOM)}[{', '.join(parts)}]", CALL
+        return f"{self.at(self.text(node.args[0]), ATOM)}[{', '.join(parts)}]", APPLIED
+
+    def entries(self, node: Node) -> Text:
+        return nested([self.text(a)[0] for a in node.args], node.shape), ATOM
 
     def einsum(self, node: Node) -> Text:
         text, index = self.indexer.bare(node)

@@ -13,6 +13,7 @@ from symdiff.ir.text import print_function
 from symdiff.ir.types import FACTS
 from symdiff.simplify import contractions, linear, pointwise, recognize, rules_scalar, sums
 from symdiff.simplify.choose import choose
+from symdiff.simplify.entries import assemble, is_assembled, reading, take_apart, worth_taking_apart
 from symdiff.simplify.finish import finish
 from symdiff.simplify.match import Rule, RuleBook, compile_rule, factor_pass
 from symdiff.simplify.views import Context, Handler, Passes, Settings, Step
@@ -20,6 +21,8 @@ from symdiff.simplify.views import Context, Handler, Passes, Settings, Step
 # Longer programs are only brought to normal form, and kept as they are when that makes them no shorter.
 MOST_SEARCHED = 2000
 MOST_ROUNDS = 4
+# Scalars side by side read more easily than slices, padding and stacking: they may be so many times longer.
+MOST_LONGER = 2
 
 _ATOMS = (
     "exp", "exp2", "expm1", "log2", "log10", "log1p", "cbrt", "sin", "cos", "tan", "arcsin", "arccos", "arctan",
@@ -105,12 +108,14 @@ def simplify(
     assumptions: Sequence[tuple[Any, Any]] = (),
     trace: list[Step] | None = None,
     keep_kinks: bool = False,
+    entries: bool = True,
 ) -> Function:
     """The shortest equal function found.
 
     assumptions: pairs (parameter name, fact), such as ("x", "positive"), and pairs (value, value) declared equal, the
     first replaced by the second. trace: a list that receives the rules applied. With `keep_kinks` the result is equal
     at ties and kinks too; otherwise it may differ on sets of measure zero where a derivative is a convention.
+    entries: a small array of fixed size may become a stack of scalar formulas, one for each entry.
     Simplifying the result again gives the result.
     """
     facts: dict[str, frozenset[str]] = {}
@@ -125,6 +130,20 @@ def simplify(
                 f"simplify: assumption ({left!r}, {right!r}), expected (parameter name, fact) or two equal values"
             )
     settings = Settings(keep_kinks, facts, tuple(equalities))
+    stacked = entries and not equalities and is_assembled(function)
+    found = function if stacked else _rounds(function, opset, settings, trace)
+    if not entries or equalities or not (stacked or worth_taking_apart(found)):
+        return found
+    apart = take_apart(found, opset, facts)
+    if apart is None:
+        return found
+    scalars = _rounds(apart.scalars, opset, Settings(keep_kinks), trace)
+    one_by_one = assemble(found, apart, scalars, opset)
+    return one_by_one if stacked or reading(one_by_one) <= MOST_LONGER * reading(found) else found
+
+
+def _rounds(function: Function, opset: OpSet, settings: Settings, trace: list[Step] | None) -> Function:
+    """The shortest equal function, arrays as they are."""
     # Rounds until one repeats. A cycle of forms is left at its smallest, so the outcome does not depend on the entry.
     rounds = [once(function, opset, settings, trace)]
     if len(function.instrs) > MOST_SEARCHED and len(rounds[0].instrs) >= len(function.instrs):
