@@ -458,8 +458,8 @@ def _triangular_solve(made: Lowered, value: Value, args: list[Node]) -> Node:
 
 _SCALARS = (
     "add sub mul div neg exp exp2 expm1 log log2 log10 log1p sqrt cbrt sin cos tan arcsin arccos arctan sinh cosh tanh",
-    "arcsinh arccosh arctanh arctan2 hypot sigmoid softplus erf erfc lgamma digamma lt le gt ge eq ne and or xor not",
-    "select maximum minimum abs relu clip sign floor ceil round trunc mod floor_divide",
+    "arcsinh arccosh arctanh arctan2 hypot logaddexp sigmoid softplus erf erfc lgamma digamma lt le gt ge eq ne",
+    "and or xor not select maximum minimum abs relu clip sign floor ceil round trunc mod floor_divide",
 )
 
 LOWERINGS: dict[str, _Lowering] = {

@@ -253,8 +253,18 @@ def _cast(lines: Lines, dtype: str, operand: str, x: str, width: int) -> str:
     return target.select(inside, lines.emit(f"fptosi {to}"), target.number(-(2**63)))
 
 
+def _logaddexp(w: _Writer, args: list[str], attr: Any) -> str:
+    """max(x, y) + log(1 + exp(-|x - y|)); equal operands, infinite ones too, apart."""
+    x, y = args
+    gap = w.neg(_abs(w, [w.binary("sub", x, y)], None))
+    small = math(w.lines, "softplus", w.dtype, [gap], w.width)
+    total = w.binary("add", _maximum(w, [x, y], None), small)
+    twice = w.binary("add", x, w.number(0.6931471805599453))
+    return w.select(w.compare("eq", x, y), twice, total)
+
+
 _FORMS: dict[str, _Form] = {
     "select": _select, "not": _not, "neg": _neg, "abs": _abs, "maximum": _maximum, "minimum": _minimum, "clip": _clip,
     "relu": _relu, "sign": _sign, "finite_or_zero": _finite_or_zero, "pow_int": _pow_int, "mod": _mod,
-    "floor_divide": _floor_divide,
+    "floor_divide": _floor_divide, "logaddexp": _logaddexp,
 }  # fmt: skip

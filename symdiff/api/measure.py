@@ -197,8 +197,8 @@ _MEASURED: Final[Mapping[str, Callable[[Any], Any]]] = {
 _LIKE: Final = {
     "cos": "sin", "tan": "sin", "exp2": "exp", "expm1": "exp", "log2": "log", "log10": "log", "log1p": "log",
     "cbrt": "pow", "sinh": "tanh", "cosh": "tanh", "arcsin": "arctan", "arccos": "arctan", "arctan2": "arctan",
-    "arcsinh": "log", "arccosh": "log", "arctanh": "log", "hypot": "sqrt", "softplus": "log", "erfc": "erf",
-    "digamma": "lgamma", "polygamma": "lgamma",
+    "arcsinh": "log", "arccosh": "log", "arctanh": "log", "hypot": "sqrt", "softplus": "log",
+    "logaddexp": "log", "erfc": "erf", "digamma": "lgamma", "polygamma": "lgamma",
 }  # fmt: skip
 """Functions taken to cost what a measured one costs, so that calibrating stays short."""
 

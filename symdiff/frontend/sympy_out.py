@@ -149,6 +149,7 @@ SCALAR: dict[str, Callable[..., Any]] = {
     "sin": sp.sin, "cos": sp.cos, "tan": sp.tan, "arcsin": sp.asin, "arccos": sp.acos, "arctan": sp.atan,
     "sinh": sp.sinh, "cosh": sp.cosh, "tanh": sp.tanh, "arcsinh": sp.asinh, "arccosh": sp.acosh, "arctanh": sp.atanh,
     "arctan2": sp.atan2, "hypot": lambda x, y: sp.sqrt(x**2 + y**2),
+    "logaddexp": lambda x, y: sp.log(sp.exp(x) + sp.exp(y)),
     "sigmoid": lambda x: 1 / (1 + sp.exp(-x)), "softplus": lambda x: sp.log(1 + sp.exp(x)),
     "erf": sp.erf, "erfc": sp.erfc, "lgamma": _lgamma, "digamma": sp.digamma,
     "lt": sp.Lt, "le": sp.Le, "gt": sp.Gt, "ge": sp.Ge, "eq": sp.Eq, "ne": sp.Ne,

@@ -26,8 +26,8 @@ CALLS: Mapping[str, str] = {
     "arctan": "atan", "sinh": "sinh", "cosh": "cosh", "tanh": "tanh", "arcsinh": "asinh", "arccosh": "acosh",
     "arctanh": "atanh", "arctan2": "atan2", "hypot": "hypot", "floor": "floor", "ceil": "ceil", "round": "rint",
     "trunc": "trunc", "erf": "erf", "erfc": "erfc", "lgamma": "lgamma", "abs": "fabs", "sign": "sign",
-    "sigmoid": "sigmoid", "softplus": "softplus", "relu": "relu", "maximum": "maximum", "minimum": "minimum",
-    "clip": "clip", "mod": "mod", "floor_divide": "floor_divide", "digamma": "digamma", "pow": "pow",
+    "sigmoid": "sigmoid", "softplus": "softplus", "logaddexp": "logaddexp", "relu": "relu",
+    "maximum": "maximum", "minimum": "minimum", "clip": "clip", "mod": "mod", "floor_divide": "floor_divide", "digamma": "digamma", "pow": "pow",
 }  # fmt: skip
 INTEGER_CALLS: Mapping[str, str] = {
     "maximum": "imaximum", "minimum": "iminimum", "clip": "iclip", "mod": "imod", "floor_divide": "ifloor_divide",
@@ -139,6 +139,10 @@ HELPERS: Mapping[str, str] = {
     "sign": "static double sign(double x)\n{\n    return x != x ? x : (x > 0) - (x < 0);\n}",
     "sigmoid": "static double sigmoid(double x)\n{\n    return 1/(1 + exp(-x));\n}",
     "softplus": "static double softplus(double x)\n{\n    return maximum(x, 0) + log1p(exp(-fabs(x)));\n}",
+    "logaddexp": (
+        "static double logaddexp(double x, double y)\n{\n"
+        "    return x == y ? x + log(2) : maximum(x, y) + log1p(exp(-fabs(x - y)));\n}"
+    ),
     "mod": (
         "static double mod(double x, double y)\n{\n    double r = fmod(x, y);\n"
         "    return r != 0 && (r < 0) != (y < 0) ? r + y : r;\n}"

@@ -23,7 +23,8 @@ from symdiff.render.recover import recover
 _SCALAR: Mapping[str, str] = {
     **{name: name for name in (
         "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sqrt", "cbrt", "sin", "cos", "tan", "sinh", "cosh",
-        "tanh", "hypot", "abs", "sign", "floor", "ceil", "trunc", "round", "mod", "sigmoid", "softplus", "relu",
+        "tanh", "hypot", "abs", "sign", "floor", "ceil", "trunc", "round", "mod", "sigmoid", "softplus",
+        "logaddexp", "relu",
     )},
     "arcsin": "asin", "arccos": "acos", "arctan": "atan", "arcsinh": "asinh", "arccosh": "acosh",
     "arctanh": "atanh", "arctan2": "atan", "maximum": "max", "minimum": "min", "floor_divide": "fld",
@@ -36,6 +37,7 @@ _SPECIAL = re.compile(r"\b(erfc?|digamma|polygamma|logabsgamma)\b")
 HELPERS: Mapping[str, str] = {
     "sigmoid": "sigmoid(z) = 1/(1 + exp(-z))",
     "softplus": "softplus(z) = max(z, 0) + log1p(exp(-abs(z)))",
+    "logaddexp": "logaddexp(x, y) = x == y ? x + log(2) : max(x, y) + log1p(exp(-abs(x - y)))",
     "relu": "relu(z) = max(z, zero(z))",
     "lgamma": "lgamma(z) = logabsgamma(z)[1]",
     "softmax": (

@@ -260,6 +260,8 @@ class LatexPaper(Paper):
             return rf"\sigma{self.group(args[0])}", APPLIED
         if name in ("lgamma", "digamma", "log2", "log10", "log1p", "exp2", "logabsdet", "signdet", "polygamma"):
             return self._special(name, node, args)
+        if name == "logaddexp":
+            return self.function("log", [" + ".join([self.function("exp", [a]) for a in args])]), APPLIED
         if name == "select":
             rows = rf"{args[1]} & {args[0]} \\ {args[2]} & \text{{otherwise}}"
             return rf"\begin{{cases}} {rows} \end{{cases}}", ELEMENTWISE

@@ -160,8 +160,8 @@ FUNCTIONS: dict[str, Writer] = {
     name: _plain(f"np.{name}")
     for name in (
         "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sqrt", "cbrt", "sin", "cos", "tan", "arcsin",
-        "arccos", "arctan", "sinh", "cosh", "tanh", "arcsinh", "arccosh", "arctanh", "arctan2", "hypot", "maximum",
-        "minimum", "abs", "clip", "sign", "floor", "ceil", "trunc", "mod", "floor_divide",
+        "arccos", "arctan", "sinh", "cosh", "tanh", "arcsinh", "arccosh", "arctanh", "arctan2", "hypot",
+        "logaddexp", "maximum", "minimum", "abs", "clip", "sign", "floor", "ceil", "trunc", "mod", "floor_divide",
     )
 }  # fmt: skip
 FUNCTIONS.update({

@@ -304,7 +304,8 @@ class SympyPrinter(Printer):
             raise UnsupportedError(f"source for sympy: {name} of arrays has no counterpart there")
         texts = [a[0] for a in args]
         scalar = {
-            "arctan2": "atan2({0}, {1})", "hypot": "sqrt(({0})**2 + ({1})**2)", "mod": "Mod({0}, {1})",
+            "arctan2": "atan2({0}, {1})", "hypot": "sqrt(({0})**2 + ({1})**2)",
+            "logaddexp": "log(exp({0}) + exp({1}))", "mod": "Mod({0}, {1})",
             "clip": "Min(Max({0}, {1}), {2})", "floor_divide": "floor(({0})/({1}))", "cast": "{0}",
             "select": "Piecewise(({1}, {0}), ({2}, True))", "apply": "", "functional": "",
         }.get(name)  # fmt: skip

@@ -191,6 +191,8 @@ class TextPaper(Paper):
             return f"⌊{args[0]}⌋" if name == "floor" else f"⌈{args[0]}⌉", CALL
         if name == "logabsdet":
             return f"log|det {self.at(self.text(node.args[0]), CALL)}|", CALL
+        if name == "logaddexp":
+            return f"log(exp({args[0]}) + exp({args[1]}))", APPLIED
         if name == "select":
             return f"{{{args[1]} if {args[0]} else {args[2]}}}", CALL
         if name == "not":

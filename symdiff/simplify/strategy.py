@@ -27,6 +27,7 @@ MOST_LONGER = 2
 _ATOMS = (
     "exp", "exp2", "expm1", "log2", "log10", "log1p", "cbrt", "sin", "cos", "tan", "arcsin", "arccos", "arctan",
     "sinh", "cosh", "tanh", "arcsinh", "arccosh", "arctanh", "arctan2", "hypot", "sigmoid", "softplus", "erf", "erfc",
+    "logaddexp",
     "lgamma", "digamma", "polygamma", "apply", "maximum", "minimum", "relu", "clip", "sign", "floor", "ceil", "round",
     "trunc", "mod", "floor_divide", "xor",
 )  # fmt: skip
