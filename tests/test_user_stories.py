@@ -335,3 +335,17 @@ def test_a_solution_of_many_columns_under_a_condition() -> None:
     want = g.evaluate(A=at)
     _close(sd.compile(g, [A])(at), want, "native")
     _close(g.closed_form().evaluate(A=at), want, "closed form")
+
+
+def test_logaddexp_is_smooth_at_ties_and_stable_at_both_ends() -> None:
+    a, b = sd.symbol("a"), sd.symbol("b")
+    slope = sd.gradient(np.logaddexp(a, b), a)
+    assert str(slope) == "σ(a - b)"
+    assert slope.evaluate(a=1.5, b=1.5) == 0.5
+    assert sd.hessian(np.logaddexp(a, b), a).evaluate(a=1.5, b=1.5) == 0.25
+    assert str(np.logaddexp(0, a)) == str(sd.softplus(a))
+    native = sd.compile(np.logaddexp(a, b), [a, b])
+    for x in (-np.inf, -800.0, 0.0, 3.0, 800.0, np.inf, np.nan):
+        for y in (-np.inf, -2.0, 0.0, 3.0, 801.0, np.inf):
+            with np.errstate(invalid="ignore"):
+                np.testing.assert_allclose(native(x, y), np.logaddexp(x, y), rtol=1e-15)

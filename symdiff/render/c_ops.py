@@ -27,7 +27,8 @@ CALLS: Mapping[str, str] = {
     "arctanh": "atanh", "arctan2": "atan2", "hypot": "hypot", "floor": "floor", "ceil": "ceil", "round": "rint",
     "trunc": "trunc", "erf": "erf", "erfc": "erfc", "lgamma": "lgamma", "abs": "fabs", "sign": "sign",
     "sigmoid": "sigmoid", "softplus": "softplus", "logaddexp": "logaddexp", "relu": "relu",
-    "maximum": "maximum", "minimum": "minimum", "clip": "clip", "mod": "mod", "floor_divide": "floor_divide", "digamma": "digamma", "pow": "pow",
+    "maximum": "maximum", "minimum": "minimum", "clip": "clip", "mod": "mod", "floor_divide": "floor_divide",
+    "digamma": "digamma", "pow": "pow",
 }  # fmt: skip
 INTEGER_CALLS: Mapping[str, str] = {
     "maximum": "imaximum", "minimum": "iminimum", "clip": "iclip", "mod": "imod", "floor_divide": "ifloor_divide",

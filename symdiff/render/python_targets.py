@@ -177,8 +177,8 @@ _TORCH: dict[str, Writer] = {
     for name in (
         "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sqrt", "sin", "cos", "tan", "arcsin", "arccos",
         "arctan", "sinh", "cosh", "tanh", "arcsinh", "arccosh", "arctanh", "arctan2", "hypot", "maximum", "minimum",
-        "logaddexp", "abs", "sign", "floor", "ceil", "trunc", "round", "floor_divide", "sigmoid", "relu", "erf", "erfc", "lgamma",
-        "digamma",
+        "logaddexp", "abs", "sign", "floor", "ceil", "trunc", "round", "floor_divide", "sigmoid", "relu", "erf", "erfc",
+        "lgamma", "digamma",
     )
 }  # fmt: skip
 _TORCH.update({
