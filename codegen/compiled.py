@@ -9,16 +9,18 @@ from __future__ import annotations
 import ctypes
 import time
 from collections.abc import Mapping
+from functools import cache
 
 import numpy as np
 
-from codegen import engine, lapack
+from codegen import engine, gemm, lapack
 from codegen.entry import NativeFunction, function_at
 from codegen.jobs import build
 from codegen.loops import Program
 from codegen.lower import OUT_OF_MEMORY
-from codegen.main import ARENA, BAD_SHAPE, SCRATCH, constant_symbol, emit_program
+from codegen.main import BAD_SHAPE, constant_symbol, emit_program
 from codegen.marshal import KernelAddresses
+from codegen.memory import ARENA, SCRATCH
 from codegen.signature import ArraySpec, AxisSpec, Signature, Status
 from symdiff.errors import ShapeError
 from symdiff.ir.dims import Dim, Size, evaluate
@@ -105,8 +107,10 @@ def compile(  # noqa: A001 - the package is called `codegen`, and this is what i
     opt = min(opt, _tier(llvm))
     has_polynomials = any(isinstance(s, Dim) for p in program.params for s in p.shape)
     symbols = [_SYMBOL, f"{_SYMBOL}.shapes", *([f"{_SYMBOL}.check"] if has_polynomials else [])]
-    cells = {ARENA: _arena, SCRATCH: _scratch}
-    imports = {name_: ctypes.addressof(cell) for name_, cell in cells.items()}
+    imports = {ARENA: ctypes.addressof(_arena)}
+    for dtype in ("f64", "f32"):
+        if f"@{gemm.symbol(dtype)}(" in llvm:
+            imports[gemm.symbol(dtype)] = _product(width, fma, dtype).address(gemm.symbol(dtype))
     for routine in lapack.ROUTINES:
         if f"@{lapack.PREFIX}{routine}(" in llvm:
             imports[lapack.PREFIX + routine] = lapack.address(routine)
@@ -132,6 +136,13 @@ def compile(  # noqa: A001 - the package is called `codegen`, and this is what i
 def inspect(native: NativeFunction) -> Compiled:
     """The stages behind a function that `compile` made."""
     return native.__dict__["compiled"]
+
+
+@cache
+def _product(register_bytes: int, fma: bool, dtype: str) -> engine.Library:
+    """The matrix product, which all programs share."""
+    text = gemm.text(register_bytes, fma, dtype)
+    return engine.compile_text(text, [gemm.symbol(dtype)], imports={SCRATCH: ctypes.addressof(_scratch)})
 
 
 def _tier(llvm: str) -> int:

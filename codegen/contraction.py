@@ -8,6 +8,7 @@ the program alone; a product of two operands with row, column and summed labels 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import reduce
 from itertools import combinations
 from typing import TypeAlias
 
@@ -275,9 +276,38 @@ def _matrix_product(
     small = [sizes[x] for x in (*rows, *columns, *summed)]
     if all(isinstance(s, int) for s in small) and product(small) <= 512:  # type: ignore[operator]
         return None
+    factors: list[Operand] = []
+    numbers: list[Node] = []
+    a, b = (_without_factors(o, {*batch, *summed}, factors, numbers) for o in (a, b))
     left = graph.rearrange(a[0], a[1], (*batch, *rows, *summed), sizes)
     right = graph.rearrange(b[0], b[1], (*batch, *summed, *columns), sizes)
+    scales = [graph.rearrange(node, labels, (*batch, *summed), sizes) for node, labels in factors]
+    operands = [left, right, *([reduce(lambda x, y: graph.scalar("mul", x, y), scales)] if scales else [])]
+    symmetric = graph.rearrange(b[0], b[1], (*batch, *columns, *summed), sizes) is left
     order = (*batch, *rows, *columns)
-    counts = (len(batch), len(rows), len(columns), len(summed))
-    node = graph.make("gemm", tuple([sizes[x] for x in order]), a[0].dtype, (left, right), counts)
+    data = (len(batch), len(rows), len(columns), len(summed), symmetric)
+    node = graph.make("gemm", tuple([sizes[x] for x in order]), a[0].dtype, operands, data)
+    for number in numbers:
+        node = graph.scalar("mul", graph.const(number.data, node.shape, node.dtype), node)
     return graph.rearrange(node, order, held, sizes)
+
+
+def _without_factors(operand: Operand, inner: set[int], factors: list[Operand], numbers: list[Node]) -> Operand:
+    """The operand without factors that are the same for all its rows, and without numbers; these go to the lists."""
+    node, labels = operand
+    while node.kind == "scalar" and node.data[0] == "mul":
+        for own, other in (node.args, node.args[::-1]):
+            if own.kind == "const":
+                numbers.append(own)
+            elif own.kind == "view" and all(len(t) == 1 and t[0][1] == 1 and c == 0 for t, c in own.data):
+                word = tuple([labels[t[0][0]] for t, _ in own.data])
+                if not inner.issuperset(word) or len(set(word)) < len(word):
+                    continue
+                factors.append((own.args[0], word))
+            else:
+                continue
+            node = other
+            break
+        else:
+            break
+    return node, labels

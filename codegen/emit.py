@@ -169,7 +169,7 @@ class KernelWriter(ScalarWriter):
                 index = flatten(arg.index, arg.buffer.shape)
                 words.append(f"ptr {self.address(arg.buffer, self.offset(index)[0])}")
             else:
-                words.append(f"i64 {self.size(arg)}")
+                words.append("ptr null" if arg is None else f"i64 {self.size(arg)}")
         self.module.routines[stmt.routine, stmt.dtype] = None
         call = f"call i32 @sd.{stmt.routine}.{stmt.dtype}({', '.join(words)})"
         info = self.lines.emit(call)

@@ -95,7 +95,7 @@ def _forced(order: list[Node]) -> set[Node]:
         for number, arg in enumerate(node.args):
             if arg.kind not in INLINE or arg.kind in MEMORY:
                 continue
-            if node.kind == "alias" or (node.kind == "gemm" and not _addressable(arg, must)):
+            if node.kind == "alias" or (node.kind == "gemm" and not _readable(node, number, must)):
                 must.add(arg)
             elif arg.cost <= CHEAP:
                 continue
@@ -121,7 +121,8 @@ def _forced(order: list[Node]) -> set[Node]:
     return must
 
 
-def _addressable(node: Node, stored: set[Node]) -> bool:
-    """Whether a matrix product can read this operand where it lies: memory, or a view of it."""
-    base = node.args[0] if node.kind == "view" else node
+def _readable(node: Node, number: int, stored: set[Node]) -> bool:
+    """Whether a matrix product can read this operand where it lies: memory, or a view of it; factors must be dense."""
+    arg = node.args[number]
+    base = arg.args[0] if arg.kind == "view" and number < 2 else arg
     return base.kind in MEMORY or base.kind == "alias" or base.kind not in INLINE or base in stored

@@ -1,27 +1,40 @@
-"""Matrix product in LLVM IR: C[m, n] = sum over k of A[m, k] B[k, n], any strides of A and B, rows of C dense.
+"""Matrix product in LLVM IR: C[m, n] = sum over k of A[m, k] s[k] B[k, n], any strides of A and B, rows of C dense.
 
-`text(module, dtype)` gives `i32 @sd.gemm.<dtype>(i64 m, i64 n, i64 k, ptr a, i64 a_row, i64 a_sum, ptr b, i64 b_sum,
-i64 b_column, ptr c, i64 c_row)`; strides are in elements. Returns 0, or 1 where there is no memory for packing.
+A module of its own, `text(...)`, compiled once for all programs, holds `i32 @sd.gemm.<dtype>(i64 m, i64 n, i64 k, ptr a,
+i64 a_row, i64 a_sum, ptr b, i64 b_sum, i64 b_column, ptr c, i64 c_row, ptr s, i64 flags)`; strides are in elements, `s`
+may be null. Returns 0, or 1 where there is no memory for packing. Flags: `ADD` adds to what C holds; `HALF` says that the product is symmetric, so that
+tiles below the diagonal are left out; `MIRROR` copies the part above the diagonal below it in the end.
 
 A tile of the result stays in registers over a stretch of k; tiles begin from zero or from what C holds, so every
 element is one chain of fused multiply-adds in the order of k, whatever the blocking: bits do not depend on the width of
-the machine or on the path taken. Small products read A and B where they lie. Larger ones, and all whose B has no dense
-rows, pack B into panels as wide as a tile, and A into panels as high, block by block so that panels stay in the caches.
+the machine or on the path taken. Small B with dense rows are read where they lie; others are packed into panels as wide
+as a tile, and A into panels as high where many columns use them, block by block so that panels stay in the caches.
+Scales are multiplied in when B is packed.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from codegen.text import BYTES, REGISTER, Lines, Module, literal
+from codegen import memory, packing
+from codegen.routine import Routine
+from codegen.text import BYTES, REGISTER, Lines, Module
+
+ADD, HALF, MIRROR = 1, 2, 4
+_PARAMETERS = (
+    "i64 %m, i64 %n, i64 %k, ptr %a, i64 %ar, i64 %as, ptr %b, i64 %bs, i64 %bc, ptr %c, i64 %cr, ptr %scale, "
+    "i64 %flags"
+)
 
 _KC = 192
 _MC = 192
 _NC = 1536
-_DIRECT = 40_000
-_NARROW = 256
+_DIRECT_BYTES = 32_768
+"""B with dense rows is read where it lies when a stretch of it is at most so long,"""
 _FLAT = 24
-"""B with dense rows is read where it lies up to so many elements, so many columns, or for so few rows of A."""
+"""or for so few rows of A."""
+_PACK_ROWS_FOR = 96
+"""A is packed for so many columns of C, or where its rows are not dense."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,32 +57,25 @@ def _tile(module: Module, dtype: str) -> _Tile:
     return _Tile(dtype, 8 if module.register_bytes == 64 else 4, 3, width)
 
 
-def text(module: Module, dtype: str) -> str:
-    """The routine and what it calls."""
+def symbol(dtype: str) -> str:
+    """The routine's name."""
+    return f"sd.gemm.{dtype}"
+
+
+def declaration(dtype: str) -> str:
+    """What a module that calls the routine declares."""
+    return f"declare i32 @{symbol(dtype)}({', '.join(p.split()[0] for p in _PARAMETERS.split(', '))})"
+
+
+def text(register_bytes: int, fma: bool, dtype: str) -> str:
+    """The text of a module that holds the routine and what it calls."""
+    module = Module(register_bytes, fma)
     tile = _tile(module, dtype)
-    t, bytes_ = REGISTER[dtype], BYTES[dtype]
-    vector = f"<{tile.width} x {t}>"
-    suffix = f"v{tile.width}{dtype}"
-    module.declare(f"declare {vector} @llvm.fma.{suffix}({vector}, {vector}, {vector})")
-    module.declare(f"declare {vector} @llvm.masked.load.{suffix}.p0(ptr, i32, <{tile.width} x i1>, {vector})")
-    module.declare(f"declare void @llvm.masked.store.{suffix}.p0({vector}, ptr, i32, <{tile.width} x i1>)")
-    module.declare("declare i64 @llvm.smin.i64(i64, i64)")
-    chunk = min(tile.width, tile.rows)
-    part = f"<{chunk} x {t}>"
-    module.declare(f"declare {part} @llvm.masked.load.v{chunk}{dtype}.p0(ptr, i32, <{chunk} x i1>, {part})")
-    names = {
-        "D": dtype, "T": t, "BYTES": bytes_, "MR": tile.rows, "NR": tile.columns, "KC": _KC, "MC": _MC, "NC": _NC,
-        "DIRECT": _DIRECT, "NARROW": _NARROW, "FLAT": _FLAT, "CHUNK": chunk,
-        "WIDTH": tile.width, "TWICE": 2 * tile.width,
-        "NUMBERS": ", ".join(f"i64 {i}" for i in range(chunk)), "ATTRIBUTES": module.attributes,
-        "ZERO": literal(0, dtype),
-    }  # fmt: skip
-    driver = _DRIVER
-    for key, value in names.items():
-        driver = driver.replace(f"<{key}>", str(value))
     tiles = [_micro(module, tile, masked=False)]
     tiles += [_micro(module, replace(tile, vectors=v), masked=True) for v in range(1, tile.vectors + 1)]
-    return "".join(tiles) + driver
+    module.functions += [*tiles, packing.text(module, dtype), _tiles(module, tile), _product(module, tile)]
+    module.functions += [memory.text(module), f"@{memory.SCRATCH} = external global ptr\n"]
+    return module.text()
 
 
 # -------------------------------------------------------------------- one tile
@@ -167,271 +173,144 @@ def _compare(lines: Lines, width: int, left: str, numbers: str) -> str:
     return lines.emit(f"icmp slt <{width} x i64> <{numbers}>, {every}")
 
 
-# -------------------------------------------------------------------- blocking and packing
-_DRIVER = """
-define internal void @sd.tiles.<D>(i64 %m, i64 %n, i64 %k, ptr %a, i64 %ap, i64 %ar, i64 %as, ptr %b, i64 %bp,
-    i64 %bs, ptr %c, i64 %cr, i1 %first) noinline <ATTRIBUTES> {
-entry:
-  br label %columns
-columns:
-  %j = phi i64 [ 0, %entry ], [ %j1, %next ]
-  %jb = phi ptr [ %b, %entry ], [ %jb1, %next ]
-  %tj = icmp slt i64 %j, %n
-  br i1 %tj, label %rows, label %done
-rows:
-  %i = phi i64 [ 0, %columns ], [ %i1, %after ]
-  %ia = phi ptr [ %a, %columns ], [ %ia1, %after ]
-  %ti = icmp slt i64 %i, %m
-  br i1 %ti, label %tile, label %next
-tile:
-  %leftm = sub i64 %m, %i
-  %rows0 = call i64 @llvm.smin.i64(i64 %leftm, i64 <MR>)
-  %leftn = sub i64 %n, %j
-  %cj = mul i64 %i, %cr
-  %co = add i64 %cj, %j
-  %cp = getelementptr <T>, ptr %c, i64 %co
-  %whole = icmp sge i64 %leftn, <NR>
-  br i1 %whole, label %full, label %part
-full:
-  call void @sd.tile.<D>(i64 %rows0, i64 <NR>, i64 %k, ptr %ia, i64 %ar, i64 %as, ptr %jb, i64 %bs, ptr %cp,
-    i64 %cr, i1 %first)
-  br label %after
-part:
-  %one = icmp sle i64 %leftn, <WIDTH>
-  br i1 %one, label %part1, label %more
-more:
-  %two = icmp sle i64 %leftn, <TWICE>
-  br i1 %two, label %part2, label %part3
-part1:
-  call void @sd.tile.<D>.masked1(i64 %rows0, i64 %leftn, i64 %k, ptr %ia, i64 %ar, i64 %as, ptr %jb, i64 %bs, ptr %cp,
-    i64 %cr, i1 %first)
-  br label %after
-part2:
-  call void @sd.tile.<D>.masked2(i64 %rows0, i64 %leftn, i64 %k, ptr %ia, i64 %ar, i64 %as, ptr %jb, i64 %bs, ptr %cp,
-    i64 %cr, i1 %first)
-  br label %after
-part3:
-  call void @sd.tile.<D>.masked3(i64 %rows0, i64 %leftn, i64 %k, ptr %ia, i64 %ar, i64 %as, ptr %jb, i64 %bs, ptr %cp,
-    i64 %cr, i1 %first)
-  br label %after
-after:
-  %i1 = add i64 %i, <MR>
-  %ia1 = getelementptr <T>, ptr %ia, i64 %ap
-  br label %rows
-next:
-  %j1 = add i64 %j, <NR>
-  %jb1 = getelementptr <T>, ptr %jb, i64 %bp
-  br label %columns
-done:
-  ret void
-}
-; Panels of `wide` lines: out[panel][l][lane] = in[(panel * wide + lane) * line + l * step];
-; lanes beyond the last line are zero.
-define internal void @sd.pack.<D>(i64 %lines, i64 %k, ptr noalias %in, i64 %line, i64 %step, ptr noalias %out,
-    i64 %wide) noinline <ATTRIBUTES> {
-entry:
-  br label %panels
-panels:
-  %p = phi i64 [ 0, %entry ], [ %p1, %next ]
-  %tp = icmp slt i64 %p, %lines
-  br i1 %tp, label %panel, label %done
-panel:
-  %left = sub i64 %lines, %p
-  %count = call i64 @llvm.smin.i64(i64 %left, i64 %wide)
-  %po = mul i64 %p, %k
-  %to = getelementptr <T>, ptr %out, i64 %po
-  %fo = mul i64 %p, %line
-  %from = getelementptr <T>, ptr %in, i64 %fo
-  %dense = icmp eq i64 %step, 1
-  br i1 %dense, label %bylane, label %byline
-bylane:
-  %x = phi i64 [ 0, %panel ], [ %x1, %bylane.next ]
-  %tx = icmp slt i64 %x, %wide
-  br i1 %tx, label %bylane.row, label %next
-bylane.row:
-  %ux = icmp slt i64 %x, %count
-  %xo = mul i64 %x, %line
-  %fx = getelementptr <T>, ptr %from, i64 %xo
-  %tx0 = getelementptr <T>, ptr %to, i64 %x
-  br i1 %ux, label %bylane.copy, label %bylane.zero
-bylane.copy:
-  %l = phi i64 [ 0, %bylane.row ], [ %l1, %bylane.copied ]
-  %tl = icmp slt i64 %l, %k
-  br i1 %tl, label %bylane.copied, label %bylane.next
-bylane.copied:
-  %fl = getelementptr <T>, ptr %fx, i64 %l
-  %vl = load <T>, ptr %fl, align <BYTES>
-  %ol = mul i64 %l, %wide
-  %tl0 = getelementptr <T>, ptr %tx0, i64 %ol
-  store <T> %vl, ptr %tl0, align <BYTES>
-  %l1 = add nsw i64 %l, 1
-  br label %bylane.copy
-bylane.zero:
-  %z = phi i64 [ 0, %bylane.row ], [ %z1, %bylane.zeroed ]
-  %tz = icmp slt i64 %z, %k
-  br i1 %tz, label %bylane.zeroed, label %bylane.next
-bylane.zeroed:
-  %oz = mul i64 %z, %wide
-  %tz0 = getelementptr <T>, ptr %tx0, i64 %oz
-  store <T> <ZERO>, ptr %tz0, align <BYTES>
-  %z1 = add nsw i64 %z, 1
-  br label %bylane.zero
-bylane.next:
-  %x1 = add nsw i64 %x, 1
-  br label %bylane
-byline:
-  %r = phi i64 [ 0, %panel ], [ %r1, %byline.next ]
-  %tr = icmp slt i64 %r, %k
-  br i1 %tr, label %byline.row, label %next
-byline.row:
-  %lanes = icmp eq i64 %line, 1
-  %fr0 = mul i64 %r, %step
-  %fr = getelementptr <T>, ptr %from, i64 %fr0
-  %or = mul i64 %r, %wide
-  %or0 = getelementptr <T>, ptr %to, i64 %or
-  br i1 %lanes, label %byline.vector, label %byline.copy
-byline.vector:
-  %q = phi i64 [ 0, %byline.row ], [ %q1, %byline.vector ]
-  %qleft = sub i64 %count, %q
-  %q0 = insertelement <<CHUNK> x i64> poison, i64 %qleft, i64 0
-  %qs = shufflevector <<CHUNK> x i64> %q0, <<CHUNK> x i64> poison, <<CHUNK> x i32> zeroinitializer
-  %qm = icmp slt <<CHUNK> x i64> <<NUMBERS>>, %qs
-  %fq = getelementptr <T>, ptr %fr, i64 %q
-  %vq = call <<CHUNK> x <T>> @llvm.masked.load.v<CHUNK><D>.p0(ptr %fq, i32 <BYTES>, <<CHUNK> x i1> %qm,
-    <<CHUNK> x <T>> zeroinitializer)
-  %oq = getelementptr <T>, ptr %or0, i64 %q
-  store <<CHUNK> x <T>> %vq, ptr %oq, align <BYTES>
-  %q1 = add nsw i64 %q, <CHUNK>
-  %tq = icmp slt i64 %q1, %wide
-  br i1 %tq, label %byline.vector, label %byline.next
-byline.copy:
-  %y = phi i64 [ 0, %byline.row ], [ %y1, %byline.copied ]
-  %ty = icmp slt i64 %y, %wide
-  br i1 %ty, label %byline.take, label %byline.next
-byline.take:
-  %uy = icmp slt i64 %y, %count
-  br i1 %uy, label %byline.read, label %byline.copied
-byline.read:
-  %yo = mul i64 %y, %line
-  %fy = getelementptr <T>, ptr %fr, i64 %yo
-  %vy = load <T>, ptr %fy, align <BYTES>
-  br label %byline.copied
-byline.copied:
-  %vy0 = phi <T> [ %vy, %byline.read ], [ <ZERO>, %byline.take ]
-  %oy = getelementptr <T>, ptr %or0, i64 %y
-  store <T> %vy0, ptr %oy, align <BYTES>
-  %y1 = add nsw i64 %y, 1
-  br label %byline.copy
-byline.next:
-  %r1 = add nsw i64 %r, 1
-  br label %byline
-next:
-  %p1 = add i64 %p, %wide
-  br label %panels
-done:
-  ret void
-}
-define internal i32 @sd.gemm.<D>(i64 %m, i64 %n, i64 %k, ptr %a, i64 %ar, i64 %as, ptr %b, i64 %bs, i64 %bc,
-    ptr %c, i64 %cr) noinline <ATTRIBUTES> {
-entry:
-  %nk = mul i64 %n, %k
-  %few = icmp sle i64 %nk, <DIRECT>
-  %narrow = icmp sle i64 %n, <NARROW>
-  %flat = icmp sle i64 %m, <FLAT>
-  %some = or i1 %few, %narrow
-  %any = or i1 %some, %flat
-  %rowwise = icmp eq i64 %bc, 1
-  %direct = and i1 %any, %rowwise
-  %none = icmp sle i64 %k, 0
-  %simple = or i1 %direct, %none
-  br i1 %simple, label %unpacked, label %packed
-unpacked:
-  %ap = mul i64 %ar, <MR>
-  br label %uk
-uk:
-  %ul = phi i64 [ 0, %unpacked ], [ %ul1, %uk ]
-  %uleft = sub i64 %k, %ul
-  %ulk = call i64 @llvm.smin.i64(i64 %uleft, i64 <KC>)
-  %uao = mul i64 %ul, %as
-  %ua = getelementptr <T>, ptr %a, i64 %uao
-  %ubo = mul i64 %ul, %bs
-  %ub = getelementptr <T>, ptr %b, i64 %ubo
-  %ufirst = icmp eq i64 %ul, 0
-  call void @sd.tiles.<D>(i64 %m, i64 %n, i64 %ulk, ptr %ua, i64 %ap, i64 %ar, i64 %as, ptr %ub, i64 <NR>, i64 %bs,
-    ptr %c, i64 %cr, i1 %ufirst)
-  %ul1 = add i64 %ul, <KC>
-  %umore = icmp slt i64 %ul1, %k
-  br i1 %umore, label %uk, label %udone
-udone:
-  ret i32 0
-packed:
-  %kmax = call i64 @llvm.smin.i64(i64 %k, i64 <KC>)
-  %nmax = call i64 @llvm.smin.i64(i64 %n, i64 <NC>)
-  %mmax = call i64 @llvm.smin.i64(i64 %m, i64 <MC>)
-  %nup = add i64 %nmax, <NR>
-  %mup = add i64 %mmax, <MR>
-  %both = add i64 %nup, %mup
-  %elements = mul i64 %kmax, %both
-  %bytes = mul i64 %elements, <BYTES>
-  %memory = call ptr @sd.acquire(ptr @sd.scratch, i64 %bytes)
-  %failed = icmp eq ptr %memory, null
-  br i1 %failed, label %fail, label %begin
-fail:
-  ret i32 1
-begin:
-  %pb = getelementptr i8, ptr %memory, i64 64
-  %bsize = mul i64 %kmax, %nup
-  %pa = getelementptr <T>, ptr %pb, i64 %bsize
-  br label %jc
-jc:
-  %j = phi i64 [ 0, %begin ], [ %j1, %jc.next ]
-  %tj = icmp slt i64 %j, %n
-  br i1 %tj, label %pc, label %end
-pc:
-  %l = phi i64 [ 0, %jc ], [ %l1, %pc.next ]
-  %tl = icmp slt i64 %l, %k
-  br i1 %tl, label %pc.body, label %jc.next
-pc.body:
-  %jleft = sub i64 %n, %j
-  %jn = call i64 @llvm.smin.i64(i64 %jleft, i64 <NC>)
-  %lleft = sub i64 %k, %l
-  %lk = call i64 @llvm.smin.i64(i64 %lleft, i64 <KC>)
-  %bo1 = mul i64 %l, %bs
-  %bo2 = mul i64 %j, %bc
-  %bo = add i64 %bo1, %bo2
-  %bfrom = getelementptr <T>, ptr %b, i64 %bo
-  call void @sd.pack.<D>(i64 %jn, i64 %lk, ptr %bfrom, i64 %bc, i64 %bs, ptr %pb, i64 <NR>)
-  %bp = mul i64 %lk, <NR>
-  %apanel = mul i64 %lk, <MR>
-  %isfirst = icmp eq i64 %l, 0
-  br label %ic
-ic:
-  %i = phi i64 [ 0, %pc.body ], [ %i1, %ic.body ]
-  %ti = icmp slt i64 %i, %m
-  br i1 %ti, label %ic.body, label %pc.next
-ic.body:
-  %ileft = sub i64 %m, %i
-  %im = call i64 @llvm.smin.i64(i64 %ileft, i64 <MC>)
-  %ao1 = mul i64 %i, %ar
-  %ao2 = mul i64 %l, %as
-  %ao = add i64 %ao1, %ao2
-  %afrom = getelementptr <T>, ptr %a, i64 %ao
-  call void @sd.pack.<D>(i64 %im, i64 %lk, ptr %afrom, i64 %ar, i64 %as, ptr %pa, i64 <MR>)
-  %co1 = mul i64 %i, %cr
-  %co = add i64 %co1, %j
-  %cto = getelementptr <T>, ptr %c, i64 %co
-  call void @sd.tiles.<D>(i64 %im, i64 %jn, i64 %lk, ptr %pa, i64 %apanel, i64 1, i64 <MR>, ptr %pb, i64 %bp,
-    i64 <NR>, ptr %cto, i64 %cr, i1 %isfirst)
-  %i1 = add i64 %i, <MC>
-  br label %ic
-pc.next:
-  %l1 = add i64 %l, <KC>
-  br label %pc
-jc.next:
-  %j1 = add i64 %j, <NC>
-  br label %jc
-end:
-  call void @sd.release(ptr @sd.scratch, ptr %memory)
-  ret i32 0
-}
-"""
+# -------------------------------------------------------------------- blocks
+def _tiles(module: Module, tile: _Tile) -> str:
+    """All tiles of a block: columns of tiles, each from its first row to the last.
+
+    `ap` and `bp` step from panel to panel. `low` is how far the block lies below the diagonal of a symmetric result:
+    tiles that lie below it altogether are left out.
+    """
+    r = Routine(module, tile.dtype)
+
+    def panel(line: str, wide: int) -> str:
+        return r.emit(f"sdiv exact i64 {line}, {wide}")
+
+    def columns(j: str) -> None:
+        b = r.place("%b", r.mul(panel(j, tile.columns), "%bp"))
+        left = r.sub("%n", j)
+        whole = r.emit(f"icmp sge i64 {left}, {tile.columns}")
+        # Rows from the last column of this panel on lie below the diagonal.
+        last = r.sub(r.add(j, tile.columns), "%low")
+        stop = r.least("%m", last)
+
+        def rows(i: str) -> None:
+            a = r.place("%a", r.mul(panel(i, tile.rows), "%ap"))
+            high = r.least(r.sub("%m", i), tile.rows)
+            c = r.place("%c", r.at(i, "%cr", j))
+            words = f"ptr {a}, i64 %ar, i64 %as, ptr {b}, i64 %bs, ptr {c}, i64 %cr, i1 %first"
+
+            def call(name: str, width: str) -> None:
+                r.do(f"call void @sd.tile.{name}(i64 {high}, i64 {width}, i64 %k, {words})")
+
+            def part() -> None:
+                narrow = [r.emit(f"icmp sle i64 {left}, {v * tile.width}") for v in range(1, tile.vectors)]
+                names = [f"{tile.dtype}.masked{v}" for v in range(1, tile.vectors + 1)]
+                r.when(narrow[0], lambda: call(names[0], left), lambda: r.when(
+                    narrow[1], lambda: call(names[1], left), lambda: call(names[2], left)
+                ))  # fmt: skip
+
+            r.when(whole, lambda: call(tile.dtype, str(tile.columns)), part)
+
+        r.loop(stop, rows, tile.rows)
+
+    r.loop("%n", columns, tile.columns)
+    parameters = (
+        "i64 %m, i64 %n, i64 %k, ptr %a, i64 %ap, i64 %ar, i64 %as, ptr %b, i64 %bp, i64 %bs, ptr %c, i64 %cr, "
+        "i1 %first, i64 %low"
+    )
+    return r.define(f"sd.tiles.{tile.dtype}", "void", parameters, "ret void")
+
+
+def _product(module: Module, tile: _Tile) -> str:
+    r = Routine(module, tile.dtype)
+    bytes_ = BYTES[tile.dtype]
+    nowhere = str(-(2**62))
+
+    def flag(bit: int) -> str:
+        return r.emit(f"icmp ne i64 {r.emit(f'and i64 %flags, {bit}')}, 0")
+
+    add, half, mirrored = flag(ADD), flag(HALF), flag(MIRROR)
+    begins = r.emit(f"xor i1 {add}, true")
+
+    def first(stretch: str) -> str:
+        return r.emit(f"and i1 {begins}, {r.emit(f'icmp eq i64 {stretch}, 0')}")
+
+    def low(i: str, j: str) -> str:
+        return r.emit(f"select i1 {half}, i64 {r.sub(i, j)}, i64 {nowhere}")
+
+    longest = r.least("%k", _KC)
+    size = r.mul(r.mul("%n", longest), bytes_)
+    small = r.emit(f"icmp sle i64 {size}, {_DIRECT_BYTES}")
+    flat = r.emit(f"icmp sle i64 %m, {_FLAT}")
+    dense = r.emit("icmp eq i64 %bc, 1")
+    plain = r.emit("icmp eq ptr %scale, null")
+    direct = r.emit(f"and i1 {r.emit(f'or i1 {small}, {flat}')}, {r.emit(f'and i1 {dense}, {plain}')}")
+    simple = r.emit(f"or i1 {direct}, {r.emit('icmp sle i64 %k, 0')}")
+    a_panel = r.mul("%ar", tile.rows)
+
+    def tiles(m: str, n: str, k: str, a: tuple[str, str, str, str], b: tuple[str, str, str], c: str, begin: str,
+              depth: str) -> None:  # fmt: skip
+        r.do(
+            f"call void @sd.tiles.{tile.dtype}(i64 {m}, i64 {n}, i64 {k}, ptr {a[0]}, i64 {a[1]}, i64 {a[2]}, "
+            f"i64 {a[3]}, ptr {b[0]}, i64 {b[1]}, i64 {b[2]}, ptr {c}, i64 %cr, i1 {begin}, i64 {depth})"
+        )
+
+    def unpacked() -> None:
+        def stretch(l: str) -> None:
+            k = r.least(r.sub("%k", l), _KC)
+            a, b = r.place("%a", r.mul(l, "%as")), r.place("%b", r.mul(l, "%bs"))
+            left = (a, a_panel, "%ar", "%as")
+            tiles("%m", "%n", k, left, (b, str(tile.columns), "%bs"), "%c", first(l), low("0", "0"))
+
+        # Without anything to sum up there is one stretch of no length, which writes zeros.
+        r.loop(r.emit("call i64 @llvm.smax.i64(i64 %k, i64 1)"), stretch, _KC)
+
+    def packed() -> None:
+        n_most, m_most = r.least("%n", _NC), r.least("%m", _MC)
+        lines = r.add(r.add(n_most, tile.columns), r.add(m_most, tile.rows))
+        memory = r.emit(f"call ptr @sd.acquire(ptr @sd.scratch, i64 {r.mul(r.mul(longest, lines), bytes_)})")
+        r.leave(r.emit(f"icmp eq ptr {memory}, null"), 1)
+        b_pack = r.emit(f"getelementptr i8, ptr {memory}, i64 64")
+        a_pack = r.place(b_pack, r.mul(longest, r.add(n_most, tile.columns)))
+        wide = r.emit(f"icmp sge i64 %n, {_PACK_ROWS_FOR}")
+        pack_rows = r.emit(f"or i1 {wide}, {r.emit('icmp ne i64 %as, 1')}")
+
+        def columns(j: str) -> None:
+            n = r.least(r.sub("%n", j), _NC)
+            # Rows below the last column of a symmetric result belong to its other half.
+            stop = r.emit(f"select i1 {half}, i64 {r.least('%m', r.add(j, n))}, i64 %m")
+
+            def stretch(l: str) -> None:
+                k = r.least(r.sub("%k", l), _KC)
+                source = r.place("%b", r.add(r.mul(l, "%bs"), r.mul(j, "%bc")))
+                own = r.emit(f"select i1 {plain}, ptr null, ptr {r.place('%scale', l)}")
+                packing.call(r, n, k, source, "%bc", "%bs", b_pack, tile.columns, own)
+
+                def rows(i: str) -> None:
+                    m = r.least(r.sub(stop, i), _MC)
+                    a = r.place("%a", r.add(r.mul(i, "%ar"), r.mul(l, "%as")))
+                    c = r.place("%c", r.at(i, "%cr", j))
+                    right = (b_pack, r.mul(k, tile.columns), str(tile.columns))
+                    begin, depth = first(l), low(i, j)
+
+                    def copied() -> None:
+                        packing.call(r, m, k, a, "%ar", "%as", a_pack, tile.rows, "null")
+                        left = (a_pack, r.mul(k, tile.rows), "1", str(tile.rows))
+                        tiles(m, n, k, left, right, c, begin, depth)
+
+                    def where_it_lies() -> None:
+                        tiles(m, n, k, (a, a_panel, "%ar", "%as"), right, c, begin, depth)
+
+                    r.when(pack_rows, copied, where_it_lies)
+
+                r.loop(stop, rows, _MC)
+
+            r.loop("%k", stretch, _KC)
+
+        r.loop("%n", columns, _NC)
+        r.do(f"call void @sd.release(ptr @sd.scratch, ptr {memory})")
+
+    module.declare("declare i64 @llvm.smax.i64(i64, i64)")
+    r.when(simple, unpacked, packed)
+    r.when(mirrored, lambda: r.do(f"call void @sd.mirror.{tile.dtype}(i64 %n, ptr %c, i64 %cr)"))
+    return r.define(symbol(tile.dtype), "i32", _PARAMETERS, "ret i32 0", linkage="")

@@ -12,6 +12,7 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import TypeAlias
 
+from codegen.gemm import HALF, MIRROR
 from codegen.index import ZERO, Index, combine, contiguous_strides, flatten, var
 from codegen.loops import Buffer, Call, For, Pointer, Stmt, Trap
 from codegen.lower import OUT_OF_MEMORY
@@ -205,16 +206,20 @@ def _operand(
 
 
 def _gemm(writer: Writer, node: Node, buffer: Buffer) -> None:
-    b, rows, columns, sums = node.data
+    b, rows, columns, sums, symmetric = node.data
     batch = tuple(ZERO if size == 1 else var(f"b{axis}") for axis, size in enumerate(node.shape[:b]))
     left, row_step, sum_step = _operand(writer, node.args[0], (b, rows, sums), batch)
     right, right_sum, column_step = _operand(writer, node.args[1], (b, sums, columns), batch)
     m, n = product(node.shape[b : b + rows]), product(node.shape[b + rows :])
     k = product(node.args[0].shape[b + rows :])
+    factors = None
+    if len(node.args) > 2:
+        factors = _operand(writer, node.args[2], (b, 0, sums), batch)[0]
     flat = writer.memory.reshaped(buffer, (product(buffer.shape),))
     strides = contiguous_strides((*node.shape[:b], m * n))[:b]
     target = Pointer(flat, (combine([(s, i) for s, i in zip(strides, batch, strict=True)]),))
-    args = (m, n, k, left, row_step, sum_step, right, right_sum, column_step, target, n)
+    flags = HALF | MIRROR if symmetric else 0
+    args = (m, n, k, left, row_step, sum_step, right, right_sum, column_step, target, n, factors, flags)
     writer.loops(node.shape[:b], lambda _: Call("gemm", node.dtype, args, OUT_OF_MEMORY, (flat,)))
 
 

@@ -122,11 +122,11 @@ class Pointer:
 
 @dataclass(slots=True)
 class Call:
-    """A library routine; its arguments are pointers and sizes. It may end the program with `status`."""
+    """A library routine; its arguments are pointers (None: a null pointer) and sizes. It may end the program."""
 
     routine: str
     dtype: str
-    args: tuple[Pointer | Size, ...]
+    args: tuple[Pointer | Size | None, ...]
     status: int = 0
     writes: tuple[Buffer, ...] = ()
 
@@ -251,7 +251,8 @@ def _head(stmt: Stmt) -> str:
     if isinstance(stmt, Trap):
         return f"trap {stmt.status} if %{stmt.cond}"
     if isinstance(stmt, Call):
-        args = ", ".join(_place(a.buffer, a.index) if isinstance(a, Pointer) else str(a) for a in stmt.args)
+        words = [_place(a.buffer, a.index) if isinstance(a, Pointer) else str(a) for a in stmt.args if a is not None]
+        args = ", ".join(words)
         return f"call {stmt.routine}({args})" + (f" else {stmt.status}" if stmt.status else "")
     carries = "".join(map(_carry, stmt.carries))
     return f"for {stmt.var} < {stmt.extent}{carries}" + (" vector" if stmt.vector else "")

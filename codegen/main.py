@@ -19,12 +19,11 @@ from codegen import routines
 from codegen.emit import emit_kernel
 from codegen.loops import Buffer, Kernel, Program, accessed, statements
 from codegen.lower import OUT_OF_MEMORY
+from codegen.memory import ARENA
 from codegen.text import BYTES, MEMORY, Lines, Module
 from codegen.writer import Tables
 from symdiff.ir.dims import Dim, FloorDiv, Size, product
 
-ARENA = "sd.arena"
-SCRATCH = "sd.scratch"
 STACK_BYTES = 16_384
 BAD_SHAPE = -1
 _ALIGN = 64
@@ -96,7 +95,7 @@ def emit_program(program: Program, register_bytes: int, fma: bool, fast: bool = 
     if any(isinstance(s, Dim) for p in program.params for s in p.shape):
         module.functions.append(_check(program, module))
     module.functions.append(routines.text(module))
-    module.functions.append(f"@{ARENA} = external global ptr\n@{SCRATCH} = external global ptr\n")
+    module.functions.append(f"@{ARENA} = external global ptr\n")
     for buffer, _ in program.constants:
         module.functions.append(f"@{constant_symbol(program, buffer)} = external constant i8\n")
     module.functions.append("!0 = !{}\n")

@@ -17,7 +17,8 @@ inline kinds, and what `data` holds:
 
 stored kinds:
     reduce   (kind, count): fold the operand's last `count` axes
-    gemm     (batch, rows, columns, sums): numbers of axes; operands [batch, rows, sums] and [batch, sums, columns]
+    gemm     (batch, rows, columns, sums, symmetric): numbers of axes, and whether rows and columns may change places;
+             operands [batch, rows, sums] and [batch, sums, columns], and perhaps factors [batch, sums]
     place    (fill, maps, adds): zeros (if fill), then each operand written, or added, at the affine places of its map
     others are library kinds, see `codegen.jobs`
 

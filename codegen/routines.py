@@ -11,167 +11,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from codegen import gemm
-from codegen.lapack import PREFIX
-from codegen.text import BYTES, REGISTER, Lines, Module, literal
-
-_LETTER = {"f64": "d", "f32": "s"}
-_KEPT_BYTES = 1 << 29
-_HEADER = 64
-
-_MEMORY = f"""
-define internal ptr @sd.acquire(ptr %cell, i64 %bytes) noinline nounwind {{
-entry:
-  %kept = atomicrmw xchg ptr %cell, ptr null acq_rel
-  %none = icmp eq ptr %kept, null
-  br i1 %none, label %fresh, label %look
-look:
-  %size = load i64, ptr %kept
-  %enough = icmp uge i64 %size, %bytes
-  br i1 %enough, label %take, label %drop
-take:
-  ret ptr %kept
-drop:
-  call void @sd.discard(ptr %kept)
-  br label %fresh
-fresh:
-  %total = add i64 %bytes, {_HEADER + 64}
-  %raw = call ptr @malloc(i64 %total)
-  %failed = icmp eq ptr %raw, null
-  br i1 %failed, label %fail, label %good
-fail:
-  ret ptr null
-good:
-  %number = ptrtoint ptr %raw to i64
-  %up = add i64 %number, 63
-  %aligned = and i64 %up, -64
-  %block = inttoptr i64 %aligned to ptr
-  store i64 %bytes, ptr %block
-  %second = getelementptr inbounds i8, ptr %block, i64 8
-  store ptr %raw, ptr %second
-  ret ptr %block
-}}
-define internal void @sd.discard(ptr %block) noinline nounwind {{
-  %second = getelementptr inbounds i8, ptr %block, i64 8
-  %raw = load ptr, ptr %second
-  call void @free(ptr %raw)
-  ret void
-}}
-define internal void @sd.release(ptr %cell, ptr %block) noinline nounwind {{
-entry:
-  %size = load i64, ptr %block
-  %huge = icmp ugt i64 %size, {_KEPT_BYTES}
-  br i1 %huge, label %drop, label %keep
-keep:
-  %old = atomicrmw xchg ptr %cell, ptr %block acq_rel
-  %none = icmp eq ptr %old, null
-  br i1 %none, label %end, label %other
-other:
-  call void @sd.discard(ptr %old)
-  br label %end
-drop:
-  call void @sd.discard(ptr %block)
-  br label %end
-end:
-  ret void
-}}
-"""
-
-
-class _Routine(Lines):
-    """A routine under construction; `%name` parameters are used by their text."""
-
-    def __init__(self, module: Module, dtype: str) -> None:
-        super().__init__(module)
-        self.dtype = dtype
-        self.type = REGISTER[dtype]
-
-    def loop(self, extent: str, body: Callable[[str], None]) -> None:
-        """Run `body` with the counter's text, for 0 .. extent - 1."""
-        head, inside, done = self.label("loop"), self.label("body"), self.label("done")
-        counter, following = self.fresh("i"), self.fresh("n")
-        before = self.block
-        self.do(f"br label %{head}")
-        self.begin(head)
-        position = len(self.lines)
-        test = self.emit(f"icmp slt i64 {counter}, {extent}")
-        self.do(f"br i1 {test}, label %{inside}, label %{done}")
-        self.begin(inside)
-        body(counter)
-        self.do(f"{following} = add nsw i64 {counter}, 1")
-        self.lines.insert(position, f"  {counter} = phi i64 [ 0, %{before} ], [ {following}, %{self.block} ]")
-        self.do(f"br label %{head}")
-        self.begin(done)
-
-    def place(self, base: str, offset: str, kind: str = "") -> str:
-        """The address of an element."""
-        return self.emit(f"getelementptr inbounds {kind or self.type}, ptr {base}, i64 {offset}")
-
-    def get(self, base: str, offset: str, kind: str = "") -> str:
-        """An element."""
-        return self.emit(f"load {kind or self.type}, ptr {self.place(base, offset, kind)}")
-
-    def put(self, text: str, base: str, offset: str) -> None:
-        """Write an element."""
-        self.do(f"store {self.type} {text}, ptr {self.place(base, offset)}")
-
-    def at(self, row: str, width: str, column: str) -> str:
-        """The offset of a matrix element."""
-        start = self.emit(f"mul nsw i64 {row}, {width}")
-        return self.emit(f"add nsw i64 {start}, {column}")
-
-    def variable(self, kind: str, init: str) -> str:
-        """Memory for one value."""
-        name = self.fresh("var")
-        self.lines.insert(0, f"  {name} = alloca {kind}, align 8")
-        self.do(f"store {kind} {init}, ptr {name}")
-        return name
-
-    def integer(self, text: str) -> str:
-        """A 32-bit integer in memory, as LAPACK takes them."""
-        return self.variable("i32", self.emit(f"trunc i64 {text} to i32"))
-
-    def leave(self, condition: str, status: int) -> None:
-        """Return a status where the condition holds."""
-        out, on = self.label("out"), self.label("on")
-        self.do(f"br i1 {condition}, label %{out}, label %{on}")
-        self.begin(out)
-        self.do(f"ret i32 {status}")
-        self.begin(on)
-
-    def lapack(self, routine: str, args: list[str]) -> None:
-        """Call LAPACK; every argument is a pointer."""
-        symbol = f"{PREFIX}{_LETTER[self.dtype]}{routine}"
-        self.module.declare(f"declare void @{symbol}({', '.join(['ptr'] * len(args))})")
-        self.do(f"call void @{symbol}({', '.join(f'ptr {a}' for a in args)})")
-
-    def letter(self, text: str) -> str:
-        """A character argument."""
-        return self.variable("i8", text)
-
-    def leave_if_empty(self, size: str) -> None:
-        self.leave(self.emit(f"icmp sle i64 {size}, 0"), 0)
+from codegen import gemm, memory
+from codegen.routine import Routine
+from codegen.text import BYTES, Module, literal
 
 
 def text(module: Module) -> str:
     """The text of every routine that the module's kernels call."""
-    module.declare("declare ptr @malloc(i64)")
-    module.declare("declare void @free(ptr)")
-    parts = [_MEMORY]
+    parts = [memory.text(module)]
     for routine, dtype in module.routines:
         if routine.startswith("copy"):
             parts.append(_copy(module, routine, dtype))
         elif routine == "gemm":
-            parts.append(gemm.text(module, dtype))
+            module.declare(gemm.declaration(dtype))
         else:
             parameters, write = _WRITERS[routine]
-            r = _Routine(module, dtype)
+            r = Routine(module, dtype)
             write(r)
-            body = "\n".join(r.lines)
-            parts.append(
-                f"define internal i32 @sd.{routine}.{dtype}({parameters}) noinline {module.attributes} {{\n"
-                f"entry:\n{body}\n  ret i32 0\n}}\n"
-            )
+            parts.append(r.define(f"sd.{routine}.{dtype}", "i32", parameters, "ret i32 0"))
     return "\n".join(parts)
 
 
@@ -185,7 +42,7 @@ def copier(module: Module, rank: int, kind: str, size: int, out: bool) -> str:
 
 def _copy(module: Module, name: str, size: str) -> str:
     _, rank, kind, direction = name.split(".")
-    r = _Routine(module, "f64")
+    r = Routine(module, "f64")
     axes = range(int(rank))
 
     def inside(theirs: str, ours: str, axis: int) -> None:
@@ -205,24 +62,20 @@ def _copy(module: Module, name: str, size: str) -> str:
     inside("%theirs", "", 0)
     numbers = [f"i64 %{what}.{a}" for what in ("size", "step") for a in axes]
     parameters = ["ptr %theirs", "ptr noalias %ours", *numbers]
-    body = "\n".join(r.lines)
-    return (
-        f"define internal void @sd.{name}({', '.join(parameters)}) noinline {module.attributes} {{\n"
-        f"entry:\n{body}\n  ret void\n}}\n"
-    )
+    return r.define(f"sd.{name}", "void", ", ".join(parameters), "ret void")
 
 
 # -------------------------------------------------------------------- linear algebra
-def _pivots(r: _Routine, factors: str) -> str:
+def _pivots(r: Routine, factors: str) -> str:
     """The address of the row exchanges, kept behind the matrix."""
     return r.place(factors, r.emit("mul nsw i64 %n, %n"))
 
 
-def _diagonal(r: _Routine, factors: str, i: str) -> str:
+def _diagonal(r: Routine, factors: str, i: str) -> str:
     return r.get(factors, r.at(i, "%n", i))
 
 
-def _fail_if_singular(r: _Routine) -> None:
+def _fail_if_singular(r: Routine) -> None:
     zero = literal(0, r.dtype)
 
     def test(i: str) -> None:
@@ -231,13 +84,13 @@ def _fail_if_singular(r: _Routine) -> None:
     r.loop("%n", test)
 
 
-def _lu(r: _Routine) -> None:
+def _lu(r: Routine) -> None:
     r.leave_if_empty("%n")
     n, info = r.integer("%n"), r.variable("i32", "0")
     r.lapack("getrf", [n, n, "%a", n, _pivots(r, "%a"), info])
 
 
-def _inverse(r: _Routine) -> None:
+def _inverse(r: Routine) -> None:
     r.leave_if_empty("%n")
     _fail_if_singular(r)
     count = r.emit("mul nsw i64 %n, %n")
@@ -249,7 +102,7 @@ def _inverse(r: _Routine) -> None:
     r.lapack("getri", [n, "%out", n, _pivots(r, "%factors"), "%work", work, info])
 
 
-def _transposed(r: _Routine, source: str, target: str, rows: str, columns: str) -> None:
+def _transposed(r: Routine, source: str, target: str, rows: str, columns: str) -> None:
     """target[j, i] = source[i, j]."""
 
     def row(i: str) -> None:
@@ -258,7 +111,7 @@ def _transposed(r: _Routine, source: str, target: str, rows: str, columns: str) 
     r.loop(rows, row)
 
 
-def _with_right_sides(r: _Routine, solve: Callable[[str], None]) -> None:
+def _with_right_sides(r: Routine, solve: Callable[[str], None]) -> None:
     """Run `solve` on the right sides in LAPACK's order."""
     single, turn, end = r.label("single"), r.label("turn"), r.label("end")
     one = r.emit("icmp eq i64 %k, 1")
@@ -274,7 +127,7 @@ def _with_right_sides(r: _Routine, solve: Callable[[str], None]) -> None:
     r.begin(end)
 
 
-def _solve(r: _Routine) -> None:
+def _solve(r: Routine) -> None:
     r.leave_if_empty("%n")
     _fail_if_singular(r)
     r.leave_if_empty("%k")
@@ -283,7 +136,7 @@ def _solve(r: _Routine) -> None:
     _with_right_sides(r, lambda b: r.lapack("getrs", [trans, n, k, "%factors", n, pivots, b, n, info]))
 
 
-def _triangular_solve(r: _Routine) -> None:
+def _triangular_solve(r: Routine) -> None:
     r.leave_if_empty("%n")
     _fail_if_singular(r)
     r.leave_if_empty("%k")
@@ -297,7 +150,7 @@ def _triangular_solve(r: _Routine) -> None:
     _with_right_sides(r, lambda b: r.lapack("trtrs", [part, trans, unit, n, k, "%factors", n, b, n, info]))
 
 
-def _exchanges(r: _Routine, step: Callable[[str, str], None]) -> None:
+def _exchanges(r: Routine, step: Callable[[str, str], None]) -> None:
     """For every row: its diagonal element, and whether it was exchanged with another."""
     pivots = _pivots(r, "%factors")
 
@@ -309,16 +162,16 @@ def _exchanges(r: _Routine, step: Callable[[str, str], None]) -> None:
     r.loop("%n", row)
 
 
-def _update(r: _Routine, variable: str, compute: Callable[[str], str]) -> None:
+def _update(r: Routine, variable: str, compute: Callable[[str], str]) -> None:
     old = r.emit(f"load {r.type}, ptr {variable}")
     r.do(f"store {r.type} {compute(old)}, ptr {variable}")
 
 
-def _flip(r: _Routine, exchanged: str, value: str) -> str:
+def _flip(r: Routine, exchanged: str, value: str) -> str:
     return r.emit(f"select i1 {exchanged}, {r.type} {r.emit(f'fneg {r.type} {value}')}, {r.type} {value}")
 
 
-def _det(r: _Routine) -> None:
+def _det(r: Routine) -> None:
     total = r.variable(r.type, literal(1, r.dtype))
 
     def step(diagonal: str, exchanged: str) -> None:
@@ -329,7 +182,7 @@ def _det(r: _Routine) -> None:
     r.put(r.emit(f"load {r.type}, ptr {total}"), "%out", "0")
 
 
-def _logabsdet(r: _Routine) -> None:
+def _logabsdet(r: Routine) -> None:
     total = r.variable(r.type, literal(0, r.dtype))
     log = r.module.use_math("log", r.dtype, 1)
 
@@ -342,7 +195,7 @@ def _logabsdet(r: _Routine) -> None:
     r.put(r.emit(f"load {r.type}, ptr {total}"), "%out", "0")
 
 
-def _signdet(r: _Routine) -> None:
+def _signdet(r: Routine) -> None:
     total = r.variable(r.type, literal(1, r.dtype))
     zero, one, minus = literal(0, r.dtype), literal(1, r.dtype), literal(-1, r.dtype)
 
@@ -357,7 +210,7 @@ def _signdet(r: _Routine) -> None:
     r.put(r.emit(f"load {r.type}, ptr {total}"), "%out", "0")
 
 
-def _cholesky(r: _Routine) -> None:
+def _cholesky(r: Routine) -> None:
     r.leave_if_empty("%n")
     n, info, part = r.integer("%n"), r.variable("i32", "0"), r.letter(str(ord("U")))
     r.lapack("potrf", [part, n, "%a", n, info])
@@ -372,7 +225,7 @@ def _cholesky(r: _Routine) -> None:
     r.loop("%n", row)
 
 
-_WRITERS: dict[str, tuple[str, Callable[[_Routine], None]]] = {
+_WRITERS: dict[str, tuple[str, Callable[[Routine], None]]] = {
     "lu": ("i64 %n, ptr %a", _lu),
     "inverse": ("i64 %n, ptr %factors, ptr %out, ptr %work", _inverse),
     "solve": ("i64 %n, i64 %k, ptr %factors, ptr %b, ptr %work", _solve),

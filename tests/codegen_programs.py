@@ -2,9 +2,11 @@
 
 import numpy as np
 
+from symdiff.interp import interpret
 from symdiff.ir.builder import Builder, freeze_attrs
 from symdiff.ir.contraction import contract
 from symdiff.ir.dims import named, product
+from symdiff.ir.text import parse_function
 from symdiff.ir.types import TensorType
 from symdiff.ops import OPSET
 
@@ -164,3 +166,26 @@ def arguments(function, rng, n, m):
             array = rng.normal(size=(*shape[:-1], 2 * shape[-1]))[..., ::2]
         arrays.append(array.astype(dtype, order="K"))
     return arrays
+
+
+def close(got, expected, rtol=1e-12):
+    """Equal to rounding, scaled by the size of the array's numbers."""
+    got, expected = np.asarray(got), np.asarray(expected)
+    assert got.shape == expected.shape
+    if expected.dtype.kind != "f":
+        np.testing.assert_array_equal(got, expected)
+        return
+    finite = np.abs(expected[np.isfinite(expected)])
+    np.testing.assert_allclose(got, expected, rtol=rtol, atol=rtol * float(finite.max(initial=0.0)))
+
+
+def agree(function, native, args, rtol=1e-12, **options):
+    expected = interpret(function, args, **options)
+    got = native(*args, **options)
+    for one, other in zip(got, expected, strict=True):
+        close(one, other, rtol)
+
+
+def text_function(body, params="%A: f64[m,n]"):
+    """A function from the lines of its body; the last line is what it returns."""
+    return parse_function(f"fn f({params}) {{\n{body}\n}}", OPSET)

@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from codegen_programs import Program, arguments
+from codegen_programs import Program, agree, arguments, close, text_function
 
 import codegen
 from codegen.index import Index
@@ -13,11 +13,9 @@ from codegen.jobs import build
 from codegen.loops import For, Store, verify
 from codegen.lower import LOWERINGS
 from symdiff.errors import EvaluationError, UnsupportedError, VerifyError
-from symdiff.interp import interpret
 from symdiff.ir.builder import Builder, freeze_attrs
 from symdiff.ir.dims import named
 from symdiff.ir.graph import ArrayConstant
-from symdiff.ir.text import parse_function
 from symdiff.ir.types import TensorType
 from symdiff.ops import OPSET
 
@@ -33,24 +31,6 @@ NULLARY = {
     "array": [{"value": ArrayConstant(a)} for a in (np.arange(6.0).reshape(2, 3), np.array([True, False]))],
     "iota": [{"size": 9}], "size": [{"size": 5, "dtype": "f64"}, {"size": 5, "dtype": "i64"}],
 }  # fmt: skip
-
-
-def close(got, expected, rtol=1e-12):
-    """Equal to rounding, scaled by the size of the array's numbers."""
-    got, expected = np.asarray(got), np.asarray(expected)
-    assert got.shape == expected.shape
-    if expected.dtype.kind != "f":
-        np.testing.assert_array_equal(got, expected)
-        return
-    finite = np.abs(expected[np.isfinite(expected)])
-    np.testing.assert_allclose(got, expected, rtol=rtol, atol=rtol * float(finite.max(initial=0.0)))
-
-
-def agree(function, native, args, rtol=1e-12, **options):
-    expected = interpret(function, args, **options)
-    got = native(*args, **options)
-    for one, other in zip(got, expected, strict=True):
-        close(one, other, rtol)
 
 
 def samples(op, rng):
@@ -103,11 +83,6 @@ def test_random_programs_agree_in_single_precision(seed):
     native = codegen.compile(function, opt=1)
     for n, m in ((3, 4), (33, 17)):
         agree(function, native, arguments(function, rng, n, m), rtol=3e-4)
-
-
-def text_function(body, params="%A: f64[m,n]"):
-    """A function from the lines of its body; the last line is what it returns."""
-    return parse_function(f"fn f({params}) {{\n{body}\n}}", OPSET)
 
 
 MATVEC = text_function(

@@ -1,0 +1,127 @@
+"""A library routine of LLVM IR under construction: loops, choices, elements, LAPACK calls.
+
+Takes calls of its methods, which append instructions; parameters are used by their text (`%n`). `define` gives the text
+of the finished function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from codegen.lapack import PREFIX
+from codegen.text import REGISTER, Lines, Module
+
+_LETTER = {"f64": "d", "f32": "s"}
+
+
+class Routine(Lines):
+    """A routine under construction; `%name` parameters are used by their text."""
+
+    def __init__(self, module: Module, dtype: str) -> None:
+        super().__init__(module)
+        self.dtype = dtype
+        self.type = REGISTER[dtype]
+
+    def loop(self, extent: str, body: Callable[[str], None], step: int | str = 1, start: str = "0") -> None:
+        """Run `body` with the counter's text, from `start` to below `extent`."""
+        head, inside, done = self.label("loop"), self.label("body"), self.label("done")
+        counter, following = self.fresh("i"), self.fresh("n")
+        before = self.block
+        self.do(f"br label %{head}")
+        self.begin(head)
+        position = len(self.lines)
+        test = self.emit(f"icmp slt i64 {counter}, {extent}")
+        self.do(f"br i1 {test}, label %{inside}, label %{done}")
+        self.begin(inside)
+        body(counter)
+        self.do(f"{following} = add nsw i64 {counter}, {step}")
+        self.lines.insert(position, f"  {counter} = phi i64 [ {start}, %{before} ], [ {following}, %{self.block} ]")
+        self.do(f"br label %{head}")
+        self.begin(done)
+
+    def when(self, condition: str, then: Callable[[], None], otherwise: Callable[[], None] | None = None) -> None:
+        """Run `then` where the condition holds, `otherwise` where it does not."""
+        yes, no, end = self.label("then"), self.label("else"), self.label("end")
+        self.do(f"br i1 {condition}, label %{yes}, label %{no if otherwise else end}")
+        self.begin(yes)
+        then()
+        self.do(f"br label %{end}")
+        if otherwise is not None:
+            self.begin(no)
+            otherwise()
+            self.do(f"br label %{end}")
+        self.begin(end)
+
+    def add(self, a: str, b: str | int) -> str:
+        """Sum of two sizes."""
+        return self.emit(f"add nsw i64 {a}, {b}")
+
+    def sub(self, a: str | int, b: str | int) -> str:
+        """Difference of two sizes."""
+        return self.emit(f"sub nsw i64 {a}, {b}")
+
+    def mul(self, a: str, b: str | int) -> str:
+        """Product of two sizes."""
+        return self.emit(f"mul nsw i64 {a}, {b}")
+
+    def least(self, a: str, b: str | int) -> str:
+        """The smaller of two sizes."""
+        self.module.declare("declare i64 @llvm.smin.i64(i64, i64)")
+        return self.emit(f"call i64 @llvm.smin.i64(i64 {a}, i64 {b})")
+
+    def define(self, symbol: str, result: str, parameters: str, ending: str, linkage: str = "internal ") -> str:
+        """The text of the function, which ends with `ending`."""
+        body = "\n".join(self.lines)
+        return (
+            f"define {linkage}{result} @{symbol}({parameters}) noinline {self.module.attributes} {{\n"
+            f"entry:\n{body}\n  {ending}\n}}\n"
+        )
+
+    def place(self, base: str, offset: str, kind: str = "") -> str:
+        """The address of an element."""
+        return self.emit(f"getelementptr inbounds {kind or self.type}, ptr {base}, i64 {offset}")
+
+    def get(self, base: str, offset: str, kind: str = "") -> str:
+        """An element."""
+        return self.emit(f"load {kind or self.type}, ptr {self.place(base, offset, kind)}")
+
+    def put(self, text: str, base: str, offset: str) -> None:
+        """Write an element."""
+        self.do(f"store {self.type} {text}, ptr {self.place(base, offset)}")
+
+    def at(self, row: str, width: str, column: str) -> str:
+        """The offset of a matrix element."""
+        start = self.emit(f"mul nsw i64 {row}, {width}")
+        return self.emit(f"add nsw i64 {start}, {column}")
+
+    def variable(self, kind: str, init: str) -> str:
+        """Memory for one value."""
+        name = self.fresh("var")
+        self.lines.insert(0, f"  {name} = alloca {kind}, align 8")
+        self.do(f"store {kind} {init}, ptr {name}")
+        return name
+
+    def integer(self, text: str) -> str:
+        """A 32-bit integer in memory, as LAPACK takes them."""
+        return self.variable("i32", self.emit(f"trunc i64 {text} to i32"))
+
+    def leave(self, condition: str, status: int) -> None:
+        """Return a status where the condition holds."""
+        out, on = self.label("out"), self.label("on")
+        self.do(f"br i1 {condition}, label %{out}, label %{on}")
+        self.begin(out)
+        self.do(f"ret i32 {status}")
+        self.begin(on)
+
+    def lapack(self, routine: str, args: list[str]) -> None:
+        """Call LAPACK; every argument is a pointer."""
+        symbol = f"{PREFIX}{_LETTER[self.dtype]}{routine}"
+        self.module.declare(f"declare void @{symbol}({', '.join(['ptr'] * len(args))})")
+        self.do(f"call void @{symbol}({', '.join(f'ptr {a}' for a in args)})")
+
+    def letter(self, text: str) -> str:
+        """A character argument."""
+        return self.variable("i8", text)
+
+    def leave_if_empty(self, size: str) -> None:
+        self.leave(self.emit(f"icmp sle i64 {size}, 0"), 0)
