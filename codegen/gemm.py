@@ -1,9 +1,13 @@
 """Matrix product in LLVM IR: C[m, n] = sum over k of A[m, k] s[k] B[k, n], any strides of A and B, rows of C dense.
 
-A module of its own, `text(...)`, compiled once for all programs, holds `i32 @sd.gemm.<dtype>(i64 m, i64 n, i64 k, ptr a,
-i64 a_row, i64 a_sum, ptr b, i64 b_sum, i64 b_column, ptr c, i64 c_row, ptr s, i64 flags)`; strides are in elements, `s`
-may be null. Returns 0, or 1 where there is no memory for packing. Flags: `ADD` adds to what C holds; `HALF` says that the product is symmetric, so that
-tiles below the diagonal are left out; `MIRROR` copies the part above the diagonal below it in the end.
+A module of its own, `text(...)`, compiled once for all programs, holds
+
+    i32 @sd.gemm.<dtype>(i64 m, i64 n, i64 k, ptr a, i64 a_row, i64 a_sum, ptr b, i64 b_sum, i64 b_column,
+                         ptr c, i64 c_row, ptr s, i64 flags)
+
+Strides are in elements, `s` may be null. It returns 0, or 1 where there is no memory for packing. Flags: `ADD` adds to
+what C holds; `HALF` says that the product is symmetric, so that tiles below the diagonal are left out; `MIRROR` copies
+the part above the diagonal below it in the end.
 
 A tile of the result stays in registers over a stretch of k; tiles begin from zero or from what C holds, so every
 element is one chain of fused multiply-adds in the order of k, whatever the blocking: bits do not depend on the width of
