@@ -144,3 +144,35 @@ def test_static_arguments() -> None:
     x = rng.normal(size=4)
     np.testing.assert_allclose(power(x, 3), np.sum(x**3), rtol=1e-13)
     np.testing.assert_allclose(power(x, 2), np.sum(x**2), rtol=1e-13)
+
+
+def _scaled(x: Any, scale: Any = 2.0, kind: str = "plain", flip: bool = False) -> Any:
+    return np.sum(x**2) * scale * (3 if kind == "triple" else 1) * (-1 if flip else 1)
+
+
+def test_keywords_are_traced_or_stay_python_values() -> None:
+    x = np.array([0.5, -1.5, 2.0])
+    slope = sd.grad(_scaled)
+    np.testing.assert_allclose(slope(x), 4 * x)
+    np.testing.assert_allclose(slope(x, scale=3.0), 6 * x)
+    np.testing.assert_allclose(slope(x, scale=5.0), 10 * x)
+    assert slope.compilations == 2  # a number given by keyword is traced
+    np.testing.assert_allclose(slope(x, kind="triple", flip=True), -12 * x)
+    np.testing.assert_allclose(sd.grad(lambda a, b, *, w: np.sum(a * b * w), argnums=-1)(x, x + 1, w=x), x * x)
+    np.testing.assert_allclose(sd.hessian(_scaled)(x, scale=5.0), 10 * np.eye(3))
+    np.testing.assert_allclose(sd.vmap(lambda a, s: a * s)(x, s=x + 1), x * (x + 1))
+    assert "_scaled" in repr(slope)
+
+
+def test_aux_comes_back_beside_the_gradient() -> None:
+    x = np.array([0.5, -1.5, 2.0])
+    both = sd.value_and_grad(lambda v: (np.sum(v**3), {"norm": np.linalg.norm(v), "v": v}), has_aux=True)
+    (value, aux), slope = both(x)
+    assert value == np.sum(x**3) and aux["norm"] == np.linalg.norm(x)
+    np.testing.assert_array_equal(aux["v"], x)
+    np.testing.assert_allclose(slope, 3 * x**2)
+    slope, twice = sd.grad(lambda v: (np.sum(v), 2 * v), has_aux=True)(x)
+    np.testing.assert_array_equal(slope, np.ones(3))
+    np.testing.assert_array_equal(twice, 2 * x)
+    with pytest.raises(sd.ArgumentError, match=r"with has_aux the function returns a pair \(value, aux\)"):
+        sd.grad(lambda v: np.sum(v), has_aux=True)(x)

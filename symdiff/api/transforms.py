@@ -107,8 +107,29 @@ class _Program:
         return self.traced.results(flat if isinstance(flat, tuple) else (flat,))
 
 
+class _Keyworded:
+    """A function called with keywords, as one of positional arguments: the last of them holds the keywords."""
+
+    def __init__(self, function: Callable[..., Any], fixed: Mapping[str, Any]) -> None:
+        functools.update_wrapper(self, function, updated=())
+        self.function = function
+        self.fixed = fixed
+
+    def __call__(self, *args: Any) -> Any:
+        return self.function(*args[:-1], **args[-1], **self.fixed)
+
+
+def _positional(function: Callable[..., Any], args: tuple[Any, ...]) -> int:
+    """How many arguments are given by position."""
+    return len(args) - isinstance(function, _Keyworded)
+
+
 class Transformed:
-    """A function transform: expressions in, expressions out; numbers in, native code."""
+    """A function transform: expressions in, expressions out; numbers in, native code.
+
+    Keyword arguments are passed on. Arrays and numbers among them are traced like the others, never differentiated;
+    strings, booleans, None and callables stay Python values, and a program serves the values it was traced with.
+    """
 
     def __init__(self, function: Callable[..., Any], rule: Rule, static: tuple[int, ...] = ()) -> None:
         functools.update_wrapper(self, function, updated=())
@@ -116,8 +137,20 @@ class Transformed:
         self._rule = rule
         self._static = static
         self._programs: list[_Program] = []
+        self._keyworded: dict[tuple[tuple[str, Any], ...], Transformed] = {}
 
-    def __call__(self, *args: Any) -> Any:
+    def _with_keywords(self, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> Any:
+        fixed = {k: v for k, v in keywords.items() if v is None or isinstance(v, (str, bool)) or _is_code(v)}
+        key = tuple(sorted(fixed.items(), key=lambda item: item[0]))
+        made = self._keyworded.get(key)
+        if made is None:
+            made = Transformed(_Keyworded(self.function, fixed), self._rule, self._static)
+            self._keyworded[key] = made
+        return made(*args, {k: v for k, v in keywords.items() if k not in fixed})
+
+    def __call__(self, *args: Any, **keywords: Any) -> Any:
+        if keywords:
+            return self._with_keywords(args, keywords)
         if _INSIDE.get():  # a function being traced may close over symbols, so numbers stay symbolic here
             return self.symbolic(*args)
         for program in self._programs:
@@ -143,7 +176,14 @@ class Transformed:
     @property
     def compilations(self) -> int:
         """How many native programs exist; one serves every size of its pattern."""
-        return len(self._programs)
+        return len(self._programs) + sum([t.compilations for t in self._keyworded.values()])
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {getattr(self.function, '__name__', repr(self.function))}>"
+
+
+def _is_code(value: Any) -> bool:
+    return callable(value) and not isinstance(value, Expr)
 
 
 # -------------------------------------------------------------------- the transforms
@@ -160,15 +200,24 @@ def _derivative(
     make: Callable[[Builder, list[Value], list[Value]], list[list[Value]]],
     where: str,
     scalar: bool,
-) -> tuple[Any, Any]:
-    """The function's value and, per output leaf, its derivative in the chosen arguments, nested like them."""
+    has_aux: bool = False,
+) -> tuple[Any, Any, Any]:
+    """The function's value, per output leaf its derivative in the chosen arguments, nested like them, and what the
+    function returned beside the value (has_aux)."""
     leaves, tree = flatten(args)
     fresh = _Fresh(leaves)
     arguments = unflatten(tree, fresh.symbols)
     value = function(*arguments)
+    beside: Any = None
+    if has_aux:
+        if not isinstance(value, tuple) or len(value) != 2:  # pyright: ignore[reportUnknownArgumentType]
+            raise ArgumentError(f"{where}: with has_aux the function returns a pair (value, aux), got {value!r}")
+        value, beside = value  # pyright: ignore[reportUnknownVariableType]
     outputs, out_tree = flatten(value)
+    extras, aux_tree = flatten(beside)
+    aux = [as_expr(e).value for e in extras]
     ys = [_scalar(y, where) if scalar else as_expr(y) for y in outputs]
-    chosen = _chosen(argnums, len(args), where)
+    chosen = _chosen(argnums, _positional(function, args), where)
     xs: list[Value] = []
     shapes: list[tuple[int, Any]] = []
     for i in chosen:
@@ -178,7 +227,8 @@ def _derivative(
     builder = Builder(OPSET)
     mapping = builder.absorb([*[y.value for y in ys], *xs])
     rows = make(builder, [mapping[y.value] for y in ys], [mapping[x] for x in xs])
-    flat = fresh.put_back([y.value for y in ys] + [d for row in rows for d in row])
+    flat = fresh.put_back([*aux, *[y.value for y in ys], *[d for row in rows for d in row]])
+    kept, flat = [Expression(v) for v in flat[: len(aux)]], flat[len(aux) :]
     values = [Expression(v) for v in flat[: len(ys)]]
     found: list[Any] = []
     for r in range(len(rows)):
@@ -188,26 +238,40 @@ def _derivative(
             nested.append(unflatten(own_tree, row[:count]))
             row = row[count:]
         found.append(nested[0] if isinstance(argnums, int) else tuple(nested))
-    return unflatten(out_tree, values), unflatten(out_tree, found)
+    return unflatten(out_tree, values), unflatten(out_tree, found), unflatten(aux_tree, kept)
 
 
-def value_and_grad(function: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Transformed:
+def _gradient(
+    f: Callable[..., Any], args: tuple[Any, ...], argnums: int | Sequence[int], where: str, has_aux: bool
+) -> tuple[Any, Any, Any]:
+    return _derivative(f, args, argnums, lambda b, ys, xs: [gradients(b, ys[0], xs)], where, True, has_aux)
+
+
+def value_and_grad(
+    function: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False
+) -> Transformed:
     """The value of a scalar function and its gradient in the chosen arguments, from one reverse sweep.
 
-    The gradient is nested like the argument; a sequence of argnums gives a tuple.
+    The gradient is nested like the argument; a sequence of argnums gives a tuple. With has_aux the function returns
+    (value, aux), and the result is ((value, aux), gradient).
     """
 
     def rule(f: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-        return _derivative(f, args, argnums, lambda b, ys, xs: [gradients(b, ys[0], xs)], "value_and_grad", True)
+        value, found, aux = _gradient(f, args, argnums, "value_and_grad", has_aux)
+        return ((value, aux), found) if has_aux else (value, found)
 
     return Transformed(function, rule)
 
 
-def grad(function: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Transformed:
-    """The gradient of a scalar function in the chosen arguments."""
+def grad(function: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Transformed:
+    """The gradient of a scalar function in the chosen arguments.
+
+    With has_aux the function returns (value, aux), and the result is (gradient, aux).
+    """
 
     def rule(f: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-        return _derivative(f, args, argnums, lambda b, ys, xs: [gradients(b, ys[0], xs)], "grad", True)[1]
+        _, found, aux = _gradient(f, args, argnums, "grad", has_aux)
+        return (found, aux) if has_aux else found
 
     return Transformed(function, rule)
 
@@ -284,13 +348,15 @@ def vmap(function: Callable[..., Any], in_axes: Any = 0, out_axes: int = 0) -> T
     """The function on a stack of arguments, as one vectorized program.
 
     in_axes: the mapped axis of every argument, or one per argument, None for arguments shared by the whole batch.
-    out_axes: where the batch axis stands in the results.
+    out_axes: where the batch axis stands in the results. Arguments given by keyword are mapped along axis 0.
     """
 
     def rule(f: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-        axes = tuple(in_axes) if isinstance(in_axes, (tuple, list)) else (in_axes,) * len(args)
-        if len(axes) != len(args):
-            raise ArgumentError(f"vmap: in_axes has {len(axes)} entries for {len(args)} arguments")
+        count = _positional(f, args)
+        axes = tuple(in_axes) if isinstance(in_axes, (tuple, list)) else (in_axes,) * count
+        if len(axes) != count:
+            raise ArgumentError(f"vmap: in_axes has {len(axes)} entries for {count} arguments")
+        axes += (0,) * (len(args) - count)
         leaves: list[Any] = []
         mapped: list[bool] = []
         for argument, axis in zip(args, axes, strict=True):
