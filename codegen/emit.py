@@ -13,18 +13,20 @@ talk through a workspace, because LLVM's time grows faster than the length of a 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from codegen import scalars
 from codegen.folds import LANES, Carried, Partial
 from codegen.index import Index, flatten
 from codegen.loops import Call, Carry, For, Kernel, Let, Load, Pointer, Stmt, Store, Trap, statements
 from codegen.nodes import scalar_cost
+from codegen.records import Plan, Records, plan
 from codegen.text import BYTES, Module, register_type
 from codegen.writer import ScalarWriter, Scope, Tables, Uses
 
 CHUNK = 1500
 BLOCK = 128
+_LONG = 150
 _WIDE_LIMIT = 14
 _DEAR = 5
 """Instructions of at least this cost fill the pipeline by themselves."""
@@ -130,9 +132,27 @@ class KernelWriter(ScalarWriter):
                 self._in_chunks(body[start:end])
                 start = end
                 continue
-            for stmt in body[start : end + 1]:
+            self._stretch(body[start:end])
+            for stmt in body[end : end + 1]:
                 self._statement(stmt)
             start = end + 1
+
+    def _stretch(self, body: Sequence[Stmt]) -> None:
+        """Straight code; families of strided accesses are moved row by row."""
+        scope = self.scope
+        windows = plan(body, scope.vector, scope.width) if scope.width > 1 else Plan()
+        records, loaded = Records(self), set[int]()
+        for position, stmt in enumerate(body):
+            window = windows.loads.get(position)
+            if window is not None:
+                if id(window) not in loaded:
+                    records.load(window)
+                    loaded.add(id(window))
+            elif position in windows.stores:
+                for window in windows.stores[position]:
+                    records.store(window)
+            else:
+                self._statement(stmt)
 
     def _statement(self, stmt: Stmt) -> None:
         if isinstance(stmt, Let):
@@ -200,7 +220,7 @@ class KernelWriter(ScalarWriter):
         lines.do(f"br i1 {test}, label %{inside}, label %{done}")
         lines.begin(inside)
         outer = self.scope
-        self.scope = Scope(width, outer.mask, outer.vector, dict(outer.splats), dict(outer.angles))
+        self.scope = replace(outer, splats=dict(outer.splats), angles=dict(outer.angles))
         self.body(loop.body)
         for one in carried:
             one.step()
@@ -266,7 +286,9 @@ class KernelWriter(ScalarWriter):
             wide = 0 if static < LANES else wide
         accumulators = [Partial(self, carry) for carry in loop.carries]
         start = "0"
-        long = length > CHUNK
+        # A long body is written once, for full and for half-filled registers alike.
+        long = length > _LONG and not loop.carries and _dense_stores(loop) <= length // _LONG
+        long = long or length > CHUNK
         if wide:
             whole = lines.emit(f"and i64 {extent}, {-LANES}")
             start = self._strip(loop, start, whole, LANES, accumulators, masked=False, in_registers=True)
@@ -299,6 +321,7 @@ class KernelWriter(ScalarWriter):
         if masked:
             left = lines.emit(f"sub i64 {stop}, {counter}")
             kind = f"<{width} x i64>"
+            self.stop_after(left)
             self.scope.mask = lines.emit(f"icmp slt {kind} {self.lane_numbers()}, {self.splat(left, 'i64', width)}")
         phis = [one.enter(width, in_registers) for one in partials]
         self.body(loop.body)
@@ -343,6 +366,8 @@ class KernelWriter(ScalarWriter):
             self.chunks += 1
             writer.symbol += f".w{scope.width}{'m' if scope.mask else ''}" + self.lines.label("")
             writer.scope = Scope(scope.width, "%mask" if scope.mask else "", scope.vector)
+            if scope.mask:
+                writer.stop_after("%left")
             writer.vars = {name: f"%var.{name}" for name in self.vars}
             writer.dtypes = self.dtypes
             defined = {s.name for s in piece if not isinstance(s, Store) and isinstance(s, (Let, Load))}
@@ -361,7 +386,7 @@ class KernelWriter(ScalarWriter):
             typed = [("ptr", "%ws", "%ws")]
             typed += [("i64", f"%var.{name}", text) for name, text in self.vars.items()]
             if scope.mask:
-                typed.append((f"<{scope.width} x i1>", "%mask", scope.mask))
+                typed += [(f"<{scope.width} x i1>", "%mask", scope.mask), ("i64", "%left", scope.left)]
             self.module.functions.append(writer.function("void", "".join(f", {t} {inner}" for t, inner, _ in typed)))
             passed = "".join(f", {t} {outer}" for t, _, outer in typed)
             self.lines.do(f"call void {writer.symbol}(ptr %sz, ptr %pt{passed})")
@@ -398,6 +423,12 @@ def _weight(body: Sequence[Stmt]) -> tuple[int, bool]:
         length += 1
         dear = dear or (isinstance(stmt, Let) and scalar_cost(stmt.op) >= _DEAR)
     return length, dear
+
+
+def _dense_stores(loop: For) -> int:
+    """How many stores go from lane to lane by one element; under a mask they are slow on some processors."""
+    stores = [s for s in statements(loop.body) if isinstance(s, Store)]
+    return sum(flatten(s.index, s.buffer.shape).coefficient(loop.var) == 1 for s in stores)
 
 
 def _column_fold(loop: For) -> For | None:

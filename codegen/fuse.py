@@ -70,9 +70,19 @@ def _space(node: Node) -> Shape | None:
     """The iteration space of a node's job; None for library nodes."""
     if node.kind == "reduce":
         return node.args[0].shape
+    if is_stack(node):
+        return node.args[0].shape
     if node.kind == "delta" or node.kind not in INLINE:
         return None
     return node.shape
+
+
+def is_stack(node: Node) -> bool:
+    """Whether a node writes whole arrays of one shape next to each other: a job like a map, with several stores."""
+    if node.kind != "place":
+        return False
+    fill, _, adds = node.data
+    return not fill and not any(adds) and all(a.shape == node.args[0].shape for a in node.args)
 
 
 def _needed(lowered: Lowered) -> list[Node]:

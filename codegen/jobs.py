@@ -7,19 +7,20 @@ codes. Kernels of one space come from a single `Nest`; library nodes have a writ
 from __future__ import annotations
 
 from codegen import fuse
-from codegen.library import WRITERS, Writer
+from codegen.library import WRITERS, Writer, placed
 from codegen.loops import Buffer, Kernel, Program, Stmt, Store, verify
 from codegen.lower import Lowered, lower
 from codegen.nests import Memory, Nest
 from codegen.nodes import Node
 from codegen.placing import place
 from codegen.rows import join_rows, row_loop
+from codegen.unroll import unroll
 from symdiff.ir.graph import Function
 
 
 def build(function: Function, name: str) -> tuple[Program, Lowered]:
     """The loop-nest program of a function."""
-    lowered = lower(function)
+    lowered = unroll(lower(function))
     groups = fuse.plan(lowered)
     memory = Memory()
     params = [
@@ -86,7 +87,14 @@ def _results(lowered: Lowered) -> tuple[list[Buffer], dict[Node, list[Buffer]]]:
 
 
 def _nest_job(nest: Nest, node: Node, targets: list[Buffer]) -> None:
-    """A map or a fold over the space of the nest."""
+    """A map, a stack or a fold over the space of the nest."""
+    if node.kind == "place":
+        for part, places in zip(node.args, node.data[1], strict=True):
+            value = nest.value(part, nest.index)
+            index = placed(places, nest.index)
+            for buffer in targets:
+                nest.store(buffer, index, value)
+        return
     if node.kind != "reduce":
         value = nest.value(node, nest.index)
         for buffer in targets:

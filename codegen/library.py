@@ -17,7 +17,7 @@ from codegen.index import ZERO, Index, combine, contiguous_strides, flatten, var
 from codegen.loops import Buffer, Call, For, Pointer, Stmt, Trap
 from codegen.lower import OUT_OF_MEMORY
 from codegen.nests import Memory, Nest
-from codegen.nodes import Node
+from codegen.nodes import Node, ViewMap
 from symdiff.ir.dims import Shape, Size, product
 
 
@@ -80,8 +80,12 @@ def _place(writer: Writer, node: Node, buffer: Buffer) -> None:
         nest = nests.get((x.shape, add))
         if nest is None:
             nest = nests[x.shape, add] = writer.nest(x.shape)
-        index = tuple([combine([(f, nest.index[a]) for a, f in terms], c) for terms, c in places])
-        nest.store(buffer, index, nest.value(x, nest.index), add)
+        nest.store(buffer, placed(places, nest.index), nest.value(x, nest.index), add)
+
+
+def placed(places: ViewMap, index: tuple[Index, ...]) -> tuple[Index, ...]:
+    """Where the element of a part at `index` is written."""
+    return tuple([combine([(f, index[a]) for a, f in terms], c) for terms, c in places])
 
 
 # -------------------------------------------------------------------- indices

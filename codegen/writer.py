@@ -7,6 +7,7 @@ others gather or scatter.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -36,11 +37,16 @@ class Tables:
 
 @dataclass(slots=True)
 class Scope:
-    """Names that hold in the block being written: lanes, their mask, and values broadcast to all lanes."""
+    """Names that hold in the block being written: lanes, their mask, values broadcast to all lanes.
+
+    left: how many iterations are left; lanes: the number of every lane, those behind the last one as the last one.
+    """
 
     width: int = 1
     mask: str = ""
     vector: str = ""
+    left: str = ""
+    lanes: Sequence[str] = ()
     splats: dict[int, str] = field(default_factory=dict[int, str])
     angles: dict[int, dict[str, str]] = field(default_factory=dict[int, dict[str, str]])
 
@@ -136,6 +142,15 @@ class ScalarWriter:
 
     def lane_numbers(self) -> str:
         return f"<{', '.join(f'i64 {k}' for k in range(self.scope.width))}>"
+
+    def stop_after(self, left: str) -> None:
+        """Only the first `left` lanes count."""
+        scope, module = self.scope, self.module
+        scope.left = left
+        module.declare("declare i64 @llvm.smin.i64(i64, i64)")
+        last = self.lines.emit(f"sub i64 {left}, 1")
+        own = [self.lines.emit(f"call i64 @llvm.smin.i64(i64 {k}, i64 {last})") for k in range(1, scope.width)]
+        scope.lanes = ("0", *own)
 
     def splat(self, text: str, kind: str, width: int) -> str:
         """A scalar in every lane."""

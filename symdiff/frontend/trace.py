@@ -35,6 +35,10 @@ Shapes: TypeAlias = "tuple[Shape, ...]"
 
 
 # -------------------------------------------------------------------- patterns of sizes
+RECORD = 32
+"""An axis of at most so many entries of which half are read at fixed places keeps its size as a number."""
+
+
 @dataclass(frozen=True, slots=True)
 class Guard:
     """A comparison of sizes that the traced code made, and the answer it got."""
@@ -377,9 +381,33 @@ def _search(job: _Job, shapes: Sequence[tuple[int, ...]]) -> Traced:
                 raise
             fixed |= {sizes[n] for n in watch.demanded} or set(sizes.values())
             continue
-        if not watch.demanded:
+        found = watch.demanded or _records(traced.function, sizes)
+        if not found:
             return traced
-        fixed |= {sizes[n] for n in watch.demanded}
+        fixed |= {sizes[n] for n in found}
+
+
+def _records(function: Function, sizes: Mapping[str, int]) -> set[str]:
+    """Dimensions of axes that are read entry by entry (x[0], x[1], x[2]): such an axis is a record and not a stack.
+
+    Its size belongs to the program, as a number; small programs over records become straight-line code.
+    """
+    entries: dict[tuple[Value, int], set[int]] = {}
+    for value in function.instrs:
+        if value.op.name != "slice":
+            continue
+        x = value.args[0]
+        starts, steps, counts = value.attr("starts"), value.attr("steps"), value.attr("sizes")
+        for axis, (start, step, count) in enumerate(zip(starts, steps, counts, strict=True), x.type.rank - len(starts)):
+            if isinstance(x.shape[axis], Dim) and isinstance(start, int) and isinstance(count, int):
+                entries.setdefault((x, axis), set()).update(start + step * i for i in range(min(count, RECORD)))
+    found: set[str] = set()
+    for (x, axis), read in entries.items():
+        size = x.shape[axis]
+        assert isinstance(size, Dim)
+        if size.names <= sizes.keys() and len(read) * 2 >= evaluate(size, sizes) and evaluate(size, sizes) <= RECORD:
+            found |= size.names
+    return found
 
 
 @dataclass(frozen=True, slots=True)

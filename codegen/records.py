@@ -1,0 +1,212 @@
+"""Rows of memory to registers and back: elements of a record, read or written by neighbouring lanes.
+
+Lane l of a vector loop over i reads x[i, 0], x[i, 1], x[i, 2]: three strided accesses. `plan` finds such families in a
+straight stretch of code and `Records` writes each as one access to the row of every lane with a transposition in
+registers between them, several times cheaper than gathering and scattering. Rows may also be found through an index
+(a table's row for each lane).
+
+Under a mask the lanes behind the last one use its row: what they load is real memory, and what they store is
+overwritten by the last lane, because lanes are written from the highest down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
+
+from codegen.index import Index, flatten
+from codegen.loops import Buffer, Load, Stmt, Store
+from codegen.text import BYTES, memory_type
+from codegen.writer import ScalarWriter
+
+_Key: TypeAlias = "tuple[Buffer, Index]"
+
+
+@dataclass(eq=False, slots=True)
+class Window:
+    """Neighbouring elements of a record that are moved at once."""
+
+    buffer: Buffer
+    row: Index
+    first: int
+    count: int
+    names: list[list[int]] = field(default_factory=list[list[int]])
+    """The scalars at every element: what is loaded there, or the one that is stored."""
+
+
+@dataclass(eq=False, slots=True)
+class Plan:
+    """The windows of a stretch, by the position of the statements that they stand for."""
+
+    loads: dict[int, Window] = field(default_factory=dict[int, Window])
+    stores: dict[int, list[Window]] = field(default_factory=dict[int, "list[Window]"])
+    """Windows to write behind a store; a store that is written with a later one has none."""
+
+
+def plan(body: Sequence[Stmt], vector: str, lanes: int) -> Plan:
+    """The windows of a straight stretch inside the vector loop over `vector`."""
+    read: dict[_Key, dict[int, list[int]]] = {}
+    written: dict[_Key, dict[int, list[int]]] = {}
+    rows: dict[Buffer, set[Index]] = {}
+    loaded: set[Buffer] = set()
+    plain: set[Buffer] = set()
+    for position, stmt in enumerate(body):
+        if not isinstance(stmt, (Load, Store)):
+            continue
+        root = stmt.buffer.root
+        flat = flatten(stmt.index, stmt.buffer.shape)
+        row = replace(flat, const=0)
+        strided = flat.coefficient(vector) not in (0, 1) or any(n[0] == "%" for n, _ in flat.terms)
+        usable = strided and isinstance(flat.const, int) and stmt.buffer.dtype != "bool"
+        family = read if isinstance(stmt, Load) else written
+        if isinstance(stmt, Load):
+            loaded.add(root)
+        else:
+            rows.setdefault(root, set()).add(row)
+            usable = usable and not stmt.add and all(n[0] != "%" for n, _ in flat.terms)
+            if not usable:
+                plain.add(root)
+        if usable and isinstance(flat.const, int):
+            family.setdefault((root, row), {}).setdefault(flat.const, []).append(position)
+    made = Plan()
+    for (root, row), places in read.items():
+        if root in rows:
+            continue
+        for first, count in _cover(sorted(places), lanes):
+            window = Window(root, row, first, count)
+            for offset in range(count):
+                positions = places.pop(first + offset, [])
+                window.names.append([body[p].name for p in positions])  # type: ignore[union-attr]
+                made.loads.update(dict.fromkeys(positions, window))
+    for (root, row), places in written.items():
+        if root in loaded or root in plain or len(rows[root]) > 1 or any(len(p) > 1 for p in places.values()):
+            continue
+        for first, count in _runs(sorted(places), lanes):
+            positions = [places[first + offset][0] for offset in range(count)]
+            for position in positions:
+                made.stores.setdefault(position, [])
+            names = [[body[p].value] for p in positions]  # type: ignore[union-attr]
+            made.stores[max(positions)].append(Window(root, row, first, count, names))
+    return made
+
+
+def _cover(places: list[int], lanes: int) -> list[tuple[int, int]]:
+    """Windows (first, count) that hold all places; what lies between two places of a row is memory of that row."""
+    windows: list[tuple[int, int]] = []
+    reached = places[0] - 1
+    for place in places:
+        if place > reached:
+            count = min(lanes, places[-1] - place + 1)
+            first = max(places[0], place + count - lanes) if count < lanes else place
+            count = min(lanes, places[-1] - first + 1)
+            windows.append((first, count))
+            reached = first + count - 1
+    return windows
+
+
+def _runs(places: list[int], lanes: int) -> list[tuple[int, int]]:
+    """Windows over runs of neighbours; the last of a long run may reach back over the one before."""
+    windows: list[tuple[int, int]] = []
+    start = 0
+    for end in range(1, len(places) + 1):
+        if end < len(places) and places[end] == places[end - 1] + 1:
+            continue
+        first, last = places[start], places[end - 1]
+        for place in range(first, last + 1, lanes):
+            count = min(lanes, last - place + 1)
+            back = min(lanes - count, place - first)
+            windows.append((place - back, count + back))
+        start = end
+    return windows
+
+
+class Records:
+    """Writes windows."""
+
+    def __init__(self, writer: ScalarWriter) -> None:
+        self.writer = writer
+        self.lines = writer.lines
+        self._rows: dict[_Key, list[str]] = {}
+
+    def load(self, window: Window) -> None:
+        """Define every scalar of a window."""
+        writer, dtype, width = self.writer, window.buffer.dtype, self.writer.scope.width
+        rows: list[str] = []
+        kind, part = memory_type(dtype, width), memory_type(dtype, window.count)
+        for address in self._addresses(window):
+            one = self.lines.emit(f"load {part}, ptr {address}, align {BYTES[dtype]}")
+            rows.append(self._resized(one, dtype, window.count, width))
+        if window.count == 1:
+            total = "poison"
+            for lane, one in enumerate(rows):
+                total = self.lines.emit(f"insertelement {kind} {total}, {part} {one}, i64 {lane}")
+            columns = [total]
+        else:
+            columns = self._transposed(rows, kind)
+        for names, column in zip(window.names, columns, strict=False):
+            for name in names:
+                writer.define(name, column, True, dtype)
+
+    def store(self, window: Window) -> None:
+        """Write a window whose values are all there."""
+        writer, dtype, width = self.writer, window.buffer.dtype, self.writer.scope.width
+        kind, part = memory_type(dtype, width), memory_type(dtype, window.count)
+        values = [writer.lane_values(name) for name, in window.names]
+        if window.count == 1:
+            rows = [self.lines.emit(f"extractelement {kind} {values[0]}, i64 {lane}") for lane in range(width)]
+        else:
+            rows = self._transposed(values + ["poison"] * (width - window.count), kind)
+        for address, row in zip(reversed(self._addresses(window)), reversed(rows), strict=True):
+            own = self._resized(row, dtype, width, window.count) if window.count > 1 else row
+            self.lines.do(f"store {part} {own}, ptr {address}, align {BYTES[dtype]}")
+
+    def _addresses(self, window: Window) -> list[str]:
+        """Where the window begins in the row of every lane."""
+        key = (window.buffer, window.row)
+        rows = self._rows.get(key)
+        if rows is None:
+            rows = self._rows[key] = [self.writer.address(window.buffer, text) for text in self._offsets(window.row)]
+        if not window.first:
+            return rows
+        step = f"getelementptr inbounds {memory_type(window.buffer.dtype, 1)}, ptr"
+        return [self.lines.emit(f"{step} {row}, i64 {window.first}") for row in rows]
+
+    def _offsets(self, row: Index) -> list[str]:
+        """Where the row of every lane begins, in elements."""
+        writer, scope, width = self.writer, self.writer.scope, self.writer.scope.width
+        if any(n[0] == "%" and writer.use(int(n[1:]))[1] for n, _ in row.terms):
+            offsets = writer.lane_offsets(row)
+            if scope.mask:  # an index that no lane asked for may be anything
+                own = self.lines.emit(f"extractelement <{width} x i64> {offsets}, i64 0")
+                chosen = f"<{width} x i64> {offsets}, <{width} x i64> {writer.splat(own, 'i64', width)}"
+                offsets = self.lines.emit(f"select <{width} x i1> {scope.mask}, {chosen}")
+            return [self.lines.emit(f"extractelement <{width} x i64> {offsets}, i64 {k}") for k in range(width)]
+        base, step, _ = writer.offset(row)
+        lanes = scope.lanes or [str(k) for k in range(width)]
+        return [writer.plus(base, writer.times(writer.size(step), lane)) for lane in lanes]
+
+    def _resized(self, value: str, dtype: str, old: int, new: int) -> str:
+        """The first lanes of a vector, or a vector with lanes added."""
+        if old == new or old == 1:
+            return value
+        picked = ", ".join(f"i32 {k}" if k < old else "i32 poison" for k in range(new))
+        kind = memory_type(dtype, old)
+        return self.lines.emit(f"shufflevector {kind} {value}, {kind} poison, <{new} x i32> <{picked}>")
+
+    def _transposed(self, rows: list[str], kind: str) -> list[str]:
+        """Element l of result j is element j of row l. One bit of the two numbers is exchanged at a time."""
+        rows, width = list(rows), len(rows)
+        bit = width // 2
+        while bit:
+            low = ", ".join(f"i32 {k if not k & bit else width + (k ^ bit)}" for k in range(width))
+            high = ", ".join(f"i32 {k | bit if not k & bit else width + k}" for k in range(width))
+            for i in range(width):
+                if not i & bit:
+                    a, b = rows[i], rows[i | bit]
+                    for place, picked in ((i, low), (i | bit, high)):
+                        rows[place] = self.lines.emit(
+                            f"shufflevector {kind} {a}, {kind} {b}, <{width} x i32> <{picked}>"
+                        )
+            bit //= 2
+        return rows

@@ -1,0 +1,413 @@
+"""Small axes dissolved: a tensor program over records becomes a straight-line scalar program over the stack of them.
+
+Takes a `Lowered` program; gives one of the same meaning whose arrays of shape [n, 3, 4] are twelve arrays of shape [n]
+wherever elements are taken apart and put together. Slices, stacks, contractions over small axes, identities and
+embedded windows vanish; what is left is arithmetic over the large axes, folded by `codegen.folding` and hash-consed,
+which one vector loop computes.
+
+An axis is small when its size is a number up to `SMALL`. Whether a value is taken apart is decided for whole connected
+regions of elementwise work: a region with nothing but elementwise work runs faster over dense rows and stays as it is,
+and so does a program that would become longer than `LONGEST`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import product as every
+from math import prod
+from typing import Any, TypeAlias
+
+from codegen import folding
+from codegen.lower import Lowered
+from codegen.nodes import Graph, Node, ViewMap, scalar_cost
+from symdiff.ir.builder import exact
+from symdiff.ir.dims import Shape, Size
+
+SMALL = 32
+LONGEST = 3000
+"""Scalar operations (for each place of the large axes) up to which a program is taken apart."""
+_TRIED = 40_000
+"""Elements of all values of one region up to which it is tried: most may fold away."""
+_LARGEST = 1024
+_DEAR = 20
+_NARROW = 4
+"""So many elements of a dear function without any large axis are better computed side by side."""
+
+Place: TypeAlias = "tuple[int, ...]"
+
+
+def unroll(lowered: Lowered) -> Lowered:
+    """The program with records taken apart."""
+    order = _needed(lowered)
+    apart = _regions(order)
+    if not apart:
+        return lowered
+    work = _Unrolling(Graph(), apart)
+    for node in order:
+        work.rewrite(node)
+    made = replace(lowered, graph=work.graph, results=[work.whole(node) for node in lowered.results])
+    scalars = sum(n.kind == "scalar" for n in _needed(made))
+    return made if scalars <= max(LONGEST, sum(n.kind == "scalar" for n in order)) else lowered
+
+
+def _needed(lowered: Lowered) -> list[Node]:
+    wanted = set(lowered.results)
+    for node in reversed(lowered.graph.nodes):
+        if node in wanted:
+            wanted.update(node.args)
+    return [n for n in lowered.graph.nodes if n in wanted]
+
+
+# -------------------------------------------------------------------- which values
+def is_small(size: Size) -> bool:
+    return isinstance(size, int) and 0 < size <= SMALL
+
+
+def _count(node: Node) -> int:
+    """How many elements a value has for each place of its large axes."""
+    return prod([s for s in node.shape if isinstance(s, int) and is_small(s)])
+
+
+def _has_small(node: Node) -> bool:
+    return any(map(is_small, node.shape))
+
+
+_APART = frozenset({"scalar", "const", "view", "delta", "triangle", "gather", "reduce", "place", "alias"})
+
+
+def _regions(order: Sequence[Node]) -> set[Node]:
+    """The values to take apart."""
+    leader: dict[Node, Node] = {}
+
+    def find(node: Node) -> Node:
+        while leader[node] is not node:
+            leader[node] = leader[leader[node]]
+            node = leader[node]
+        return node
+
+    inside = [n for n in order if n.kind in _APART and _count(n) <= _LARGEST]
+    small = {n for n in inside if _has_small(n)}
+    members = [n for n in inside if n in small or any(map(_has_small, n.args))]
+    for node in members:
+        leader[node] = node
+    for node in members:
+        for arg in node.args:
+            if arg in leader and arg in small:
+                leader[find(arg)] = find(node)
+    mixed: set[Node] = set()
+    bad: set[Node] = set()
+    length: dict[Node, int] = {}
+    for node in members:
+        top = find(node)
+        if _mixes(node):
+            mixed.add(top)
+        work = max([_count(node), *[_count(a) for a in node.args]])
+        length[top] = length.get(top, 0) + work
+        dear = node.kind == "scalar" and scalar_cost(node.data[0]) >= _DEAR
+        if work > _LARGEST or (dear and work >= _NARROW and all(is_small(s) for s in node.shape)):
+            bad.add(top)
+    good = {top for top in mixed - bad if length[top] <= _TRIED}
+    return {n for n in members if find(n) in good}
+
+
+def _mixes(node: Node) -> bool:
+    """Whether elements along small axes meet."""
+    if node.kind == "view":
+        return any(is_small(size) and (c != 0 or len(t) != 1 or t[0][1] != 1)
+                   for size, (t, c) in zip(node.args[0].shape, node.data, strict=True) if size != 1)  # fmt: skip
+    if node.kind == "reduce":
+        return any(is_small(s) for s in node.args[0].shape[node.rank :])
+    return node.kind in ("place", "delta", "triangle", "alias")
+
+
+# -------------------------------------------------------------------- taking apart
+def _axes(shape: Shape) -> tuple[list[int], list[int]]:
+    small = [i for i, s in enumerate(shape) if is_small(s)]
+    return small, [i for i in range(len(shape)) if i not in set(small)]
+
+
+def _places(shape: Shape) -> list[Place]:
+    """The small part of every index, row-major."""
+    return list(every(*[range(s) for s in shape if isinstance(s, int) and is_small(s)]))
+
+
+def _large(shape: Shape) -> Shape:
+    return tuple([s for s in shape if not is_small(s)])
+
+
+class _Unrolling:
+    """The new graph, with each old value as a whole, in parts, or both."""
+
+    def __init__(self, graph: Graph, apart: set[Node]) -> None:
+        self.graph = graph
+        self.apart = apart
+        self._whole: dict[Node, Node] = {}
+        self._parts: dict[Node, dict[Place, Node]] = {}
+
+    def rewrite(self, node: Node) -> None:
+        """Make the new form of a value whose operands have theirs."""
+        if node in self.apart:
+            parts = RULES[node.kind](self, node)
+            if parts is not None:
+                self._parts[node] = parts
+                return
+        args = [self.whole(a) for a in node.args]
+        if node.kind == "view":
+            self._whole[node] = self.graph.view(args[0], node.shape, node.data)
+        else:
+            self._whole[node] = self.graph.make(node.kind, node.shape, node.dtype, args, node.data)
+
+    def whole(self, node: Node) -> Node:
+        """The value as one array."""
+        made = self._whole.get(node)
+        if made is None:
+            parts = self._parts[node]
+            made = self._assembled(node, parts)
+            self._whole[node] = made
+        return made
+
+    def _assembled(self, node: Node, parts: dict[Place, Node]) -> Node:
+        small, large = _axes(node.shape)
+        values = list(parts.values())
+        if not small:
+            return values[0]
+        if values[0].kind == "const" and all(v is values[0] for v in values):
+            return self.graph.const(values[0].data, node.shape, node.dtype)
+        maps: list[ViewMap] = []
+        for place in parts:
+            own: list[Any] = [None] * node.rank
+            for position, axis in enumerate(large):
+                own[axis] = (((position, 1),), 0)
+            for axis, index in zip(small, place, strict=True):
+                own[axis] = ((), index)
+            maps.append(tuple(own))
+        return self.graph.make("place", node.shape, node.dtype, values, (False, tuple(maps), (False,) * len(maps)))
+
+    def parts(self, node: Node) -> dict[Place, Node]:
+        """The value as arrays over its large axes, by place along its small ones."""
+        made = self._parts.get(node)
+        if made is None:
+            whole = self._whole[node]
+            small, large = _axes(node.shape)
+            made = {}
+            for place in _places(node.shape):
+                maps: list[Any] = [None] * node.rank
+                for position, axis in enumerate(large):
+                    maps[axis] = (((position, 1),), 0)
+                for axis, index in zip(small, place, strict=True):
+                    maps[axis] = ((), index)
+                made[place] = self._piece(whole, _large(node.shape), tuple(maps))
+            self._parts[node] = made
+        return made
+
+    def _piece(self, whole: Node, shape: Shape, maps: ViewMap) -> Node:
+        if whole.kind == "array" and not shape:
+            index = tuple([c for _, c in maps])
+            return self.graph.const(exact(whole.data.array[index]), (), whole.dtype)
+        return self.graph.view(whole, shape, maps)
+
+
+# -------------------------------------------------------------------- the parts of a node from those of its operands
+Parts: TypeAlias = "dict[Place, Node]"
+
+
+def _scalar(work: _Unrolling, node: Node) -> Parts | None:
+    args = [work.parts(a) for a in node.args]
+    name, attribute = node.data
+    return {
+        place: folding.scalar(work.graph, name, [a[place] for a in args], node.dtype, attribute)
+        for place in _places(node.shape)
+    }
+
+
+def _const(work: _Unrolling, node: Node) -> Parts | None:
+    one = work.graph.const(node.data, _large(node.shape), node.dtype)
+    return dict.fromkeys(_places(node.shape), one)
+
+
+def _split(maps: ViewMap, shape: Shape, place: Place, wanted: Sequence[int]) -> list[Any]:
+    """Affine maps on axes of `shape`, at one place of its small axes: what is left on its large ones, numbered anew."""
+    small, large = _axes(shape)
+    at = dict(zip(small, place, strict=True))
+    position = {axis: i for i, axis in enumerate(large)}
+    found: list[Any] = []
+    for axis in wanted:
+        terms, const = maps[axis]
+        for own, factor in terms:
+            if own in at:
+                const = const + factor * at[own]
+        found.append((tuple([(position[a], f) for a, f in terms if a in position]), const))
+    return found
+
+
+def _view(work: _Unrolling, node: Node) -> Parts | None:
+    x = node.args[0]
+    small, large = _axes(x.shape)
+    parts = work.parts(x)
+    shape = _large(node.shape)
+    made: Parts = {}
+    for place in _places(node.shape):
+        source = _place_of(_split(node.data, node.shape, place, small))
+        if source is None:
+            return None
+        made[place] = work.graph.view(parts[source], shape, tuple(_split(node.data, node.shape, place, large)))
+    return made
+
+
+def _place_of(maps: Sequence[Any]) -> Place | None:
+    """A place given by maps that must not depend on anything."""
+    if all(not terms and isinstance(const, int) for terms, const in maps):
+        return tuple([const for _, const in maps])
+    return None
+
+
+def _delta(work: _Unrolling, node: Node) -> Parts | None:
+    x = node.args[0]
+    small, large = _axes(x.shape)
+    own_small, own_large = _axes(node.shape)
+    parts, graph, shape = work.parts(x), work.graph, _large(node.shape)
+    data = tuple([large.index(node.data[axis]) for axis in own_large])
+    made: Parts = {}
+    for place in _places(node.shape):
+        at: dict[int, int] = {}
+        same = True
+        for axis, index in zip(own_small, place, strict=True):
+            same = same and at.setdefault(node.data[axis], index) == index
+        if not same:
+            made[place] = graph.const(False if node.dtype == "bool" else 0, shape, node.dtype)
+            continue
+        one = parts[tuple([at[a] for a in small])]
+        if len(set(data)) == len(data):
+            maps: ViewMap = tuple([(((data.index(a), 1),), 0) for a in range(len(large))])
+            made[place] = graph.view(one, shape, maps)
+        else:
+            made[place] = graph.make("delta", shape, node.dtype, (one,), data)
+    return made
+
+
+def _triangle(work: _Unrolling, node: Node) -> Parts | None:
+    lower, k = node.data
+    parts, graph = work.parts(node.args[0]), work.graph
+    last = [is_small(s) for s in node.shape[-2:]]
+    if last[0] != last[1] or (last[0] and not isinstance(k, int)):
+        return None
+    made: Parts = {}
+    for place, one in parts.items():
+        if not last[0]:
+            made[place] = graph.make("triangle", one.shape, one.dtype, (one,), node.data)
+        elif place[-1] - place[-2] <= k if lower else place[-1] - place[-2] >= k:
+            made[place] = one
+        else:
+            made[place] = graph.const(False if node.dtype == "bool" else 0, one.shape, one.dtype)
+    return made
+
+
+def _gather(work: _Unrolling, node: Node) -> Parts | None:
+    first, count = node.data
+    x, check, *indices = node.args
+    own = [a for a in range(x.rank) if not first <= a < first + count and is_small(x.shape[a])]
+    index_parts = [work.parts(i) for i in indices]
+    behind = len([a for a in own if a >= first + count])
+    before = len(own) - behind
+    tables: dict[Place, Node] = {}
+    kept = [a for a in range(x.rank) if a not in set(own)]
+    made: Parts = {}
+    for place in _places(node.shape):
+        middle = place[before : len(place) - behind]
+        source = place[:before] + place[len(place) - behind :]
+        if source not in tables:
+            maps: list[Any] = [None] * x.rank
+            for position, axis in enumerate(kept):
+                maps[axis] = (((position, 1),), 0)
+            for axis, index in zip(own, source, strict=True):
+                maps[axis] = ((), index)
+            shape = tuple([x.shape[a] for a in kept])
+            dissolved = all(not is_small(s) for s in x.shape[first : first + count])
+            tables[source] = (
+                work.parts(x)[source] if dissolved else work.graph.view(work.whole(x), shape, tuple(maps))
+            )
+        start = len([a for a in kept if a < first])
+        args = (tables[source], work.whole(check), *[i[middle] for i in index_parts])
+        made[place] = work.graph.make("gather", _large(node.shape), node.dtype, args, (start, count))
+    return made
+
+
+_FOLDS = {"sum": "add", "prod": "mul", "max": "maximum", "min": "minimum"}
+_BOOL_FOLDS = {"max": "or", "min": "and"}
+
+
+def _reduce(work: _Unrolling, node: Node) -> Parts | None:
+    kind, _ = node.data
+    x = node.args[0]
+    if any(s == 0 for s in x.shape):
+        return None
+    parts, graph = work.parts(x), work.graph
+    gone = x.shape[node.rank :]
+    step = _BOOL_FOLDS[kind] if node.dtype == "bool" else _FOLDS[kind]
+    inner = _places(gone)
+    left = len(_large(gone))
+    made: Parts = {}
+    for place in _places(node.shape):
+        terms = [parts[place + i] for i in inner]
+        while len(terms) > 1:  # by pairs: short chains, small errors
+            terms = [
+                folding.scalar(graph, step, terms[i : i + 2], x.dtype, None) if i + 1 < len(terms) else terms[i]
+                for i in range(0, len(terms), 2)
+            ]
+        total = terms[0]
+        made[place] = graph.make("reduce", _large(node.shape), node.dtype, (total,), (kind, left)) if left else total
+    return made
+
+
+def _place(work: _Unrolling, node: Node) -> Parts | None:
+    fill, maps, adds = node.data
+    small, large = _axes(node.shape)
+    shape = _large(node.shape)
+    hits: dict[Place, list[tuple[Node, ViewMap, bool]]] = {place: [] for place in _places(node.shape)}
+    for x, own, add in zip(node.args, maps, adds, strict=True):
+        for source, one in work.parts(x).items():
+            target = _place_of(_split(own, x.shape, source, small))
+            if target is None:
+                return None
+            hits[target].append((one, tuple(_split(own, x.shape, source, large)), add))
+    made: Parts = {}
+    for place, found in hits.items():
+        if not found and not fill:
+            return None
+        made[place] = _placed(work.graph, shape, node.dtype, found, fill)
+    return made
+
+
+def _placed(graph: Graph, shape: Shape, dtype: str, found: list[tuple[Node, ViewMap, bool]], fill: bool) -> Node:
+    """What lies at one place: windows over each other, or whole arrays, of which the last one written is seen."""
+    whole: ViewMap = tuple([(((axis, 1),), 0) for axis in range(len(shape))])
+    zero = graph.const(False if dtype == "bool" else 0, shape, dtype)
+    if not found:
+        return zero
+    if any(own != whole or one.shape != shape for one, own, _ in found):
+        data = (fill, tuple([own for _, own, _ in found]), tuple([add for _, _, add in found]))
+        return graph.make("place", shape, dtype, [one for one, _, _ in found], data)
+    written = [one for one, _, add in found if not add]
+    total = written[-1] if written else zero
+    for one, _, add in found:
+        if add:
+            total = folding.scalar(graph, "add", [total, one], dtype, None)
+    return total
+
+
+def _alias(work: _Unrolling, node: Node) -> Parts | None:
+    """A reshape of the small axes behind the last axis that it leaves alone."""
+    x = node.args[0]
+    kept = 0
+    while kept < min(x.rank, node.rank) and x.shape[kept] == node.shape[kept]:
+        kept += 1
+    if not all(is_small(s) for s in (*x.shape[kept:], *node.shape[kept:])):
+        return None
+    return dict(zip(_places(node.shape), work.parts(x).values(), strict=True))
+
+
+RULES = {
+    "scalar": _scalar, "const": _const, "view": _view, "delta": _delta, "triangle": _triangle, "gather": _gather,
+    "reduce": _reduce, "place": _place, "alias": _alias,
+}  # fmt: skip

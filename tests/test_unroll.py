@@ -1,0 +1,255 @@
+"""Small axes taken apart: programs over records agree with NumPy row by row, at every length of the stack."""
+
+import numpy as np
+import pytest
+
+import symdiff as sd
+from codegen import folding
+from codegen.compiled import inspect
+from codegen.jobs import build
+from codegen.lower import lower
+from codegen.nodes import Graph
+from codegen.records import _cover, _runs
+from codegen.unroll import unroll
+from symdiff.interp import interpret
+
+LENGTHS = (1, 2, 3, 4, 5, 8, 13)
+
+
+def rotated(q, v):
+    """A vector turned by a quaternion."""
+    w, u = q[0], q[1:4]
+    t = 2 * np.stack([u[1] * v[2] - u[2] * v[1], u[2] * v[0] - u[0] * v[2], u[0] * v[1] - u[1] * v[0]])
+    return v + w * t + np.stack([u[1] * t[2] - u[2] * t[1], u[2] * t[0] - u[0] * t[2], u[0] * t[1] - u[1] * t[0]])
+
+
+def pendulum(s):
+    a, b, p, q = s[0], s[1], s[2], s[3]
+    c = np.cos(a - b)
+    m = np.stack([np.stack([2 + c, c]), np.stack([c, 1 + 0 * c])])
+    return np.concatenate([np.stack([p, q]), m @ np.stack([np.sin(a), np.sin(b)])])
+
+
+def chained(x):
+    y = np.stack([x[0] * x[1], x[1] / x[2], x[2] - x[0]])
+    return np.sum(np.outer(y, x)[:2] * np.tril(np.outer(x, y))[1:], axis=0) + np.max(y)
+
+
+def table(x):
+    return np.array([[1.0, 0.0, -2.0], [0.0, 0.0, 3.0]]) @ np.stack([x[2], x[0], x[1]]) + x[0]
+
+
+def windows(x):
+    return x[1:3] * x[0:2] + np.pad(x[0:1], (1, 0)) + x[::-1][:2] + x[2]
+
+
+RECORDS = {"chained": (chained, 3), "pendulum": (pendulum, 4), "table": (table, 3), "windows": (windows, 3)}
+
+
+@pytest.mark.parametrize("name", RECORDS)
+@pytest.mark.parametrize("transform", ["value", "jacfwd", "jacrev"])
+def test_batches_agree_with_single_rows(name, transform, rng):
+    function, size = RECORDS[name]
+    derived = {"value": lambda f: f, "jacfwd": sd.jacfwd, "jacrev": sd.jacrev}[transform](function)
+    fn = sd.vmap(derived)
+    for length in LENGTHS:
+        x = rng.uniform(0.5, 2, (length, size))
+        got = fn(x)
+        if transform == "value":
+            np.testing.assert_allclose(got, [function(row) for row in x], rtol=1e-12)
+        else:
+            step = 1e-20j
+            cols = [np.stack([function(row + step * unit).imag / 1e-20 for unit in np.eye(size)], -1)
+                    for row in x] if name != "chained" else None  # fmt: skip
+            if cols is not None:
+                np.testing.assert_allclose(got, cols, rtol=1e-12, atol=1e-12)
+            else:
+                for row, one in zip(x, got, strict=True):
+                    eps = 1e-6
+                    numeric = [(function(row + eps * u) - function(row - eps * u)) / (2 * eps) for u in np.eye(size)]
+                    np.testing.assert_allclose(one, np.stack(numeric, -1), rtol=1e-6, atol=1e-6)
+    assert fn.compilations <= 3  # one row, a length that equals a record's, all others
+
+
+def test_two_records_and_hessians(rng):
+    fn = sd.vmap(sd.hessian(lambda q, v: np.sum(rotated(q, v) ** 3)), in_axes=(0, None))
+    one = sd.hessian(lambda q, v: np.sum(rotated(q, v) ** 3))
+    q, v = rng.normal(size=(7, 4)), rng.normal(size=3)
+    np.testing.assert_allclose(fn(q, v), [one(row, v) for row in q], rtol=1e-12)
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+def test_rows_of_tables(length, rng):
+    def f(cameras, points, seen):
+        one = lambda c, p: np.stack([c[0] * p[0] + c[1] * p[1], np.exp(c[2]) * p[0] / p[1]])  # noqa: E731
+        return sd.vmap(sd.jacfwd(one, argnums=(0, 1)))(cameras[seen[:, 0]], points[seen[:, 1]])
+
+    cameras, points = rng.normal(size=(17, 3)), rng.uniform(1, 2, (19, 2))
+    seen = np.stack([rng.integers(-17, 17, length), rng.integers(-19, 19, length)], 1)
+    da, db = sd.jit(f)(cameras, points, seen)
+    c, p = cameras[seen[:, 0]], points[seen[:, 1]]
+    zero = 0 * c[:, 0]
+    e = np.exp(c[:, 2])
+    np.testing.assert_allclose(da[:, 0], np.stack([p[:, 0], p[:, 1], zero], 1))
+    np.testing.assert_allclose(da[:, 1], np.stack([zero, zero, e * p[:, 0] / p[:, 1]], 1))
+    np.testing.assert_allclose(db[:, 0], c[:, :2])
+    np.testing.assert_allclose(db[:, 1], np.stack([e / p[:, 1], -e * p[:, 0] / p[:, 1] ** 2], 1))
+
+
+def test_an_index_outside_a_table_is_refused(rng):
+    fn = sd.jit(lambda t, i: sd.vmap(lambda r: np.stack([r[0] * r[1], r[2]]))(t[i]))
+    with pytest.raises(sd.EvaluationError, match="an index leaves an axis of size 5"):
+        fn(rng.normal(size=(5, 3)), np.array([0, 1, 5, 2]))
+
+
+def test_scattered_records(rng):
+    """Forces of springs added up at their ends: gathers, records and scatter-adds together."""
+    def energy(x, ends):
+        d = x[ends[:, 0]] - x[ends[:, 1]]
+        return np.sum((np.sqrt(d[:, 0] ** 2 + d[:, 1] ** 2 + d[:, 2] ** 2) - 1) ** 2)
+
+    x, ends = rng.normal(size=(9, 3)), rng.integers(0, 9, (23, 2))
+    ends[:, 1] = (ends[:, 0] + 1 + ends[:, 1] % 8) % 9
+    d = x[ends[:, 0]] - x[ends[:, 1]]
+    r = np.linalg.norm(d, axis=1, keepdims=True)
+    expected = np.zeros_like(x)
+    np.add.at(expected, ends[:, 0], 2 * (r - 1) * d / r)
+    np.add.at(expected, ends[:, 1], -2 * (r - 1) * d / r)
+    np.testing.assert_allclose(sd.grad(energy)(x, ends), expected, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_strided_arguments_and_results(dtype, rng):
+    fn = sd.vmap(sd.jacfwd(lambda x: np.stack([x[0] * x[1], x[1] * x[2], x[4] + x[3]])))
+    base = rng.normal(size=(11, 10)).astype(dtype)
+    for x in (base[:, :5], base[:, ::2], base[::-1, 5:], np.asfortranarray(base[:, 1:6])):
+        expected = np.zeros((11, 3, 5), dtype)
+        expected[:, 0, 0], expected[:, 0, 1] = x[:, 1], x[:, 0]
+        expected[:, 1, 1], expected[:, 1, 2] = x[:, 2], x[:, 1]
+        expected[:, 2, 3] = expected[:, 2, 4] = 1
+        np.testing.assert_array_equal(fn(x), expected)
+
+
+def test_structural_zeros_stay_zero_beside_infinities():
+    fn = sd.vmap(sd.jacfwd(lambda x: np.stack([np.exp(x[0]), x[1] / x[2]])))
+    got = fn(np.array([[1e4, 2.0, 0.0]] * 5))
+    assert np.all(got[:, 0, 1:] == 0) and np.all(got[:, 1, 0] == 0)
+    assert np.all(np.isinf(got[:, 0, 0])) and np.all(np.isinf(got[:, 1, 1]))
+
+
+def test_choices_and_whole_numbers_inside_records(rng):
+    def f(x, k):
+        return np.stack([np.where(x[0] > x[1], x[0], x[1] * k[0]), np.where(k[1] > 2, x[0] * x[1], 0.0)])
+
+    x, k = rng.normal(size=(9, 2)), rng.integers(0, 5, (9, 2))
+    np.testing.assert_allclose(sd.vmap(f)(x, k), [f(a, b) for a, b in zip(x, k, strict=True)], rtol=1e-13)
+
+
+def test_two_stack_axes_and_shared_rows(rng):
+    fn = sd.vmap(sd.vmap(sd.jacfwd(rotated), in_axes=(None, 0)), in_axes=(0, 0))
+    q, v = rng.normal(size=(5, 4)), rng.normal(size=(5, 6, 3))
+    one = sd.jacfwd(rotated)
+    np.testing.assert_allclose(fn(q, v), [[one(a, b) for b in rows] for a, rows in zip(q, v, strict=True)], rtol=1e-12)
+
+
+# -------------------------------------------------------------------- random programs
+def random_record_program(rng, x, depth):
+    """Random arithmetic that takes a record apart and puts it together."""
+    pool = [x[i] for i in range(x.shape[0])]
+    whole = [x]
+    for _ in range(depth):
+        kind = rng.integers(8)
+        a, b = pool[rng.integers(len(pool))], pool[rng.integers(len(pool))]
+        w = whole[rng.integers(len(whole))]
+        if kind < 3:
+            pool.append([a * b, a - b, a / (2 + b * b)][kind])
+        elif kind == 3:
+            pool.append(np.sin(a))
+        elif kind == 4:
+            whole.append(np.stack([a, b, pool[-1], a * b]))
+        elif kind == 5:
+            pool.append(np.sum(w * w[::-1]))
+        elif kind == 6:
+            whole.append(np.concatenate([w[1:], w[:1]]) * 0.5)
+        else:
+            m = np.outer(w, w)
+            pool.append(np.trace(m) + m[0, -1])
+    return np.concatenate([np.stack(pool[-4:]), whole[-1]])
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_random_programs_agree_with_the_interpreter(seed, rng):
+    def f(x):
+        return random_record_program(np.random.default_rng(seed), x, 12)
+
+    fn = sd.jit(lambda x: (sd.vmap(f)(x), sd.vmap(sd.jacrev(f))(x)))
+    x = rng.uniform(-1, 1, (6, 5))
+    got = fn(x)
+    program = fn._programs[0].traced.function
+    for one, other in zip(got, interpret(program, [x]), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-11, atol=1e-11)
+    np.testing.assert_allclose(got[0], [f(row) for row in x], rtol=1e-11, atol=1e-11)
+
+
+# -------------------------------------------------------------------- what is made
+def test_a_batched_jacobian_is_one_loop_without_temporaries(golden, rng):
+    fn = sd.vmap(sd.jacfwd(lambda x: np.stack([x[0] * x[1], np.sin(x[1])])))
+    fn(rng.normal(size=(6, 2)))
+    golden("loops_batched_jacobian", inspect(fn._programs[0].native).loops)
+
+
+def test_elementwise_work_on_records_stays_dense():
+    x = sd.symbol("x", (sd.dim("n"), 3))
+    fn = sd.compile(np.exp(x) * 2, [x])
+    assert "< 3*n vector" in inspect(fn).loops
+    np.testing.assert_allclose(fn(np.ones((5, 3))), np.full((5, 3), 2 * np.e))
+
+
+def test_programs_too_long_stay_tensors():
+    n = sd.dim("n")
+    x = sd.symbol("x", (n, 32, 32))
+    function = sd.compile(np.sum(x @ x @ x @ x, axis=(1, 2)), [x])
+    lowered = lower(inspect(function).function)
+    assert unroll(lowered) is lowered
+    value = np.ones((2, 32, 32))
+    np.testing.assert_allclose(function(value), [32.0**5] * 2)
+
+
+@pytest.mark.parametrize(("places", "windows"), [
+    ([0, 1, 2, 3], [(0, 4)]), ([0, 1, 2], [(0, 3)]), ([0, 1, 2, 3, 4, 5, 6], [(0, 4), (3, 4)]), ([0, 2], [(0, 3)]),
+    ([5], [(5, 1)]), ([0, 9], [(0, 4), (6, 4)]),
+])  # fmt: skip
+def test_loads_are_covered_by_windows_inside_the_row(places, windows):
+    assert _cover(places, 4) == windows
+
+
+@pytest.mark.parametrize(("places", "windows"), [
+    ([0, 1, 2, 3, 4], [(0, 4), (1, 4)]), ([0, 1, 2], [(0, 3)]), ([0, 2, 3], [(0, 1), (2, 2)]),
+    (list(range(8)), [(0, 4), (4, 4)]),
+])  # fmt: skip
+def test_stores_are_covered_by_runs(places, windows):
+    assert _runs(places, 4) == windows
+
+
+def test_signs_and_exact_numbers_fold():
+    graph = Graph()
+    x, y = (graph.make("param", (), "f64", (), i) for i in range(2))
+    zero, one = graph.const(0, (), "f64"), graph.const(1, (), "f64")
+
+    def op(name, *args):
+        return folding.scalar(graph, name, list(args), "f64", None)
+
+    assert op("mul", x, zero) is zero and op("add", zero, x) is x and op("mul", one, x) is x
+    assert op("neg", op("neg", x)) is x
+    assert op("sub", y, x) is op("neg", op("sub", x, y))
+    assert op("mul", op("neg", x), op("neg", y)) is op("mul", y, x)
+    assert op("add", op("neg", x), op("neg", y)) is op("neg", op("add", x, y))
+    assert op("div", op("neg", x), y) is op("neg", op("div", x, y))
+    assert op("sub", one, one) is zero
+
+
+def test_building_verifies(rng):
+    fn = sd.vmap(rotated)
+    fn(rng.normal(size=(6, 4)), rng.normal(size=(6, 3)))
+    program, _ = build(inspect(fn._programs[0].native).function, "rotated")
+    assert len(program.kernels) == 1 and not program.temps
