@@ -142,7 +142,7 @@ def inspect(native: NativeFunction) -> Compiled:
 def _product(register_bytes: int, fma: bool, dtype: str) -> engine.Library:
     """The matrix product, which all programs share."""
     text = gemm.text(register_bytes, fma, dtype)
-    return engine.compile_text(text, [gemm.symbol(dtype)], imports={SCRATCH: ctypes.addressof(_scratch)})
+    return engine.compile_text(text, [gemm.symbol(dtype)], opt=3, imports={SCRATCH: ctypes.addressof(_scratch)})
 
 
 def _tier(llvm: str) -> int:

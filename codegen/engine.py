@@ -9,8 +9,10 @@ Tiers, `opt`:
 
     0   no passes, quickest code generation: for the first call where compiling would be felt
     1   inlining of `alwaysinline`, scalar replacement, simplification, code generation O1
-    2   the O2 pipeline without SLP (six times the time and no gain here) and without the loop vectorizer
-        (emitters write vectors themselves; `vectorize_loops=True` brings it back)
+    2   as 1, then LLVM's simplification of functions (loops included) on every function that is short: as fast as the
+        next tier wherever it was measured, in less than half the time
+    3   the O2 pipeline without SLP (six times the time and no gain here) and without the loop vectorizer (emitters
+        write vectors themselves)
 
 Kernels may call what the process offers (malloc, free, libm) and what `add_symbol` or `imports=` names.
 """
@@ -30,7 +32,11 @@ from llvmlite import binding as llvm
 from codegen import objcache
 from codegen.errors import CompilationError
 
-TIERS = (0, 1, 2)
+TIERS = (0, 1, 2, 3)
+_CODE_GENERATION = (0, 1, 1, 2)
+_SHORT = 200
+"""Lines of a function worth simplifying: long ones are straight-line code, which gains nothing."""
+
 LLVM_LOCK = threading.RLock()
 """Held around every use of LLVM: one compilation at a time. Re-entrant, because a collection may run finalizers."""
 
@@ -97,7 +103,6 @@ def compile_text(
     features: str | None = None,
     *,
     imports: Mapping[str, int] | None = None,
-    vectorize_loops: bool = False,
     cache: bool = True,
 ) -> Library:
     """Compile a module, or take its object from the disk, and load it.
@@ -111,7 +116,7 @@ def compile_text(
     body: bytes | None = None
     key = ""
     if cache:
-        key = _cache_key(ir_text, target, opt, vectorize_loops)
+        key = _cache_key(ir_text, target, opt)
         body = objcache.load(key)
     with LLVM_LOCK:
         if body is not None:
@@ -120,7 +125,7 @@ def compile_text(
             except CompilationError:
                 body = None  # an intact file that does not link here: compile, which gives the true reason
         machine = _machine(target, opt)
-        module = _optimized(ir_text, machine, opt, vectorize_loops, timings)
+        module = _optimized(ir_text, machine, opt, timings)
         with _timed(timings, "codegen"):
             body = bytes(machine.emit_object(module))
         undefined = [f.name for f in module.functions if f.is_declaration and not f.name.startswith("llvm.")]
@@ -135,21 +140,19 @@ def assembly(
     opt: int = 2,
     cpu: str | None = None,
     features: str | None = None,
-    *,
-    vectorize_loops: bool = False,
 ) -> str:
     """The assembler text that `compile_text` would turn into machine code; nothing is loaded."""
     target = target_of(cpu, features)
     with LLVM_LOCK:
         machine = _machine(target, opt)
-        return str(machine.emit_assembly(_optimized(ir_text, machine, opt, vectorize_loops, {})))
+        return str(machine.emit_assembly(_optimized(ir_text, machine, opt, {})))
 
 
 def optimized_ir(ir_text: str, opt: int = 2, cpu: str | None = None, features: str | None = None) -> str:
     """The module after the passes of a tier, as text."""
     target = target_of(cpu, features)
     with LLVM_LOCK:
-        return str(_optimized(ir_text, _machine(target, opt), opt, False, {}))
+        return str(_optimized(ir_text, _machine(target, opt), opt, {}))
 
 
 def add_symbol(name: str, address: int) -> None:
@@ -208,14 +211,14 @@ def _machine(target: Target, opt: int) -> llvm.TargetMachine:
         # Position-independent code with the small model: the linker lays each object out in one block and reaches
         # everything outside through a table, so nothing depends on where the process put its libraries.
         machine = llvm.Target.from_default_triple().create_target_machine(
-            cpu=target.cpu, features=target.features, opt=opt, reloc="pic", codemodel="small"
+            cpu=target.cpu, features=target.features, opt=_CODE_GENERATION[opt], reloc="pic", codemodel="small"
         )
         _machines[target, opt] = machine
     return machine
 
 
 def _optimized(
-    ir_text: str, machine: llvm.TargetMachine, opt: int, vectorize_loops: bool, timings: dict[str, float]
+    ir_text: str, machine: llvm.TargetMachine, opt: int, timings: dict[str, float]
 ) -> llvm.ModuleRef:
     with _timed(timings, "parse"):
         try:
@@ -228,25 +231,30 @@ def _optimized(
             raise CompilationError(f"LLVM refused the module: {error}") from None
     if opt > 0:
         with _timed(timings, "passes"):
-            _run_passes(module, machine, opt, vectorize_loops)
+            _run_passes(module, machine, opt)
     return module
 
 
-def _run_passes(module: llvm.ModuleRef, machine: llvm.TargetMachine, opt: int, vectorize_loops: bool) -> None:
-    tuning = llvm.create_pipeline_tuning_options(speed_level=opt)
+def _run_passes(module: llvm.ModuleRef, machine: llvm.TargetMachine, opt: int) -> None:
+    tuning = llvm.create_pipeline_tuning_options(speed_level=2)
     tuning.slp_vectorization = False
-    tuning.loop_vectorization = vectorize_loops
-    tuning.loop_interleaving = vectorize_loops
+    tuning.loop_vectorization = False
+    tuning.loop_interleaving = False
     builder = llvm.create_pass_builder(machine, tuning)
-    if opt == 1:
-        passes = llvm.create_new_module_pass_manager()
-        passes.add_always_inliner_pass()
-        passes.add_sroa_pass()
-        passes.add_instruction_combine_pass()
-        passes.add_simplify_cfg_pass()
-    else:
-        passes = builder.getModulePassManager()
+    if opt == max(TIERS):
+        builder.getModulePassManager().run(module, builder)
+        return
+    passes = llvm.create_new_module_pass_manager()
+    passes.add_always_inliner_pass()
+    passes.add_sroa_pass()
+    passes.add_instruction_combine_pass()
+    passes.add_simplify_cfg_pass()
     passes.run(module, builder)
+    if opt == 2:
+        simplify = builder.getFunctionPassManager()
+        for function in module.functions:
+            if not function.is_declaration and str(function).count("\n") <= _SHORT:
+                simplify.run(function, builder)
 
 
 def _load(
@@ -279,7 +287,7 @@ def _load(
     return Library(target, opt, cached, timings, len(body), addresses, tracker, engine)
 
 
-def _cache_key(ir_text: str, target: Target, opt: int, vectorize_loops: bool) -> str:
+def _cache_key(ir_text: str, target: Target, opt: int) -> str:
     return objcache.key_of(
         ir_text,
         target.cpu,
@@ -289,7 +297,7 @@ def _cache_key(ir_text: str, target: Target, opt: int, vectorize_loops: bool) ->
         platform.machine(),
         platform.system(),
         _SELF_DIGEST,
-        f"opt={opt} vectorize_loops={vectorize_loops}",
+        f"opt={opt}",
     )
 
 

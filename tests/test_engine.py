@@ -56,32 +56,10 @@ def test_every_tier_computes_the_same(opt):
 
 def test_optimizing_inlines_and_never_fuses():
     assert "call" in engine.optimized_ir(AFFINE, 0)
-    for opt in (1, 2):
+    for opt in (1, 2, 3):
         text = engine.optimized_ir(AFFINE, opt)
         assert "call" not in text
         assert "vfmadd" not in engine.assembly(AFFINE, opt, "x86-64-v4")
-
-
-def test_the_loop_vectorizer_is_opt_in():
-    loop = """
-define void @f(ptr noalias %x, ptr noalias %y, i64 %n) {
-entry:
-  br label %body
-body:
-  %i = phi i64 [ 0, %entry ], [ %j, %body ]
-  %p = getelementptr double, ptr %x, i64 %i
-  %q = getelementptr double, ptr %y, i64 %i
-  %v = load double, ptr %p
-  %w = fadd double %v, 1.0
-  store double %w, ptr %q
-  %j = add nuw nsw i64 %i, 1
-  %more = icmp ult i64 %j, %n
-  br i1 %more, label %body, label %done
-done:
-  ret void
-}"""
-    assert "ymm" not in engine.assembly(loop, 2, "x86-64-v3")
-    assert "ymm" in engine.assembly(loop, 2, "x86-64-v3", vectorize_loops=True)
 
 
 def test_targets():
@@ -104,8 +82,8 @@ def test_bad_modules_are_errors_with_reasons():
         engine.compile_text(SINE.replace("@sin", "@no_such_function_anywhere"), ["f"])
     with pytest.raises(CompilationError, match="Symbols not found"):
         engine.compile_text(SINE, ["g"])
-    with pytest.raises(CompilationError, match=r"opt: expected one of \(0, 1, 2\), given 3"):
-        engine.compile_text(SINE, ["f"], 3)
+    with pytest.raises(CompilationError, match=r"opt: expected one of \(0, 1, 2, 3\), given 4"):
+        engine.compile_text(SINE, ["f"], 4)
     with pytest.raises(CompilationError, match="no symbol 'g'; it was compiled for f"):
         engine.compile_text(SINE, ["f"]).address("g")
 
@@ -170,10 +148,9 @@ def test_everything_that_matters_is_in_the_key(folder):
         (AFFINE, {"opt": 1}),
         (AFFINE, {"cpu": "x86-64-v2"}),
         (AFFINE, {"features": ""}),
-        (AFFINE, {"vectorize_loops": True}),
     ]:
         assert not engine.compile_text(text, ["affine"], **options).cached
-    assert len(entries(folder)) == 6
+    assert len(entries(folder)) == 5
     assert objcache.key_of("ab", "c") != objcache.key_of("a", "bc")
 
 
