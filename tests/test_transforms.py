@@ -176,3 +176,33 @@ def test_aux_comes_back_beside_the_gradient() -> None:
     np.testing.assert_array_equal(twice, 2 * x)
     with pytest.raises(sd.ArgumentError, match=r"with has_aux the function returns a pair \(value, aux\)"):
         sd.grad(lambda v: np.sum(v), has_aux=True)(x)
+
+
+def test_repeated_calls_go_straight_to_native_code_and_stay_right(rng):
+    fn = sd.jit(lambda x, y: (x * y, x + 1))
+    for shape in ((3,), (4,), (3,), (3,)):
+        x, y = rng.normal(size=shape), rng.normal(size=shape)
+        product, more = fn(x, y)
+        np.testing.assert_array_equal(product, x * y)
+        np.testing.assert_array_equal(more, x + 1)
+    swapped = x.astype(">f8")
+    np.testing.assert_array_equal(fn(swapped, y)[0], x * y)
+    single = fn(x.astype(np.float32), y.astype(np.float32))[0]
+    assert single.dtype == np.float32
+    static = sd.jit(lambda x, k: x**k, static_argnums=1)
+    np.testing.assert_allclose([static(x, 2), static(x, 3)], [x**2, x**3], rtol=1e-14)
+    listed = sd.jit(lambda x: [x, {"twice": 2 * x}])
+    for _ in range(2):
+        assert listed(x)[1]["twice"][1] == 2 * x[1]
+
+
+def test_bound_calls_of_transforms(rng):
+    x, out = rng.normal(size=(5, 2)), np.empty((5, 2, 2))
+    call = sd.vmap(sd.jacfwd(lambda v: np.stack([v[0] * v[1], np.sin(v[1])]))).bind(x, out=out)
+    for _ in range(2):
+        assert call() is out
+        np.testing.assert_allclose(out[:, 0], x[:, ::-1])
+        np.testing.assert_allclose(out[:, 1, 1], np.cos(x[:, 1]))
+        x *= 2
+    with pytest.raises(sd.ArgumentError, match="one array or a tuple of arrays"):
+        sd.jit(lambda v: {"a": v}).bind(x)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, TypeAlias
@@ -20,6 +21,7 @@ from symdiff.diff import gradients, jacobians, pull_back, push_forward
 from symdiff.errors import ArgumentError, ShapeError
 from symdiff.frontend.building import BUILDER
 from symdiff.frontend.expr import Expr, as_expr
+from symdiff.frontend.nesting import LEAF
 from symdiff.frontend.trace import Traced, flatten, trace, unflatten
 from symdiff.ir.builder import Builder, Handle
 from symdiff.ir.contraction import contract, expand
@@ -100,10 +102,16 @@ class _Program:
 
     def __init__(self, traced: Traced) -> None:
         self.traced = traced
-        self.native = compile_function(optimize(traced.function, OPSET))
+        tree = traced.out_tree
+        self.native = compile_function(optimize(traced.function, OPSET), single=tree is LEAF)
+        # Whether native code gives what the function gives, and takes its arguments as they are.
+        self.bare = tree is LEAF or (tree.kind is tuple and all(c is LEAF for c in tree.children))
+        self.direct = self.bare and not traced.static and all(c is LEAF for c in traced.in_tree.children)
 
     def __call__(self, arrays: Sequence[Any]) -> Any:
         flat = self.native(*arrays)
+        if self.bare:
+            return flat
         return self.traced.results(flat if isinstance(flat, tuple) else (flat,))
 
 
@@ -137,6 +145,8 @@ class Transformed:
         self._rule = rule
         self._static = static
         self._programs: list[_Program] = []
+        # Native code by shapes and dtypes of plain arrays: a repeated call looks nothing over.
+        self._direct: dict[tuple[Any, ...], Callable[..., Any]] = {}
         self._keyworded: dict[tuple[tuple[str, Any], ...], Transformed] = {}
 
     def _with_keywords(self, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> Any:
@@ -153,17 +163,48 @@ class Transformed:
             return self._with_keywords(args, keywords)
         if _INSIDE.get():  # a function being traced may close over symbols, so numbers stay symbolic here
             return self.symbolic(*args)
+        try:
+            key = tuple([(a.shape, a.dtype) for a in args])
+            native = self._direct.get(key)
+        except (AttributeError, TypeError):
+            return self._slow(args, None)
+        return self._slow(args, key) if native is None else native(*args)
+
+    def _slow(self, args: tuple[Any, ...], key: tuple[Any, ...] | None) -> Any:
+        found = self._find(args)
+        if found is None:
+            if any(isinstance(leaf, Expr) for leaf in flatten(args)[0]):
+                return self.symbolic(*args)
+            found = self._compiled(args)
+        program, arrays = found
+        if key is not None and program.direct and len(self._direct) < 1000 and all(map(operator.is_, arrays, args)):
+            self._direct[key] = program.native
+        return program(arrays)
+
+    def _find(self, args: tuple[Any, ...]) -> tuple[_Program, list[Any]] | None:
+        """The program that serves these arguments, and the arrays to run it on."""
         for program in self._programs:
             arrays = program.traced.arguments(args)
             if arrays is not None:
-                return program(arrays)
-        if any(isinstance(leaf, Expr) for leaf in flatten(args)[0]):
-            return self.symbolic(*args)
+                return program, arrays
+        return None
+
+    def _compiled(self, args: tuple[Any, ...]) -> tuple[_Program, list[Any]]:
         program = _Program(trace(self.symbolic, args, static_argnums=self._static, like=self.function))
         arrays = program.traced.arguments(args)
         assert arrays is not None, "a program serves the arguments it was traced with"
         self._programs.append(program)
-        return program(arrays)
+        return program, arrays
+
+    def bind(self, *args: Any, out: Any = None) -> Any:
+        """A call without arguments on fixed arrays: it reads them anew each time and returns the same result arrays.
+
+        out: the array, or the tuple of arrays, to write to. The results must be one array or a tuple of arrays.
+        """
+        program, arrays = self._find(args) or self._compiled(args)
+        if not program.bare:
+            raise ArgumentError(f"{self!r}: bind is for functions that return one array or a tuple of arrays")
+        return program.native.bind(*arrays, out=out)
 
     def symbolic(self, *args: Any) -> Any:
         """The transform on expressions."""
