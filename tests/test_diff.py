@@ -21,7 +21,7 @@ from symdiff.ir.dims import named
 from symdiff.ir.types import TensorType
 from symdiff.ops import OPSET
 
-MODES = ("forward", "reverse")
+MODES = ("forward", "reverse", "elimination")
 both_modes = pytest.mark.parametrize("mode", MODES)
 
 
@@ -36,11 +36,14 @@ def test_jacobians_agree_with_each_other_and_with_numbers(program: Program) -> N
     assume(value.size * sum(np.size(a) for a in program.args) <= 400)
     forward = jacobians(builder, [y], f.params, "forward")[0]
     reverse = jacobians(builder, [y], f.params, "reverse")[0]
-    got = run(f.params, [*forward, *reverse], program.args, sizes=program.sizes)
+    eliminated = jacobians(builder, [y], f.params, "elimination")[0]
+    got = run(f.params, [*forward, *reverse, *eliminated], program.args, sizes=program.sizes)
+    count = len(f.params)
     for i, parameter in enumerate(f.params):
-        assert forward[i].shape == reverse[i].shape == y.shape + parameter.shape
-        one, other = got[i], got[len(f.params) + i]
+        assert forward[i].shape == reverse[i].shape == eliminated[i].shape == y.shape + parameter.shape
+        one, other, third = got[i], got[count + i], got[2 * count + i]
         assert_close(one, other, f"forward and reverse in {parameter.name} of\n{f}", rtol=1e-9, atol=1e-11)
+        assert_close(one, third, f"forward and elimination in {parameter.name} of\n{f}", rtol=1e-9, atol=1e-11)
         want, error = jacobian(lambda *xs: interpret(f, xs, program.sizes)[0], program.args, i)
         scale = max(1.0, float(np.max(np.abs(want), initial=0.0)))
         if error < 1e-6 * scale:
@@ -69,13 +72,14 @@ def test_push_forward_and_pull_back_are_adjoint(program: Program) -> None:
 
 @examples(60)
 @given(programs(max_steps=4, scalar=True))
-def test_hessians_in_four_ways(program: Program) -> None:
-    """Forward or reverse over forward or reverse: one Hessian, symmetric, and the differences of the gradient."""
+def test_hessians_in_six_ways(program: Program) -> None:
+    """Forward or reverse over both, and elimination in one place: one Hessian, symmetric, as differences."""
     f, builder = program.function, program.builder
     y, x = f.results[0], f.params[0]
     hessians: list[Any] = []
     (gradient,) = gradients(builder, y, [x])
-    for inner, outer in itertools.product(MODES, MODES):
+    sweeps = MODES[:2]
+    for inner, outer in [*itertools.product(sweeps, sweeps), ("elimination", "reverse"), ("forward", "elimination")]:
         (first,) = gradients(builder, y, [x], inner)
         hessians += jacobians(builder, [first], [x], outer)[0]
     got = run(f.params, hessians, program.args, sizes=program.sizes)
@@ -212,7 +216,7 @@ def test_refusals_say_what_was_given() -> None:
         push_forward(builder, [v.value], [v.value], [x.value])
     with pytest.raises(ShapeError, match=r"cotangent of shape \(\), expected \(3,\)"):
         pull_back(builder, [v.value], [v.value], [x.value])
-    with pytest.raises(ArgumentError, match="expected 'forward' or 'reverse'"):
+    with pytest.raises(ArgumentError, match="expected 'forward', 'reverse' or 'elimination'"):
         jacobians(builder, [v.value], [v.value], "sideways")  # type: ignore[arg-type]
 
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from symdiff.api.expression import Derivative, Expression, free_symbols
+from symdiff.diff import MODES as DIFF_MODES
+from symdiff.diff import Mode as DiffMode
 from symdiff.diff import gradients, jacobians, pull_back, push_forward
 from symdiff.errors import ArgumentError, ShapeError
 from symdiff.frontend.expr import Expr, as_expr, broadcast_to
@@ -20,8 +22,9 @@ from symdiff.ir.graph import Function, Value
 from symdiff.ops import OPSET
 from symdiff.simplify import simplify as simplify_function
 
-Mode: TypeAlias = Literal["auto", "forward", "reverse"]
-MODES = ("auto", "forward", "reverse")
+Mode: TypeAlias = Literal["auto", "forward", "reverse", "elimination"]
+MODES = ("auto", *DIFF_MODES)
+Sizes: TypeAlias = Mapping[str, int]
 
 
 def derive(inputs: Sequence[Expr], make: Callable[[Builder, list[Value]], list[Value]]) -> list[Derivative]:
@@ -47,46 +50,67 @@ def _variables(x: Any) -> tuple[list[Expr], Callable[[list[Any]], Any]]:
     return [_expression(x, "variable")], lambda r: r[0]
 
 
-def _mode(mode: str, y: Expr, xs: Sequence[Expr]) -> Literal["forward", "reverse"]:
+def _mode(mode: str, y: Expr, xs: Sequence[Expr]) -> DiffMode:
     """auto: push when every variable is a scalar and the function is not, pull otherwise."""
-    if mode not in MODES:
-        raise ArgumentError(f"mode {mode!r}: expected one of {', '.join(MODES)}")
     if mode == "auto":
         scalar_in = all(not x.value.type.rank for x in xs)
         return "forward" if scalar_in and y.value.type.rank else "reverse"
-    return "forward" if mode == "forward" else "reverse"
+    return checked(mode)
 
 
-def gradient(f: Expr, x: Any, mode: Mode = "auto") -> Any:
+def checked(mode: str) -> DiffMode:
+    """A mode by name; raises ArgumentError for any other name."""
+    for known in DIFF_MODES:
+        if known == mode:
+            return known
+    raise ArgumentError(f"mode {mode!r}: expected one of {', '.join(MODES)}")
+
+
+def gradient(f: Expr, x: Any, mode: Mode = "auto", sizes: Sizes | None = None) -> Any:
     """The gradient of a scalar expression, in the shape of its variable.
 
     f: an expression of shape (). x: a symbol or subexpression, or a list, tuple or dict of them (the result has that
-    structure). Raises ShapeError when f is no scalar.
+    structure). mode and sizes: see `jacobian`. Raises ShapeError when f is no scalar.
     """
     xs, back = _variables(x)
     f = _expression(f, "gradient")
-    chosen = _mode(mode, f, xs)
-    return back(derive([f, *xs], lambda b, v: gradients(b, v[0], v[1:], chosen)))
+    chosen, points = _mode(mode, f, xs), _points(sizes)
+    return back(derive([f, *xs], lambda b, v: gradients(b, v[0], v[1:], chosen, points)))
 
 
-def jacobian(y: Expr, x: Any, mode: Mode = "auto") -> Any:
-    """The generalized Jacobian, shape y.shape + x.shape, entry [i, j] = dy_i / dx_j with multi-indices."""
-    xs, back = _variables(x)
-    y = _expression(y, "jacobian")
-    chosen = _mode(mode, y, xs)
-    return back(derive([y, *xs], lambda b, v: jacobians(b, v[:1], v[1:], chosen)[0]))
+def jacobian(y: Expr, x: Any, mode: Mode = "auto", sizes: Sizes | None = None) -> Any:
+    """The generalized Jacobian, shape y.shape + x.shape, entry [i, j] = dy_i / dx_j with multi-indices.
 
-
-def hessian_of(f: Expr, x: Any, mode: Mode = "auto") -> Any:
-    """Second derivatives: the Jacobian of the Jacobian, shape f.shape + x.shape + x.shape.
-
-    For several variables the result nests twice, [i][j] the derivative in x_i and then in x_j.
+    mode: "forward" pushes tangents, "reverse" pulls cotangents, "elimination" eliminates intermediate values in the
+    cheapest order found. sizes: numbers for named dimensions (`{"n": 1000}`) that the order is chosen for; the
+    program serves all sizes in any case.
     """
     xs, back = _variables(x)
-    firsts = jacobian(f, list(xs), mode)
+    y = _expression(y, "jacobian")
+    chosen, points = _mode(mode, y, xs), _points(sizes)
+    return back(derive([y, *xs], lambda b, v: jacobians(b, v[:1], v[1:], chosen, points)[0]))
+
+
+def _points(sizes: Sizes | None) -> list[Mapping[str, int]] | None:
+    if sizes is None:
+        return None
+    for name, size in sizes.items():
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ArgumentError(f"sizes: {name} = {size!r}, expected a positive integer")
+    return [sizes]
+
+
+def hessian_of(f: Expr, x: Any, mode: Mode = "auto", sizes: Sizes | None = None) -> Any:
+    """Second derivatives: the Jacobian of the Jacobian, shape f.shape + x.shape + x.shape.
+
+    For several variables the result nests twice, [i][j] the derivative in x_i and then in x_j. mode and sizes: see
+    `jacobian`.
+    """
+    xs, back = _variables(x)
+    firsts = jacobian(f, list(xs), mode, sizes)
     if len(xs) == 1:
-        return back([jacobian(firsts[0], xs[0], mode)])
-    rows = [back([jacobian(g, other, mode) for other in xs]) for g in firsts]
+        return back([jacobian(firsts[0], xs[0], mode, sizes)])
+    rows = [back([jacobian(g, other, mode, sizes) for other in xs]) for g in firsts]
     return back(rows)
 
 

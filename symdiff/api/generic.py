@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from symdiff.api.derivatives import Mode, hessian_of, hvp_of, jvp_of, vjp_of
+from symdiff.api.derivatives import Mode, Sizes, checked, hessian_of, hvp_of, jvp_of, vjp_of
 from symdiff.api.transforms import hessian_function, hvp_function, jvp_function, value_and_grad, vjp_function
 from symdiff.checking import GradientReport
 from symdiff.checking import check_gradient as check_values
@@ -18,13 +18,19 @@ def _is_function(f: Any) -> bool:
     return callable(f) and not isinstance(f, Expr)
 
 
-def hessian(f: Any, x: Any = None, mode: Mode = "auto", argnums: int | Sequence[int] = 0) -> Any:
-    """Second derivatives of a scalar: of an expression in x (shape x.shape + x.shape), or of a Python function."""
+def hessian(
+    f: Any, x: Any = None, mode: Mode = "auto", argnums: int | Sequence[int] = 0, sizes: Sizes | None = None
+) -> Any:
+    """Second derivatives of a scalar: of an expression in x (shape x.shape + x.shape), or of a Python function.
+
+    mode and sizes: see `jacobian`. Of a function the gradient is taken by reverse mode and differentiated again by
+    `mode`, forward by default.
+    """
     if _is_function(f):
-        return hessian_function(f, argnums if x is None else x)
+        return hessian_function(f, argnums if x is None else x, "forward" if mode == "auto" else checked(mode))
     if x is None:
         raise ArgumentError("hessian: no variable is given; call it as hessian(f, x)")
-    return hessian_of(f, x, mode)
+    return hessian_of(f, x, mode, sizes)
 
 
 def jvp(y: Any, x: Any, tangents: Any) -> Any:

@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 from symdiff.api.expression import Expression, free_symbols
 from symdiff.api.native import compile_function
 from symdiff.batch import batch
-from symdiff.diff import gradients, jacobians, pull_back, push_forward
+from symdiff.diff import Mode, gradients, jacobians, pull_back, push_forward
 from symdiff.errors import ArgumentError, ShapeError
 from symdiff.frontend.building import BUILDER
 from symdiff.frontend.expr import Expr, as_expr
@@ -317,27 +317,32 @@ def grad(function: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux
     return Transformed(function, rule)
 
 
-def jacrev(function: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Transformed:
-    """The Jacobian by reverse mode, output axes first."""
+def jacobian_function(
+    function: Callable[..., Any], argnums: int | Sequence[int], mode: Mode, where: str
+) -> Transformed:
+    """The Jacobian by one mode, output axes first."""
 
     def rule(f: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-        return _derivative(f, args, argnums, lambda b, ys, xs: jacobians(b, ys, xs, "reverse"), "jacrev", False)[1]
+        return _derivative(f, args, argnums, lambda b, ys, xs: jacobians(b, ys, xs, mode), where, False)[1]
 
     return Transformed(function, rule)
+
+
+def jacrev(function: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Transformed:
+    """The Jacobian by reverse mode, output axes first."""
+    return jacobian_function(function, argnums, "reverse", "jacrev")
 
 
 def jacfwd(function: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Transformed:
     """The Jacobian by forward mode, output axes first."""
-
-    def rule(f: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-        return _derivative(f, args, argnums, lambda b, ys, xs: jacobians(b, ys, xs, "forward"), "jacfwd", False)[1]
-
-    return Transformed(function, rule)
+    return jacobian_function(function, argnums, "forward", "jacfwd")
 
 
-def hessian_function(function: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Transformed:
-    """Second derivatives of a scalar function, forward over reverse."""
-    return jacfwd(grad(function, argnums), argnums)
+def hessian_function(
+    function: Callable[..., Any], argnums: int | Sequence[int] = 0, mode: Mode = "forward"
+) -> Transformed:
+    """Second derivatives of a scalar function: its gradient by reverse mode, differentiated again by `mode`."""
+    return jacobian_function(grad(function, argnums), argnums, mode, "hessian")
 
 
 def _directional(

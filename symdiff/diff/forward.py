@@ -27,13 +27,13 @@ def forward(
             continue
         moving = [known.get(a) for a in value.args]
         if any(t is not None for t in moving):
-            tangent = _push(builder, value, moving, seeds)
+            tangent = push(builder, value, moving, seeds)
             if tangent is not None:
                 known[value] = tangent
     return [known.get(r) for r in results]
 
 
-def _push(builder: Builder, value: Value, moving: list[Handle | None], seeds: int) -> Handle | None:
+def push(builder: Builder, value: Value, moving: list[Handle | None], seeds: int) -> Handle | None:
     rule = value.op.rule
     attrs = dict(value.attrs)
     xs = [Handle(builder, a) for a in value.args]

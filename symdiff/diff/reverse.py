@@ -11,14 +11,13 @@ from collections.abc import Sequence
 from typing import assert_never
 
 from symdiff.diff.forward import masked, refusal, scaled
+from symdiff.diff.masks import block_mask, contract_mask, linear_mask
 from symdiff.ir.builder import Builder, Handle
-from symdiff.ir.contraction import einsum, spread, sum_over
 from symdiff.ir.graph import Value, topological
 from symdiff.ir.op import Linear, Multilinear, NoDerivative, Partials, Rules
 
 # Ops whose partials are numbers: a mask has nothing to protect there.
 _ADDITIVE = frozenset({"add", "sub", "neg", "cast", "select"})
-_LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 class _Gathered:
@@ -117,67 +116,25 @@ def _pull(
         case Linear():
             for i, term in enumerate(rule.transpose(ct, *xs, **attrs)):
                 if term is not None and value.args[i] in active:
-                    _add(gathered, value.args[i], term, _linear_mask(rule, i, dead, xs, attrs, value, curved))
+                    carried = dead if value.args[i] in curved else None
+                    mask = linear_mask(rule, i, carried, xs, attrs) if carried is not None else None
+                    _add(gathered, value.args[i], term, mask)
         case Multilinear():
             for i, x in enumerate(value.args):
                 if x in active:
                     term = rule.transpose(i, ct, *xs, **attrs)
-                    mask = _contract_mask(rule, i, dead, xs, attrs, value, curved)
+                    carried = dead if x in curved or len(xs) > 1 else None
+                    mask = contract_mask(rule, i, carried, xs, attrs) if carried is not None else None
                     if len(xs) > 1:
                         term = masked(mask, term)
                     _add(gathered, x, term, mask)
         case Rules():
             for i, term in enumerate(rule.vjp(ct, y, *xs, **attrs)):
                 if term is not None and value.args[i] in active:
-                    mask = _block_mask(dead, value, xs[i], attrs) if value.args[i] in curved else None
+                    carried = dead if value.args[i] in curved else None
+                    mask = block_mask(carried, value, xs[i], attrs) if carried is not None else None
                     _add(gathered, value.args[i], masked(mask, term), mask)
         case NoDerivative():
             raise refusal(value, rule)
         case _:
             assert_never(rule)
-
-
-def _live(dead: Handle) -> Handle:
-    return dead.op("not").op("cast", dtype="f64")
-
-
-def _linear_mask(
-    rule: Linear, i: int, dead: Handle | None, xs: list[Handle], attrs: dict[str, object], value: Value,
-    curved: set[Value],
-) -> Handle | None:  # fmt: skip
-    """An element is dead when everything it moves to is: the transpose of the live places is zero there."""
-    if dead is None or value.args[i] not in curved:
-        return None
-    count = rule.transpose(_live(dead), *xs, **attrs)[i]
-    return None if count is None else count.op("eq", 0)
-
-
-def _contract_mask(
-    rule: Multilinear, i: int, dead: Handle | None, xs: list[Handle], attrs: dict[str, object], value: Value,
-    curved: set[Value],
-) -> Handle | None:  # fmt: skip
-    if dead is None or (value.args[i] not in curved and len(xs) == 1):
-        return None
-    ones = [x.const(1, dtype="f64") for x in xs]
-    return rule.transpose(i, _live(dead), *ones, **attrs).op("eq", 0)
-
-
-def _block_mask(dead: Handle | None, value: Value, x: Handle, attrs: dict[str, object]) -> Handle | None:
-    """Ops that mix a block of elements: the block is dead when every element of the result that it reaches is."""
-    if dead is None or value.op.elementwise:
-        return dead
-    axes = attrs.get("axes", (attrs["axis"],) if "axis" in attrs else None)
-    if isinstance(axes, tuple):
-        count = _live(dead)
-        if value.type.rank == x.rank:
-            count = sum_over(count, axes)
-        return spread(count, axes, x.shape).op("eq", 0)
-    # Matrices: a block is one matrix of the stack x, and the result has one number or one matrix for it, perhaps
-    # behind further leading axes that share it. An undefined function reaches everything from everywhere.
-    letters = _LETTERS[: value.type.rank]
-    stack = 0 if "wrt" in attrs else x.rank - 2
-    core = 0 if value.type.rank == stack else 2
-    kept = letters[value.type.rank - core - stack : value.type.rank - core] if stack else ""
-    beside = _LETTERS[value.type.rank : value.type.rank + x.rank - stack]
-    sizes = dict(zip(beside, x.shape[stack:], strict=True))
-    return einsum(f"{kept}->{kept}{beside}", einsum(f"{letters}->{kept}", _live(dead)), **sizes).op("eq", 0)

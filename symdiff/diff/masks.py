@@ -1,0 +1,59 @@
+"""Dead masks: where a value does not reach the results at all, carried from a result of an instruction to its operands.
+
+A mask is a boolean handle of a value's shape, true at elements of the branch of a select that is not taken. There a
+product must be replaced by an exact zero, because 0 * inf of a derivative that does not exist would poison the sum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from symdiff.ir.builder import Handle
+from symdiff.ir.contraction import einsum, spread, sum_over
+from symdiff.ir.graph import Value
+from symdiff.ir.op import Linear, Multilinear
+
+_LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+def live(dead: Handle, dtype: str = "f64") -> Handle:
+    """1 where elements reach the results, 0 where they are dead."""
+    return dead.op("not").op("cast", dtype=dtype)
+
+
+def linear_mask(
+    rule: Linear, i: int, dead: Handle, xs: Sequence[Handle], attrs: Mapping[str, Any]
+) -> Handle | None:
+    """An element is dead when everything it moves to is: the transpose of the live places is zero there."""
+    count = rule.transpose(live(dead), *xs, **attrs)[i]
+    return None if count is None else count.op("eq", 0)
+
+
+def contract_mask(
+    rule: Multilinear, i: int, dead: Handle, xs: Sequence[Handle], attrs: Mapping[str, Any]
+) -> Handle:
+    """The same for operand i of a contraction."""
+    ones = [x.const(1, dtype="f64") for x in xs]
+    return rule.transpose(i, live(dead), *ones, **attrs).op("eq", 0)
+
+
+def block_mask(dead: Handle, value: Value, x: Handle, attrs: Mapping[str, Any]) -> Handle:
+    """Ops that mix a block of elements: the block is dead when every element of the result that it reaches is."""
+    if value.op.elementwise:
+        return dead
+    axes = attrs.get("axes", (attrs["axis"],) if "axis" in attrs else None)
+    if isinstance(axes, tuple):
+        count = live(dead)
+        if value.type.rank == x.rank:
+            count = sum_over(count, axes)
+        return spread(count, axes, x.shape).op("eq", 0)
+    # Matrices: a block is one matrix of the stack x, and the result has one number or one matrix for it, perhaps
+    # behind further leading axes that share it. An undefined function reaches everything from everywhere.
+    letters = _LETTERS[: value.type.rank]
+    stack = 0 if "wrt" in attrs else x.rank - 2
+    core = 0 if value.type.rank == stack else 2
+    kept = letters[value.type.rank - core - stack : value.type.rank - core] if stack else ""
+    beside = _LETTERS[value.type.rank : value.type.rank + x.rank - stack]
+    sizes = dict(zip(beside, x.shape[stack:], strict=True))
+    return einsum(f"{kept}->{kept}{beside}", einsum(f"{letters}->{kept}", live(dead)), **sizes).op("eq", 0)
