@@ -123,7 +123,7 @@ def _abs(x: Any) -> Any:
 
 absolute = elementwise("abs", _abs, lambda y, x: (sign(x),), latex=r"\lvert {0} \rvert", intervals=(_ALL,),
                        cost="compare", allowed=NUMBERS, kink=Kink("x = 0", "0"))  # fmt: skip
-relu = elementwise("relu", lambda x: np.where(np.real(x) > 0, x, x * 0), lambda y, x: (1,),
+relu = elementwise("relu", lambda x: np.where(np.real(x) <= 0, 0, x), lambda y, x: (1,),
                    dead=lambda y, x: (x.op("le", 0),), latex=r"\operatorname{{relu}}({0})", intervals=(_ALL,),
                    cost="compare", kink=Kink("x = 0", "0"), doc="max(x, 0)")  # fmt: skip
 clip = elementwise("clip", lambda x, low, high: np.minimum(np.maximum(x, low), high), lambda y, x, low, high: (1, 1, 1),

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 from symdiff.ir.graph import Value
 from symdiff.simplify import facts
+from symdiff.simplify.defined import harmless, is_indicator
+from symdiff.simplify.pointwise import negated
 from symdiff.simplify.products import product
 from symdiff.simplify.size import size, sum_size
 from symdiff.simplify.sums import plus
@@ -209,7 +211,10 @@ def _cleared(ctx: Context, value: Value, depth: int) -> Value:
                 ctx,
                 [(c, product(ctx, 1, [Factor(t, 1, f.labels), above], f.labels, sizes, dtype)) for c, t in terms],
             )
-            if size(ctx, inner) >= size(ctx, f.base):
+            guards = [g for _, t in terms for g in ctx.view(t).factors if is_indicator(g)]
+            if size(ctx, inner) >= size(ctx, f.base) or not all(
+                harmless(ctx, below, g.base.args[0], g.labels) for g in guards
+            ):
                 continue
             inner = shorter(ctx, inner, depth - 1)
             others = [h for h in view.factors if h is not f]
@@ -324,6 +329,21 @@ def _coerced(places: Sequence[Place]) -> list[list[Place]]:
     return groups
 
 
+def _unguarded(ctx: Context, places: Sequence[Place], views: Sequence[Product]) -> bool:
+    """Whether a common factor can leave the reach of the indicators in its terms: the sum still has it everywhere, or
+    it is finite where they are zero."""
+    conditions: list[Value] = []
+    safe = True
+    for p in places:
+        guards = [f for f in views[p.term].factors if is_indicator(f) and f.base is not p.factor.base]
+        if not guards:
+            return True
+        safe = safe and all(harmless(ctx, p.factor, g.base.args[0], g.labels) for g in guards)
+        if len(guards) == 1:
+            conditions.append(guards[0].base.args[0])
+    return safe or any(negated(ctx, c) in conditions for c in conditions)
+
+
 def _taken_out(
     ctx: Context, terms: Sequence[tuple[Number, Value]], views: Sequence[Product], places: Sequence[Place],
     whole: Value, depth: int,
@@ -337,6 +357,8 @@ def _taken_out(
     dtype = whole.type.dtype
     rank = whole.type.rank
     axes = places[0].axes
+    if not _unguarded(ctx, places, views):
+        return None
     rests: list[tuple[Number, list[Factor], Product, Labels]] = []
     needed: set[int] = set()
     for p in places:

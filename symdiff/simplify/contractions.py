@@ -13,6 +13,7 @@ from fractions import Fraction
 from symdiff.ir.dims import Size
 from symdiff.ir.graph import Value, topological
 from symdiff.simplify import facts
+from symdiff.simplify.defined import generic, harmless, known
 from symdiff.simplify.views import Context, Factor, Labels, Product, Work, normal, number_in
 
 
@@ -150,6 +151,21 @@ def indicators(ctx: Context, work: Work) -> str:
     return ""
 
 
+def relu_with_root(ctx: Context, work: Work) -> str:
+    """relu(x) beside a root of x is x where x is positive: their powers add."""
+    for f in work.factors:
+        if f.base.op.name != "relu" or not isinstance(f.power, int) or f.power < 0:
+            continue
+        x = f.base.args[0]
+        for g in work.factors:
+            if g.base is x and g.labels == f.labels and isinstance(g.power, Fraction):
+                positive = ctx.make("gt", (x, ctx.const(0, x.shape, x.type.dtype)))
+                mask = ctx.make("cast", (positive,), (("dtype", x.type.dtype),))
+                work.replace([f, g], [g._replace(power=normal(f.power + g.power)), Factor(mask, 1, f.labels)])
+                return "relu beside a root of its argument"
+    return ""
+
+
 def _redundant(ctx: Context, work: Work, mask: Factor) -> bool:
     """[count != 0] beside factors that are zero wherever the count of live places is zero."""
     condition = mask.base.args[0]
@@ -164,6 +180,8 @@ def _redundant(ctx: Context, work: Work, mask: Factor) -> bool:
     places = dict(zip(view.output, mask.labels, strict=True))
     wanted = tuple([places.get(x) for x in live[0].labels])
     others = [f for f in work.factors if f is not mask]
+    if not all(harmless(ctx, f, condition, mask.labels) for f in others):
+        return False
     return _vanishes(ctx, live[0].base, wanted, others, 4)
 
 
@@ -263,7 +281,7 @@ def product_of_others(ctx: Context, work: Work) -> str:
         whole = ctx.make("reduce_prod", (x,), (("axis", axis),))
         kept = tuple([y for k, y in enumerate(f.labels) if k != len(f.labels) + axis])
         divided = any(g.base is whole and g.labels == kept and g.power < 0 for g in work.factors)
-        if not (divided or not ctx.settings.keep_kinks):
+        if not (divided or (not ctx.settings.keep_kinks and generic(ctx, x) and known(ctx, x))):
             continue
         work.replace([f], [Factor(whole, f.power, kept), Factor(x, -f.power, f.labels)])
         return "product of the others"
@@ -380,5 +398,5 @@ def _embedded(view: Product, work: Work) -> tuple[list[Factor], dict[int, int]] 
 
 PASSES = (
     inverse_cancels, orthogonal_cancels, diagonal_fact, softmax_sums_to_one, softmax_quotient, indicators,
-    reshapes_meet, declared_equal, product_of_others, single_extremum,
+    relu_with_root, reshapes_meet, declared_equal, product_of_others, single_extremum,
 )  # fmt: skip

@@ -13,6 +13,7 @@ from fractions import Fraction
 from symdiff.ir.contraction import contract
 from symdiff.ir.graph import Value
 from symdiff.simplify import facts
+from symdiff.simplify.defined import harmless, is_indicator
 from symdiff.simplify.exact import content_of
 from symdiff.simplify.match import RuleBook, leading_minus
 from symdiff.simplify.pointwise import negated
@@ -169,7 +170,7 @@ class Finisher:
         condition: Value | None = None
         others: list[Factor] = []
         for f in view.factors:
-            if not (_is_indicator(f) and set(f.labels) <= set(view.output)):
+            if not (is_indicator(f) and set(f.labels) <= set(view.output)):
                 others.append(f)
                 continue
             own = f.base.args[0]
@@ -209,7 +210,7 @@ class Finisher:
         dtype = like.type.dtype
         number = view.coefficient
         factors = list(view.factors)
-        if any(_is_indicator(f) for f in factors):
+        if any(is_indicator(f) for f in factors):
             factors, selected = self._guarded(view, dtype)
         else:
             selected = []
@@ -279,25 +280,37 @@ class Finisher:
         return found or None
 
     def _guarded(self, view: Product, dtype: str) -> tuple[list[Factor], list[tuple[Value, tuple[int, ...]]]]:
-        """Indicators with all factors on their labels as selections: (other factors, selections with labels)."""
+        """Indicators with all factors they guard as selections: (other factors, selections with labels).
+
+        What stands on the labels of an indicator reads best inside the selection; what may not be finite where the
+        condition is false must stand there, whatever its labels.
+        """
         ctx = self.ctx
-        left = [f for f in view.factors if not _is_indicator(f)]
+        left = [f for f in view.factors if not is_indicator(f)]
         selected: list[tuple[Value, tuple[int, ...]]] = []
-        pending = [f for f in view.factors if _is_indicator(f)]
+        pending = [f for f in view.factors if is_indicator(f)]
         while pending:
-            f = pending.pop(0)
-            labels = f.labels
-            for g in left:
-                if _risky(g) and not set(g.labels) <= set(labels) and set(labels) <= set(g.labels):
-                    labels = g.labels
-            inside = [g for g in left if set(g.labels) <= set(labels) and g.labels]
+            guards = [pending.pop(0)]
+            bound: list[Factor] = []
+            grown = True
+            while grown:
+                more = [g for g in left if g not in bound and not self._harmless(g, guards)]
+                bound += more
+                reached = [f for f in pending if not all(self._harmless(g, [f]) for g in bound)]
+                guards += reached
+                pending = [f for f in pending if f not in reached]
+                grown = bool(more or reached)
+            labels = guards[0].labels
+            if len(guards) > 1 or not all(set(g.labels) <= set(labels) for g in bound):
+                labels = tuple(dict.fromkeys(x for f in (*guards, *bound) for x in f.labels))
+            inside = [g for g in left if g in bound or (g.labels and set(g.labels) <= set(labels))]
             left = [g for g in left if g not in inside]
             others = [g for g in pending if set(g.labels) <= set(labels)]
             pending = [g for g in pending if g not in others]
             sizes = {x: view.sizes[x] for x in labels}
             yes = product(ctx, 1, inside, labels, sizes, dtype)
             condition: Value | None = None
-            for g in (f, *others):
+            for g in (*guards, *others):
                 own = g.base.args[0]
                 if labels != g.labels:
                     own = product(ctx, 1, [Factor(own, 1, g.labels)], labels, sizes, "bool")
@@ -305,6 +318,9 @@ class Finisher:
             assert condition is not None
             selected.append((self._select(condition, yes, None), labels))
         return left, selected
+
+    def _harmless(self, factor: Factor, guards: Sequence[Factor]) -> bool:
+        return all(harmless(self.ctx, factor, g.base.args[0], g.labels) for g in guards)
 
     def _factor(self, factor: Factor, beside: Sequence[Factor]) -> Value:
         """base ** power in its shown form."""
@@ -339,15 +355,6 @@ class Finisher:
         if not axes or kept != view.output or len(set(labels)) < len(labels):
             return None
         return self.ctx.plain("norm", (self.form(inner),), (("axes", axes),))
-
-
-def _is_indicator(factor: Factor) -> bool:
-    return factor.base.op.name == "cast" and factor.base.args[0].type.dtype == "bool" and factor.power == 1
-
-
-def _risky(factor: Factor) -> bool:
-    """May be infinite or nan where a branch is not taken."""
-    return not factor.base.is_param or factor.power < 0 or isinstance(factor.power, Fraction)
 
 
 def _mixed(terms: Terms) -> bool:

@@ -16,10 +16,11 @@ from typing import Any, TypeAlias
 from symdiff.ir.graph import Value
 from symdiff.ir.types import TensorType
 from symdiff.simplify import facts
+from symdiff.simplify.defined import generic, harmless, is_mask
 from symdiff.simplify.exact import first_sign
 from symdiff.simplify.products import product, scaled
 from symdiff.simplify.sums import labels_of, spread_axes
-from symdiff.simplify.views import Context, Factor, Number, Product, Terms, normal, number_in
+from symdiff.simplify.views import Context, Factor, Labels, Number, Product, Terms, normal, number_in
 
 # -------------------------------------------------------------------- terms
 SIGNS = {
@@ -94,8 +95,10 @@ def op(name: str, *args: Term | int) -> Term:
 class Rule:
     """lhs -> rhs where the conditions hold.
 
-    when: pairs (fact, variable): positive, nonnegative, or negated (the value that -variable stands for is written
-    with a minus sign: a choice of form, not a condition for equality). almost: equal except on a set of measure zero.
+    when: pairs (fact, variable): positive, nonnegative, generic (not zero but on a set of measure zero), or negated
+    (the value that -variable stands for is written with a minus sign: a choice of form, not a condition for equality).
+    almost: equal except on a set of measure zero. unguarded: the left side is zero where its indicator is, whatever
+    stands beside it, and the right side is not: what stands beside must be finite there.
     """
 
     name: str
@@ -103,6 +106,7 @@ class Rule:
     rhs: Term
     when: tuple[tuple[str, str], ...] = ()
     almost: bool = False
+    unguarded: bool = False
 
     def __str__(self) -> str:
         text = f"{self.name}: {self.lhs} -> {self.rhs}"
@@ -130,6 +134,14 @@ def build(ctx: Context, term: Term, values: Mapping[str, Value], like: Value) ->
     args = [build(ctx, a, values, like) for a in term.args]
     attrs = (("dtype", like.type.dtype),) if term.op == "cast" else ()
     return ctx.make(term.op, args, attrs)
+
+
+def built_factors(
+    ctx: Context, term: Term, values: Mapping[str, Value], like: Value, power: Number
+) -> list[tuple[Value, Number]]:
+    """The factors of a term. A product is not made by itself: an indicator in it guards what will stand beside."""
+    operands = term.args if term.op == "mul" else (term,)
+    return [(build(ctx, a, values, like), power) for a in operands]
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,6 +309,8 @@ def holds(ctx: Context, rule: Rule, bound: Binding) -> bool:
             good = facts.positive(ctx, value)
         elif fact == "nonnegative":
             good = facts.nonnegative(ctx, value)
+        elif fact == "generic":
+            good = generic(ctx, value)
         else:
             good = leading_minus(ctx, scaled(ctx, -1, value))
         if not good:
@@ -357,9 +371,12 @@ class RuleBook:
         return None
 
     def in_factors(
-        self, ctx: Context, factors: Sequence[tuple[Value, Number]]
-    ) -> tuple[Rule, Value, Number, list[tuple[Value, Number]]] | None:
-        """Factors of one shape: (rule, what replaces the matched ones, its power, the factors left)."""
+        self, ctx: Context, factors: Sequence[tuple[Value, Number]], labels: Labels, others: Sequence[Factor]
+    ) -> tuple[Rule, list[tuple[Value, Number]]] | None:
+        """Factors at the same labels: (rule, the factors with the matched ones replaced).
+
+        others: the factors at other labels.
+        """
         present = {b.op.name for b, _ in factors}
         if present.isdisjoint(self._marks):
             return None
@@ -378,13 +395,19 @@ class RuleBook:
                         continue
                     for bound in matcher.match(pattern.base, base, {}):
                         if holds(ctx, c.rule, bound):
-                            made = build(ctx, c.rule.rhs, bound, base)
-                            return c.rule, made, int(times), [*factors[:i], *factors[i + 1 :]]
+                            made = built_factors(ctx, c.rule.rhs, bound, base, int(times))
+                            return c.rule, [*made, *factors[:i], *factors[i + 1 :]]
                 continue
-            for bound, left in matcher.match_factors(wanted.factors, factors, {}):
-                if holds(ctx, c.rule, bound):
-                    made = build(ctx, c.rule.rhs, bound, factors[0][0])
-                    return c.rule, made, 1, [(b, p) for b, p in left if p != 0]
+            for bound, rest in matcher.match_factors(wanted.factors, factors, {}):
+                left = [(b, p) for b, p in rest if p != 0]
+                if not holds(ctx, c.rule, bound):
+                    continue
+                if c.rule.unguarded:
+                    guard = next(b.args[0] for b, p in rest if p == 0 and is_mask(b))
+                    beside = [*others, *[Factor(b, p, labels) for b, p in left]]
+                    if not all(harmless(ctx, f, guard, labels) for f in beside):
+                        continue
+                return c.rule, [*built_factors(ctx, c.rule.rhs, bound, factors[0][0], 1), *left]
         return None
 
     def in_terms(self, ctx: Context, collected: dict[Value, Number]) -> str:
@@ -425,10 +448,11 @@ def factor_pass(book: RuleBook) -> Any:
         for f in work.factors:
             groups.setdefault(f.labels, []).append(f)
         for labels, members in groups.items():
-            found = book.in_factors(ctx, [(f.base, f.power) for f in members])
+            others = [f for f in work.factors if f.labels != labels]
+            found = book.in_factors(ctx, [(f.base, f.power) for f in members], labels, others)
             if found is not None:
-                rule, made, power, left = found
-                work.replace(members, [Factor(made, power, labels), *[Factor(b, p, labels) for b, p in left]])
+                rule, replaced = found
+                work.replace(members, [Factor(b, p, labels) for b, p in replaced])
                 return rule.name
         return ""
 

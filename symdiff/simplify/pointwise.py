@@ -15,6 +15,7 @@ from symdiff.ir.contraction import parse_spec
 from symdiff.ir.dims import Size
 from symdiff.ir.graph import AttrItems, Value
 from symdiff.simplify import facts
+from symdiff.simplify.defined import EVERYWHERE, generic, known, nonzero
 from symdiff.simplify.products import flipped, powered, product, scaled
 from symdiff.simplify.sums import forwardness, free_axes, labels_of, plus, spread_axes, without_axes
 from symdiff.simplify.views import Context, Factor, Number, number_in
@@ -217,7 +218,7 @@ def make_cast(ctx: Context, args: tuple[Value, ...], attrs: AttrItems) -> Value:
     (x,) = args
     dtype = attrs[0][1]
     if x.op.name in ("eq", "ne") and dtype in ("f64", "f32") and not ctx.settings.keep_kinks and _is_norm(ctx, x):
-        # A norm is zero at one point, and there derivative rules guard their quotients: almost everywhere it is not.
+        # Where a norm is zero derivative rules guard their quotients: almost everywhere it is not.
         return ctx.const(int(x.op.name == "ne"), x.shape, dtype)
     if x.op.name == "const" and x.type.dtype == "bool":
         return ctx.const(int(x.attr("value")), x.shape, dtype) if dtype != "bool" else x
@@ -229,8 +230,8 @@ def _is_norm(ctx: Context, condition: Value) -> bool:
     view = ctx.view(condition.args[0])
     if number_in(condition.args[1]) != 0 or len(view.factors) != 1 or not isinstance(view.factors[0].power, Fraction):
         return False
-    inner = ctx.view(view.factors[0].base)
-    return not inner.pointwise and facts.nonnegative(ctx, view.factors[0].base)
+    base = view.factors[0].base
+    return not ctx.view(base).pointwise and facts.nonnegative(ctx, base) and generic(ctx, base)
 
 
 def make_compare(name: str) -> Callable[[Context, tuple[Value, ...], AttrItems], Value]:
@@ -283,7 +284,11 @@ def _support(ctx: Context, a: Value, positive: bool) -> Value | None:
 
 def _by_sign(ctx: Context, name: str, a: Value) -> bool | None:
     """A comparison with 0 that the sign of the operand decides."""
-    sign = facts.sign(ctx, a) if a.type.floating else 0
+    if not a.type.floating or not known(ctx, a):
+        return None  # comparisons with nan are false
+    if name in ("eq", "ne") and nonzero(ctx, a) == EVERYWHERE:
+        return name == "ne"
+    sign = facts.sign(ctx, a)
     if sign == 2 and name in ("gt", "ge", "ne"):
         return True
     if sign == 2 and name in ("lt", "le", "eq"):
@@ -301,14 +306,14 @@ def negated(ctx: Context, condition: Value) -> Value:
 
 
 def make_not(ctx: Context, args: tuple[Value, ...], attrs: AttrItems) -> Value:
-    """The negation, moved into comparisons (no operand is taken to be nan), `and` and `or`."""
+    """The negation, moved into `and`, `or`, and comparisons of operands that are never nan."""
     (x,) = args
     name = x.op.name
     if name == "const":
         return ctx.const(not x.attr("value"), x.shape, "bool")
     if name == "not":
         return x.args[0]
-    if name in _NEGATED:
+    if name in _NEGATED and all(known(ctx, a) for a in x.args):
         return ctx.make(_NEGATED[name], x.args)
     if name in ("and", "or"):
         return ctx.make("or" if name == "and" else "and", [negated(ctx, a) for a in x.args])

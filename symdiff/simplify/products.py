@@ -20,7 +20,9 @@ from symdiff.ir.dims import Size
 from symdiff.ir.graph import Value
 from symdiff.simplify import facts
 from symdiff.simplify.arrange import arrange, tensor_order
+from symdiff.simplify.defined import generic, is_indicator, is_mask
 from symdiff.simplify.exact import content_of, exact_power, size_factors
+from symdiff.simplify.parts import groups_of, masked_sum, together
 from symdiff.simplify.views import Context, Factor, Labels, Number, Product, Work, normal, number_in
 
 # A product with more factors than this is one factor of the next: chains of products stay linear to build.
@@ -194,6 +196,8 @@ def _opened(ctx: Context, work: Work, factor: Factor) -> Opened | None:
             kept = set(work.output)
             if len(set(labels)) == len(labels) and all(x in kept for x in labels):
                 return None
+        if not view.pointwise and masked_sum(view) and view.distinct and set(labels) <= set(work.output):
+            return _powered_component(ctx, work, view, 1, factor)
         work.coefficient = normal(work.coefficient * view.coefficient)
         return _placed(ctx, work, view, labels)
     if view.pointwise and (view.distinct or power > 0):
@@ -230,17 +234,18 @@ def _powered_product(ctx: Context, work: Work, view: Product, power: Number, lab
             coefficient=1, factors=tuple([f._replace(power=normal(f.power * power)) for f in view.factors])
         )
         return _placed(ctx, work, inner, labels)
-    outside: list[Factor] = []
-    inside: list[Factor] = []
-    for f in view.factors:
-        if f.power == 2 or (isinstance(f.power, int) and f.power % 2 == 0):
-            size = f.base if facts.nonnegative(ctx, f.base) else ctx.make("abs", (f.base,))
-            outside.append(Factor(size, normal(f.power * power), f.labels))
-        elif facts.nonnegative(ctx, f.base):
-            outside.append(f._replace(power=normal(f.power * power)))
-        else:
-            inside.append(f)
     number = view.coefficient
+    fixed = [
+        f for f in view.factors if facts.nonnegative(ctx, f.base) or (isinstance(f.power, int) and f.power % 2 == 0)
+    ]
+    if power > 0 and (number < 0 or len(fixed) < len(view.factors)):
+        # sqrt(x^2 y) is 0 where x is; |x| sqrt(y) is not where y is negative. An indicator is 0 beside anything.
+        fixed = [f for f in fixed if is_indicator(f) or generic(ctx, f.base)]
+    inside = [f for f in view.factors if f not in fixed]
+    outside: list[Factor] = []
+    for f in fixed:
+        size = f.base if facts.nonnegative(ctx, f.base) else ctx.make("abs", (f.base,))
+        outside.append(Factor(size, normal(f.power * power), f.labels))
     if number < 0:
         if not inside:
             return None
@@ -310,7 +315,11 @@ def _merge(ctx: Context, work: Work) -> None:
         if base.type.rank == 2 and labels[0] > labels[1] and facts.symmetric(ctx, base):
             labels = labels[::-1]
         key = (base, labels)
-        powers[key] = powers.get(key, 0) + power
+        found = powers.get(key)
+        if found is not None and is_mask(base):
+            powers[key] = max(found, power)  # an indicator is 0 beside its own reciprocal too
+        else:
+            powers[key] = power if found is None else found + power
     work.factors = []
     exponents: dict[Labels, list[tuple[Number, Value]]] = {}
     symbolic: dict[tuple[Value, Labels], list[tuple[Number, Value]]] = {}
@@ -326,8 +335,8 @@ def _merge(ctx: Context, work: Work) -> None:
             exponents.setdefault(labels, []).append((power, base.args[0]))
         elif name == "pow":
             symbolic.setdefault((base.args[0], labels), []).append((power, base.args[1]))
-        elif name == "cast" and base.args[0].type.dtype == "bool" and power > 0:
-            work.factors.append(Factor(base, 1, labels))
+        elif is_mask(base):
+            work.factors.append(Factor(base, 1 if power > 0 else -1, labels))
         elif name == "abs" and isinstance(power, int) and power % 2 == 0:
             work.factors.append(Factor(base.args[0], power, labels))
         else:
@@ -396,25 +405,6 @@ def _sole_sum(ctx: Context, work: Work) -> Value | None:
 
 
 # -------------------------------------------------------------------- parts of their own
-def _groups(factors: Sequence[Factor], output: set[int]) -> list[tuple[list[Factor], bool]]:
-    """Factors connected through summed labels, and whether a group has any."""
-    groups: list[tuple[set[int], list[Factor]]] = []
-    for f in factors:
-        inner = {x for x in f.labels if x not in output}
-        joined = [g for g in groups if g[0] & inner] if inner else []
-        if not joined:
-            groups.append((inner, [f]))
-            continue
-        first = joined[0]
-        first[0].update(inner)
-        first[1].append(f)
-        for other in joined[1:]:
-            first[0].update(other[0])
-            first[1].extend(other[1])
-            groups.remove(other)
-    return [(members, bool(inner)) for inner, members in groups]
-
-
 def _nest(ctx: Context, work: Work) -> None:
     """Contract each connected part by itself, unless it is all there is; dangling labels count their size."""
     used = {x for f in work.factors for x in f.labels} | set(work.output)
@@ -422,7 +412,7 @@ def _nest(ctx: Context, work: Work) -> None:
         number, counted = size_factors(ctx, work.sizes.pop(label), work.dtype)
         work.coefficient = normal(work.coefficient * number)
         work.factors += counted
-    groups = _groups(work.factors, set(work.output))
+    groups = together(ctx, groups_of(work.factors, set(work.output)))
     if len(groups) < 2 or not any(summed for _, summed in groups):
         _merge(ctx, work)
         return

@@ -54,17 +54,36 @@ PARITY = [
 KINKS = [
     Rule("sign of positive", op("sign", x), lift(1), when=(("positive", "x"),)),
     Rule("sign times argument", op("sign", x) * x, op("abs", x)),
+    Rule("sign squared", op("sign", x) ** 2, lift(1), when=(("generic", "x"),), almost=True),
+    Rule("sign squared, at zero", op("sign", x) ** 2, op("cast", op("ne", x, 0))),
     Rule("sign times absolute value", op("sign", x) * op("abs", x), x),
     Rule("argument over absolute value", x / op("abs", x), op("sign", x), almost=True),
     Rule("relu of nonnegative", op("relu", x), x, when=(("nonnegative", "x"),)),
     Rule("relu by maximum", op("maximum", x, 0), op("relu", x)),
     Rule("relu by maximum, turned", op("maximum", 0, x), op("relu", x)),
-    Rule("relu where positive", op("relu", x) * op("cast", op("gt", x, 0)), op("relu", x)),
-    Rule("relu where not negative", op("relu", x) * op("cast", op("ge", x, 0)), op("relu", x)),
-    Rule("relu where not zero", op("relu", x) * op("cast", op("ne", x, 0)), op("relu", x)),
-    Rule("argument where not zero", x * op("cast", op("ne", x, 0)), x),
-    Rule("absolute value where not zero", op("abs", x) * op("cast", op("ne", x, 0)), op("abs", x)),
-    Rule("sign where not zero", op("sign", x) * op("cast", op("ne", x, 0)), op("sign", x)),
+    # A mask over what vanishes with it is dropped where all that it guards is finite; elsewhere it stays, and what it
+    # masks is written without a function that does the same.
+    *[
+        Rule(f"{name} where {word}", op(name, x) * op("cast", op(c, x, 0)), op(name, x), unguarded=True)
+        for name, c, word in (
+            ("relu", "gt", "positive"),
+            ("relu", "ge", "not negative"),
+            ("relu", "ne", "not zero"),
+            ("abs", "ne", "not zero"),
+            ("sign", "ne", "not zero"),
+        )
+    ],
+    Rule("argument where not zero", x * op("cast", op("ne", x, 0)), x, unguarded=True),
+    Rule("argument where positive", x * op("cast", op("gt", x, 0)), op("relu", x), unguarded=True),
+    Rule("argument where not negative", x * op("cast", op("ge", x, 0)), op("relu", x), unguarded=True),
+    *[
+        Rule(f"{name} is the argument where {c}", op(name, x) * op("cast", op(c, x, 0)), x * op("cast", op(c, x, 0)))
+        for name in ("relu", "abs")
+        for c in ("gt", "ge")
+    ],
+    Rule("sign is 1 where positive", op("sign", x) * op("cast", op("gt", x, 0)), op("cast", op("gt", x, 0))),
+    Rule("relu over argument", op("relu", x) / x, op("cast", op("gt", x, 0))),
+    Rule("absolute value over argument", op("abs", x) / x, op("sign", x)),
     *[
         Rule(
             f"{name} where {c} picks {which}",
@@ -82,13 +101,11 @@ KINKS = [
             ("maximum", "le", "the second", y),
         )
     ],
-    Rule("argument where positive", x * op("cast", op("gt", x, 0)), op("relu", x)),
-    Rule("argument where not negative", x * op("cast", op("ge", x, 0)), op("relu", x)),
 ]
 
 # Derivative rules guard a quotient or a tie at isolated points; a closed form is written without the guard.
 GUARDS = [
-    Rule("guarded divisor", op("select", op("eq", x, 0), 1, x), x, almost=True),
+    Rule("guarded divisor", op("select", op("eq", x, 0), 1, x), x, when=(("generic", "x"),), almost=True),
     # The first of two operands takes a whole tie, the second none: they may be equal on more than isolated points.
     Rule("even tie", op("select", op("eq", x, y), lift(Fraction(1, 2)), 1), lift(1), almost=True),
     Rule(
