@@ -17,6 +17,7 @@ from symdiff.simplify.entries import is_assembled, take_apart
 
 NP: Any = np
 rng = np.random.default_rng(7)
+SIZES = {"n": 4, "m": 5}
 
 n, m = sd.dims("n m")
 x3, theta = sd.symbol("x", (3,)), sd.symbol("theta")
@@ -81,8 +82,7 @@ def test_what_has_no_entries_stays_whole() -> None:
 
 
 def evaluated(expression: Any, values: dict[str, Any]) -> Any:
-    sizes = {"n": 4, "m": 5}
-    return eval(expression.source("numpy"), {"np": np, **sizes}, dict(values))
+    return eval(expression.source("numpy"), {"np": np, **SIZES}, dict(values))
 
 
 def test_sympy_source_of_entries() -> None:
@@ -136,3 +136,31 @@ def test_taking_apart_refuses_what_is_long_or_symbolic() -> None:
     assembled = sd.gradient(x3[0] * x3[1], x3).shown()
     assert is_assembled(assembled)
     assert not is_assembled(sd.gradient(np.sum(x3**3), x3).shown())
+
+
+# -------------------------------------------------------------------- blocks
+def test_pieces_that_fill_an_axis_are_a_block_vector() -> None:
+    u, v = sd.symbol("u", (n,)), sd.symbol("v", (m,))
+    z = np.concatenate([u, v])
+    w = sd.symbol("w", (2 * n,))
+    g = sd.gradient(np.sum(np.sin(w[:n]) * u - np.exp(w[n:])), w)
+    assert str(g) == "[u ⊙ cos(w[0…n - 1]); -exp(w[n…2*n - 1])]"
+    assert g.latex() == r"\begin{bmatrix} u \odot \cos(w_{[0:n - 1]}) \\ -\exp(w_{[n:2\,n - 1]}) \end{bmatrix}"
+    values = {"u": rng.normal(size=4), "w": rng.normal(size=8)}
+    assert np.allclose(evaluated(g, values), g.evaluate(values, sizes=SIZES))
+    assert str(z) == "[u; v]"
+    # A gap or an overlap stays a sum.
+    gap = sd.gradient(np.sum(w[1:n] ** 2) + np.sum(w[n:] ** 3), w)
+    assert "pad" in str(gap)
+    assert np.allclose(evaluated(gap, values), gap.evaluate({"w": values["w"]}, sizes=SIZES))
+    overlap = sd.gradient(np.sum(w[: n + 1] ** 2) + np.sum(w[n:] ** 3), w)
+    assert np.allclose(evaluated(overlap, values), overlap.evaluate({"w": values["w"]}, sizes=SIZES))
+
+
+def test_blocks_of_a_matrix() -> None:
+    B = sd.symbol("B", (m, 2 * n))
+    G = sd.symbol("G", (m, n))
+    g = sd.gradient(np.sum(G * np.tanh(B[:, :n])) + 2 * np.sum(G * B[:, n:] ** 2), B)
+    values = {"B": rng.normal(size=(5, 8)), "G": rng.normal(size=(5, 4))}
+    assert str(g).endswith(", 4 (G ⊙ B[:, n…2*n - 1])]")
+    assert np.allclose(evaluated(g, values), g.evaluate(values, sizes=SIZES))

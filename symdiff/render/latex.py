@@ -271,6 +271,8 @@ class LatexPaper(Paper):
             if node.args[0].kind == "call" and self.text(node.args[0])[1] < 0:
                 return rf"\mathbf{{1}}[{args[0]}]", CALL
             return self.text(node.args[0])
+        if name == "concatenate" and node.rank <= 2:
+            return _block(args, 1 if data[0] == 0 else len(args)), ATOM
         if name == "array":
             return _matrix(data[0].array), CALL
         shown = _NAMES.get(name, name).replace("_", "")
@@ -356,9 +358,10 @@ def _subscript(paper: LatexPaper, node: Node, plain: bool) -> str:
             parts.append(":")
         elif isinstance(entry, tuple):
             first, last, step, _, _ = entry
-            parts.append(f"{first}:{last}" + (f":{step}" if step != 1 else ""))
+            ends = [paper.size(first)[0], paper.size(last)[0], *([str(step)] if step != 1 else [])]
+            parts.append(":".join(ends))
         else:
-            parts.append(str(entry))
+            parts.append(paper.size(entry)[0])
     if plain:
         return _below(paper.at(paper.text(node.args[0]), ATOM), [", ".join(parts)])
     while len(parts) > 1 and parts[-1] == ":":

@@ -25,12 +25,14 @@ def named_subterms(results: Sequence[Node], shared: bool, largest: int) -> list[
             uses[operand] = uses.get(operand, 0) + 1
     for result in results:
         uses[result] = uses.get(result, 0) + 1
+    whole = set(results)
     inline: dict[Node, int] = {}
     named: list[Node] = []
     for node in order:
         count = 1 + sum([inline[a] for a in node.args])
         repeated = shared and uses[node] > 1 and count > 2
-        if (repeated or count > largest) and node.kind not in _PLAIN and node.kind != "expand":
+        long = count > largest and (node not in whole or uses[node] > 1)  # a result has a line of its own
+        if (repeated or long) and node.kind not in _PLAIN and node.kind != "expand":
             named.append(node)
             count = 1
         inline[node] = count

@@ -18,6 +18,7 @@ import numpy as np
 from symdiff.ir.contraction import Spec, label_sizes, parse_spec
 from symdiff.ir.dims import Shape
 from symdiff.ir.graph import PARAM, Function, Value
+from symdiff.render.blocks import blocks_of
 from symdiff.render.factoring import shortest_sum
 from symdiff.render.matrix import solve
 from symdiff.render.notation import Node, Notation, split_power
@@ -86,6 +87,9 @@ class Recovery:
         return form.closed
 
     def _closed_sum(self, terms: Sequence[Term], shape: Shape) -> tuple[Node, Labels]:
+        blocks = blocks_of(self.notation, terms, shape)
+        if blocks is not None:
+            return blocks, tuple(range(len(shape)))
         axes = tuple([x for x in range(len(shape)) if any(x in own for _, _, own in terms)])
         aligned = [(sign, self.notation.align(node, own, axes)) for sign, node, own in terms]
         kept = tuple([shape[x] for x in axes])

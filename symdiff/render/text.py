@@ -193,6 +193,8 @@ class TextPaper(Paper):
             return f"log|det {self.at(self.text(node.args[0]), CALL)}|", CALL
         if name == "logaddexp":
             return f"log(exp({args[0]}) + exp({args[1]}))", APPLIED
+        if name == "concatenate" and node.rank <= 2:
+            return f"[{('; ' if data[0] == 0 else ', ').join(args)}]", ATOM
         if name == "select":
             return f"{{{args[1]} if {args[0]} else {args[2]}}}", CALL
         if name == "not":
