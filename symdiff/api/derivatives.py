@@ -27,11 +27,19 @@ MODES = ("auto", *DIFF_MODES)
 Sizes: TypeAlias = Mapping[str, int]
 
 
-def derive(inputs: Sequence[Expr], make: Callable[[Builder, list[Value]], list[Value]]) -> list[Derivative]:
-    """Run `make` on `inputs` in one builder and hand its results back as derivatives."""
+def derive(
+    inputs: Sequence[Expr], make: Callable[[Builder, list[Value]], list[Value]], axes: int | None = None
+) -> list[Derivative]:
+    """Run `make` on `inputs`, the function first, in one builder and hand its results back as derivatives.
+
+    axes: how many axes of a result are the function's, the leading ones; by default as many as the function has.
+    """
     builder = Builder(OPSET)
     mapping = builder.absorb([e.value for e in inputs])
-    return [Derivative(r) for r in make(builder, [mapping[e.value] for e in inputs])]
+    results = make(builder, [mapping[e.value] for e in inputs])
+    first = inputs[0]
+    primal = first.primal if isinstance(first, Derivative) else first.value
+    return [Derivative(r, primal, first.value.type.rank if axes is None else axes) for r in results]
 
 
 def _expression(value: Any, role: str) -> Expr:
@@ -127,7 +135,7 @@ def vjp_of(y: Any, x: Any, cotangents: Any) -> Any:
     ys, _ = _variables(y)
     xs, back = _variables(x)
     cs = _matching(cotangents, ys, "vjp", "cotangent")
-    return back(derive([*ys, *xs, *cs], lambda b, v: pull_back(b, *_split(v, len(ys), len(xs)))))
+    return back(derive([*ys, *xs, *cs], lambda b, v: pull_back(b, *_split(v, len(ys), len(xs))), 0))
 
 
 def hvp_of(f: Expr, x: Any, vectors: Any) -> Any:
@@ -139,7 +147,7 @@ def hvp_of(f: Expr, x: Any, vectors: Any) -> Any:
         ys, primal, along = _split(values, 1, len(xs))
         return push_forward(builder, gradients(builder, ys[0], primal), primal, along)
 
-    return back(derive([f, *xs, *vs], make))
+    return back(derive([f, *xs, *vs], make, 0))
 
 
 def _matching(given: Any, like: Sequence[Expr], where: str, role: str) -> list[Expr]:

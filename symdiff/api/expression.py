@@ -43,6 +43,10 @@ class Expression(Expr):
         """The program that text and LaTeX show: the expression as it was written."""
         return self.function()
 
+    def written(self) -> Function | None:
+        """The program whose sums text, LaTeX and source code write in the same order; None: their own."""
+        return None
+
     def ir(self) -> str:
         """The program's text form."""
         return print_function(self.function())
@@ -57,7 +61,7 @@ class Expression(Expr):
             options["layout"] = layout
         function = self.shown()
         symbols = {p.name: _LATEX[p] for p in function.params if p in _LATEX}
-        return to_latex(function, symbols={**symbols, **options.pop("symbols", {})}, **options)
+        return to_latex(function, symbols={**symbols, **options.pop("symbols", {})}, like=self.written(), **options)
 
     def source(self, target: str = "numpy") -> str:
         """Source code of the closed form.
@@ -65,11 +69,11 @@ class Expression(Expr):
         target: "numpy" and "sympy" give one expression over the symbol and dimension names, "jax", "torch", "julia"
         and "c" a function called f. Raises UnsupportedError for an operation that the target has no counterpart for.
         """
-        return source(self.shown(), target)
+        return source(self.shown(), target, self.written())
 
     def code(self, target: str = "numpy", name: str = "f") -> str:
         """A whole function of the closed form, called `name`, with shared subterms named, for any target."""
-        return code(self.shown(), target, name)
+        return code(self.shown(), target, name, self.written())
 
     def conditions(self, latex: bool = False) -> list[str]:
         """What the formula assumes, as plain text or LaTeX.
@@ -99,7 +103,7 @@ class Expression(Expr):
         return result[()] if np.ndim(result) == 0 else result
 
     def __str__(self) -> str:
-        return to_text(self.shown())
+        return to_text(self.shown(), self.written())
 
     def __repr__(self) -> str:
         return f"{self}  : {self.value.type}"
@@ -119,10 +123,13 @@ class Derivative(Expression):
     when it is first shown; it uses the declared facts, and holds except on kinks and ties (a set of measure zero).
     """
 
-    __slots__ = ("_shown",)
+    __slots__ = ("_shown", "axes", "primal")
 
-    def __init__(self, value: Value) -> None:
+    def __init__(self, value: Value, primal: Value, axes: int) -> None:
+        """primal: the function that was differentiated. axes: how many of the axes are the function's, the leading."""
         super().__init__(value)
+        self.primal = primal
+        self.axes = axes
         self._shown: Function | None = None
 
     def shown(self) -> Function:
@@ -130,6 +137,9 @@ class Derivative(Expression):
         if self._shown is None:
             self._shown = self._closed(self.function())
         return self._shown
+
+    def written(self) -> Function | None:
+        return Function.of(free_symbols([self.primal]), [self.primal])
 
     def _closed(self, function: Function) -> Function:
         return simplify(function, OPSET) if len(function.instrs) <= SHOWN_LIMIT else function

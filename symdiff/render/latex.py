@@ -51,17 +51,18 @@ _RELATIONS = {"lt": "<", "le": r"\le", "gt": ">", "ge": r"\ge", "eq": "=", "ne":
 
 def to_latex(
     function: Function, layout: Layout | None = None, *, bold: bool = False, where: bool = False,
-    symbols: Mapping[str, str] | None = None,
+    symbols: Mapping[str, str] | None = None, like: Function | None = None,
 ) -> str:  # fmt: skip
     """One formula per result, several under each other.
 
     layout: "numerator" writes a vector as a row, "denominator" and None as a column; the numbers are the same.
     bold: vectors and matrices in bold type. where: shared subterms get names and follow in a where-clause.
-    symbols: the LaTeX of symbols by name, where it is not to be read from the name.
+    symbols: the LaTeX of symbols by name, where it is not to be read from the name. like: a program whose sums are
+    written in the same order here.
     """
     if layout not in (None, "numerator", "denominator"):
         raise ArgumentError(f"layout {layout!r}: expected 'numerator' or 'denominator'")
-    _, results = recover(function, shared=where)
+    _, results = recover(function, where, like)
     large = any(r.size > LARGEST_LINE * 10 for r in results)
     named = named_subterms(results, shared=where or large, largest=LARGEST_LINE)
     names = {node: f"t_{{{i + 1}}}" for i, node in enumerate(named)}

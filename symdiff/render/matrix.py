@@ -45,11 +45,19 @@ class _Solver:
         self.high = sum([x < product.rank for x in axes]) > 2
 
     def _turn_sign(self, factors: list[Factor]) -> list[Factor]:
-        """-(a - b) is b - a."""
-        if self.coefficient == -1:
-            for i, f in enumerate(factors):
-                if f.node.kind == "add" and f.power == 1 and min(f.node.data) < 0 < max(f.node.data):
-                    factors[i] = Factor(self.notation.opposite(f.node), f.labels)
+        """-(a - b) is b - a, and 2 (b - a) times (a - b) is -2 times the square: its ends are alike."""
+        sums = [i for i, f in enumerate(factors) if f.node.kind == "add" and f.power == 1]
+        if abs(self.coefficient) != 1:
+            for i, j in combinations(sums, 2):
+                one, two = factors[i].node, factors[j].node
+                if one is not two and self.notation.opposite(one) is two:
+                    kept = min(one, two, key=lambda n: n.key)
+                    factors[i], factors[j] = Factor(kept, factors[i].labels), Factor(kept, factors[j].labels)
+                    self.coefficient = -self.coefficient
+        elif self.coefficient == -1:
+            for i in sums:
+                if min(factors[i].node.data) < 0 < max(factors[i].node.data):
+                    factors[i] = Factor(self.notation.opposite(factors[i].node), factors[i].labels)
                     self.coefficient = Fraction(1)
                     break
         return factors

@@ -239,8 +239,8 @@ class Notation:
                 elif factor.kind != "ones" or not _redundant(factor, above, below):
                     side.append(split_power(factor))
         upper, lower = self._merge(top), self._merge(bottom)
-        # Scalars lead, so that a product reads 2 s x and not x 2 s.
-        upper.sort(key=lambda f: f.rank > 0)
+        # Scalars lead, so that a product reads 2 s x and not x 2 s; sums end it: p (1 - p).
+        upper.sort(key=lambda f: (f.rank > 0, f.kind == "add"))
         lower.sort(key=lambda f: f.rank > 0)
         number: Number = total.numerator if total.denominator == 1 else total
         if not lower and not upper:
@@ -317,8 +317,7 @@ class Notation:
         return self._node("diagof", (matrix,), None, matrix.shape[:1], 1.01)[0]
 
     def trace(self, matrix: Node) -> Node:
-        matrix = matrix.args[0] if matrix.kind == "T" else matrix
-        return self._node("trace", (matrix,), None, (), 1)[0]
+        return self._node("trace", (min(matrix, matrix.flip, key=lambda m: m.weight),), None, (), 1)[0]
 
     def sum(self, node: Node, axes: tuple[int, ...]) -> Node:
         """The sum over `axes`; a transpose is summed over the other axis instead."""

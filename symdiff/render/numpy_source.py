@@ -23,14 +23,19 @@ LARGEST_EXPRESSION = 20_000
 DEEPEST_EXPRESSION = 90  # Python's own parser refuses about 200 nested parentheses
 
 
-def to_source(function: Function, target: str = "numpy", name: str | None = None) -> str:
-    """NumPy source. One expression for a single result, a def for several or when `name` is given."""
+def to_source(
+    function: Function, target: str = "numpy", name: str | None = None, like: Function | None = None
+) -> str:
+    """NumPy source. One expression for a single result, a def for several or when `name` is given.
+
+    like: a program whose sums are written in the same order here.
+    """
     if target != "numpy":
         raise ArgumentError(f"source target {target!r}: expected 'numpy'")
     _check_names(function)
     if name is not None or len(function.results) != 1:
-        return _definition(function, recover(function, shared=True)[1], name or function.name)
-    _, results = recover(function)
+        return _definition(function, recover(function, True, like)[1], name or function.name)
+    _, results = recover(function, like=like)
     if results[0].size > LARGEST_EXPRESSION:
         raise ArgumentError(
             f"the expression has {results[0].size} nodes written out, more than {LARGEST_EXPRESSION}; "

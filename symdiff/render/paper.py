@@ -120,6 +120,9 @@ class Paper(ABC):
         if kind == "outer":
             u, v = node.args
             return self.join([self.at(self.text(u), PRODUCT), self._lying(v)]), PRODUCT
+        if kind == "diag" and node.args[0].kind == "diagof" and node.args[0] not in self.names:
+            matrix = self.at(self.text(node.args[0].args[0]), CALL)
+            return f"{self.identity} {self.odot} {matrix}", ELEMENTWISE
         if kind in ("diag", "diagof", "trace"):
             name = "tr" if kind == "trace" else "diag"
             return self.function(name, [self.text(node.args[0])[0]]), APPLIED
@@ -174,7 +177,7 @@ class Paper(ABC):
     def _transposed_inside(self, node: Node) -> Text | None:
         """The transpose with its sign at the operands, for what reads better so."""
         if node.kind == "matmul":
-            parts = [self._to_the(self.transposed(f), k) for f, k in reversed(chain_runs(node.args))]
+            parts = [self._turned(f, k) for f, k in reversed(chain_runs(node.args))]
             return self.join(parts), PRODUCT
         if node.kind == "outer":
             u, v = node.args
@@ -196,14 +199,22 @@ class Paper(ABC):
         if vector.kind == "matmul" and vector not in self.names:
             factors = vector.args
             if factors[0].rank == 1:
-                rest = [self._to_the(self.text(f), k) for f, k in chain_runs(factors)[1:]]
+                rest = [self._to_the(f, k) for f, k in chain_runs(factors)[1:]]
                 return self.join([self._lying(factors[0]), *rest]), PRODUCT
             if plain or all(f.symmetric or f.kind == "T" for f in factors[:-1]):
-                rest = [self._to_the(self.transposed(f), k) for f, k in reversed(chain_runs(factors[:-1]))]
+                rest = [self._turned(f, k) for f, k in reversed(chain_runs(factors[:-1]))]
                 return self.join([self._lying(factors[-1]), *rest]), PRODUCT
         return self.at(self.text(vector), APPLIED) + self.transposed_sign, CALL
 
-    def _to_the(self, text: Text, count: int) -> str:
+    def _to_the(self, factor: Node, count: int) -> str:
+        if count > 1 and factor not in self.names and factor.kind == "call" and factor.data[0] == "inverse":
+            return self.top(self.at(self.text(factor.args[0]), APPLIED), f"-{count}")
+        return self._raised(self.text(factor), count)
+
+    def _turned(self, factor: Node, count: int) -> str:
+        return self._to_the(factor, count) if factor.symmetric else self._raised(self.transposed(factor), count)
+
+    def _raised(self, text: Text, count: int) -> str:
         return self.at(text, PRODUCT) if count == 1 else self.top(self.at(text, APPLIED), str(count))
 
     def _chain(self, node: Node) -> Text:
@@ -211,12 +222,12 @@ class Paper(ABC):
         runs = chain_runs(node.args)
         first = node.args[0]
         if node.rank == 1 and first.rank == 1:
-            parts = [self._to_the(self.transposed(f), k) for f, k in reversed(runs[1:])]
+            parts = [self._turned(f, k) for f, k in reversed(runs[1:])]
             return self.join([*parts, self.at(self.text(first), PRODUCT)]), PRODUCT
         if first.rank == 1:
-            parts = [self._to_the(self.text(f), k) for f, k in runs[1:]]
+            parts = [self._to_the(f, k) for f, k in runs[1:]]
             return self.join([self._lying(first), *parts]), PRODUCT
-        return self.join([self._to_the(self.text(f), k) for f, k in runs]), PRODUCT
+        return self.join([self._to_the(f, k) for f, k in runs]), PRODUCT
 
     # ---------------------------------------------------------------- sums
     def _sum(self, node: Node, turned: bool = False) -> Text:

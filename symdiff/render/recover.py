@@ -26,6 +26,8 @@ from symdiff.render.product import MOST_FACTORS, Factor, Labels, Product, atom, 
 
 # A sum with more terms than this is one term of the next: copying terms stays linear.
 MOST_TERMS = 16
+# Programs longer than this are not read for the order of their sums.
+MOST_READ = 200
 
 # An array with more entries is not written out.
 MOST_ENTRIES = 100
@@ -46,9 +48,17 @@ class Form:
     terms: tuple[Term, ...] | None = None
 
 
-def recover(function: Function, shared: bool = False) -> tuple[Notation, list[Node]]:
-    """The notation of every result. shared: a value used twice is one expression, kept out of what uses it."""
+def recover(
+    function: Function, shared: bool = False, like: Function | None = None
+) -> tuple[Notation, list[Node]]:
+    """The notation of every result.
+
+    shared: a value used twice is one expression, kept out of what uses it. like: a program whose sums and products
+    that occur again keep the order in which they are written there: W x + b.
+    """
     recovery = Recovery()
+    if like is not None and len(like.instrs) <= MOST_READ:
+        recovery.read(like)
     if shared:
         recovery.whole_values = _used_twice(function)
     for parameter in function.params:
@@ -73,6 +83,20 @@ class Recovery:
         self.notation = Notation()
         self.forms: dict[Value, Form] = {}
         self.whole_values: frozenset[Value] = frozenset()
+
+    def read(self, function: Function) -> None:
+        """Make the expressions of all sums and products of a program: equal ones have one node, the first made."""
+        for parameter in function.params:
+            self.forms[parameter] = self.leaf(parameter)
+        inside: set[Value] = set()
+        for value in function.instrs:
+            self.forms[value] = self.instruction(value)
+            if value.op.name in ("add", "sub"):
+                inside.update(value.args)
+        for value in function.instrs:
+            if value not in inside:
+                self.core(value)
+        self.notation.searches = 0
 
     # ---------------------------------------------------------------- reading forms
     def core(self, value: Value) -> tuple[Node, Labels]:

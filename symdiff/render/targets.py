@@ -31,16 +31,21 @@ _IMPORTS = {
 }
 
 
-def source(function: Function, target: str = "numpy") -> str:
-    """Source code of a single result: one expression for numpy and sympy, a definition for the other targets."""
+def source(function: Function, target: str = "numpy", like: Function | None = None) -> str:
+    """Source code of a single result: one expression for numpy and sympy, a definition for the other targets.
+
+    like: a program whose sums are written in the same order here.
+    """
     if target == "numpy":
-        return to_source(function)
+        return to_source(function, like=like)
     if target == "sympy":
         return sympy_source(function)
-    return code(function, target)
+    return code(function, target, like=like)
 
 
-def code(function: Function, target: str = "numpy", name: str | None = None) -> str:
+def code(
+    function: Function, target: str = "numpy", name: str | None = None, like: Function | None = None
+) -> str:
     """A whole definition, called `name`, by default the function's own name.
 
     Raises ArgumentError for an unknown target or a name that is no identifier, UnsupportedError for an operation that
@@ -53,7 +58,7 @@ def code(function: Function, target: str = "numpy", name: str | None = None) -> 
         raise ArgumentError(f"source: name {name!r}, expected an identifier")
     match target:
         case "numpy":
-            return to_source(function, name=name)
+            return to_source(function, name=name, like=like)
         case "julia":
             return julia_source(function, name)
         case "c":
@@ -61,11 +66,11 @@ def code(function: Function, target: str = "numpy", name: str | None = None) -> 
         case "sympy":
             return sympy_code(function, name)
         case _:
-            return _python(function, target, name)
+            return _python(function, target, name, like)
 
 
-def _python(function: Function, target: str, name: str) -> str:
-    _, results = recover(function, shared=True)
+def _python(function: Function, target: str, name: str, like: Function | None) -> str:
+    _, results = recover(function, True, like)
     named = named_subterms(results, shared=True, largest=LONGEST_LINE)
     printer_type = _PRINTERS[target]
     reserved = {"jax", "jnp", "torch", "math"}

@@ -37,9 +37,12 @@ _NAMES = {
 }  # fmt: skip
 
 
-def to_text(function: Function) -> str:
-    """One line per result; expressions too large for a line are cut into numbered subterms that follow."""
-    _, results = recover(function)
+def to_text(function: Function, like: Function | None = None) -> str:
+    """One line per result; expressions too large for a line are cut into numbered subterms that follow.
+
+    like: a program whose sums are written in the same order here.
+    """
+    _, results = recover(function, like=like)
     large = any(r.size > LARGEST_LINE * 5 for r in results)
     named = named_subterms(results, shared=large, largest=LARGEST_LINE)
     taken = {p.name for p in function.params} | set(function.dims)
