@@ -376,7 +376,8 @@ def test_dummy_indices_are_kept_apart() -> None:
     inner = einsum("ir,jr,kr->ijk", A, B, C) - T
     text = to_latex(s.function(einsum("ijk,jr,kr->irj", inner, B, C)))
     # Free i, j, k; the outer sum over one letter, the inner over another, none the name of a dimension.
-    assert text == r"\sum_{l} \left(\sum_{r} A_{ir} B_{kr} C_{lr} - T_{ikl}\right) B_{kj} C_{lj}"
+    # What no summed index touches stands before the sum.
+    assert text == r"B_{kj} \sum_{l} \left(\sum_{r} A_{ir} B_{kr} C_{lr} - T_{ikl}\right) C_{lj}"
 
 
 def test_several_results() -> None:
@@ -390,7 +391,7 @@ def test_several_results() -> None:
     )
     assert to_text(both) == "Aᵀ (A x - b)\n½ ‖A x - b‖²"
     assert to_latex(both, where=True).splitlines()[1:4] == [
-        r"& A^{\top} t_{1} \\", r"& \frac{1}{2} \lVert t_{1} \rVert^{2} \\", r"& \text{where}\quad t_{1} = A x - b"
+        r"& A^{\top} r \\", r"& \frac{1}{2} \lVert r \rVert^{2} \\", r"& \text{where}\quad r = A x - b"
     ]  # fmt: skip
 
 

@@ -38,7 +38,7 @@ def derive(
     mapping = builder.absorb([e.value for e in inputs])
     results = make(builder, [mapping[e.value] for e in inputs])
     first = inputs[0]
-    primal = first.primal if isinstance(first, Derivative) else first.value
+    primal = (first.primal if isinstance(first, Derivative) else None) or first.value
     return [Derivative(r, primal, first.value.type.rank if axes is None else axes) for r in results]
 
 

@@ -47,6 +47,10 @@ class Expression(Expr):
         """The program whose sums text, LaTeX and source code write in the same order; None: their own."""
         return None
 
+    def function_axes(self) -> int | None:
+        """How many leading axes are those of a differentiated function; None when this is no derivative."""
+        return None
+
     def ir(self) -> str:
         """The program's text form."""
         return print_function(self.function())
@@ -54,14 +58,17 @@ class Expression(Expr):
     def latex(self, layout: Literal["numerator", "denominator"] | None = None, **options: Any) -> str:
         r"""LaTeX of the closed form.
 
-        layout="numerator" shows the gradient of a scalar as a row. bold=True sets vectors and matrices in bold type;
-        where=True names shared subterms in a where-clause; symbols={"s": r"\hat\sigma"} overrides how names are set.
+        layout="numerator" shows the gradient of a scalar as a row (transposed, when the variable is a matrix),
+        layout="denominator" the Jacobian of vectors transposed; by default gradients are columns and Jacobians have
+        the function's axes first. bold=True sets vectors and matrices in bold type; where=True names shared subterms in
+        a where-clause; symbols={"s": r"\hat\sigma"} overrides how names are set.
         """
-        if layout is not None:
-            options["layout"] = layout
         function = self.shown()
         symbols = {p.name: _LATEX[p] for p in function.params if p in _LATEX}
-        return to_latex(function, symbols={**symbols, **options.pop("symbols", {})}, like=self.written(), **options)
+        symbols.update(options.pop("symbols", {}))
+        return to_latex(
+            function, layout, symbols=symbols, like=self.written(), axes=self.function_axes(), **options
+        )
 
     def source(self, target: str = "numpy") -> str:
         """Source code of the closed form.
@@ -125,8 +132,11 @@ class Derivative(Expression):
 
     __slots__ = ("_shown", "axes", "primal")
 
-    def __init__(self, value: Value, primal: Value, axes: int) -> None:
-        """primal: the function that was differentiated. axes: how many of the axes are the function's, the leading."""
+    def __init__(self, value: Value, primal: Value | None = None, axes: int | None = None) -> None:
+        """primal: the function that was differentiated. axes: how many of the axes are the function's, the leading.
+
+        Both are unknown of what is computed from derivatives.
+        """
         super().__init__(value)
         self.primal = primal
         self.axes = axes
@@ -138,8 +148,11 @@ class Derivative(Expression):
             self._shown = self._closed(self.function())
         return self._shown
 
+    def function_axes(self) -> int | None:
+        return self.axes
+
     def written(self) -> Function | None:
-        return Function.of(free_symbols([self.primal]), [self.primal])
+        return None if self.primal is None else Function.of(free_symbols([self.primal]), [self.primal])
 
     def _closed(self, function: Function) -> Function:
         return simplify(function, OPSET) if len(function.instrs) <= SHOWN_LIMIT else function

@@ -7,13 +7,15 @@ operands, an einsum to its factors; anything else is a symbol or a bracket with 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from collections.abc import Set as AbstractSet
 
 from symdiff.render.notation import Node, topological
-from symdiff.render.paper import APPLIED, ATOM, CALL, ELEMENTWISE, PRODUCT, SUM, Paper, Text
+from symdiff.render.paper import APPLIED, ATOM, CALL, PRODUCT, Paper, Text
 
 # Functions nested deeper than this are written as a bracket with indices.
 DEEPEST = 12
+
+# Where an index comes to rest at once: a sum of nothing else is bracketed as a whole, (A + B)_ij.
+_WHOLE = frozenset({"sym", "matmul"})
 
 
 def symbol_names(results: Sequence[Node]) -> frozenset[str]:
@@ -28,23 +30,31 @@ class Indexer:
 
     def __init__(
         self, paper: Paper, letters: Sequence[str], delta: str, sub: Callable[[str, Sequence[str]], str],
-        total: Callable[[Sequence[str], str], str], symbols: AbstractSet[str],
+        total: Callable[[Sequence[str], str], str], results: Sequence[Node],
     ) -> None:  # fmt: skip
         self.paper = paper
         self.letters = letters
+        symbols = symbol_names(results)
         self.inner = [c for c in letters if c not in symbols]  # a summed index is no symbol's name
         self.delta = delta
         self.sub = sub
         self.total = total
         self._taken: list[str] = []  # letters with a meaning around the expression being written
+        self._around = _letters_around(results)
 
     def indexed(self, node: Node, index: Sequence[str], depth: int = 0) -> Text:
         """The entry of `node` at `index`; axes of size one from broadcasting are skipped."""
+        if node in self.paper.names:
+            return self._entry(self.paper.text(node), index)
+        return self.defined(node, index, depth)
+
+    def defined(self, node: Node, index: Sequence[str], depth: int = 0) -> Text:
+        """The entry written out, though the node may have a name."""
         paper = self.paper
-        if node.kind == "einsum" and node not in paper.names:
+        if node.kind == "einsum":
             return self._einsum(node, index)
-        if node in paper.names or not index:
-            return self._entry(node, index)
+        if not index:
+            return paper.own(node)
         if node.kind == "num":
             return paper.text(node)
         if node.kind == "eye":
@@ -64,37 +74,49 @@ class Indexer:
         if node.kind == "expand":
             kept = [i for i, mine in zip(index, node.data, strict=True) if mine]
             return self.indexed(node.args[0], kept, depth)
-        if depth < DEEPEST and node.rank > 2:
-            if node.kind == "add":
+        if depth < DEEPEST:
+            if node.kind == "add" and (node.rank > 2 or not all(_stays_whole(t) for t in node.args)):
                 return self._sum(node, index, depth)
             if node.kind == "prod":
                 return self._product(node, index, depth)
-        return self._entry(node, index)
+            if node.pointwise:
+                return self._pointwise(node, index, depth)
+        return self._entry(paper.own(node), index)
 
     def _last(self, node: Node, index: Sequence[str]) -> Sequence[str]:
         """The indices of an operand of an elementwise expression: aligned from the end."""
         return index[len(index) - node.rank :]
 
-    def _sum(self, node: Node, index: Sequence[str], depth: int) -> Text:
-        paper = self.paper
-        parts: list[str] = []
+    def _operands(self, node: Node, index: Sequence[str], depth: int) -> list[Text]:
+        """Entries of the operands of an elementwise expression."""
         self._taken += index
-        for i, (sign, term) in enumerate(zip(node.data, node.args, strict=True)):
-            text = self.indexed(term, self._last(term, index), depth + 1)
-            mark = (paper.minus if sign < 0 else "") if i == 0 else f" {paper.minus if sign < 0 else '+'} "
-            parts.append(mark + paper.at(text, ELEMENTWISE if sign < 0 else SUM))
+        texts = [self.indexed(a, self._last(a, index), depth + 1) for a in node.args]
         del self._taken[len(self._taken) - len(index) :]
-        return "".join(parts), SUM
+        return texts
+
+    def _sum(self, node: Node, index: Sequence[str], depth: int) -> Text:
+        return self.paper.signed_sum(self.terms(node, index, depth))
+
+    def terms(self, node: Node, index: Sequence[str], depth: int = 0) -> list[tuple[int, Text]]:
+        """The terms of a sum's entry with their signs."""
+        return list(zip(node.data, self._operands(node, index, depth), strict=True))
 
     def _product(self, node: Node, index: Sequence[str], depth: int) -> Text:
         number, count = node.data
-        self._taken += index
-        pairs = [(n, self.indexed(n, self._last(n, index), depth + 1)) for n in node.args]
-        del self._taken[len(self._taken) - len(index) :]
+        pairs = list(zip(node.args, self._operands(node, index, depth), strict=True))
         above = [p for p in pairs[:count] if p[1][0] != "1"] or pairs[:1]
         return self.paper.quotient(number, above, None, pairs[count:])
 
+    def _pointwise(self, node: Node, index: Sequence[str], depth: int) -> Text:
+        texts = self._operands(node, index, depth)
+        if node.kind != "pow":
+            return self.paper.call(node, texts)
+        base = texts[0][0] if node.args[0].kind == "sym" else self.paper.at(texts[0], APPLIED)
+        return self.paper.top(base, texts[1][0]), CALL
+
     def _einsum(self, node: Node, index: Sequence[str]) -> Text:
+        """The product of entries; what no summed index touches stands before the sum sign."""
+        paper = self.paper
         labels, output = node.data
         name = dict(zip(output, index, strict=True))
         spare = [c for c in self.inner if c not in index and c not in self._taken]
@@ -107,14 +129,44 @@ class Indexer:
         self._taken += name.values()
         parts = [self.indexed(a, [name[x] for x in word]) for a, word in zip(node.args, labels, strict=True)]
         del self._taken[before:]
-        body = self.paper.join([self.paper.at(p, PRODUCT) for p in parts if p[0] != "1"]) or "1"
-        return (self.total(inner, body) if inner else body), PRODUCT
+        outside: list[str] = []
+        inside: list[str] = []
+        for part, word in zip(parts, labels, strict=True):
+            if part[0] != "1":
+                (inside if any(name[x] in inner for x in word) else outside).append(paper.at(part, PRODUCT))
+        if inner:
+            outside.append(self.total(inner, paper.join(inside) if inside else "1"))
+        return (paper.join(outside) if outside else "1"), PRODUCT
 
-    def _entry(self, node: Node, index: Sequence[str]) -> Text:
-        text = self.paper.text(node)
+    def _entry(self, text: Text, index: Sequence[str]) -> Text:
         return (self.sub(self.paper.at(text, APPLIED), index), CALL) if index else text
 
     def bare(self, node: Node) -> tuple[str, list[str]]:
-        """An einsum among matrix expressions: its general entry and the indices."""
-        index = list(self.letters[: node.rank])
-        return self.indexed(node, index)[0], index
+        """An einsum among matrix expressions: its general entry and the indices, none that is used around it."""
+        first = self._around.get(node, 0)
+        if first + node.rank > len(self.letters):
+            first = 0  # brackets keep them apart
+        index = list(self.letters[first : first + node.rank])
+        self._taken += self.letters[:first]
+        text = self.defined(node, index)[0]
+        del self._taken[len(self._taken) - first :]
+        return text, index
+
+
+def _stays_whole(term: Node) -> bool:
+    return term.kind in _WHOLE or (term.kind == "T" and term.args[0].kind in _WHOLE)
+
+
+def _letters_around(results: Sequence[Node]) -> dict[Node, int]:
+    """How many letters the expressions around each einsum use."""
+    order = topological(results)
+    if not any(n.kind == "einsum" for n in order):
+        return {}
+    around: dict[Node, int] = {r: r.rank if r.rank > 2 and r.kind != "einsum" else 0 for r in results}
+    for node in reversed(order):
+        count = around.setdefault(node, 0)
+        if node.kind == "einsum":
+            count += len({x for word in node.data[0] for x in word})
+        for operand in node.args:
+            around[operand] = max(around.get(operand, 0), count)
+    return around

@@ -11,8 +11,10 @@ from typing import Any, Literal
 from symdiff.errors import ArgumentError
 from symdiff.ir.dims import Dim, Size
 from symdiff.ir.graph import Function
-from symdiff.render.index_notation import Indexer, symbol_names
-from symdiff.render.naming import named_subterms
+from symdiff.render.index_notation import Indexer
+from symdiff.render.latex_names import symbol_latex
+from symdiff.render.lines import broken, depth, glyphs
+from symdiff.render.naming import named_subterms, paper_names
 from symdiff.render.notation import Node, unit_vector
 from symdiff.render.paper import APPLIED, ATOM, CALL, ELEMENTWISE, PRODUCT, SUM, Paper, Text
 from symdiff.render.recover import recover
@@ -20,14 +22,11 @@ from symdiff.render.recover import recover
 Layout = Literal["denominator", "numerator"]
 
 LARGEST_LINE = 400
+# About how many letters fit between the margins.
+WIDEST_LINE = 100
+# A wider array stands behind a fraction, not over its line.
+WIDEST_NUMERATOR = 20
 
-_GREEK = frozenset({
-    "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu", "nu", "xi",
-    "pi", "rho", "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega", "Gamma", "Delta", "Theta", "Lambda", "Xi",
-    "Pi", "Sigma", "Upsilon", "Phi", "Psi", "Omega",
-})  # fmt: skip
-_SPELLED = {"eps": r"\varepsilon", "lam": r"\lambda", "ell": r"\ell"}
-_ACCENTS = {"hat": r"\hat", "bar": r"\bar", "tilde": r"\tilde", "dot": r"\dot", "vec": r"\vec"}
 _SPECIAL = {
     "pi": r"\pi", "e": "e", "euler_gamma": r"\gamma", "inf": r"\infty", "-inf": r"-\infty", "nan": r"\text{nan}",
     "-0.0": "-0",
@@ -50,73 +49,57 @@ _RELATIONS = {"lt": "<", "le": r"\le", "gt": ">", "ge": r"\ge", "eq": "=", "ne":
 
 
 def to_latex(
-    function: Function, layout: Layout | None = None, *, bold: bool = False, where: bool = False,
-    symbols: Mapping[str, str] | None = None, like: Function | None = None,
+    function: Function, layout: Layout | None = None, *, bold: bool = False, where: bool | None = None,
+    symbols: Mapping[str, str] | None = None, like: Function | None = None, axes: int | None = None,
+    width: int | None = WIDEST_LINE,
 ) -> str:  # fmt: skip
     """One formula per result, several under each other.
 
-    layout: "numerator" writes a vector as a row, "denominator" and None as a column; the numbers are the same.
-    bold: vectors and matrices in bold type. where: shared subterms get names and follow in a where-clause.
-    symbols: the LaTeX of symbols by name, where it is not to be read from the name. like: a program whose sums are
-    written in the same order here.
+    layout: "numerator" writes the derivative of a scalar as a row, or transposed when its variable is a matrix;
+    "denominator" writes the Jacobian of vectors, and the derivative in a scalar, transposed. The numbers are the same.
+    axes: how many leading axes of a result are the function's; None: results are vectors that may be gradients.
+    bold: vectors and matrices in bold type. where: shared subterms get names and follow in a where-clause when that is
+    shorter; None: only where a line would be too wide. symbols: the LaTeX of symbols by name, where it is not to be
+    read from the name. like: a program whose sums are written in the same order here. width: about how many letters
+    fit on a line; wider sums are broken, None leaves them whole.
     """
     if layout not in (None, "numerator", "denominator"):
         raise ArgumentError(f"layout {layout!r}: expected 'numerator' or 'denominator'")
-    _, results = recover(function, where, like)
+    _, results = recover(function, bool(where), like)
     large = any(r.size > LARGEST_LINE * 10 for r in results)
-    named = named_subterms(results, shared=where or large, largest=LARGEST_LINE)
-    names = {node: f"t_{{{i + 1}}}" for i, node in enumerate(named)}
-    paper = LatexPaper(results, names, bold, symbols)
-    lines = [paper.result(r, layout) for r in results]
-    if not named:
-        return lines[0] if len(lines) == 1 else _stack(lines)
-    clauses = [f"{names[node]} = {paper.own_line(node)}" for node in named]
-    indents = [r"\text{where}\quad ", *[r"\phantom{\text{where}}\quad "] * (len(clauses) - 1)]
-    return _stack(lines + [i + c for i, c in zip(indents, clauses, strict=True)])
+    named = named_subterms(results, bool(where) or large, LARGEST_LINE, shorter=True)
+    taken = [p.name for p in function.params] + list(function.dims)
+    letters = [
+        symbol_latex(name, bold and node.rank > 0)
+        for name, node in zip(paper_names(named, taken), named, strict=True)
+    ]
+    paper = LatexPaper(results, dict(zip(named, letters, strict=True)), bold, symbols)
+    lines = [line for r in results for line in paper.result(r, turns(layout, axes, r.rank), width)]
+    if where is None and not large and width and any(glyphs(line) > width for line in lines):
+        return to_latex(
+            function, layout, bold=bold, where=True, symbols=symbols, like=like, axes=axes, width=width
+        )
+    clauses: list[str] = []
+    for node, letter in zip(named, letters, strict=True):
+        letter = _below(letter, _LETTERS[: node.rank]) if node.rank > 2 else letter
+        mark = r"\phantom{\text{where}}\quad " if clauses else r"\text{where}\quad "
+        first, *rest = paper.own_lines(node, width)
+        clauses += [f"{mark}{letter} = {first}", *rest]
+    return lines[0] if len(lines) == 1 and not clauses else _stack(lines + clauses)
+
+
+def turns(layout: Layout | None, axes: int | None, rank: int) -> bool:
+    """Whether a layout turns a derivative of this rank, whose first `axes` axes are the function's."""
+    if not 0 < rank < 3 or layout is None:
+        return False
+    if axes is None:
+        return layout == "numerator" and rank == 1
+    return axes == 0 if layout == "numerator" else axes > 0 and rank - axes < 2
 
 
 def _stack(lines: Sequence[str]) -> str:
     body = " \\\\\n".join(["& " + line for line in lines])
     return f"\\begin{{aligned}}\n{body}\n\\end{{aligned}}"
-
-
-def symbol_latex(name: str, bold: bool = False) -> str:
-    """A name as a symbol: alpha, x_1, w12, y_hat, q_, loss."""
-    stripped = name.strip("_") or name
-    parts = [p for p in stripped.split("_") if p]
-    base, rest = parts[0] if parts else "\\_", parts[1:]
-    accents = [p for p in rest if p in _ACCENTS]
-    indices = [p for p in rest if p not in _ACCENTS]
-    match = re.fullmatch(r"([^\W\d_]+?)(\d+)", base)
-    if match:
-        base, number = match.groups()
-        indices.insert(0, number)
-    for accent in _ACCENTS:
-        if base.endswith(accent) and base != accent and len(base) - len(accent) <= 2:
-            base = base[: -len(accent)]
-            accents.insert(0, accent)
-    text = _word(base)
-    if bold:
-        text = rf"\mathbf{{{base}}}" if text == base else rf"\boldsymbol{{{text}}}"
-    for accent in accents:
-        text = f"{_ACCENTS[accent]}{{{text}}}"
-    if indices:
-        text += f"_{{{','.join([_index(i) for i in indices])}}}"
-    return text
-
-
-def _word(base: str) -> str:
-    if base in _GREEK:
-        return "\\" + base
-    if base in _SPELLED:
-        return _SPELLED[base]
-    return base if len(base) == 1 else rf"\mathrm{{{base}}}"
-
-
-def _index(part: str) -> str:
-    if part.isdigit() or part in _GREEK or len(part) == 1:
-        return _word(part) if not part.isdigit() else part
-    return part if len(part) == 2 and part.isalpha() and part[0] in "ijkl" else rf"\mathrm{{{part}}}"
 
 
 class LatexPaper(Paper):
@@ -136,27 +119,49 @@ class LatexPaper(Paper):
                  symbols: Mapping[str, str] | None = None) -> None:  # fmt: skip
         self.bold = bold
         self.symbols = symbols or {}
-        self.indexer = Indexer(self, _LETTERS, r"\delta", _below, _total, symbol_names(results))
+        self.indexer = Indexer(self, _LETTERS, r"\delta", _below, _total, results)
         super().__init__(results, names)
 
-    def result(self, node: Node, layout: Layout | None) -> str:
+    def result(self, node: Node, turned: bool, width: int | None) -> list[str]:
+        """The lines of one result."""
         if node in self.names:
-            return self.names[node]
-        if layout == "numerator" and node.rank == 1:
-            return self.lying(node)[0]
-        return self.own_line(node)
+            return [self.turned(node)[0] if turned else self.names[node]]
+        return [self.turned(node)[0]] if turned and node.kind != "add" else self.own_lines(node, width, turned)
 
-    def own_line(self, node: Node) -> str:
-        if node.rank > 2 and node.kind != "entries" and node not in self.names:
-            return self.indexer.indexed(node, _LETTERS[: node.rank])[0]
-        return self.own(node)[0]
+    def own_lines(self, node: Node, width: int | None, turned: bool = False) -> list[str]:
+        """An expression on lines of its own, a sum that is too wide broken between its terms."""
+        index = _LETTERS[: node.rank]
+        if node.kind == "add" and node.rank > 2:
+            terms = self.indexer.terms(node, index)
+        elif node.kind == "add" and turned and node.rank == 1:
+            return [self.lying(node)[0]]
+        elif node.kind == "add":
+            terms = self._all_terms(node, turned)
+        elif node.rank > 2 and node.kind != "entries":
+            return [self.indexer.defined(node, index)[0]]
+        else:
+            return [self.own(node)[0]]
+        return broken(self.signed_parts(terms), width)
+
+    def _all_terms(self, node: Node, turned: bool) -> list[tuple[int, Text]]:
+        """The terms of a sum, those of sums in it among them."""
+        found: list[tuple[int, Text]] = []
+        pending = [(1, node)]
+        while pending:
+            sign, term = pending.pop()
+            if term.kind == "add" and sign > 0 and term.rank == node.rank and (term is node or term not in self.names):
+                pending.extend(reversed(list(zip(term.data, term.args, strict=True))))
+            else:
+                found.append((sign, self.spread(term, node.rank, turned)))
+        return found
 
     # ---------------------------------------------------------------- signs
     def join(self, parts: Sequence[str]) -> str:
         """Factors side by side, a little apart where a bracket could be taken for an argument."""
         text = parts[0]
         for before, part in pairwise(parts):
-            text += (r" \, " if before.endswith(")") and part.startswith(("(", r"\left(")) else " ") + part
+            opens = part.startswith(("(", r"\left(", r"\bigl(", r"\Bigl("))
+            text += (r" \, " if before.endswith(")") and opens else " ") + part
         return text
 
     def symbol(self, name: str, rank: int) -> str:
@@ -185,8 +190,17 @@ class LatexPaper(Paper):
         return text, SUM
 
     def group(self, text: str) -> str:
-        tall = any(mark in text for mark in (r"\frac", r"\sum", r"\begin", r"\left"))
-        return rf"\left({text}\right)" if tall else f"({text})"
+        """Brackets that fit what is in them, larger ones around brackets in brackets."""
+        if any(mark in text for mark in (r"\frac", r"\sum", r"\begin", r"\left")):
+            return rf"\left({text}\right)"
+        deep = depth(text)
+        if deep < 2:
+            return f"({text})"
+        size = r"\big" if deep < 4 else r"\Big"
+        return f"{size}l({text}{size}r)"
+
+    def stands_apart(self, body: Text) -> bool:
+        return r"\frac" in body[0] or glyphs(body[0]) > WIDEST_NUMERATOR
 
     def top(self, base: str, exponent: str) -> str:
         return f"{base}^{{{exponent}}}"
@@ -234,14 +248,15 @@ class LatexPaper(Paper):
         return (_below(rf"\left[{text}\right]", index), CALL) if index else (text, PRODUCT)
 
     # ---------------------------------------------------------------- functions
-    def call(self, node: Node) -> Text:
+    def call(self, node: Node, texts: Sequence[Text]) -> Text:
+        """A function of operands with the given texts."""
         name, data = node.data[0], node.data[1:]
-        args = [self.text(a)[0] for a in node.args]
+        args = [t[0] for t in texts]
         if name in _RELATIONS:
-            parts = [self.at(self.text(a), SUM if name not in ("and", "or", "xor") else ELEMENTWISE) for a in node.args]
+            parts = [self.at(t, SUM if name not in ("and", "or", "xor") else ELEMENTWISE) for t in texts]
             return f"{parts[0]} {_RELATIONS[name]} {parts[1]}", -1
         if name in ("apply", "functional"):
-            return _undefined(self, node)
+            return _undefined(self, node, args)
         if name == "norm" and len(data[0]) == node.args[0].rank:
             return self.norm(args[0], node.args[0].rank == 2), APPLIED
         if name == "abs":
@@ -255,23 +270,23 @@ class LatexPaper(Paper):
         if name == "floor_divide":
             return rf"\lfloor {args[0]} / {args[1]} \rfloor", CALL
         if name == "mod":
-            left, right = [self.at(self.text(a), CALL) for a in node.args]
+            left, right = [self.at(t, CALL) for t in texts]
             return rf"{left} \bmod {right}", ELEMENTWISE
         if name == "sigmoid":
             return rf"\sigma{self.group(args[0])}", APPLIED
         if name in ("lgamma", "digamma", "log2", "log10", "log1p", "exp2", "logabsdet", "signdet", "polygamma"):
-            return self._special(name, node, args)
+            return self._special(name, node, texts)
         if name == "logaddexp":
             return self.function("log", [" + ".join([self.function("exp", [a]) for a in args])]), APPLIED
         if name == "select":
             rows = rf"{args[1]} & {args[0]} \\ {args[2]} & \text{{otherwise}}"
             return rf"\begin{{cases}} {rows} \end{{cases}}", ELEMENTWISE
         if name == "not":
-            return rf"\neg {self.at(self.text(node.args[0]), ATOM)}", CALL
+            return rf"\neg {self.at(texts[0], ATOM)}", CALL
         if name == "cast":
-            if node.args[0].kind == "call" and self.text(node.args[0])[1] < 0:
+            if node.args[0].kind == "call" and texts[0][1] < 0:
                 return rf"\mathbf{{1}}[{args[0]}]", CALL
-            return self.text(node.args[0])
+            return texts[0]
         if name == "concatenate" and node.rank <= 2:
             return _block(args, 1 if data[0] == 0 else len(args)), ATOM
         if name == "array":
@@ -279,18 +294,19 @@ class LatexPaper(Paper):
         shown = _NAMES.get(name, name).replace("_", "")
         return self.function(shown, args + extra_arguments(node), where_of(node)), APPLIED
 
-    def _special(self, name: str, node: Node, args: list[str]) -> Text:
-        inner = self.group(args[0])
+    def _special(self, name: str, node: Node, texts: Sequence[Text]) -> Text:
+        argument = texts[0][0]
+        inner = self.group(argument)
         simple = {"lgamma": r"\log\Gamma", "digamma": r"\psi", "log2": r"\log_{2}", "log10": r"\log_{10}"}
         if name in simple:
             return simple[name] + inner, APPLIED
         if name == "log1p":
-            return rf"\log{self.group('1 + ' + args[0])}", CALL
+            return rf"\log{self.group('1 + ' + argument)}", CALL
         if name == "exp2":
-            return f"2^{{{args[0]}}}", CALL
+            return f"2^{{{argument}}}", CALL
         if name == "polygamma":
             return rf"\psi^{{({node.data[1]})}}{inner}", CALL
-        det = rf"\det {self.at(self.text(node.args[0]), CALL)}"
+        det = rf"\det {self.at(texts[0], CALL)}"
         return (rf"\log\lvert {det} \rvert" if name == "logabsdet" else rf"\operatorname{{sign}}({det})"), CALL
 
 
@@ -383,10 +399,10 @@ def _matrix(array: Any) -> str:
     return _block([str(x) for x in rows.ravel().tolist()], rows.shape[1])
 
 
-def _undefined(paper: LatexPaper, node: Node) -> Text:
+def _undefined(paper: LatexPaper, node: Node, args: Sequence[str]) -> Text:
     kind, name, wrt = node.data
     shown = symbol_latex(name)
-    inner = paper.group(", ".join([paper.text(a)[0] for a in node.args]))
+    inner = paper.group(", ".join(args))
     if not wrt:
         return shown + inner, CALL
     if kind == "apply" and len(node.args) == 1:
@@ -396,7 +412,7 @@ def _undefined(paper: LatexPaper, node: Node) -> Text:
         return "".join([rf"\partial_{{{i + 1}}} " for i in wrt]) + shown + inner, CALL
     if all(node.args[i].kind == "sym" for i in wrt):
         power = f"^{{{len(wrt)}}}" if len(wrt) > 1 else ""
-        below = r" \, ".join([rf"\partial {paper.text(node.args[i])[0]}" for i in wrt])
+        below = r" \, ".join([rf"\partial {args[i]}" for i in wrt])
         return rf"\frac{{\partial{power} {shown}}}{{{below}}}", CALL
     order = f"^{{{len(wrt)}}}" if len(wrt) > 1 else ""
     place = f"_{{{''.join([str(i + 1) for i in wrt])}}}" if len(node.args) > 1 else ""

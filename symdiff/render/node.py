@@ -19,7 +19,7 @@ Number: TypeAlias = "int | Fraction"
 class Node:
     """One expression. `data` depends on `kind`; see the constructors of `Notation`."""
 
-    __slots__ = ("args", "data", "flip", "key", "kind", "shape", "size", "weight")
+    __slots__ = ("args", "data", "flip", "key", "kind", "latest", "pointwise", "shape", "size", "weight")
 
     def __init__(
         self, kind: str, args: tuple[Node, ...], data: Any, shape: Shape, size: int, weight: float, key: int
@@ -32,6 +32,8 @@ class Node:
         self.weight = weight
         self.key = key
         self.flip: Node = self
+        self.latest = max([a.latest for a in args], default=-1)  # which symbol in it was introduced last
+        self.pointwise = kind in ("pow", "prod")  # entry by entry; a sum may spread its terms
 
     @property
     def rank(self) -> int:

@@ -55,6 +55,8 @@ class Notation:
 
     def __init__(self) -> None:
         self._table: dict[Any, Node] = {}
+        self.introduced: list[str] = []  # symbols in the order in which a reader met them
+        self.sorts = False
         self.searches = 0
 
     # ---------------------------------------------------------------- making
@@ -91,6 +93,8 @@ class Notation:
     # ---------------------------------------------------------------- leaves
     def symbol(self, name: str, shape: Shape, symmetric: bool = False) -> Node:
         node, new = self._node("sym", (), name, shape, 1)
+        if new and name in self.introduced:
+            node.latest = self.introduced.index(name)
         return node if symmetric else self._flipped(node, new, None)
 
     def number(self, value: Any) -> Node:
@@ -182,13 +186,19 @@ class Notation:
 
     # ---------------------------------------------------------------- sums and products
     def add(self, terms: Sequence[tuple[int, Node]], shape: Shape) -> Node:
-        """A sum of signed terms, ready to broadcast. The first positive term leads."""
+        """A sum of signed terms, ready to broadcast. The first positive term leads.
+
+        Terms stand in the order in which their symbols were introduced, where that is known.
+        """
         signed: list[tuple[int, Node]] = []
         for sign, term in terms:
             plus = self.positive(term)
             signed.append((-sign, plus) if plus is not term else (sign, term))
         if len(signed) == 1:
             return signed[0][1] if signed[0][0] > 0 else self.negative(signed[0][1])
+        if self.sorts:
+            last = max([t.latest for _, t in signed])
+            signed.sort(key=lambda t: last if t[1].latest < 0 else t[1].latest)
         lead = next((i for i, (sign, _) in enumerate(signed) if sign > 0), None)
         if lead:
             signed.insert(0, signed.pop(lead))
@@ -350,6 +360,7 @@ class Notation:
         """An op applied; `data` are its attributes as the printers want them."""
         node, new = self._node("call", args, (name, *data), shape, own)
         if elementwise:
+            node.pointwise = True
             return self._flipped(
                 node, new,
                 lambda: self.call(name, tuple([self._across(a) for a in args]), shape[::-1], data, own, True),

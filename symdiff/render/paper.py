@@ -19,6 +19,9 @@ from symdiff.render.notation import Node, Number, chain_runs, decimal, is_triang
 # by its own brackets, a name.
 SUM, ELEMENTWISE, PRODUCT, CALL, APPLIED, ATOM = range(6)
 
+# Scalars that may stand over a fraction line beside an array.
+_SIMPLE = frozenset({"sym", "num", "dim", "pow"})
+
 Text = tuple[str, int]
 Pairs = Sequence[tuple[Node, Text]]
 
@@ -65,7 +68,7 @@ class Paper(ABC):
     @abstractmethod
     def function(self, name: str, args: Sequence[str], where: str = "") -> str: ...
     @abstractmethod
-    def call(self, node: Node) -> Text: ...
+    def call(self, node: Node, texts: Sequence[Text]) -> Text: ...
     @abstractmethod
     def einsum(self, node: Node) -> Text: ...
     @abstractmethod
@@ -121,8 +124,7 @@ class Paper(ABC):
             u, v = node.args
             return self.join([self.at(self.text(u), PRODUCT), self._lying(v)]), PRODUCT
         if kind == "diag" and node.args[0].kind == "diagof" and node.args[0] not in self.names:
-            matrix = self.at(self.text(node.args[0].args[0]), CALL)
-            return f"{self.identity} {self.odot} {matrix}", ELEMENTWISE
+            return self._own_diagonal(node.args[0])
         if kind in ("diag", "diagof", "trace"):
             name = "tr" if kind == "trace" else "diag"
             return self.function(name, [self.text(node.args[0])[0]]), APPLIED
@@ -138,7 +140,7 @@ class Paper(ABC):
             return self.top(self.at(self.text(node.args[0]), APPLIED), self.inverse_sign), CALL
         if kind == "call" and node.data[0] in ("solve", "triangular_solve"):
             return self._solved(node)
-        return self.call(node)
+        return self.call(node, [self.text(a) for a in node.args])
 
     def _power(self, node: Node) -> Text:
         base = self.at(self.text(node.args[0]), APPLIED)
@@ -195,7 +197,14 @@ class Paper(ABC):
         return self.at(self.lying(vector, plain=False), PRODUCT)
 
     def lying(self, vector: Node, plain: bool = True) -> Text:
-        """A vector as a row; the sign moves to the factors of a chain, always when `plain`, else when none is added."""
+        """A vector as a row; the sign moves to the factors of a chain, always when `plain`, else when none is added.
+
+        plain: the row is not a factor, so that sums and multiples are turned term by term where a chain is in them.
+        """
+        if plain and vector not in self.names:
+            row = self._row(vector)
+            if row is not None:
+                return row
         if vector.kind == "matmul" and vector not in self.names:
             factors = vector.args
             if factors[0].rank == 1:
@@ -205,6 +214,33 @@ class Paper(ABC):
                 rest = [self._turned(f, k) for f, k in reversed(chain_runs(factors[:-1]))]
                 return self.join([self._lying(factors[-1]), *rest]), PRODUCT
         return self.at(self.text(vector), APPLIED) + self.transposed_sign, CALL
+
+    def _row(self, vector: Node) -> Text | None:
+        """Multiples, sums and solutions as rows; None where a transposition sign says it best."""
+        if vector.kind == "prod":
+            number, count = vector.data
+            above, below = vector.args[:count], vector.args[count:]
+            arrays, divisors = [n for n in above if n.rank], [n for n in below if n.rank]
+            scalars = self._pairs([n for n in above if not n.rank])
+            under = self._pairs([n for n in below if not n.rank])
+            if len(arrays) == 1 and not divisors:
+                return self.quotient(number, scalars, self.lying(arrays[0]), under)
+            body = self._elementwise(arrays, divisors)
+            return self.quotient(number, scalars, (self.group(body[0]) + self.transposed_sign, CALL), under)
+        if vector.kind == "add" and all(t.rank for t in vector.args) and any(_has_chain(t) for t in vector.args):
+            rows = [self.lying(t) for t in vector.args]
+            return self.signed_sum(list(zip(vector.data, rows, strict=True)))
+        if vector.kind == "call" and vector.data[0] == "solve":
+            matrix, right = vector.args
+            base, sign = matrix, self.inverse_transposed
+            if matrix.kind == "T" or matrix.symmetric:
+                base, sign = matrix.args[0] if matrix.kind == "T" else matrix, self.inverse_sign
+            return self.join([self._lying(right), self.top(self.at(self.text(base), APPLIED), sign)]), PRODUCT
+        return None
+
+    def turned(self, node: Node) -> Text:
+        """A vector as a row, a matrix transposed: the other layout."""
+        return self.lying(node) if node.rank == 1 else self.transposed(node)
 
     def _to_the(self, factor: Node, count: int) -> str:
         if count > 1 and factor not in self.names and factor.kind == "call" and factor.data[0] == "inverse":
@@ -231,18 +267,24 @@ class Paper(ABC):
 
     # ---------------------------------------------------------------- sums
     def _sum(self, node: Node, turned: bool = False) -> Text:
-        return self._signed_sum(
-            [(sign, self._spread(term, node.rank, turned)) for sign, term in zip(node.data, node.args, strict=True)]
-        )
+        return self.signed_sum(self.terms(node, turned))
 
-    def _signed_sum(self, terms: Sequence[tuple[int, Text]]) -> Text:
+    def terms(self, node: Node, turned: bool = False) -> list[tuple[int, Text]]:
+        """The terms of a sum with their signs."""
+        return [(sign, self.spread(term, node.rank, turned)) for sign, term in zip(node.data, node.args, strict=True)]
+
+    def signed_sum(self, terms: Sequence[tuple[int, Text]]) -> Text:
+        return "".join(self.signed_parts(terms)), SUM
+
+    def signed_parts(self, terms: Sequence[tuple[int, Text]]) -> list[str]:
+        """The terms of a sum, each with the sign before it."""
         parts: list[str] = []
         for i, (sign, text) in enumerate(terms):
             mark = (self.minus if sign < 0 else "") if i == 0 else f" {self.minus if sign < 0 else '+'} "
             parts.append(mark + self.at(text, ELEMENTWISE if sign < 0 else SUM))
-        return "".join(parts), SUM
+        return parts
 
-    def _spread(self, term: Node, rank: int, turned: bool) -> Text:
+    def spread(self, term: Node, rank: int, turned: bool) -> Text:
         """A vector or number in a sum of matrices is a product with ones; in a sum of vectors it is understood."""
         ones = self.one + self.transposed_sign
         if rank != 2:
@@ -310,7 +352,8 @@ class Paper(ABC):
         if numeral is not None:
             front, fraction = [numeral], Fraction(1)
         rest = [t for _, t in scalars] + ([body] if body is not None else [])
-        if len(rest) > 1:  # (x^T A x) x is not x^T A x x
+        apart = body is not None and (self.stands_apart(body) or any(n.kind not in _SIMPLE for n, _ in scalars))
+        if len(rest) > (2 if apart and under else 1):  # (x^T A x) x is not x^T A x x
             rest[: len(scalars)] = [
                 (self.group(t[0]), ATOM) if t[1] == PRODUCT and n.kind in ("matmul", "sum") else t for n, t in scalars
             ]
@@ -321,10 +364,18 @@ class Paper(ABC):
             return self._signed(sign, self._joined([*front, *rest]))
         if fraction.numerator != 1 or not (rest or front):
             front.append((str(fraction.numerator), ATOM))
-        top = self._joined([*front, *rest])
         if not under and fraction.denominator == 1:
-            return self._signed(sign, top)
-        return self._signed(sign, self.fraction(top, self._divisor(fraction, under)))
+            return self._signed(sign, self._joined([*front, *rest]))
+        divisor = self._divisor(fraction, under)
+        if body is not None and apart:
+            above = [*front, *rest[:-1]]
+            coefficient = self.coefficient(self._joined(above) if above else ("1", ATOM), divisor)
+            return self._signed(sign, self._joined([coefficient, body]))
+        return self._signed(sign, self.fraction(self._joined([*front, *rest]), divisor))
+
+    def stands_apart(self, body: Text) -> bool:
+        """Whether an array is too large to be set over a fraction line."""
+        return False
 
     def numeral(self, number: Fraction) -> Text | None:
         """A positive number as a decimal when that reads better than a fraction or a row of digits: 0.01, 2.5 10^-9."""
@@ -370,7 +421,7 @@ class Paper(ABC):
             body = self._arrays(2, [n for n in above if n.rank] + vectors, [n for n in below if n.rank], turned)
             scalars = self._pairs([n for n in above if not n.rank])
             terms.append((sign, self.quotient(number, scalars, body, self._pairs([n for n in below if not n.rank]))))
-        return self._signed_sum(terms)
+        return self.signed_sum(terms)
 
     def _arrays(
         self, rank: int, above: Sequence[Node], below: Sequence[Node], turned: bool = False
@@ -401,9 +452,15 @@ class Paper(ABC):
         return self.join(parts), PRODUCT
 
     def _diagonal(self, above: Sequence[Node], below: Sequence[Node]) -> str:
+        if [n.kind for n in above] == ["diagof"] and not below and above[0] not in self.names:
+            return self.group(self._own_diagonal(above[0])[0])
         if above:
             return self.function("diag", [self._elementwise(above, below)[0]])
         return self.top(self.function("diag", [self._elementwise(below, ())[0]]), self.inverse_sign)
+
+    def _own_diagonal(self, diagonal: Node) -> Text:
+        """The diagonal matrix of a matrix's diagonal."""
+        return f"{self.identity} {self.odot} {self.at(self.text(diagonal.args[0]), CALL)}", ELEMENTWISE
 
     def _elementwise(self, above: Sequence[Node], below: Sequence[Node], turned: bool = False) -> Text:
         def read(node: Node) -> Text:
@@ -416,6 +473,11 @@ class Paper(ABC):
         for n in below:
             text += f" {self.oslash} {self.at(read(n), CALL)}"
         return text, ELEMENTWISE
+
+
+def _has_chain(term: Node) -> bool:
+    """Whether a transposition sign has somewhere better to go than behind a bracket."""
+    return term.kind in ("matmul", "prod") and any(f.kind == "matmul" for f in (term, *term.args))
 
 
 def _split(nodes: Sequence[Node], side: str) -> list[Node]:

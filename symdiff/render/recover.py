@@ -86,6 +86,7 @@ class Recovery:
 
     def read(self, function: Function) -> None:
         """Make the expressions of all sums and products of a program: equal ones have one node, the first made."""
+        self.notation.introduced = [p.name for p in function.params]
         for parameter in function.params:
             self.forms[parameter] = self.leaf(parameter)
         inside: set[Value] = set()
@@ -97,6 +98,7 @@ class Recovery:
             if value not in inside:
                 self.core(value)
         self.notation.searches = 0
+        self.notation.sorts = True
 
     # ---------------------------------------------------------------- reading forms
     def core(self, value: Value) -> tuple[Node, Labels]:

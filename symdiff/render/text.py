@@ -8,7 +8,7 @@ from typing import Any
 
 from symdiff.ir.dims import Size
 from symdiff.ir.graph import Function
-from symdiff.render.index_notation import Indexer, symbol_names
+from symdiff.render.index_notation import Indexer
 from symdiff.render.latex import extra_arguments, where_of
 from symdiff.render.naming import fresh_names, named_subterms
 from symdiff.render.notation import Node, nested, unit_vector
@@ -81,12 +81,12 @@ class TextPaper(Paper):
     inverse_transposed = "-T"
 
     def __init__(self, results: Sequence[Node], names: Mapping[Node, str]) -> None:
-        self.indexer = Indexer(self, _LETTERS, "δ", _below, _total, symbol_names(results))
+        self.indexer = Indexer(self, _LETTERS, "δ", _below, _total, results)
         super().__init__(results, names)
 
     def line(self, node: Node) -> str:
         if node.rank > 2 and node.kind != "entries":
-            return self.indexer.indexed(node, _LETTERS[: node.rank])[0]
+            return self.indexer.defined(node, _LETTERS[: node.rank])[0]
         return self.own(node)[0]
 
     # ---------------------------------------------------------------- signs
@@ -176,11 +176,11 @@ class TextPaper(Paper):
             return f"Σ({self.text(inner)[0]})", APPLIED
         return made
 
-    def call(self, node: Node) -> Text:
+    def call(self, node: Node, texts: Sequence[Text]) -> Text:
         name, data = node.data[0], node.data[1:]
-        args = [self.text(a)[0] for a in node.args]
+        args = [t[0] for t in texts]
         if name in _RELATIONS:
-            parts = [self.at(self.text(a), ELEMENTWISE if name in ("and", "or", "xor") else SUM) for a in node.args]
+            parts = [self.at(t, ELEMENTWISE if name in ("and", "or", "xor") else SUM) for t in texts]
             return f"{parts[0]} {_RELATIONS[name]} {parts[1]}", -1
         if name in ("apply", "functional"):
             return self._undefined(node, args)
@@ -193,7 +193,7 @@ class TextPaper(Paper):
         if name in ("floor", "ceil"):
             return f"⌊{args[0]}⌋" if name == "floor" else f"⌈{args[0]}⌉", CALL
         if name == "logabsdet":
-            return f"log|det {self.at(self.text(node.args[0]), CALL)}|", CALL
+            return f"log|det {self.at(texts[0], CALL)}|", CALL
         if name == "logaddexp":
             return f"log(exp({args[0]}) + exp({args[1]}))", APPLIED
         if name == "concatenate" and node.rank <= 2:
@@ -201,9 +201,9 @@ class TextPaper(Paper):
         if name == "select":
             return f"{{{args[1]} if {args[0]} else {args[2]}}}", CALL
         if name == "not":
-            return f"¬{self.at(self.text(node.args[0]), ATOM)}", CALL
+            return f"¬{self.at(texts[0], ATOM)}", CALL
         if name == "cast":
-            return (f"[{args[0]}]", CALL) if self.text(node.args[0])[1] < 0 else self.text(node.args[0])
+            return (f"[{args[0]}]", CALL) if texts[0][1] < 0 else texts[0]
         if name == "array":
             return str(data[0].array.tolist()) if data[0].array.size <= 16 else f"array{data[0].array.shape}", CALL
         if name == "polygamma":
