@@ -19,6 +19,7 @@ from symdiff.api.functions import (
     where,
 )
 from symdiff.api.generic import check_gradient, hessian, hvp, jvp, vjp
+from symdiff.api.kinks import Conventions, kinks
 from symdiff.api.native import compile
 from symdiff.api.report import Verification, compare, evaluate, verify
 from symdiff.api.sparse import sparse_hessian, sparse_jacobian
@@ -47,11 +48,11 @@ from symdiff.frontend.update import set_at as set
 __version__ = "0.1.0"
 
 __all__ = [
-    "ArgumentError", "Derivation", "DerivativeError", "DtypeError", "Equality", "EvaluationError", "Expr",
-    "Expression", "ParseError", "ShapeError", "SymbolicSizeError", "SymdiffError", "UnsupportedError",
+    "ArgumentError", "Conventions", "Derivation", "DerivativeError", "DtypeError", "Equality", "EvaluationError",
+    "Expr", "Expression", "ParseError", "ShapeError", "SymbolicSizeError", "SymdiffError", "UnsupportedError",
     "Verification", "VerifyError", "add_at", "arange", "array", "check_gradient", "compare", "compile", "constant",
     "derivation", "digamma", "dim", "dims", "draw", "eq", "erf", "erfc", "evaluate", "eye", "from_sympy", "full",
-    "function", "grad", "gradient", "hessian", "hvp", "jacfwd", "jacobian", "jacrev", "jit", "jvp", "lgamma",
+    "function", "grad", "gradient", "hessian", "hvp", "jacfwd", "jacobian", "jacrev", "jit", "jvp", "kinks", "lgamma",
     "logsumexp", "ones", "parse", "polygamma", "relu", "set", "sigmoid", "simplify", "softmax", "softplus",
     "sparse_hessian", "sparse_jacobian", "symbol", "triangular_solve", "value_and_grad", "verify", "vjp", "vmap",
     "where", "zeros",

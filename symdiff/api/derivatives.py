@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from symdiff.api.expression import Derivative, Expression, free_symbols
+from symdiff.api.kinks import Kinks, with_kinks
 from symdiff.diff import MODES as DIFF_MODES
 from symdiff.diff import Mode as DiffMode
 from symdiff.diff import gradients, jacobians, pull_back, push_forward
@@ -28,18 +29,21 @@ Sizes: TypeAlias = Mapping[str, int]
 
 
 def derive(
-    inputs: Sequence[Expr], make: Callable[[Builder, list[Value]], list[Value]], axes: int | None = None
-) -> list[Derivative]:
+    inputs: Sequence[Expr], make: Callable[[Builder, list[Value]], list[Value]], axes: int | None = None,
+    kinks: Kinks = None,
+) -> list[Derivative]:  # fmt: skip
     """Run `make` on `inputs`, the function first, in one builder and hand its results back as derivatives.
 
     axes: how many axes of a result are the function's, the leading ones; by default as many as the function has.
+    kinks: choices at kinks, which the closed form then keeps.
     """
-    builder = Builder(OPSET)
+    builder = Builder(with_kinks(kinks))
     mapping = builder.absorb([e.value for e in inputs])
     results = make(builder, [mapping[e.value] for e in inputs])
     first = inputs[0]
     primal = (first.primal if isinstance(first, Derivative) else None) or first.value
-    return [Derivative(r, primal, first.value.type.rank if axes is None else axes) for r in results]
+    rank = first.value.type.rank if axes is None else axes
+    return [Derivative(r, primal, rank, keep_kinks=bool(kinks)) for r in results]
 
 
 def _expression(value: Any, role: str) -> Expr:
@@ -74,29 +78,34 @@ def checked(mode: str) -> DiffMode:
     raise ArgumentError(f"mode {mode!r}: expected one of {', '.join(MODES)}")
 
 
-def gradient(f: Expr, x: Any, mode: Mode = "auto", sizes: Sizes | None = None) -> Any:
+def gradient(
+    f: Expr, x: Any, mode: Mode = "auto", sizes: Sizes | None = None, *, kinks: Kinks = None
+) -> Any:
     """The gradient of a scalar expression, in the shape of its variable.
 
     f: an expression of shape (). x: a symbol or subexpression, or a list, tuple or dict of them (the result has that
-    structure). mode and sizes: see `jacobian`. Raises ShapeError when f is no scalar.
+    structure). mode and sizes: see `jacobian`. kinks: derivatives to take at kinks, {"relu": 1, "maximum": "first"};
+    `sd.kinks()` lists them. Raises ShapeError when f is no scalar.
     """
     xs, back = _variables(x)
     f = _expression(f, "gradient")
     chosen, points = _mode(mode, f, xs), _points(sizes)
-    return back(derive([f, *xs], lambda b, v: gradients(b, v[0], v[1:], chosen, points)))
+    return back(derive([f, *xs], lambda b, v: gradients(b, v[0], v[1:], chosen, points), kinks=kinks))
 
 
-def jacobian(y: Expr, x: Any, mode: Mode = "auto", sizes: Sizes | None = None) -> Any:
+def jacobian(
+    y: Expr, x: Any, mode: Mode = "auto", sizes: Sizes | None = None, *, kinks: Kinks = None
+) -> Any:
     """The generalized Jacobian, shape y.shape + x.shape, entry [i, j] = dy_i / dx_j with multi-indices.
 
     mode: "forward" pushes tangents, "reverse" pulls cotangents, "elimination" eliminates intermediate values in the
     cheapest order found. sizes: numbers for named dimensions (`{"n": 1000}`) that the order is chosen for; the
-    program serves all sizes in any case.
+    program serves all sizes in any case. kinks: derivatives to take at kinks, as for `gradient`.
     """
     xs, back = _variables(x)
     y = _expression(y, "jacobian")
     chosen, points = _mode(mode, y, xs), _points(sizes)
-    return back(derive([y, *xs], lambda b, v: jacobians(b, v[:1], v[1:], chosen, points)[0]))
+    return back(derive([y, *xs], lambda b, v: jacobians(b, v[:1], v[1:], chosen, points)[0], kinks=kinks))
 
 
 def _points(sizes: Sizes | None) -> list[Mapping[str, int]] | None:
@@ -108,37 +117,39 @@ def _points(sizes: Sizes | None) -> list[Mapping[str, int]] | None:
     return [sizes]
 
 
-def hessian_of(f: Expr, x: Any, mode: Mode = "auto", sizes: Sizes | None = None) -> Any:
+def hessian_of(
+    f: Expr, x: Any, mode: Mode = "auto", sizes: Sizes | None = None, kinks: Kinks = None
+) -> Any:
     """Second derivatives: the Jacobian of the Jacobian, shape f.shape + x.shape + x.shape.
 
     For several variables the result nests twice, [i][j] the derivative in x_i and then in x_j. mode and sizes: see
     `jacobian`.
     """
     xs, back = _variables(x)
-    firsts = jacobian(f, list(xs), mode, sizes)
+    firsts = jacobian(f, list(xs), mode, sizes, kinks=kinks)
     if len(xs) == 1:
-        return back([jacobian(firsts[0], xs[0], mode, sizes)])
-    rows = [back([jacobian(g, other, mode, sizes) for other in xs]) for g in firsts]
+        return back([jacobian(firsts[0], xs[0], mode, sizes, kinks=kinks)])
+    rows = [back([jacobian(g, other, mode, sizes, kinks=kinks) for other in xs]) for g in firsts]
     return back(rows)
 
 
-def jvp_of(y: Any, x: Any, tangents: Any) -> Any:
+def jvp_of(y: Any, x: Any, tangents: Any, kinks: Kinks = None) -> Any:
     """The Jacobian-vector product: the derivative of y (or of each in a list) along `tangents`, by one push."""
     ys, back = _variables(y)
     xs, _ = _variables(x)
     ts = _matching(tangents, xs, "jvp", "tangent")
-    return back(derive([*ys, *xs, *ts], lambda b, v: push_forward(b, *_split(v, len(ys), len(xs)))))
+    return back(derive([*ys, *xs, *ts], lambda b, v: push_forward(b, *_split(v, len(ys), len(xs))), kinks=kinks))
 
 
-def vjp_of(y: Any, x: Any, cotangents: Any) -> Any:
+def vjp_of(y: Any, x: Any, cotangents: Any, kinks: Kinks = None) -> Any:
     """The vector-Jacobian product: cotangents of x (or of each in a list) from cotangents of y, by one pull."""
     ys, _ = _variables(y)
     xs, back = _variables(x)
     cs = _matching(cotangents, ys, "vjp", "cotangent")
-    return back(derive([*ys, *xs, *cs], lambda b, v: pull_back(b, *_split(v, len(ys), len(xs))), 0))
+    return back(derive([*ys, *xs, *cs], lambda b, v: pull_back(b, *_split(v, len(ys), len(xs))), 0, kinks))
 
 
-def hvp_of(f: Expr, x: Any, vectors: Any) -> Any:
+def hvp_of(f: Expr, x: Any, vectors: Any, kinks: Kinks = None) -> Any:
     """The Hessian-vector product, forward over reverse: the Hessian is never formed."""
     xs, back = _variables(x)
     vs = _matching(vectors, xs, "hvp", "vector")
@@ -147,7 +158,7 @@ def hvp_of(f: Expr, x: Any, vectors: Any) -> Any:
         ys, primal, along = _split(values, 1, len(xs))
         return push_forward(builder, gradients(builder, ys[0], primal), primal, along)
 
-    return back(derive([f, *xs, *vs], make, 0))
+    return back(derive([f, *xs, *vs], make, 0, kinks))
 
 
 def _matching(given: Any, like: Sequence[Expr], where: str, role: str) -> list[Expr]:

@@ -130,16 +130,19 @@ class Derivative(Expression):
     when it is first shown; it uses the declared facts, and holds except on kinks and ties (a set of measure zero).
     """
 
-    __slots__ = ("_shown", "axes", "primal")
+    __slots__ = ("_shown", "axes", "keep_kinks", "primal")
 
-    def __init__(self, value: Value, primal: Value | None = None, axes: int | None = None) -> None:
+    def __init__(
+        self, value: Value, primal: Value | None = None, axes: int | None = None, keep_kinks: bool = False
+    ) -> None:
         """primal: the function that was differentiated. axes: how many of the axes are the function's, the leading.
 
-        Both are unknown of what is computed from derivatives.
+        Both are unknown of what is computed from derivatives. keep_kinks: the closed form is right at kinks too.
         """
         super().__init__(value)
         self.primal = primal
         self.axes = axes
+        self.keep_kinks = keep_kinks
         self._shown: Function | None = None
 
     def shown(self) -> Function:
@@ -155,11 +158,14 @@ class Derivative(Expression):
         return None if self.primal is None else Function.of(free_symbols([self.primal]), [self.primal])
 
     def _closed(self, function: Function) -> Function:
-        return simplify(function, OPSET) if len(function.instrs) <= SHOWN_LIMIT else function
+        if len(function.instrs) > SHOWN_LIMIT:
+            return function
+        return simplify(function, OPSET, keep_kinks=self.keep_kinks)
 
     def conditions(self, latex: bool = False) -> list[str]:
         program = self.function()
-        found = find_conditions(self.shown(), program, used_facts(program, self._closed))
+        left_out = None if self.keep_kinks else program
+        found = find_conditions(self.shown(), left_out, used_facts(program, self._closed))
         return [c.latex if latex else c.text for c in found]
 
     def closed_form(self) -> Expression:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from symdiff.api.derivatives import Mode, Sizes, checked, hessian_of, hvp_of, jvp_of, vjp_of
+from symdiff.api.kinks import Kinks
 from symdiff.api.transforms import hessian_function, hvp_function, jvp_function, value_and_grad, vjp_function
 from symdiff.checking import GradientReport
 from symdiff.checking import check_gradient as check_values
@@ -19,35 +20,36 @@ def _is_function(f: Any) -> bool:
 
 
 def hessian(
-    f: Any, x: Any = None, mode: Mode = "auto", argnums: int | Sequence[int] = 0, sizes: Sizes | None = None
-) -> Any:
+    f: Any, x: Any = None, mode: Mode = "auto", argnums: int | Sequence[int] = 0, sizes: Sizes | None = None, *,
+    kinks: Kinks = None,
+) -> Any:  # fmt: skip
     """Second derivatives of a scalar: of an expression in x (shape x.shape + x.shape), or of a Python function.
 
     mode and sizes: see `jacobian`. Of a function the gradient is taken by reverse mode and differentiated again by
-    `mode`, forward by default.
+    `mode`, forward by default. kinks: derivatives to take at kinks, as for `gradient`.
     """
     if _is_function(f):
-        return hessian_function(f, argnums if x is None else x, "forward" if mode == "auto" else checked(mode))
+        return hessian_function(f, argnums if x is None else x, "forward" if mode == "auto" else checked(mode), kinks)
     if x is None:
         raise ArgumentError("hessian: no variable is given; call it as hessian(f, x)")
-    return hessian_of(f, x, mode, sizes)
+    return hessian_of(f, x, mode, sizes, kinks)
 
 
-def jvp(y: Any, x: Any, tangents: Any) -> Any:
+def jvp(y: Any, x: Any, tangents: Any, *, kinks: Kinks = None) -> Any:
     """Jacobian-vector product. On expressions the derivative of y along `tangents`; on a function
     `jvp(f, (x0, ...), (t0, ...))` gives (value, derivative)."""
-    return jvp_function(y, x, tangents) if _is_function(y) else jvp_of(y, x, tangents)
+    return jvp_function(y, x, tangents, kinks) if _is_function(y) else jvp_of(y, x, tangents, kinks)
 
 
-def vjp(y: Any, x: Any, cotangents: Any) -> Any:
+def vjp(y: Any, x: Any, cotangents: Any, *, kinks: Kinks = None) -> Any:
     """Vector-Jacobian product. On expressions the cotangent of x; on a function `vjp(f, (x0, ...), c)` gives
     (value, cotangents of the arguments)."""
-    return vjp_function(y, x, cotangents) if _is_function(y) else vjp_of(y, x, cotangents)
+    return vjp_function(y, x, cotangents, kinks) if _is_function(y) else vjp_of(y, x, cotangents, kinks)
 
 
-def hvp(f: Any, x: Any, v: Any) -> Any:
+def hvp(f: Any, x: Any, v: Any, *, kinks: Kinks = None) -> Any:
     """Hessian-vector product, forward over reverse, of an expression or of a function of one argument."""
-    return hvp_function(f, x, v) if _is_function(f) else hvp_of(f, x, v)
+    return hvp_function(f, x, v, kinks) if _is_function(f) else hvp_of(f, x, v, kinks)
 
 
 def check_gradient(

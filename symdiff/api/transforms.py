@@ -15,6 +15,7 @@ from contextvars import ContextVar
 from typing import Any, TypeAlias
 
 from symdiff.api.expression import Expression, free_symbols
+from symdiff.api.kinks import Kinks, with_kinks
 from symdiff.api.native import compile_function
 from symdiff.batch import batch
 from symdiff.diff import Mode, gradients, jacobians, pull_back, push_forward
@@ -241,6 +242,7 @@ def _derivative(
     make: Callable[[Builder, list[Value], list[Value]], list[list[Value]]],
     where: str,
     scalar: bool,
+    kinks: Kinks,
     has_aux: bool = False,
 ) -> tuple[Any, Any, Any]:
     """The function's value, per output leaf its derivative in the chosen arguments, nested like them, and what the
@@ -265,7 +267,7 @@ def _derivative(
         own, own_tree = flatten(arguments[i])
         xs += [x.value for x in own]
         shapes.append((len(own), own_tree))
-    builder = Builder(OPSET)
+    builder = Builder(with_kinks(kinks))
     mapping = builder.absorb([*[y.value for y in ys], *xs])
     rows = make(builder, [mapping[y.value] for y in ys], [mapping[x] for x in xs])
     flat = fresh.put_back([*aux, *[y.value for y in ys], *[d for row in rows for d in row]])
@@ -283,13 +285,13 @@ def _derivative(
 
 
 def _gradient(
-    f: Callable[..., Any], args: tuple[Any, ...], argnums: int | Sequence[int], where: str, has_aux: bool
+    f: Callable[..., Any], args: tuple[Any, ...], argnums: int | Sequence[int], where: str, kinks: Kinks, has_aux: bool
 ) -> tuple[Any, Any, Any]:
-    return _derivative(f, args, argnums, lambda b, ys, xs: [gradients(b, ys[0], xs)], where, True, has_aux)
+    return _derivative(f, args, argnums, lambda b, ys, xs: [gradients(b, ys[0], xs)], where, True, kinks, has_aux)
 
 
 def value_and_grad(
-    function: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False
+    function: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False, *, kinks: Kinks = None
 ) -> Transformed:
     """The value of a scalar function and its gradient in the chosen arguments, from one reverse sweep.
 
@@ -298,55 +300,62 @@ def value_and_grad(
     """
 
     def rule(f: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-        value, found, aux = _gradient(f, args, argnums, "value_and_grad", has_aux)
+        value, found, aux = _gradient(f, args, argnums, "value_and_grad", kinks, has_aux)
         return ((value, aux), found) if has_aux else (value, found)
 
     return Transformed(function, rule)
 
 
-def grad(function: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Transformed:
+def grad(
+    function: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False, *, kinks: Kinks = None
+) -> Transformed:
     """The gradient of a scalar function in the chosen arguments.
 
+    kinks: derivatives to take at kinks, {"relu": 1, "max": "first"}; `sd.kinks()` lists them.
     With has_aux the function returns (value, aux), and the result is (gradient, aux).
     """
 
     def rule(f: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-        _, found, aux = _gradient(f, args, argnums, "grad", has_aux)
+        _, found, aux = _gradient(f, args, argnums, "grad", kinks, has_aux)
         return (found, aux) if has_aux else found
 
     return Transformed(function, rule)
 
 
 def jacobian_function(
-    function: Callable[..., Any], argnums: int | Sequence[int], mode: Mode, where: str
+    function: Callable[..., Any], argnums: int | Sequence[int], mode: Mode, where: str, kinks: Kinks
 ) -> Transformed:
     """The Jacobian by one mode, output axes first."""
 
     def rule(f: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-        return _derivative(f, args, argnums, lambda b, ys, xs: jacobians(b, ys, xs, mode), where, False)[1]
+        return _derivative(f, args, argnums, lambda b, ys, xs: jacobians(b, ys, xs, mode), where, False, kinks)[1]
 
     return Transformed(function, rule)
 
 
-def jacrev(function: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Transformed:
+def jacrev(
+    function: Callable[..., Any], argnums: int | Sequence[int] = 0, *, kinks: Kinks = None
+) -> Transformed:
     """The Jacobian by reverse mode, output axes first."""
-    return jacobian_function(function, argnums, "reverse", "jacrev")
+    return jacobian_function(function, argnums, "reverse", "jacrev", kinks)
 
 
-def jacfwd(function: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Transformed:
+def jacfwd(
+    function: Callable[..., Any], argnums: int | Sequence[int] = 0, *, kinks: Kinks = None
+) -> Transformed:
     """The Jacobian by forward mode, output axes first."""
-    return jacobian_function(function, argnums, "forward", "jacfwd")
+    return jacobian_function(function, argnums, "forward", "jacfwd", kinks)
 
 
 def hessian_function(
-    function: Callable[..., Any], argnums: int | Sequence[int] = 0, mode: Mode = "forward"
+    function: Callable[..., Any], argnums: int | Sequence[int] = 0, mode: Mode = "forward", kinks: Kinks = None
 ) -> Transformed:
     """Second derivatives of a scalar function: its gradient by reverse mode, differentiated again by `mode`."""
-    return jacobian_function(grad(function, argnums), argnums, mode, "hessian")
+    return jacobian_function(grad(function, argnums, kinks=kinks), argnums, mode, "hessian", kinks)
 
 
 def _directional(
-    function: Callable[..., Any], primals: Sequence[Any], along: Any, where: str,
+    function: Callable[..., Any], primals: Sequence[Any], along: Any, where: str, kinks: Kinks,
     make: Callable[[Builder, list[Value], list[Value], list[Value]], tuple[list[Value], Any]],
 ) -> Any:  # fmt: skip
     def rule(f: Callable[..., Any], args: tuple[Any, ...]) -> Any:
@@ -359,7 +368,7 @@ def _directional(
         wanted = len(leaves) if where == "jvp" else len(ys)
         if len(seeds) != wanted:
             raise ArgumentError(f"{where}: {len(seeds)} directions given, expected {wanted}")
-        builder = Builder(OPSET)
+        builder = Builder(with_kinks(kinks))
         mapping = builder.absorb([*[e.value for e in (*ys, *seeds)], *fresh.values])
         results, like = make(
             builder, [mapping[y.value] for y in ys], [mapping[v] for v in fresh.values],
@@ -371,23 +380,27 @@ def _directional(
     return Transformed(function, rule)(tuple(primals), along)
 
 
-def jvp_function(function: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
+def jvp_function(
+    function: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any], kinks: Kinks = None
+) -> Any:
     """(value, directional derivative) of a function at `primals` along `tangents`."""
     return _directional(
-        function, primals, tuple(tangents), "jvp", lambda b, ys, xs, ts: (push_forward(b, ys, xs, ts), "out")
+        function, primals, tuple(tangents), "jvp", kinks, lambda b, ys, xs, ts: (push_forward(b, ys, xs, ts), "out")
     )
 
 
-def vjp_function(function: Callable[..., Any], primals: Sequence[Any], cotangents: Any) -> Any:
+def vjp_function(
+    function: Callable[..., Any], primals: Sequence[Any], cotangents: Any, kinks: Kinks = None
+) -> Any:
     """(value, cotangents of the primals) of a function at `primals` from cotangents of its value."""
     return _directional(
-        function, primals, cotangents, "vjp", lambda b, ys, xs, cs: (pull_back(b, ys, xs, cs), "in")
+        function, primals, cotangents, "vjp", kinks, lambda b, ys, xs, cs: (pull_back(b, ys, xs, cs), "in")
     )
 
 
-def hvp_function(function: Callable[..., Any], x: Any, v: Any) -> Any:
+def hvp_function(function: Callable[..., Any], x: Any, v: Any, kinks: Kinks = None) -> Any:
     """The Hessian of a scalar function of one argument, times a direction."""
-    return jvp_function(grad(function), (x,), (v,))[1]
+    return jvp_function(grad(function, kinks=kinks), (x,), (v,), kinks)[1]
 
 
 def vmap(function: Callable[..., Any], in_axes: Any = 0, out_axes: int = 0) -> Transformed:

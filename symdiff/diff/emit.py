@@ -184,7 +184,7 @@ class Building(_Ordered):
         return made.value
 
     def pulled(self, op: Operator, node: Node, seeds: int) -> Node:
-        rule, attrs = op.value.op.rule, dict(op.value.attrs)
+        rule, attrs = self._builder.opset.rule(op.value.op), dict(op.value.attrs)
         xs = [self._handle(a) for a in op.value.args]
         if isinstance(rule, Linear):
             made = rule.transpose(self._handle(node), *xs, **attrs)[op.place]
@@ -196,7 +196,7 @@ class Building(_Ordered):
         return made.value
 
     def dead_through(self, op: Operator, dead: Node) -> Node:
-        rule, attrs = op.value.op.rule, dict(op.value.attrs)
+        rule, attrs = self._builder.opset.rule(op.value.op), dict(op.value.attrs)
         xs = [self._handle(a) for a in op.value.args]
         own = self._handle(dead)
         if isinstance(rule, Linear):

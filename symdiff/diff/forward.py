@@ -34,7 +34,7 @@ def forward(
 
 
 def push(builder: Builder, value: Value, moving: list[Handle | None], seeds: int) -> Handle | None:
-    rule = value.op.rule
+    rule = builder.opset.rule(value.op)
     attrs = dict(value.attrs)
     xs = [Handle(builder, a) for a in value.args]
     match rule:

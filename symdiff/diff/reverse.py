@@ -95,7 +95,7 @@ def _pull(
     curved: set[Value],
     gathered: dict[Value, _Gathered],
 ) -> None:
-    rule = value.op.rule
+    rule = builder.opset.rule(value.op)
     attrs = dict(value.attrs)
     xs = [Handle(builder, a) for a in value.args]
     y = Handle(builder, value)

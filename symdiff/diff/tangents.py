@@ -88,7 +88,7 @@ def linearize(builder: Builder, ys: Sequence[Value], xs: Sequence[Value]) -> Lin
 
 def _links(builder: Builder, value: Value, moving: Sequence[int]) -> list[tuple[int, Link]]:
     """The linear map from every moving operand."""
-    rule, xs = value.op.rule, [Handle(builder, a) for a in value.args]
+    rule, xs = builder.opset.rule(value.op), [Handle(builder, a) for a in value.args]
     attrs = dict(value.attrs)
     if isinstance(rule, Partials):
         y = Handle(builder, value)

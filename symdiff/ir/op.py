@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any, Literal, TypeAlias
 
 from symdiff.errors import ArgumentError
@@ -77,10 +78,36 @@ Rule: TypeAlias = "Partials | Linear | Multilinear | Rules | NoDerivative"
 
 @dataclass(frozen=True, slots=True)
 class Kink:
-    """Where an op is not differentiable and which derivative is chosen there."""
+    """Where an op is not differentiable, which derivative is chosen there, and what else a user may choose.
+
+    at: where. choose: the choice, in words. rule(choice): the op's rule with another choice, the default one included;
+    None where there is no other. named: choices with a name. between: numbers that are choices too, lowest and highest.
+    """
 
     at: str
     choose: str
+    rule: Callable[[Any], Rule] | None = None
+    named: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    between: tuple[int, int] | None = None
+
+    def choices(self) -> str:
+        """What may be chosen, in words."""
+        words = [repr(name) for name in self.named]
+        if self.between is not None:
+            words.append(f"a number from {self.between[0]} to {self.between[1]}")
+        return " or ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+    def chosen(self, op: str, choice: Any) -> Rule:
+        """The rule of `op` with this choice. Raises ArgumentError when it is none."""
+        if self.rule is None:
+            raise ArgumentError(f"kinks: {op} has one choice at {self.at}, {self.choose}; none other can be given")
+        if isinstance(choice, str) and choice in self.named:
+            return self.rule(self.named[choice])
+        if isinstance(choice, (int, float, Fraction)) and not isinstance(choice, bool) and self.between is not None:
+            low, high = self.between
+            if low <= choice <= high:
+                return self.rule(Fraction(repr(choice)) if isinstance(choice, float) else Fraction(choice))
+        raise ArgumentError(f"kinks: {op}={choice!r}, expected {self.choices()}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,12 +162,28 @@ class Op:
 class OpSet(Mapping[str, Op]):
     """Named ops, fixed at construction. Handed to builders, parsers and interpreters from outside."""
 
-    def __init__(self, ops: Iterable[Op]) -> None:
+    def __init__(self, ops: Iterable[Op], rules: Mapping[str, Rule] | None = None) -> None:
         self._ops: dict[str, Op] = {}
+        self._rules = dict(rules or {})
         for op in ops:
             if op.name in self._ops:
                 raise ArgumentError(f"op {op.name} is declared twice")
             self._ops[op.name] = op
+
+    def rule(self, op: Op) -> Rule:
+        """How an op is differentiated here: its own rule, unless another choice was made at its kink."""
+        return self._rules.get(op.name, op.rule)
+
+    def choosing(self, kinks: Mapping[str, Any]) -> OpSet:
+        """The same ops with other choices at kinks, by op name. Raises ArgumentError for what cannot be chosen."""
+        rules = dict(self._rules)
+        for name, choice in kinks.items():
+            op = self._ops.get(name)
+            if op is None or op.kink is None:
+                known = ", ".join(n for n, o in self._ops.items() if o.kink is not None and o.kink.rule is not None)
+                raise ArgumentError(f"kinks: {name} has no kink; those with a choice are {known}")
+            rules[name] = op.kink.chosen(name, choice)
+        return OpSet(self._ops.values(), rules)
 
     def __getitem__(self, name: str) -> Op:
         return self._ops[name]

@@ -95,25 +95,44 @@ select = Op(
 
 
 # -------------------------------------------------------------------- max, min, abs, relu, clip
-def _tie(x: Handle, y: Handle) -> tuple[Handle, Handle]:
-    """What goes to either operand that is not beaten. The two are written differently, for a closed form that gives
-    ties to one side must not give them to both: operands may be equal on more than isolated points, max(A, A^T)."""
-    half = Fraction(1, 2)
-    return choose(x.op("eq", y), x.const(half), 1), choose(x.op("ne", y), x.const(1), x.const(half))
-
-
+# Every rule is made from what is chosen at the kink; the declared choice is one of them.
+_TIES = {"even": Fraction(1, 2), "first": Fraction(1), "second": Fraction(0)}
 _EVEN = "half to each, the derivative's mean over both sides"
+
+
+def _extreme(beaten: str, share: Fraction) -> Partials:
+    """The rule of max and min: what goes to either operand that is not beaten; the first gets `share` of a tie.
+
+    The two partials are written differently, for a closed form that gives ties to one side must not give them to both:
+    operands may be equal on more than isolated points, max(A, A^T).
+    """
+    weakly = {"lt": "le", "gt": "ge"}[beaten]  # a side that gets nothing of a tie is dead there too
+    over, under = weakly if share == 0 else beaten, weakly if share == 1 else beaten
+
+    def partials(z: Handle, x: Handle, y: Handle) -> tuple[Handle | int, ...]:
+        if share in (0, 1):
+            return 1, 1
+        return choose(x.op("eq", y), x.const(share), 1), choose(x.op("ne", y), x.const(1), x.const(1 - share))
+
+    def dead(z: Handle, x: Handle, y: Handle) -> tuple[Handle, ...]:
+        return x.op(over, y), y.op(under, x)
+
+    return Partials(partials, dead)
+
 
 def _fold_extreme(builder: Builder, args: tuple[Value, ...], attrs: Attrs) -> Value | None:
     return args[0] if args[0] is args[1] else None
 
 
-maximum = elementwise("maximum", np.maximum, lambda z, x, y: _tie(x, y), latex=r"\max({0}, {1})",
-                      dead=lambda z, x, y: (x.op("lt", y), y.op("lt", x)), intervals=(_ALL, _ALL), cost="compare",
-                      allowed=ANY, kink=Kink("x = y", _EVEN), fold=_fold_extreme)  # fmt: skip
-minimum = elementwise("minimum", np.minimum, lambda z, x, y: _tie(x, y), latex=r"\min({0}, {1})",
-                      dead=lambda z, x, y: (y.op("lt", x), x.op("lt", y)), intervals=(_ALL, _ALL), cost="compare",
-                      allowed=ANY, kink=Kink("x = y", _EVEN), fold=_fold_extreme)  # fmt: skip
+def _extreme_op(name: str, evaluate: Callable[..., Any], latex: str, beaten: str) -> Op:
+    kink = Kink("x = y", _EVEN, lambda share: _extreme(beaten, share), _TIES, (0, 1))
+    return Op(name, same_type(name, ANY), evaluate, _extreme(beaten, _TIES["even"]), elementwise=True, arity=2,
+              latex=latex, kink=kink, sample=Sample(intervals=(_ALL, _ALL)), cost="compare", fold=_fold_extreme,
+              doc="the first operand's share of a tie can be chosen")  # fmt: skip
+
+
+maximum = _extreme_op("maximum", np.maximum, r"\max({0}, {1})", "lt")
+minimum = _extreme_op("minimum", np.minimum, r"\min({0}, {1})", "gt")
 
 
 def _abs(x: Any) -> Any:
@@ -121,17 +140,54 @@ def _abs(x: Any) -> Any:
     return np.where(np.real(x) < 0, -x, x) if np.iscomplexobj(x) else np.abs(x)
 
 
-absolute = elementwise("abs", _abs, lambda y, x: (sign(x),), latex=r"\lvert {0} \rvert", intervals=(_ALL,),
-                       cost="compare", allowed=NUMBERS, kink=Kink("x = 0", "0"))  # fmt: skip
-relu = elementwise("relu", lambda x: np.where(np.real(x) <= 0, 0, x), lambda y, x: (1,),
-                   dead=lambda y, x: (x.op("le", 0),), latex=r"\operatorname{{relu}}({0})", intervals=(_ALL,),
-                   cost="compare", kink=Kink("x = 0", "0"), doc="max(x, 0)")  # fmt: skip
-clip = elementwise("clip", lambda x, low, high: np.minimum(np.maximum(x, low), high), lambda y, x, low, high: (1, 1, 1),
-                   dead=lambda y, x, low, high: (
-                       x.op("lt", low).op("or", x.op("gt", high)), x.op("ge", low).op("or", high.op("lt", low)),
-                       x.op("le", high).op("and", low.op("le", high))),
-                   latex=r"\operatorname{{clip}}({0}, {1}, {2})", intervals=(_ALL, (-2.0, -0.5), (0.5, 2.0)),
-                   cost="compare", kink=Kink("x = low or x = high", "1: inside counts the ends"))  # fmt: skip
+def _abs_rule(slope: Fraction) -> Partials:
+    return Partials(lambda y, x: (sign(x) if slope == 0 else choose(x.op("eq", 0), slope, sign(x)),))
+
+
+def _relu_rule(slope: Fraction) -> Partials:
+    return Partials(lambda y, x: (1 if slope in (0, 1) else choose(x.op("eq", 0), slope, x.const(1)),),
+                    dead=lambda y, x: (x.op("le" if slope == 0 else "lt", 0),))  # fmt: skip
+
+
+def _clip_rule(slope: Fraction) -> Partials:
+    """x has `slope` at the ends, and the end that x stands on the rest."""
+
+    def partials(y: Handle, x: Handle, low: Handle, high: Handle) -> tuple[Handle | int, ...]:
+        if slope in (0, 1):
+            return 1, 1, 1
+        ends = x.op("eq", low).op("or", x.op("eq", high))
+        rest = 1 - slope
+        one = x.const(1)
+        return choose(ends, slope, one), choose(x.op("eq", low), rest, one), choose(x.op("eq", high), rest, one)
+
+    def dead(y: Handle, x: Handle, low: Handle, high: Handle) -> tuple[Handle, ...]:
+        out, on = ("le", "ge") if slope == 0 else ("lt", "gt"), ("ge", "le") if slope == 1 else ("gt", "lt")
+        return (
+            x.op(out[0], low).op("or", x.op(out[1], high)),
+            x.op(on[0], low).op("or", high.op("lt", low)),
+            x.op(on[1], high).op("and", low.op("le", high)),
+        )
+
+    return Partials(partials, dead)
+
+
+def _kinked(name: str, evaluate: Callable[..., Any], rule: Callable[[Fraction], Partials], declared: int, kink: Kink,
+            *, latex: str, allowed: frozenset[str] = FLOATS, intervals: Sequence[tuple[float, float]] = (_ALL,),
+            doc: str = "") -> Op:  # fmt: skip
+    return Op(name, same_type(name, allowed), evaluate, rule(Fraction(declared)), elementwise=True,
+              arity=len(intervals), latex=latex, kink=kink, sample=Sample(intervals=tuple(intervals)), cost="compare",
+              doc=doc)  # fmt: skip
+
+
+absolute = _kinked("abs", _abs, _abs_rule, 0, Kink("x = 0", "0", _abs_rule, between=(-1, 1)),
+                   latex=r"\lvert {0} \rvert", allowed=NUMBERS)  # fmt: skip
+relu = _kinked("relu", lambda x: np.where(np.real(x) <= 0, 0, x), _relu_rule, 0,
+               Kink("x = 0", "0", _relu_rule, between=(0, 1)), latex=r"\operatorname{{relu}}({0})",
+               doc="max(x, 0)")  # fmt: skip
+clip = _kinked("clip", lambda x, low, high: np.minimum(np.maximum(x, low), high), _clip_rule, 1,
+               Kink("x = low or x = high", "1: inside counts the ends", _clip_rule, between=(0, 1)),
+               latex=r"\operatorname{{clip}}({0}, {1}, {2})",
+               intervals=(_ALL, (-2.0, -0.5), (0.5, 2.0)))  # fmt: skip
 
 
 # -------------------------------------------------------------------- piecewise constant

@@ -34,8 +34,8 @@ def _draw(rng: np.random.Generator) -> list[tuple[tuple[Any, ...], Attrs]]:
     return [((rng.normal(size=(2, 3, 4)),), {"axes": a}) for a in ((-1,), (-2,), (-3, -1))]
 
 
-def _weighted(name: str, evaluate: Callable[..., Any], latex: str, kink: Kink | None, weights: Any) -> Op:
-    """A reduction whose derivative is a weighted sum: dy = sum(weights * dx)."""
+def _weighing(weights: Callable[[Handle, Handle, Axes], Handle]) -> Rules:
+    """The rule of a reduction whose derivative is a weighted sum: dy = sum(weights * dx)."""
 
     def jvp(y: Handle, xs: tuple[Handle, ...], dxs: tuple[Handle, ...], axes: Axes) -> Handle:
         return sum_over(times(weights(y, xs[0], axes), dxs[0]), axes)
@@ -43,19 +43,39 @@ def _weighted(name: str, evaluate: Callable[..., Any], latex: str, kink: Kink | 
     def vjp(ct: Handle, y: Handle, x: Handle, axes: Axes) -> tuple[Handle]:
         return (times(spread(ct, axes, x.shape), weights(y, x, axes)),)
 
-    return Op(name, _reduced(name, ANY if kink and name != "norm" else FLOATS), evaluate, Rules(jvp, vjp), arity=1,
-              latex=latex, kink=kink, sample=Sample(draw=_draw), cost="compare" if "max" in name or "min" in name
-              else "transcendental")  # fmt: skip
+    return Rules(jvp, vjp)
 
 
-def _attained(y: Handle, x: Handle, axes: Axes) -> Handle:
+def _weighted(name: str, evaluate: Callable[..., Any], latex: str, kink: Kink | None, weights: Any) -> Op:
+    return Op(name, _reduced(name, FLOATS), evaluate, _weighing(weights), arity=1, latex=latex, kink=kink,
+              sample=Sample(draw=_draw), cost="transcendental")  # fmt: skip
+
+
+def _evenly(y: Handle, x: Handle, axes: Axes) -> Handle:
     """1/k at each of the k entries equal to the maximum."""
     hit = as_float(x.op("eq", spread(y, axes, x.shape)), x.dtype)
     return hit / spread(sum_over(hit, axes), axes, x.shape)
 
 
-reduce_max = _weighted("reduce_max", lambda x, axes: np.max(x, axis=axes), r"\max {0}", Kink("ties", _EVEN), _attained)
-reduce_min = _weighted("reduce_min", lambda x, axes: np.min(x, axis=axes), r"\min {0}", Kink("ties", _EVEN), _attained)
+def _firstly(y: Handle, x: Handle, axes: Axes) -> Handle:
+    """1 at the first of the entries equal to the maximum, in row-major order."""
+    hit = as_float(x.op("eq", spread(y, axes, x.shape)), x.dtype)
+    for i in range(len(axes), 0, -1):  # the first within the last axis, then the first of those that have one, ...
+        inner = axes[i:]
+        found = sum_over(hit, inner) if inner else hit
+        first = as_float(found.op("cumsum", axis=axes[i - 1] + len(inner), reverse=False).op("eq", 1), x.dtype)
+        hit = times(hit, spread(first, inner, x.shape) if inner else first)
+    return hit
+
+
+def _extreme(name: str, evaluate: Callable[..., Any], latex: str) -> Op:
+    kink = Kink("ties", _EVEN, _weighing, {"even": _evenly, "first": _firstly})
+    return Op(name, _reduced(name, ANY), evaluate, _weighing(_evenly), arity=1, latex=latex, kink=kink,
+              sample=Sample(draw=_draw), cost="compare")  # fmt: skip
+
+
+reduce_max = _extreme("reduce_max", lambda x, axes: np.max(x, axis=axes), r"\max {0}")
+reduce_min = _extreme("reduce_min", lambda x, axes: np.min(x, axis=axes), r"\min {0}")
 
 
 def _logsumexp(x: Any, axes: Axes) -> Any:
