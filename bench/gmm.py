@@ -76,7 +76,7 @@ def objective(alphas, means, factors, points, gamma, m, rows, cols):  # type: ig
     return likelihood + wishart - n * d / 2 * math.log(2 * math.pi) - components * scale
 
 
-def build() -> Any:
+def build(threads: int = 1) -> Any:
     """Derive and compile once, for every size."""
     k, d, n = sd.dims("k d n")
     alphas, means = sd.symbol("alphas", (k,)), sd.symbol("means", (k, d))
@@ -85,7 +85,7 @@ def build() -> Any:
     rows, cols = (sd.symbol(s, (d * (d - 1) // 2,), dtype="i64") for s in ("rows", "cols"))
     f = objective(alphas, means, factors, points, gamma, m, rows, cols)
     gradient = sd.gradient(f, [alphas, means, factors])
-    return sd.compile([f, *gradient], [alphas, means, factors, points, gamma, m, rows, cols])
+    return sd.compile([f, *gradient], [alphas, means, factors, points, gamma, m, rows, cols], threads=threads)
 
 
 # -------------------------------------------------------------------- references

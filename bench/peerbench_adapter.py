@@ -63,10 +63,10 @@ def pose(q: Any) -> Any:
 
 class SymDiff(System):
     name = "symdiff"
-    threads = (1,)
+    threads = (1, 2)
 
     def gmm_grad(self, w: Any, inp: Any, threads: int) -> Any:
-        fn = build()
+        fn = build(threads)
         rows, cols = below_diagonal(inp["means"].shape[1])
         args = (inp["alphas"], inp["means"], inp["icf"], inp["x"], inp["gamma"], float(inp["m"]), rows, cols)
         return (lambda: fn(*args)), arrays
@@ -79,18 +79,18 @@ class SymDiff(System):
             v = np.concatenate([cameras[observed[:, 0]], points[observed[:, 1]], weights[:, None]], axis=1)
             return sd.vmap(sd.jacfwd(one))(v, features)
 
-        fn = sd.jit(blocks)
+        fn = sd.jit(blocks, threads=threads)
         args = [inp[k] for k in ("cams", "X", "w", "obs", "feats")]
         return (lambda: fn(*args)), arrays
 
     def fk_jac(self, w: Any, inp: Any, threads: int) -> Any:
-        fn = sd.jit(lambda q: (sd.vmap(pose)(q), sd.vmap(sd.jacfwd(pose))(q)))
+        fn = sd.jit(lambda q: (sd.vmap(pose)(q), sd.vmap(sd.jacfwd(pose))(q)), threads=threads)
         return (lambda: fn(inp["q"])), arrays
 
     def rosen_grad(self, w: Any, inp: Any, threads: int) -> Any:
         x = sd.symbol("x", (sd.dim("n"),))
         f = np.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
-        fn = sd.compile([f, sd.gradient(f, x)], [x])
+        fn = sd.compile([f, sd.gradient(f, x)], [x], threads=threads)
         return (lambda: fn(inp["x"])), arrays
 
     def rosen_hess(self, w: Any, inp: Any, threads: int) -> Any:
@@ -124,19 +124,19 @@ class SymDiff(System):
 
     def logreg_grad(self, w: Any, inp: Any, threads: int) -> Any:
         X, y, v, lam, f = self._logistic()
-        fn = sd.compile([f, sd.gradient(f, v)], [X, y, v, lam])
+        fn = sd.compile([f, sd.gradient(f, v)], [X, y, v, lam], threads=threads)
         return (lambda: fn(inp["X"], inp["y"], inp["w"], inp["lam"])), arrays
 
     def logreg_hess(self, w: Any, inp: Any, threads: int) -> Any:
         X, y, v, lam, f = self._logistic()
-        fn = sd.compile(sd.hessian(f, v), [X, y, v, lam])
+        fn = sd.compile(sd.hessian(f, v), [X, y, v, lam], threads=threads)
         return (lambda: fn(inp["X"], inp["y"], inp["w"], inp["lam"])), arrays
 
     def mf_hess(self, w: Any, inp: Any, threads: int) -> Any:
         n, m, k = sd.dims("n m k")
         U, V, T, M = sd.symbol("U", (n, k)), sd.symbol("V", (m, k)), sd.symbol("T", (n, m)), sd.symbol("M", (n, m))
         f = np.sum((M * (T - U @ V.T)) ** 2)
-        fn = sd.compile(sd.hessian(f, U).reshape(n * k, n * k), [U, V, T, M])
+        fn = sd.compile(sd.hessian(f, U).reshape(n * k, n * k), [U, V, T, M], threads=threads)
         return (lambda: fn(inp["U"], inp["V"], inp["T"], inp["M"])), arrays
 
     def mlp_grad(self, w: Any, inp: Any, threads: int) -> Any:
@@ -145,20 +145,20 @@ class SymDiff(System):
         W2, b2 = sd.symbol("W2", (h, o)), sd.symbol("b2", (o,))
         out = np.tanh(x @ W1 + b1) @ W2 + b2
         f = -np.sum(y * (out - sd.logsumexp(out, axis=1, keepdims=True))) / b
-        fn = sd.compile([f, *sd.gradient(f, [W1, b1, W2, b2])], [x, y, W1, b1, W2, b2])
+        fn = sd.compile([f, *sd.gradient(f, [W1, b1, W2, b2])], [x, y, W1, b1, W2, b2], threads=threads)
         args = [inp[k] for k in ("x", "y", "W1", "b1", "W2", "b2")]
         return (lambda: fn(*args)), arrays
 
     def elem_grad(self, w: Any, inp: Any, threads: int) -> Any:
         x, a = sd.symbol("x", (sd.dim("n"),)), sd.symbol("a")
         f = np.sum(np.tanh(a * x) * np.exp(-x * x) + np.log1p(x * x) + np.cos(a * x) / (1 + x * x))
-        fn = sd.compile([f, *sd.gradient(f, [x, a])], [x, a])
+        fn = sd.compile([f, *sd.gradient(f, [x, a])], [x, a], threads=threads)
         return (lambda: fn(inp["x"], inp["a"])), arrays
 
     def tiny_grad(self, w: Any, inp: Any, threads: int) -> Any:
         x, y, z = (sd.symbol(s) for s in "xyz")
         f = np.sin(x * y) * np.exp(z) + x * x * z / (1 + y * y)
-        fn = sd.compile([f, *sd.gradient(f, [x, y, z])], [x, y, z])
+        fn = sd.compile([f, *sd.gradient(f, [x, y, z])], [x, y, z], threads=threads)
         call = fn.bind(*(float(v) for v in inp["v"]))
 
         def fetch(_: Any) -> Any:
@@ -175,7 +175,7 @@ class SymDiff(System):
         price = S * ndtr(d1) - K * np.exp(-r * T) * ndtr(d1 - root)
         first = sd.gradient(np.sum(price), v)
         second = [sd.gradient(np.sum(first[i]), v[i:]) for i in range(5)]
-        fn = sd.compile(np.stack([price, *first, *[h for row in second for h in row]]), v)
+        fn = sd.compile(np.stack([price, *first, *[h for row in second for h in row]]), v, threads=threads)
         return (lambda: fn(*(inp[k] for k in ("S", "K", "r", "sig", "T")))), arrays
 
 

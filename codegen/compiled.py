@@ -13,7 +13,7 @@ from functools import cache
 
 import numpy as np
 
-from codegen import engine, gemm, lapack
+from codegen import engine, gemm, lapack, pool
 from codegen.entry import NativeFunction, function_at
 from codegen.jobs import build
 from codegen.loops import Program
@@ -22,7 +22,7 @@ from codegen.main import BAD_SHAPE, constant_symbol, emit_program
 from codegen.marshal import KernelAddresses
 from codegen.memory import ARENA, SCRATCH
 from codegen.signature import ArraySpec, AxisSpec, Signature, Status
-from symdiff.errors import ShapeError
+from symdiff.errors import ArgumentError, ShapeError
 from symdiff.ir.dims import Dim, Size, evaluate
 from symdiff.ir.graph import Function
 from symdiff.ir.text import print_function
@@ -83,12 +83,14 @@ class Compiled:
 
 
 def compile(  # noqa: A001 - the package is called `codegen`, and this is what it does
-    function: Function, *, name: str = "kernel", opt: int = 2, single: bool = False, fastmath: bool = False
+    function: Function, *, name: str = "kernel", opt: int = 2, single: bool = False, fastmath: bool = False,
+    threads: int = 1,
 ) -> NativeFunction:
     """Native code for `function`, valid for every size of its dimensions.
 
     opt: the engine's tier (very long programs get a lower one). single: a function of one result returns it bare.
-    fastmath: arithmetic may be reordered and fused; NaN and infinity keep their meaning.
+    fastmath: arithmetic may be reordered and fused; NaN and infinity keep their meaning. threads: at most so many share
+    the loops of long calls; results have the same bits for any number (one where there are no POSIX threads).
     """
     timings: dict[str, float] = {}
     clock = time.perf_counter()
@@ -99,7 +101,9 @@ def compile(  # noqa: A001 - the package is called `codegen`, and this is what i
         timings[stage] = now - clock
         clock = now
 
-    program, lowered = build(function, _SYMBOL)
+    if threads < 1:
+        raise ArgumentError(f"threads: given {threads}, expected at least 1")
+    program, lowered = build(function, _SYMBOL, threads if pool.available() else 1)
     lap("lower")
     width, fma = _machine()
     llvm = emit_program(program, width, fma, fastmath)
@@ -108,6 +112,8 @@ def compile(  # noqa: A001 - the package is called `codegen`, and this is what i
     has_polynomials = any(isinstance(s, Dim) for p in program.params for s in p.shape)
     symbols = [_SYMBOL, f"{_SYMBOL}.shapes", *([f"{_SYMBOL}.check"] if has_polynomials else [])]
     imports = {ARENA: ctypes.addressof(_arena)}
+    if f"@{pool.SYMBOL}(" in llvm:
+        imports[pool.SYMBOL] = pool.library().address(pool.SYMBOL)
     for dtype in ("f64", "f32"):
         if f"@{gemm.symbol(dtype)}(" in llvm:
             imports[gemm.symbol(dtype)] = _product(width, fma, dtype).address(gemm.symbol(dtype))

@@ -22,10 +22,12 @@ from codegen.loops import Call, Carry, For, Kernel, Let, Load, Pointer, Stmt, St
 from codegen.nodes import scalar_cost
 from codegen.records import Plan, Records, plan
 from codegen.text import BYTES, Module, register_type
-from codegen.writer import ScalarWriter, Scope, Tables, Uses
+from codegen.writer import WORKSPACE, ScalarWriter, Scope, Tables, Uses
 
 CHUNK = 1500
 BLOCK = 128
+RANGE = ", i64 %from, i64 %to, i64 %thread"
+"""Parameters of a kernel whose iterations threads share."""
 _LONG = 150
 _WIDE_LIMIT = 14
 _DEAR = 5
@@ -37,12 +39,15 @@ def emit_kernel(kernel: Kernel, module: Module, tables: Tables) -> tuple[str, bo
     symbol = f"@{tables.program}.{kernel.name}"
     fails = any(isinstance(s, Trap) or (isinstance(s, Call) and s.status) for s in statements(kernel.body))
     writer = KernelWriter(module, tables, symbol, _vector_width(kernel, module), _uses(kernel))
+    last = kernel.body[-1]
+    if kernel.work is not None and isinstance(last, For):
+        writer.shared, writer.thread, fails = last, "%thread", True
     writer.body(kernel.body)
     if fails:
         writer.lines.do("ret i32 0")
     else:
         writer.lines.do("ret void")
-    module.functions.append(writer.function("i32" if fails else "void", ""))
+    module.functions.append(writer.function("i32" if fails else "void", RANGE if writer.thread else ""))
     return symbol, fails
 
 
@@ -119,6 +124,8 @@ class KernelWriter(ScalarWriter):
     """Writes the statements of one function."""
 
     block: _Block | None = None
+    shared: For | None = None
+    """The loop whose iterations threads share."""
 
     # ---------------------------------------------------------------- control
     def body(self, body: Sequence[Stmt]) -> None:
@@ -200,7 +207,7 @@ class KernelWriter(ScalarWriter):
     def _loop(self, loop: For) -> None:
         """A plain loop; inside a vector loop its carried values have lanes."""
         lines, width = self.lines, self.scope.width
-        start, extent = "0", self.size(loop.extent)
+        start, extent = self.range_of(loop)
         inits: list[str] = []
         if self.block is not None and self.block.loop is loop:
             start, extent = self.block.start, self.block.stop
@@ -234,6 +241,18 @@ class KernelWriter(ScalarWriter):
         self.scope = outer
         for one in carried:
             one.finish()
+
+    def range_of(self, loop: For) -> tuple[str, str]:
+        """Where a loop begins and ends."""
+        if loop is self.shared:
+            return "%from", "%to"
+        extent = self.size(loop.extent)
+        if loop.block is None:
+            return "0", extent
+        name, size = loop.block
+        start = self.times(str(size), self.vars[name])
+        self.module.declare("declare i64 @llvm.smin.i64(i64, i64)")
+        return start, self.lines.emit(f"call i64 @llvm.smin.i64(i64 {self.plus(start, str(size))}, i64 {extent})")
 
     # ---------------------------------------------------------------- columns folded over many rows
     def _in_blocks(self, loop: For, inner: For) -> None:
@@ -278,14 +297,13 @@ class KernelWriter(ScalarWriter):
         self.mark_products(loop)
         length, dear = _weight(loop.body)
         wide = LANES if not dear and length <= _WIDE_LIMIT and lanes < LANES else 0
-        extent = self.size(loop.extent)
-        static = loop.extent if isinstance(loop.extent, int) else None
+        start, extent = self.range_of(loop)
+        static = loop.extent if isinstance(loop.extent, int) and not loop.block else None
         if static is not None:
             while lanes > 2 and lanes // 2 >= static:
                 lanes //= 2
             wide = 0 if static < LANES else wide
         accumulators = [Partial(self, carry) for carry in loop.carries]
-        start = "0"
         # A long body is written once, for full and for half-filled registers alike.
         long = length > _LONG and not loop.carries and _dense_stores(loop) <= length // _LONG
         long = long or length > CHUNK
@@ -369,7 +387,7 @@ class KernelWriter(ScalarWriter):
             if scope.mask:
                 writer.stop_after("%left")
             writer.vars = {name: f"%var.{name}" for name in self.vars}
-            writer.dtypes = self.dtypes
+            writer.dtypes, writer.thread = self.dtypes, self.thread
             defined = {s.name for s in piece if not isinstance(s, Store) and isinstance(s, (Let, Load))}
             for name in _mentioned(piece) - defined:
                 if name not in self.saved:
@@ -385,6 +403,8 @@ class KernelWriter(ScalarWriter):
             writer.lines.do("ret void")
             typed = [("ptr", "%ws", "%ws")]
             typed += [("i64", f"%var.{name}", text) for name, text in self.vars.items()]
+            if self.thread:
+                typed.append(("i64", "%thread", "%thread"))
             if scope.mask:
                 typed += [(f"<{scope.width} x i1>", "%mask", scope.mask), ("i64", "%left", scope.left)]
             self.module.functions.append(writer.function("void", "".join(f", {t} {inner}" for t, inner, _ in typed)))
@@ -397,7 +417,13 @@ class KernelWriter(ScalarWriter):
         return max(8, self.scope.width * 8)
 
     def _workspace_pointer(self) -> str:
-        return "  %wsa = getelementptr inbounds ptr, ptr %pt, i64 0\n  %ws = load ptr, ptr %wsa"
+        if not self.thread:
+            return "  %wsa = getelementptr inbounds ptr, ptr %pt, i64 0\n  %ws = load ptr, ptr %wsa"
+        return (
+            "  %wsa = getelementptr inbounds ptr, ptr %pt, i64 0\n  %wsb = load ptr, ptr %wsa\n"
+            f"  %wsn = load i64, ptr @{WORKSPACE}\n  %wso = mul i64 %wsn, %thread\n"
+            "  %ws = getelementptr inbounds i8, ptr %wsb, i64 %wso"
+        )
 
 
 def _mentioned(piece: Sequence[Stmt]) -> set[int]:

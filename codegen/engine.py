@@ -197,6 +197,7 @@ def _initialize() -> None:
     if not _initialized:
         llvm.initialize_native_target()
         llvm.initialize_native_asmprinter()
+        llvm.initialize_native_asmparser()  # for inline assembler
         _initialized = True
 
 

@@ -14,11 +14,12 @@ from codegen.nests import Memory, Nest
 from codegen.nodes import Node
 from codegen.placing import place
 from codegen.rows import join_rows, row_loop
+from codegen.split import split
 from codegen.unroll import unroll
 from symdiff.ir.graph import Function
 
 
-def build(function: Function, name: str) -> tuple[Program, Lowered]:
+def build(function: Function, name: str, threads: int = 1) -> tuple[Program, Lowered]:
     """The loop-nest program of a function."""
     lowered = unroll(lower(function))
     groups = fuse.plan(lowered)
@@ -60,9 +61,10 @@ def build(function: Function, name: str) -> tuple[Program, Lowered]:
             memory.buffers.setdefault(node, buffer)
     bodies = [body for writer in writers for body in _kernels(writer) if body]
     kernels = join_rows([Kernel(f"k{number}", body) for number, body in enumerate(bodies)], memory.temps)
+    kernels = split(kernels, memory, threads)
     program = Program(
         name, function.dims, params, results, memory.temps, constants,
-        kernels, lowered.checks,
+        kernels, lowered.checks, threads,
     )  # fmt: skip
     return verify(program), lowered
 

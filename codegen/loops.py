@@ -31,7 +31,8 @@ from symdiff.ir.dims import Shape, Size, format_shape
 class Buffer:
     """A dense row-major array. kind: param, result, temp or constant; `number` counts within params and results.
 
-    `base` is set for a buffer that is another one's memory with a different shape.
+    `base` is set for a buffer that is another one's memory with a different shape; `private` for one that every
+    iteration of a loop over rows fills for itself.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Buffer:
     kind: str
     number: int = 0
     base: Buffer | None = None
+    private: bool = False
 
     @property
     def root(self) -> Buffer:
@@ -103,13 +105,17 @@ class Carry:
 
 @dataclass(slots=True)
 class For:
-    """Run the body for var = 0 .. extent - 1. A `vector` loop is executed several iterations at a time."""
+    """Run the body for var = 0 .. extent - 1. A `vector` loop is executed several iterations at a time.
+
+    With `block`, the name of an outer loop and a size, it runs over one part of that range, the outer loop's number.
+    """
 
     var: str
     extent: Size
     body: list[Stmt]
     carries: list[Carry] = field(default_factory=list[Carry])
     vector: bool = False
+    block: tuple[str, int] | None = None
 
 
 @dataclass(slots=True)
@@ -136,10 +142,14 @@ Stmt: TypeAlias = "Let | Load | Store | Trap | For | Call"
 
 @dataclass(slots=True)
 class Kernel:
-    """One loop nest (or a few that share their outer loops), compiled to a function of its own."""
+    """One loop nest (or a few that share their outer loops), compiled to a function of its own.
+
+    `work` is set where threads may share the iterations of the loop that ends the body: what they cost together.
+    """
 
     name: str
     body: list[Stmt]
+    work: Size | None = None
 
 
 @dataclass(slots=True)
@@ -163,6 +173,7 @@ class Program:
     constants: list[tuple[Buffer, Any]]
     kernels: list[Kernel]
     checks: list[Check]
+    threads: int = 1
 
     def __str__(self) -> str:
         return print_program(self)
@@ -204,7 +215,7 @@ def print_program(program: Program) -> str:
         unless = f" unless {check.unless} = 0" if check.unless != 1 else ""
         lines.append(f"  check {', '.join(f'{s} >= 0' for s in check.sizes)}{unless} else {check.status}")
     for kernel in program.kernels:
-        lines.append(f"kernel {kernel.name}")
+        lines.append(f"kernel {kernel.name}" + ("" if kernel.work is None else f" shared, work {kernel.work}"))
         lines += print_body(kernel.body)
     return "\n".join(lines)
 
@@ -255,7 +266,8 @@ def _head(stmt: Stmt) -> str:
         args = ", ".join(words)
         return f"call {stmt.routine}({args})" + (f" else {stmt.status}" if stmt.status else "")
     carries = "".join(map(_carry, stmt.carries))
-    return f"for {stmt.var} < {stmt.extent}{carries}" + (" vector" if stmt.vector else "")
+    block = f" in block {stmt.block[0]} of {stmt.block[1]}" if stmt.block else ""
+    return f"for {stmt.var} < {stmt.extent}{block}{carries}" + (" vector" if stmt.vector else "")
 
 
 # -------------------------------------------------------------------- verifier
@@ -328,6 +340,8 @@ def _verify_kernel(kernel: Kernel, known: set[int]) -> None:
             else:
                 if stmt.var in variables:
                     fail(stmt, f"{stmt.var} is a loop variable already")
+                if stmt.block and stmt.block[0] not in variables:
+                    fail(stmt, f"{stmt.block[0]} is no loop variable here")
                 variables.add(stmt.var)
                 scopes.append((stmt, iter(stmt.body), []))
                 for carry in stmt.carries:

@@ -15,17 +15,22 @@ from __future__ import annotations
 
 from math import lcm
 
-from codegen import routines
+from codegen import pool, routines
 from codegen.emit import emit_kernel
-from codegen.loops import Buffer, Kernel, Program, accessed, statements
+from codegen.loops import Buffer, For, Kernel, Program, accessed, statements
 from codegen.lower import OUT_OF_MEMORY
 from codegen.memory import ARENA
 from codegen.text import BYTES, MEMORY, Lines, Module
-from codegen.writer import Tables
+from codegen.writer import WORKSPACE, Tables
 from symdiff.ir.dims import Dim, FloorDiv, Size, product
 
+TICKS = "sd.ticks"
+TICK_WORDS = 2
+"""Seconds and nanoseconds, before the first kernel and behind each."""
 STACK_BYTES = 16_384
 BAD_SHAPE = -1
+SHARED_WORK = 1 << 20
+"""Work from which threads share a loop, in units of about a twentieth of a nanosecond."""
 _ALIGN = 64
 
 
@@ -83,19 +88,24 @@ class SizeWriter:
         return lines.emit(f"select i1 {over}, i64 {less}, i64 {quotient}")
 
 
-def emit_program(program: Program, register_bytes: int, fma: bool, fast: bool = False) -> str:
-    """The text of the module."""
+def emit_program(
+    program: Program, register_bytes: int, fma: bool, fast: bool = False, clock: int | None = None
+) -> str:
+    """The text of the module. With the number of a POSIX clock, its time is noted around every kernel in `TICKS`."""
     module = Module(register_bytes, fma, fast)
     tables = Tables(program.name)
     for buffer in (*program.params, *program.results, *program.temps, *(b for b, _ in program.constants)):
         tables.pointers[buffer] = len(tables.pointers) + 1
     kernels = [(kernel, *emit_kernel(kernel, module, tables)) for kernel in program.kernels]
-    module.functions.append(_Main(program, module, tables, kernels).text())
+    module.functions.append(_Main(program, module, tables, kernels, clock).text())
     module.functions.append(_shapes(program, module))
     if any(isinstance(s, Dim) for p in program.params for s in p.shape):
         module.functions.append(_check(program, module))
     module.functions.append(routines.text(module))
     module.functions.append(f"@{ARENA} = external global ptr\n")
+    if program.threads > 1:
+        bytes_ = -(-tables.workspace // _ALIGN) * _ALIGN
+        module.functions.append(f"@{WORKSPACE} = private constant i64 {bytes_}\n")
     for buffer, _ in program.constants:
         module.functions.append(f"@{constant_symbol(program, buffer)} = external constant i8\n")
     module.functions.append("!0 = !{}\n")
@@ -161,9 +171,11 @@ class _Main:
     """Writes `@name`."""
 
     def __init__(
-        self, program: Program, module: Module, tables: Tables, kernels: list[tuple[Kernel, str, bool]]
-    ) -> None:
+        self, program: Program, module: Module, tables: Tables, kernels: list[tuple[Kernel, str, bool]],
+        clock: int | None,
+    ) -> None:  # fmt: skip
         self.program, self.module, self.tables, self.kernels = program, module, tables, kernels
+        self.clock = clock
         self.lines = Lines(module)
         self.sizes = SizeWriter(self.lines, program.dims)
         self.bytes: dict[Buffer, str] = {}
@@ -192,12 +204,13 @@ class _Main:
                 total = lines.emit(f"add i64 {total}, {need}")
         slots, owner = self._slots()
         temporary = [self._slot_bytes(size) for size in slots]
-        for text in (*temporary, str(tables.workspace + _ALIGN)):
+        workspace = -(-tables.workspace // _ALIGN) * _ALIGN
+        for text in (*temporary, str(workspace * program.threads + _ALIGN)):
             total = lines.emit(f"add i64 {total}, {text}")
         base, heap = self._arena(total)
         if tables.workspace:
             self._point(0, base)
-            base = lines.emit(f"getelementptr inbounds i8, ptr {base}, i64 {-(-tables.workspace // _ALIGN) * _ALIGN}")
+            base = lines.emit(f"getelementptr inbounds i8, ptr {base}, i64 {workspace * program.threads}")
         places: list[str] = []
         for text in temporary:
             places.append(base)
@@ -220,15 +233,21 @@ class _Main:
             self._point(tables.pointers[buffer], pointer)
         finish = lines.label("finish")
         status: list[tuple[str, str]] = []
-        for _, symbol, fails in self.kernels:
-            if not fails:
+        self._tick(0)
+        for number, (kernel, symbol, fails) in enumerate(self.kernels):
+            if kernel.work is not None:
+                code = self._shared(kernel, symbol)
+            elif not fails:
                 lines.do(f"call void {symbol}(ptr %sz, ptr %pt)")
+                self._tick(number + 1)
                 continue
-            code = lines.emit(f"call i32 {symbol}(ptr %sz, ptr %pt)")
+            else:
+                code = lines.emit(f"call i32 {symbol}(ptr %sz, ptr %pt)")
             bad, on = lines.emit(f"icmp ne i32 {code}, 0"), lines.label("on")
             lines.do(f"br i1 {bad}, label %{finish}, label %{on}")
             status.append((code, lines.block))
             lines.begin(on)
+            self._tick(number + 1)
         for buffer in program.results:
             if buffer in dense:
                 self._copy(buffer, dense[buffer], data[buffer], packed[buffer], first[buffer], out=True)
@@ -238,6 +257,34 @@ class _Main:
         code = lines.emit("phi i32 " + ", ".join(f"[ {c}, %{b} ]" for c, b in status))
         self._release(heap, code)
         return _function(self.module, program.name, "ptr noalias %dims, ptr noalias %data, ptr noalias %strides", lines)
+
+    def _shared(self, kernel: Kernel, symbol: str) -> str:
+        """Call a kernel whose loop threads share; a short one is run as a whole."""
+        lines, loop = self.lines, kernel.body[-1]
+        assert isinstance(loop, For) and kernel.work is not None
+        count = self.sizes.value(loop.extent)
+        much = lines.emit(f"icmp sgt i64 {self.sizes.value(kernel.work)}, {SHARED_WORK}")
+        many, one, done = lines.label("many"), lines.label("one"), lines.label("ran")
+        lines.do(f"br i1 {much}, label %{many}, label %{one}")
+        lines.begin(many)
+        self.module.declare(pool.DECLARATION)
+        arguments = f"ptr {symbol}, ptr %sz, ptr %pt, i64 {count}, i64 {self.program.threads}"
+        shared = lines.emit(f"call i32 @{pool.SYMBOL}({arguments})")
+        lines.do(f"br label %{done}")
+        lines.begin(one)
+        whole = lines.emit(f"call i32 {symbol}(ptr %sz, ptr %pt, i64 0, i64 {count}, i64 0)")
+        lines.jump(done)
+        return lines.emit(f"phi i32 [ {shared}, %{many} ], [ {whole}, %{one} ]")
+
+    def _tick(self, number: int) -> None:
+        """Note the time, where that is wanted."""
+        if self.clock is None:
+            return
+        if not number:
+            self.module.declare("declare i32 @clock_gettime(i32, ptr)")
+            self.module.functions.append(f"@{TICKS} = external global i8\n")
+        place = f"getelementptr inbounds (i64, ptr @{TICKS}, i64 {TICK_WORDS * number})"
+        self.lines.do(f"call i32 @clock_gettime(i32 {self.clock}, ptr {place})")
 
     def _bytes(self, buffer: Buffer) -> str:
         """Bytes of a buffer, rounded up so that the next one is aligned."""
@@ -300,15 +347,20 @@ class _Main:
         free: dict[tuple[Size, int], list[int]] = {}
         for number in range(len(self.kernels)):
             for buffer in beginning.get(number, ()):
-                key = (product(buffer.shape), BYTES[buffer.dtype])
+                key = self._place_of(buffer)
                 if free.get(key):
                     owner[buffer] = free[key].pop()
                 else:
                     owner[buffer] = len(slots)
                     slots.append(key)
             for buffer in ending.get(number, ()):
-                free.setdefault((product(buffer.shape), BYTES[buffer.dtype]), []).append(owner[buffer])
+                free.setdefault(self._place_of(buffer), []).append(owner[buffer])
         return slots, owner
+
+    def _place_of(self, buffer: Buffer) -> tuple[Size, int]:
+        """How many elements a buffer has, of how many bytes; private ones exist once for each thread."""
+        copies = self.program.threads if buffer.private else 1
+        return product(buffer.shape) * copies, BYTES[buffer.dtype]
 
     # ---------------------------------------------------------------- memory
     def _arena(self, total: str) -> tuple[str, str]:

@@ -71,7 +71,7 @@ def _part(kernel: Kernel) -> _Part:
     loop = row_loop(kernel.body)
     if loop is None:
         return _Part(kernel, reads, writes, None, set())
-    return _Part(kernel, reads, writes, loop, _row_buffers(loop, kernel.body[:-1]))
+    return _Part(kernel, reads, writes, loop, row_buffers(loop, kernel.body[:-1]))
 
 
 def _softened(parts: Sequence[_Part], part: _Part, following: For | None) -> _Part:
@@ -93,7 +93,7 @@ def _softened(parts: Sequence[_Part], part: _Part, following: For | None) -> _Pa
     return soft if part.conflicts(before) <= soft.rows & before.rows else part
 
 
-def _row_buffers(loop: For, before: Sequence[Stmt]) -> set[Buffer]:
+def row_buffers(loop: For, before: Sequence[Stmt]) -> set[Buffer]:
     """Buffers of which iteration i touches only row i."""
     extents = {s.var: s.extent for s in statements(loop.body) if isinstance(s, For)}
     good: set[Buffer] = set()
@@ -175,7 +175,7 @@ def _joined(first: _Part, second: _Part) -> _Part:
     loop = For(name, one.extent, [*one.body, *two.body])
     before = [*first.kernel.body[:-1], *second.kernel.body[:-1]]
     kernel = Kernel(first.kernel.name, [*before, loop])
-    return _Part(kernel, first.reads | second.reads, first.writes | second.writes, loop, _row_buffers(loop, before))
+    return _Part(kernel, first.reads | second.reads, first.writes | second.writes, loop, row_buffers(loop, before))
 
 
 def _rename(body: list[Stmt], old: str, new: str) -> None:
@@ -215,7 +215,7 @@ def _shrink(parts: Sequence[_Part], temps: list[Buffer]) -> None:
 
 
 def _one_row(buffer: Buffer, loop: For) -> Buffer:
-    small = Buffer(buffer.name, buffer.dtype, buffer.shape[1:], buffer.kind, buffer.number)
+    small = Buffer(buffer.name, buffer.dtype, buffer.shape[1:], buffer.kind, buffer.number, private=True)
     row = product(small.shape)
     flat = small if small.shape == (row,) else Buffer(f"{small.name}'", small.dtype, (row,), small.kind, 0, small)
     for stmt in statements(loop.body):

@@ -15,7 +15,10 @@ from codegen import scalars
 from codegen.index import Index, flatten
 from codegen.loops import Buffer, Carry, For, Let, Load, Store
 from codegen.text import BYTES, Lines, Module, constant, memory_type, register_type, suffix
-from symdiff.ir.dims import Size
+from symdiff.ir.dims import Size, product
+
+WORKSPACE = "sd.workspace"
+"""A constant of the module: bytes of the workspace of one thread."""
 
 Named: TypeAlias = "tuple[str, bool]"
 """A scalar's text, and whether it has one value for each lane."""
@@ -77,6 +80,7 @@ class ScalarWriter:
         self.vars: dict[str, str] = {}
         self.scope = Scope()
         self.chunks = 0
+        self.thread = ""  # the number of the thread, in kernels that threads share
 
     def function(self, result: str, parameters: str) -> str:
         """The text of the finished function."""
@@ -106,7 +110,14 @@ class ScalarWriter:
         slot = self.tables.pointers[buffer.root]
         name = f"%p{slot}"
         address = f"getelementptr inbounds ptr, ptr %pt, i64 {slot}"
-        return self.once(name, f"  %pa{slot} = {address}\n  {name} = load ptr, ptr %pa{slot}, !invariant.load !0")
+        if not (self.thread and buffer.root.private):
+            return self.once(name, f"  %pa{slot} = {address}\n  {name} = load ptr, ptr %pa{slot}, !invariant.load !0")
+        size, kind = self.size(product(buffer.root.shape)), memory_type(buffer.dtype, 1)
+        return self.once(name, (
+            f"  %pa{slot} = {address}\n  %pb{slot} = load ptr, ptr %pa{slot}, !invariant.load !0\n"
+            f"  %po{slot} = mul i64 {size}, {self.thread}\n"
+            f"  {name} = getelementptr inbounds {kind}, ptr %pb{slot}, i64 %po{slot}"
+        ))  # fmt: skip
 
     def times(self, a: str, b: str) -> str:
         if a == "1" or b == "1":

@@ -21,15 +21,16 @@ def _is_function(f: Any) -> bool:
 
 def hessian(
     f: Any, x: Any = None, mode: Mode = "auto", argnums: int | Sequence[int] = 0, sizes: Sizes | None = None, *,
-    kinks: Kinks = None,
+    kinks: Kinks = None, threads: int = 1,
 ) -> Any:  # fmt: skip
     """Second derivatives of a scalar: of an expression in x (shape x.shape + x.shape), or of a Python function.
 
     mode and sizes: see `jacobian`. Of a function the gradient is taken by reverse mode and differentiated again by
-    `mode`, forward by default. kinks: derivatives to take at kinks, as for `gradient`.
+    `mode`, forward by default. kinks: derivatives to take at kinks, as for `gradient`. threads: see `compile`.
     """
     if _is_function(f):
-        return hessian_function(f, argnums if x is None else x, "forward" if mode == "auto" else checked(mode), kinks)
+        second = "forward" if mode == "auto" else checked(mode)
+        return hessian_function(f, argnums if x is None else x, second, kinks, threads)
     if x is None:
         raise ArgumentError("hessian: no variable is given; call it as hessian(f, x)")
     return hessian_of(f, x, mode, sizes, kinks)

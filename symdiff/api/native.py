@@ -36,12 +36,17 @@ def host() -> tuple[str, Path | None]:
     return engine.host_target().cpu, objcache.directory()
 
 
-def compile(outputs: Any, inputs: Sequence[Expr], *, name: str = "f") -> Any:  # noqa: A001
+def compile(  # noqa: A001
+    outputs: Any, inputs: Sequence[Expr], *, name: str = "f", threads: int = 1, fastmath: bool = False
+) -> Any:
     """Compile expressions into a native function of `inputs`.
 
     outputs: one expression (the function returns one result) or a list or tuple of them (it returns a tuple). inputs:
     symbols, in the order of the arguments; unused ones are allowed. Arrays of any size that fits the named dimensions,
     any strides; scalars come back as Python numbers. `fn(..., out=...)` writes into the caller's arrays.
+
+    threads: at most so many share the work of a long call; results have the same bits for any number. fastmath: sums
+    and products may be reordered and fused; NaN and infinity keep their meaning.
     """
     several = isinstance(outputs, (list, tuple))
     results: list[Any] = list(outputs) if several else [outputs]
@@ -53,7 +58,8 @@ def compile(outputs: Any, inputs: Sequence[Expr], *, name: str = "f") -> Any:  #
     for p in inputs:
         if not isinstance(p, Expr) or not p.value.is_param:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ArgumentError(f"compile: given {p!r} as an input, expected a symbol")
-    return compile_function(cheapest(function_of(results, inputs, name)), single=not several, name=name)
+    program = cheapest(function_of(results, inputs, name))
+    return compile_function(program, single=not several, name=name, threads=threads, fastmath=fastmath)
 
 
 def cheapest(function: Function) -> Function:

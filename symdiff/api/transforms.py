@@ -101,10 +101,10 @@ _INSIDE: ContextVar[bool] = ContextVar("_INSIDE", default=False)
 class _Program:
     """Native code for one pattern of sizes."""
 
-    def __init__(self, traced: Traced) -> None:
+    def __init__(self, traced: Traced, threads: int) -> None:
         self.traced = traced
         tree = traced.out_tree
-        self.native = compile_function(optimize(traced.function, OPSET), single=tree is LEAF)
+        self.native = compile_function(optimize(traced.function, OPSET), single=tree is LEAF, threads=threads)
         # Whether native code gives what the function gives, and takes its arguments as they are.
         self.bare = tree is LEAF or (tree.kind is tuple and all(c is LEAF for c in tree.children))
         self.direct = self.bare and not traced.static and all(c is LEAF for c in traced.in_tree.children)
@@ -138,10 +138,14 @@ class Transformed:
 
     Keyword arguments are passed on. Arrays and numbers among them are traced like the others, never differentiated;
     strings, booleans, None and callables stay Python values, and a program serves the values it was traced with.
+    Of nested transforms the outermost decides on threads; `compile` says what they do.
     """
 
-    def __init__(self, function: Callable[..., Any], rule: Rule, static: tuple[int, ...] = ()) -> None:
+    def __init__(
+        self, function: Callable[..., Any], rule: Rule, static: tuple[int, ...] = (), threads: int = 1
+    ) -> None:
         functools.update_wrapper(self, function, updated=())
+        self._threads = threads
         self.function = function
         self._rule = rule
         self._static = static
@@ -155,7 +159,7 @@ class Transformed:
         key = tuple(sorted(fixed.items(), key=lambda item: item[0]))
         made = self._keyworded.get(key)
         if made is None:
-            made = Transformed(_Keyworded(self.function, fixed), self._rule, self._static)
+            made = Transformed(_Keyworded(self.function, fixed), self._rule, self._static, self._threads)
             self._keyworded[key] = made
         return made(*args, {k: v for k, v in keywords.items() if k not in fixed})
 
@@ -191,7 +195,7 @@ class Transformed:
         return None
 
     def _compiled(self, args: tuple[Any, ...]) -> tuple[_Program, list[Any]]:
-        program = _Program(trace(self.symbolic, args, static_argnums=self._static, like=self.function))
+        program = _Program(trace(self.symbolic, args, static_argnums=self._static, like=self.function), self._threads)
         arrays = program.traced.arguments(args)
         assert arrays is not None, "a program serves the arguments it was traced with"
         self._programs.append(program)
@@ -229,10 +233,12 @@ def _is_code(value: Any) -> bool:
 
 
 # -------------------------------------------------------------------- the transforms
-def jit(function: Callable[..., Any], static_argnums: int | Sequence[int] = ()) -> Transformed:
+def jit(
+    function: Callable[..., Any], static_argnums: int | Sequence[int] = (), *, threads: int = 1
+) -> Transformed:
     """Compile a function over NumPy. static_argnums: arguments that stay Python values (sizes, switches)."""
     static = (static_argnums,) if isinstance(static_argnums, int) else tuple(static_argnums)
-    return Transformed(function, lambda f, args: f(*args), static)
+    return Transformed(function, lambda f, args: f(*args), static, threads)
 
 
 def _derivative(
@@ -291,8 +297,9 @@ def _gradient(
 
 
 def value_and_grad(
-    function: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False, *, kinks: Kinks = None
-) -> Transformed:
+    function: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False, *, kinks: Kinks = None,
+    threads: int = 1,
+) -> Transformed:  # fmt: skip
     """The value of a scalar function and its gradient in the chosen arguments, from one reverse sweep.
 
     The gradient is nested like the argument; a sequence of argnums gives a tuple. With has_aux the function returns
@@ -303,12 +310,13 @@ def value_and_grad(
         value, found, aux = _gradient(f, args, argnums, "value_and_grad", kinks, has_aux)
         return ((value, aux), found) if has_aux else (value, found)
 
-    return Transformed(function, rule)
+    return Transformed(function, rule, threads=threads)
 
 
 def grad(
-    function: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False, *, kinks: Kinks = None
-) -> Transformed:
+    function: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False, *, kinks: Kinks = None,
+    threads: int = 1,
+) -> Transformed:  # fmt: skip
     """The gradient of a scalar function in the chosen arguments.
 
     kinks: derivatives to take at kinks, {"relu": 1, "max": "first"}; `sd.kinks()` lists them.
@@ -319,39 +327,41 @@ def grad(
         _, found, aux = _gradient(f, args, argnums, "grad", kinks, has_aux)
         return (found, aux) if has_aux else found
 
-    return Transformed(function, rule)
+    return Transformed(function, rule, threads=threads)
 
 
 def jacobian_function(
-    function: Callable[..., Any], argnums: int | Sequence[int], mode: Mode, where: str, kinks: Kinks
-) -> Transformed:
+    function: Callable[..., Any], argnums: int | Sequence[int], mode: Mode, where: str, kinks: Kinks,
+    threads: int,
+) -> Transformed:  # fmt: skip
     """The Jacobian by one mode, output axes first."""
 
     def rule(f: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         return _derivative(f, args, argnums, lambda b, ys, xs: jacobians(b, ys, xs, mode), where, False, kinks)[1]
 
-    return Transformed(function, rule)
+    return Transformed(function, rule, threads=threads)
 
 
 def jacrev(
-    function: Callable[..., Any], argnums: int | Sequence[int] = 0, *, kinks: Kinks = None
+    function: Callable[..., Any], argnums: int | Sequence[int] = 0, *, kinks: Kinks = None, threads: int = 1
 ) -> Transformed:
     """The Jacobian by reverse mode, output axes first."""
-    return jacobian_function(function, argnums, "reverse", "jacrev", kinks)
+    return jacobian_function(function, argnums, "reverse", "jacrev", kinks, threads)
 
 
 def jacfwd(
-    function: Callable[..., Any], argnums: int | Sequence[int] = 0, *, kinks: Kinks = None
+    function: Callable[..., Any], argnums: int | Sequence[int] = 0, *, kinks: Kinks = None, threads: int = 1
 ) -> Transformed:
     """The Jacobian by forward mode, output axes first."""
-    return jacobian_function(function, argnums, "forward", "jacfwd", kinks)
+    return jacobian_function(function, argnums, "forward", "jacfwd", kinks, threads)
 
 
 def hessian_function(
-    function: Callable[..., Any], argnums: int | Sequence[int] = 0, mode: Mode = "forward", kinks: Kinks = None
-) -> Transformed:
+    function: Callable[..., Any], argnums: int | Sequence[int] = 0, mode: Mode = "forward", kinks: Kinks = None,
+    threads: int = 1,
+) -> Transformed:  # fmt: skip
     """Second derivatives of a scalar function: its gradient by reverse mode, differentiated again by `mode`."""
-    return jacobian_function(grad(function, argnums, kinks=kinks), argnums, mode, "hessian", kinks)
+    return jacobian_function(grad(function, argnums, kinks=kinks), argnums, mode, "hessian", kinks, threads)
 
 
 def _directional(
@@ -403,7 +413,9 @@ def hvp_function(function: Callable[..., Any], x: Any, v: Any, kinks: Kinks = No
     return jvp_function(grad(function, kinks=kinks), (x,), (v,), kinks)[1]
 
 
-def vmap(function: Callable[..., Any], in_axes: Any = 0, out_axes: int = 0) -> Transformed:
+def vmap(
+    function: Callable[..., Any], in_axes: Any = 0, out_axes: int = 0, *, threads: int = 1
+) -> Transformed:
     """The function on a stack of arguments, as one vectorized program.
 
     in_axes: the mapped axis of every argument, or one per argument, None for arguments shared by the whole batch.
@@ -438,7 +450,7 @@ def vmap(function: Callable[..., Any], in_axes: Any = 0, out_axes: int = 0) -> T
         results = [Expression(v if m else expand(Handle(builder, v), (sizes[0], *v.shape)).value) for v, m in done]
         return unflatten(out_tree, [_axis_moved(r, 0, out_axes) for r in results])
 
-    return Transformed(function, rule)
+    return Transformed(function, rule, threads=threads)
 
 
 def _axis_moved(x: Any, source: int, target: int) -> Any:

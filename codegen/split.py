@@ -1,0 +1,206 @@
+"""Loops cut into blocks: sums have one order of adding whatever runs them, and threads share the blocks of long loops.
+
+Takes the kernels of a program after joining; gives kernels. A total that a whole kernel folds up becomes one partial
+total for each block of `SUM_BLOCK` iterations, folded in order: that is where bits could depend on the number of
+threads, so it is done for one thread too. For several threads a kernel becomes one loop whose iterations touch
+different places of whatever they write (`Kernel.work` says what they cost); buffers for one row are private there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+
+from codegen.index import Index, var
+from codegen.loops import Buffer, Call, Carry, For, Kernel, Let, Load, Pointer, Stmt, Store, Trap, accessed, statements
+from codegen.nests import Memory
+from codegen.nodes import scalar_cost
+from codegen.rows import row_buffers
+from symdiff.ir.dims import Size, product
+
+SUM_BLOCK = 8192
+"""Iterations of a vector loop that share one set of partial sums,"""
+ROW_BLOCK = 64
+"""and of a loop over rows."""
+_MAP_BLOCK = 1024
+_COLUMN_BLOCK = 32
+
+
+def split(kernels: Sequence[Kernel], memory: Memory, threads: int) -> list[Kernel]:
+    """Block the totals; with several threads also cut kernels into loops that threads can share."""
+    made: list[Kernel] = []
+    for kernel in kernels:
+        _block_totals(kernel, memory)
+        made += _cut(kernel) if threads > 1 else [kernel]
+    if threads > 1:
+        for kernel in made:
+            _share(kernel)
+    return made
+
+
+# -------------------------------------------------------------------- totals
+def _block_totals(kernel: Kernel, memory: Memory) -> None:
+    body: list[Stmt] = []
+    for stmt in kernel.body:
+        if isinstance(stmt, For) and stmt.carries and not stmt.block and all(c.inside < 0 for c in stmt.carries):
+            size = SUM_BLOCK if stmt.vector else ROW_BLOCK
+            if not isinstance(stmt.extent, int) or stmt.extent > size:
+                body += _in_blocks(stmt, size, memory)
+                continue
+        body.append(stmt)
+    kernel.body = body
+
+
+def _in_blocks(loop: For, size: int, memory: Memory) -> list[Stmt]:
+    count = (loop.extent + (size - 1)) // size
+    name, inner = _blocked(loop, size)
+    stores: list[Stmt] = []
+    loads: list[Stmt] = []
+    totals: list[Carry] = []
+    for carry in loop.carries:
+        parts = memory.temp((count,), carry.dtype)
+        partial, again = memory.name(), memory.name()
+        inner.carries.append(Carry(carry.kind, carry.dtype, carry.value, partial))
+        stores.append(Store(parts, (var(name),), partial))
+        loads.append(Load(again, parts, (var(name),)))
+        totals.append(Carry(carry.kind, carry.dtype, again, carry.out))
+    return [For(name, count, [inner, *stores]), For(name, count, loads, totals)]
+
+
+def _blocked(loop: For, size: int) -> tuple[str, For]:
+    """The loop over the iterations of one block, and the name of the block's number; without what it carries."""
+    name = f"{loop.var}b"
+    return name, For(loop.var, loop.extent, loop.body, [], loop.vector, (name, size))
+
+
+# -------------------------------------------------------------------- threads
+def _cut(kernel: Kernel) -> list[Kernel]:
+    """A kernel behind each of its loops cut in two, where scalars in between can be computed again."""
+    pieces: list[list[Stmt]] = [[]]
+    for stmt in kernel.body:
+        if isinstance(stmt, (For, Call)) and any(isinstance(s, (For, Call, Trap)) for s in pieces[-1]):
+            pieces.append([])
+        pieces[-1].append(stmt)
+    # Scalars stand in front of the loop that needs them.
+    for before, after in pairwise(pieces):
+        while before and isinstance(before[-1], (Let, Load)):
+            after.insert(0, before.pop())
+    if len(pieces) == 1:
+        return [kernel]
+    known: dict[int, Let | Load] = {}
+    written: set[Buffer] = set()
+    bodies: list[list[Stmt]] = []
+    for piece in pieces:
+        own = {s.name for s in piece if isinstance(s, (Let, Load))}
+        needed = _closure(_scalars(piece) - own - _inside(piece), known)
+        if needed is None or any(isinstance(s, Load) and s.buffer.root in written for s in needed):
+            return [kernel]
+        bodies.append([*needed, *piece])
+        known.update({s.name: s for s in piece if isinstance(s, (Let, Load))})
+        written.update(b.root for s in statements(piece) for b in accessed(s)[1])
+    return [Kernel(f"{kernel.name}.{number}" if number else kernel.name, body) for number, body in enumerate(bodies)]
+
+
+def _closure(names: Iterable[int], known: dict[int, Let | Load]) -> list[Let | Load] | None:
+    """The statements that define these names, operands first; None where one is no plain scalar."""
+    wanted: dict[int, Let | Load] = {}
+    stack = list(names)
+    while stack:
+        name = stack.pop()
+        if name in wanted:
+            continue
+        found = known.get(name)
+        if found is None:
+            return None
+        wanted[name] = found
+        stack += _scalars([found])
+    return [s for name, s in known.items() if name in wanted]
+
+
+def _scalars(body: Sequence[Stmt]) -> set[int]:
+    """The names of scalars that statements use."""
+    names: set[int] = set()
+    for stmt in statements(list(body)):
+        indices: Sequence[Index] = ()
+        if isinstance(stmt, Let):
+            names.update(stmt.args)
+            indices = (stmt.attr,) if isinstance(stmt.attr, Index) else ()
+        elif isinstance(stmt, (Load, Store)):
+            indices = stmt.index
+            if isinstance(stmt, Store):
+                names.add(stmt.value)
+        elif isinstance(stmt, Trap):
+            names.add(stmt.cond)
+        elif isinstance(stmt, For):
+            names.update(c.value for c in stmt.carries)
+        else:
+            indices = [i for a in stmt.args if isinstance(a, Pointer) for i in a.index]
+        names.update(int(n[1:]) for i in indices for n, _ in i.terms if n[0] == "%")
+    return names
+
+
+def _inside(body: Sequence[Stmt]) -> set[int]:
+    """The names that statements define at any depth."""
+    names: set[int] = set()
+    for stmt in statements(list(body)):
+        if isinstance(stmt, (Let, Load)):
+            names.add(stmt.name)
+        elif isinstance(stmt, For):
+            names.update(n for c in stmt.carries for n in (c.out, c.inside))
+    return names
+
+
+def _share(kernel: Kernel) -> None:
+    """Let threads share the kernel's loop, where its iterations do not meet."""
+    loop = kernel.body[-1] if kernel.body else None
+    if not isinstance(loop, For) or loop.carries or not all(isinstance(s, (Let, Load)) for s in kernel.body[:-1]):
+        return
+    inner = loop.body[0] if loop.body else None
+    blocked = inner if isinstance(inner, For) and inner.block and inner.block[0] == loop.var else None
+    if not _apart(blocked or loop, {b.root for s in loop.body[1:] for b in accessed(s)[1]} if blocked else set()):
+        return
+    kernel.work = _work([loop])
+    if loop.vector:
+        size = _COLUMN_BLOCK if any(isinstance(s, For) for s in loop.body) else _MAP_BLOCK
+        name, inside = _blocked(loop, size)
+        kernel.body[-1] = For(name, (loop.extent + (size - 1)) // size, [inside])
+
+
+def _apart(loop: For, parts: set[Buffer]) -> bool:
+    """Whether different iterations touch different places of every buffer that is written (`parts` aside)."""
+    written = {b.root for s in statements(loop.body) for b in accessed(s)[1]} - parts
+    open_ = {b for b in written - row_buffers(loop, ()) if not b.private}
+    if not open_:
+        return True
+    axes: dict[Buffer, set[int]] = {}
+    for stmt in statements(loop.body):
+        if isinstance(stmt, Call) and open_ & {b.root for b in (*accessed(stmt)[0], *accessed(stmt)[1])}:
+            return False
+        if isinstance(stmt, (Load, Store)) and stmt.buffer.root in open_:
+            own = {a for a, i in enumerate(stmt.index) if i == var(loop.var)}
+            if stmt.buffer.base is not None and len(stmt.index) == 1:
+                own = {-1} if stmt.index[0] == var(loop.var) else set()
+            seen = axes.setdefault(stmt.buffer.root, own)
+            axes[stmt.buffer.root] = seen & own
+    return all(axes.values())
+
+
+def _work(body: Sequence[Stmt]) -> Size:
+    """What statements cost, in the units of `scalar_cost`."""
+    total: Size = 0
+    stack: list[tuple[Sequence[Stmt], Size]] = [(body, 1)]
+    while stack:
+        own, times = stack.pop()
+        for stmt in own:
+            if isinstance(stmt, For):
+                blocked = isinstance(stmt.body[0], For) and stmt.body[0].block if stmt.body else None
+                inside = times if blocked and blocked[0] == stmt.var else times * stmt.extent
+                stack.append((stmt.body, inside))
+            elif isinstance(stmt, Let):
+                total = total + times * scalar_cost(stmt.op)
+            elif isinstance(stmt, Call):
+                sizes = [a for a in stmt.args[:3] if not isinstance(a, Pointer) and a is not None]
+                total = total + times * product(sizes)
+            else:
+                total = total + times
+    return total

@@ -1,0 +1,153 @@
+"""Several threads give the bits of one: random programs, long sums, rows, failures; a pool in use, forks, exit."""
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from codegen_programs import Program, arguments
+
+import codegen
+import symdiff as sd
+from codegen import main, pool
+from codegen.jobs import build
+from symdiff.errors import ArgumentError, EvaluationError
+from symdiff.ir.text import parse_function
+from symdiff.ops import OPSET
+
+pytestmark = pytest.mark.skipif(not pool.available(), reason="no POSIX threads here")
+
+
+@pytest.fixture
+def eager(monkeypatch):
+    """Loops of any length are shared."""
+    monkeypatch.setattr(main, "SHARED_WORK", 0)
+
+
+def same_bits(got, expected):
+    assert all(np.asarray(a).tobytes() == np.asarray(b).tobytes() for a, b in zip(got, expected, strict=True))
+
+
+def text_function(body, params):
+    return parse_function(f"fn f({params}) {{\n{body}\n}}", OPSET)
+
+
+@pytest.mark.parametrize("seed", range(300, 312))
+def test_random_programs_have_the_same_bits_for_any_number_of_threads(seed, eager):
+    rng = np.random.default_rng(seed)
+    function = Program(rng).grow(9).function()
+    alone, two, three = (codegen.compile(function, opt=1, threads=t) for t in (1, 2, 3))
+    for n, m in ((3, 4), (70, 9), (130, 65), (0, 0)):
+        given = arguments(function, rng, n, m)
+        expected = alone(*given)
+        same_bits(two(*given), expected)
+        same_bits(three(*given), expected)
+
+
+SUMS = text_function(
+    '%0: f64[n] = exp(%x)\n%1: f64[] = contract(%0) {spec = "i->"}\n%2: f64[] = reduce_max(%0) {axes = [-1]}\n'
+    '%3: f64[] = contract(%x, %x) {spec = "i,i->"}\nreturn %0, %1, %2, %3',
+    "%x: f64[n]",
+)
+
+
+@pytest.mark.parametrize("length", [0, 1, 8191, 8192, 8193, 16385, 200_003])
+def test_long_sums_are_folded_block_by_block(length, eager, rng):
+    x = rng.normal(size=length)
+    expected = codegen.compile(SUMS, opt=1)(x) if length else None
+    for threads in (2, 4):
+        native = codegen.compile(SUMS, opt=1, threads=threads)
+        if not length:
+            with pytest.raises(sd.SymdiffError):
+                native(x)
+            continue
+        for _ in range(5):
+            same_bits(native(x), expected)
+        np.testing.assert_allclose(expected[1], np.sum(np.exp(x)), rtol=1e-14)
+
+
+def test_what_is_shared_and_what_is_not():
+    program, _ = build(SUMS, "f", 2)
+    assert [k.work is not None for k in program.kernels] == [True, False]
+    assert "in block i0b of 8192" in str(program) and "shared, work" in str(program)
+    scatter = text_function(
+        "%0: f64[m] = scatter_add(%x, %k) {axis = -1, sizes = [m]}\nreturn %0", "%x: f64[n], %k: i64[n], %y: f64[m]"
+    )
+    program, _ = build(scatter, "f", 2)
+    adds = [k for k in program.kernels if "+=" in str(k.body)]
+    assert all(k.work is None for k in adds)
+
+
+def test_rows_share_no_buffer(eager, rng):
+    n, m = sd.dims("n m")
+    A, y = sd.symbol("A", (n, m)), sd.symbol("y", (n, m))
+    f = -np.sum(y * (A - sd.logsumexp(A, axis=1, keepdims=True)))
+    outputs = [f, sd.gradient(f, A)]
+    alone, several = sd.compile(outputs, [A, y]), sd.compile(outputs, [A, y], threads=3)
+    a, b = rng.normal(size=(2, 400, 37))
+    expected = alone(a, b)
+    for _ in range(20):
+        same_bits(several(a, b), expected)
+
+
+def test_failures_come_back_from_any_thread(eager, rng):
+    gather = text_function(
+        "%0: f64[m] = gather(%x, %k) {axis = -1}\n%1: f64[m] = exp(%0)\nreturn %1", "%x: f64[n], %k: i64[m]"
+    )
+    native = codegen.compile(gather, opt=1, threads=2, single=True)
+    k = rng.integers(0, 10, 50_000)
+    np.testing.assert_allclose(native(np.arange(10.0), k), np.exp(k), rtol=1e-15)
+    k[49_999] = 10
+    with pytest.raises(EvaluationError):
+        native(np.arange(10.0), k)
+
+
+def test_several_callers_at_once(eager, rng):
+    native = codegen.compile(SUMS, opt=1, threads=2)
+    arrays = [rng.normal(size=40_000 + i) for i in range(6)]
+    expected = [native(x) for x in arrays]
+    with ThreadPoolExecutor(6) as callers:
+        for _ in range(10):
+            for got, right in zip(callers.map(native, arrays), expected, strict=True):
+                same_bits(got, right)
+
+
+def test_transforms_take_threads(eager, rng):
+    x = rng.normal(size=30_000)
+
+    def f(x):
+        return np.sum(np.sin(x) * x)
+
+    for transform in (sd.jit, sd.grad, sd.value_and_grad):
+        expected, got = transform(f)(x), transform(f, threads=2)(x)
+        same_bits([np.asarray(e) for e in np.atleast_1d(expected)] if transform is not sd.value_and_grad else expected,
+                  [np.asarray(e) for e in np.atleast_1d(got)] if transform is not sd.value_and_grad else got)
+    np.testing.assert_array_equal(sd.vmap(lambda v: v * v, threads=2)(x), x * x)
+    with pytest.raises(ArgumentError, match="threads: given 0, expected at least 1"):
+        sd.jit(f, threads=0)(x)
+
+
+SCRIPT = """
+import os, sys
+import numpy as np
+import symdiff as sd
+from codegen import main
+main.SHARED_WORK = 0
+f = sd.jit(lambda x: np.sum(np.exp(x)), threads=2)
+x = np.linspace(0, 1, 100_000)
+right = f(x)
+child = os.fork()
+if child == 0:
+    os._exit(0 if all(f(x) == right for _ in range(20)) else 1)
+_, status = os.waitpid(child, 0)
+assert status == 0 and f(x) == right
+print("done")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_child_has_a_pool_of_its_own_and_exit_is_clean():
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", SCRIPT], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
