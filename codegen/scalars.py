@@ -157,7 +157,7 @@ def _clip(w: _Writer, args: list[str], attr: Any) -> str:
 
 def _relu(w: _Writer, args: list[str], attr: Any) -> str:
     x = args[0]
-    return w.select(w.compare("gt", x, w.number(0)), x, w.binary("mul", x, w.number(0)))
+    return w.select(w.compare("le", x, w.number(0)), w.number(0), x)  # NaN stays
 
 
 def _sign(w: _Writer, args: list[str], attr: Any) -> str:
