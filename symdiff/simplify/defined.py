@@ -23,10 +23,10 @@ EVERYWHERE, ALMOST, UNKNOWN = 2, 1, 0
 # Finite where their operands are.
 _TOTAL = frozenset({
     "add", "sub", "neg", "mul", "exp", "exp2", "expm1", "cbrt", "sin", "cos", "arctan", "sinh", "cosh", "tanh",
-    "arcsinh", "arctan2", "hypot", "sigmoid", "softplus", "erf", "erfc", "apply", "functional", "maximum", "minimum",
-    "abs", "relu", "clip", "sign", "floor", "ceil", "round", "trunc", "cast", "contract", "reshape", "slice", "embed",
-    "concatenate", "cumsum", "tril", "triu", "gather", "scatter_add", "reduce_max", "reduce_min", "logsumexp", "norm",
-    "softmax", "reduce_prod", "prod_others", "det", "select",
+    "arcsinh", "arctan2", "hypot", "sigmoid", "softplus", "logaddexp", "erf", "erfc", "apply", "functional", "maximum",
+    "minimum", "abs", "relu", "clip", "sign", "floor", "ceil", "round", "trunc", "cast", "contract", "reshape", "slice",
+    "embed", "concatenate", "cumsum", "tril", "triu", "gather", "scatter_add", "reduce_max", "reduce_min", "logsumexp",
+    "norm", "softmax", "reduce_prod", "prod_others", "det", "select",
 })  # fmt: skip
 # Not finite where their operand is zero or negative.
 _POSITIVE_ONLY = frozenset({"log", "log2", "log10"})
@@ -35,8 +35,8 @@ _GAMMA = frozenset({"lgamma", "digamma", "polygamma"})
 _ZERO_AT_ZERO = frozenset({"expm1", "log1p", "cbrt", "arctan", "sinh", "tanh", "arcsinh", "erf", "abs", "sign", "neg"})
 _ANALYTIC = frozenset({
     "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "cbrt", "sin", "cos", "tan", "arcsin", "arccos", "arctan",
-    "sinh", "cosh", "tanh", "arcsinh", "arccosh", "arctanh", "arctan2", "sigmoid", "softplus", "erf", "erfc", "lgamma",
-    "digamma", "pow", "logsumexp", "softmax", "reduce_prod", "det", "logabsdet", "inverse", "size",
+    "sinh", "cosh", "tanh", "arcsinh", "arccosh", "arctanh", "arctan2", "sigmoid", "softplus", "logaddexp", "erf",
+    "erfc", "lgamma", "digamma", "pow", "logsumexp", "softmax", "reduce_prod", "det", "logabsdet", "inverse", "size",
 })  # fmt: skip
 _MOVES = frozenset({"reshape", "slice", "concatenate", "gather"})
 _WITH_ZEROS = frozenset({"diagonal", "lower", "upper"})
