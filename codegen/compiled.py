@@ -13,7 +13,7 @@ from functools import cache
 
 import numpy as np
 
-from codegen import engine, gemm, lapack, pool
+from codegen import engine, gemm, lapack, pool, sharing
 from codegen.entry import NativeFunction, function_at
 from codegen.jobs import build
 from codegen.loops import Program
@@ -115,8 +115,8 @@ def compile(  # noqa: A001 - the package is called `codegen`, and this is what i
     if f"@{pool.SYMBOL}(" in llvm:
         imports[pool.SYMBOL] = pool.library().address(pool.SYMBOL)
     for dtype in ("f64", "f32"):
-        if f"@{gemm.symbol(dtype)}(" in llvm:
-            imports[gemm.symbol(dtype)] = _product(width, fma, dtype).address(gemm.symbol(dtype))
+        if f"@{sharing.symbol(dtype)}(" in llvm:
+            imports[sharing.symbol(dtype)] = _shared_product(width, fma, dtype).address(sharing.symbol(dtype))
     for routine in lapack.ROUTINES:
         if f"@{lapack.PREFIX}{routine}(" in llvm:
             imports[lapack.PREFIX + routine] = lapack.address(routine)
@@ -142,6 +142,18 @@ def compile(  # noqa: A001 - the package is called `codegen`, and this is what i
 def inspect(native: NativeFunction) -> Compiled:
     """The stages behind a function that `compile` made."""
     return native.__dict__["compiled"]
+
+
+@cache
+def _shared_product(register_bytes: int, fma: bool, dtype: str) -> engine.Library:
+    """The same cut into parts."""
+    threads = pool.available()
+    imports = {gemm.symbol(dtype): _product(register_bytes, fma, dtype).address(gemm.symbol(dtype))}
+    imports[SCRATCH] = ctypes.addressof(_scratch)
+    if threads:
+        imports[pool.SYMBOL] = pool.library().address(pool.SYMBOL)
+    text = sharing.text(register_bytes, fma, dtype, threads)
+    return engine.compile_text(text, [sharing.symbol(dtype)], imports=imports)
 
 
 @cache

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from codegen import scalars
+from codegen import scalars, sharing
 from codegen.folds import LANES, Carried, Partial
 from codegen.index import Index, flatten
 from codegen.loops import Call, Carry, For, Kernel, Let, Load, Pointer, Stmt, Store, Trap, statements
@@ -198,7 +198,11 @@ class KernelWriter(ScalarWriter):
             else:
                 words.append("ptr null" if arg is None else f"i64 {self.size(arg)}")
         self.module.routines[stmt.routine, stmt.dtype] = None
-        call = f"call i32 @sd.{stmt.routine}.{stmt.dtype}({', '.join(words)})"
+        name = f"sd.{stmt.routine}.{stmt.dtype}"
+        if stmt.routine == "gemm":
+            name = sharing.symbol(stmt.dtype)
+            words.append(f"i64 {1 if self.thread else self.module.threads}")
+        call = f"call i32 @{name}({', '.join(words)})"
         info = self.lines.emit(call)
         if stmt.status:
             failed = self.lines.emit(f"icmp ne i32 {info}, 0")

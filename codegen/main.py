@@ -92,7 +92,7 @@ def emit_program(
     program: Program, register_bytes: int, fma: bool, fast: bool = False, clock: int | None = None
 ) -> str:
     """The text of the module. With the number of a POSIX clock, its time is noted around every kernel in `TICKS`."""
-    module = Module(register_bytes, fma, fast)
+    module = Module(register_bytes, fma, fast, program.threads)
     tables = Tables(program.name)
     for buffer in (*program.params, *program.results, *program.temps, *(b for b, _ in program.constants)):
         tables.pointers[buffer] = len(tables.pointers) + 1

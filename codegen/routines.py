@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from codegen import gemm, memory
+from codegen import memory, sharing
 from codegen.routine import Routine
 from codegen.text import BYTES, Module, literal
 
@@ -23,7 +23,7 @@ def text(module: Module) -> str:
         if routine.startswith("copy"):
             parts.append(_copy(module, routine, dtype))
         elif routine == "gemm":
-            module.declare(gemm.declaration(dtype))
+            module.declare(sharing.declaration(dtype))
         else:
             parameters, write = _WRITERS[routine]
             r = Routine(module, dtype)

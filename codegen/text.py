@@ -69,7 +69,8 @@ def constant(number: Any, dtype: str, width: int) -> str:
 class Module:
     """Everything one LLVM module needs besides its own functions."""
 
-    def __init__(self, register_bytes: int, fma: bool, fast: bool = False) -> None:
+    def __init__(self, register_bytes: int, fma: bool, fast: bool = False, threads: int = 1) -> None:
+        self.threads = threads
         self.register_bytes = register_bytes
         self.fma = fma
         # Never nnan or ninf: NaN and infinity keep their meaning.

@@ -151,3 +151,28 @@ print("done")
 def test_a_child_has_a_pool_of_its_own_and_exit_is_clean():
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", SCRIPT], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+
+
+@pytest.mark.parametrize("shape", [(300, 170, 90), (64, 500, 128), (9, 7, 70_001), (1, 5, 40_000), (0, 4, 40_000)])
+def test_matrix_products_have_the_same_bits(shape, rng):
+    m, n, k = shape
+    A, B = sd.symbol("A", sd.dims("m k")), sd.symbol("B", sd.dims("k n"))
+    a, b = rng.normal(size=(m, k)), rng.normal(size=(k, n))
+    alone, two, three = (sd.compile(A @ B, [A, B], threads=t) for t in (1, 2, 3))
+    expected = alone(a, b)
+    np.testing.assert_allclose(expected, a @ b, rtol=1e-11, atol=1e-11 * np.sqrt(k))
+    for native in (two, three):
+        for _ in range(3):
+            same_bits([native(a, b)], [expected])
+
+
+@pytest.mark.parametrize("shape", [(700, 260), (50_000, 30)])
+def test_symmetric_products_have_the_same_bits(shape, rng):
+    X, s = sd.symbol("X", sd.dims("n d")), sd.symbol("s", (sd.dim("n"),))
+    x, weights = rng.normal(size=shape), rng.uniform(size=shape[0])
+    outputs = X.T @ (s[:, None] * X)
+    alone, two = (sd.compile(outputs, [X, s], threads=t) for t in (1, 2))
+    expected = alone(x, weights)
+    np.testing.assert_allclose(expected, x.T @ (weights[:, None] * x), rtol=1e-10, atol=1e-9)
+    np.testing.assert_array_equal(expected, expected.T)
+    same_bits([two(x, weights)], [expected])
