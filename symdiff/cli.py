@@ -16,6 +16,7 @@ import numpy as np
 import symdiff as sd
 from symdiff.api.expression import function_of
 from symdiff.api.points import distinct_sizes, random_arguments
+from symdiff.api.report import MODES
 from symdiff.checking import check_gradient
 from symdiff.errors import ArgumentError, ParseError, SymdiffError
 from symdiff.frontend.text import names_in
@@ -69,18 +70,20 @@ def _parser() -> argparse.ArgumentParser:
     derive = commands.add_parser("derive", parents=[common], help="print the derivative")
     derive.add_argument("--order", choices=("gradient", "jacobian", "hessian"),
                         help="by default the gradient of a scalar and the Jacobian of an array")  # fmt: skip
-    derive.add_argument("--mode", default="auto", help="auto (default), forward, reverse")
+    derive.add_argument("--mode", default="auto", help="auto (default), forward, reverse, elimination")
     for form, text in (("latex", "LaTeX"), ("numpy", "a NumPy expression"), ("ir", "the program")):
         derive.add_argument(f"--{form}", action="store_true", help=f"print {text} instead of Unicode text")
     derive.set_defaults(run=_derive)
 
-    compare = commands.add_parser("compare", parents=[common], help="count and time what forward and reverse mode cost")
+    compare = commands.add_parser("compare", parents=[common], help="count and time what every mode costs")
     compare.add_argument("--sizes", default="", metavar="n=10,100,m=20",
                          help="numbers for the dimensions; several give a row each")  # fmt: skip
     compare.add_argument("--measure", action="store_true",
                          help="compile every program, time it at all sizes, and predict its time")  # fmt: skip
     compare.add_argument("--as-derived", action="store_true",
                          help="price the sweeps as they are, not the closed forms compiled instead")  # fmt: skip
+    compare.add_argument("--mode", action="append", default=[], metavar="MODE", choices=MODES,
+                         help=f"a mode to compare (may be repeated), by default all: {', '.join(MODES)}")  # fmt: skip
     compare.add_argument("--seconds", type=float, default=2.0, help="about how long to measure, 2 by default")
     compare.add_argument("--plot", metavar="FILE", help="draw cost against a dimension; the ending gives the format")
     compare.add_argument("--over", metavar="NAME", help="the dimension along the axis of the drawing")
@@ -131,7 +134,7 @@ def _compare(options: argparse.Namespace) -> int:
     bill = sd.compare(
         expression, variables if len(variables) > 1 else variables[0], sizes=sizes or None,
         measure=options.measure, progress=options.measure, seconds=options.seconds,
-        simplify=not options.as_derived,
+        simplify=not options.as_derived, modes=options.mode or MODES,
     )  # fmt: skip
     form = next((form for form in ("markdown", "latex", "json") if getattr(options, form)), "table")
     print(getattr(bill, form)())

@@ -11,6 +11,7 @@ import symdiff as sd
 from symdiff.cost import Machine, Timing
 
 m, n, k = sd.dims("m n k")
+SWEEPS = ("forward", "reverse")
 W, x = sd.symbol("W", (m, n)), sd.symbol("x", (n,))
 
 # Round figures, each a different power, so that a formula with the wrong one cannot give the right answer.
@@ -25,7 +26,7 @@ MACHINE = Machine(
 
 def bill_of(**seconds: list[float]) -> Any:
     """A real bill, counted at three sizes, with invented times."""
-    bill = sd.compare(np.cumsum(np.tanh(W @ x)), x, sizes={"m": [2, 20, 200], "n": 5})
+    bill = sd.compare(np.cumsum(np.tanh(W @ x)), x, sizes={"m": [2, 20, 200], "n": 5}, modes=SWEEPS)
     names = ("primal", *bill.programs)
     points = [{s: Timing(seconds[s][i], seconds[s][i], seconds[s][i], 1) for s in names} for i in range(3)]
     return dataclasses.replace(bill, measured=tuple(points), machine=MACHINE)

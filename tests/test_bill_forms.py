@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bills import MACHINE, TIMED, W, bill_of, m, x
+from bills import MACHINE, SWEEPS, TIMED, W, bill_of, m, x
 
 import symdiff as sd
 from symdiff.api import measure
@@ -32,7 +32,7 @@ def figure(bill: Any, **options: Any) -> Any:
 
 
 def test_picture_of_counts() -> None:
-    bill = sd.compare(np.cumsum(np.tanh(W @ x)), x, sizes={"m": [2, 200], "n": 5})
+    bill = sd.compare(np.cumsum(np.tanh(W @ x)), x, sizes={"m": [2, 200], "n": 5}, modes=SWEEPS)
     (axes,) = figure(bill).axes
     curves = {line.get_label(): line for line in axes.lines if not line.get_label().startswith("_")}
     assert list(curves) == ["primal", "forward", "reverse"]
@@ -45,7 +45,7 @@ def test_picture_of_counts() -> None:
 
 
 def test_crossover_is_where_the_curves_meet() -> None:
-    y = sd.compare(np.tanh(W @ x), x)
+    y = sd.compare(np.tanh(W @ x), x, modes=SWEEPS)
     flat, steep = np.sum(sd.symbol("u", (m, 8))), np.outer(x, x)
     bill = compare_programs(
         y.functions["primal"], {"flat": flat.function(), "steep": steep.function()}, {"m": 4, "n": [1, 1000]}
@@ -74,17 +74,17 @@ def test_picture_of_times_has_a_roofline() -> None:
 @pytest.mark.parametrize("ending", ["png", "svg", "pdf"])
 def test_pictures_are_written(ending: str, tmp_path: Path) -> None:
     path = tmp_path / f"bill.{ending}"
-    figure(sd.compare(W @ x, x), path=str(path))
+    figure(sd.compare(W @ x, x, modes=SWEEPS), path=str(path))
     assert path.stat().st_size > 1000
 
 
 def test_pictures_that_cannot_be_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bill = sd.compare(W @ x, x)
+    bill = sd.compare(W @ x, x, modes=SWEEPS)
     z = sd.symbol("z")
     with pytest.raises(ArgumentError, match="over='q' is no dimension of the bill; the dimensions are m, n"):
         figure(bill, over="q")
     with pytest.raises(ArgumentError, match="no count depends on a dimension"):
-        figure(sd.compare(z * z, z))
+        figure(sd.compare(z * z, z, modes=SWEEPS))
     with pytest.raises(ArgumentError, match="cannot be written"):
         figure(bill, path=str(tmp_path / "missing" / "bill.png"))
     with pytest.raises(ArgumentError, match="cannot be written"):
@@ -121,7 +121,11 @@ def test_command_line_forms_and_pictures(tmp_path: Path, capsys: pytest.CaptureF
     assert main([*BASE, "--latex"]) == 0
     assert capsys.readouterr().out.startswith(r"\begin{table}")
     assert main([*BASE, "--as-derived"]) == 0
+    assert "form priced: primal, forward, reverse, elimination as derived" in capsys.readouterr().out
+    assert main([*BASE, "--mode", "reverse", "--mode", "forward", "--as-derived"]) == 0
     assert "form priced: primal, forward, reverse as derived" in capsys.readouterr().out
+    assert main([*BASE, "--mode", "sideways"]) == 2
+    assert "invalid choice: 'sideways'" in capsys.readouterr().err
     assert main([*BASE, "--markdown"]) == 0
     assert capsys.readouterr().out.startswith("|")
 

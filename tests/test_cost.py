@@ -311,12 +311,13 @@ def test_questions_about_polynomials() -> None:
     assert growth_ratio(3 * a + n, a) == 3.0
     assert growth_ratio(a, Poly()) is None
     assert growth_ratio(Poly((n + 1) // 2), Poly(n)) == 0.5
-    assert crossover(b - a) == ("n", "2")
-    assert crossover(Poly(m) * n * n - Poly(m) * m * n) == ("m", "n")
-    assert crossover(2 * Poly(n) - 7) == ("n", "7/2")
-    assert crossover(Poly(m) * n - 5 * Poly(k)) == ("k", "m*n/5")
+    assert crossover(b - a) == ("n", "2", True)
+    assert crossover(Poly(m) * n * n - Poly(m) * m * n) == ("m", "n", False)
+    assert crossover(2 * Poly(n) - 7) == ("n", "7/2", True)
+    assert crossover(Poly(m) * n - 5 * Poly(k)) == ("k", "m*n/5", False)
     assert crossover(Poly(n) + 1) is None
-    assert crossover(Poly(n) * n + n - 7) is None
+    assert crossover(Poly(n) * n + n - 7) == ("n", "2.193", True)
+    assert crossover((Poly(n) - 2) * (Poly(n) - 3)) is None
     assert crossover(Poly()) is None
     assert highest(b + a + 3) == b
 
@@ -351,7 +352,7 @@ def test_a_jacobian_depends_on_its_shape() -> None:
     primal, programs_ = _modes(_dense, 1, False)
     told = compare_programs(primal, programs_, {"m": [3, 300], "n": 30})
     assert [told.best_at(p) for p in told.points] == ["reverse", "forward"]
-    assert "forward and reverse cost the same at about m = n" in told.recommendation
+    assert "forward wins when about m > n, reverse below" in told.recommendation
     assert "the least at m = 3, n = 30; from m = 300, n = 30 on forward" in told.recommendation
     assert "for each of its m outputs" in told.note
     for point in told.points:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bills import MACHINE, TIMED, W, bill_of, k, m, n, x
+from bills import MACHINE, SWEEPS, TIMED, W, bill_of, k, m, n, x
 
 import symdiff as sd
 from symdiff.api import measure
@@ -38,7 +38,8 @@ def toy_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 # -------------------------------------------------------------------- what is measured
 def test_every_program_is_timed_at_every_point() -> None:
-    bill = sd.compare(np.cumsum(np.tanh(W @ x)), x, sizes={"m": [2, 3], "n": [4, 5]}, measure=True, seconds=0.02)
+    sizes = {"m": [2, 3], "n": [4, 5]}
+    bill = sd.compare(np.cumsum(np.tanh(W @ x)), x, sizes=sizes, measure=True, seconds=0.02, modes=SWEEPS)
     assert [dict(p) for p in bill.points] == [{"m": a, "n": b} for a in (2, 3) for b in (4, 5)]
     assert [set(t) for t in bill.measured] == [{"primal", "forward", "reverse"}] * 4
     for timings in bill.measured:
@@ -49,7 +50,7 @@ def test_every_program_is_timed_at_every_point() -> None:
 
 def test_what_is_priced_is_what_is_compiled() -> None:
     y = np.tanh(W @ x)
-    bill = sd.compare(y, x)
+    bill = sd.compare(y, x, modes=SWEEPS)
     for mode in ("forward", "reverse"):
         derivative = sd.jacobian(y, x, mode=mode)
         params = [x, W] if bill.functions[mode].params[0].name == "x" else [W, x]
@@ -66,7 +67,7 @@ def test_sweeps_can_be_priced_as_they_are() -> None:
     """Of two layers the sweeps multiply in different orders, which the closed form hides."""
     V = sd.symbol("V", (k, m))
     y = np.tanh(V @ np.tanh(W @ x))
-    bill = sd.compare(y, x, sizes={"k": 2, "m": 3, "n": 4}, simplify=False, measure=True, seconds=0.01)
+    bill = sd.compare(y, x, sizes={"k": 2, "m": 3, "n": 4}, simplify=False, measure=True, seconds=0.01, modes=SWEEPS)
     assert set(bill.forms.values()) == {"derived"}
     for mode in ("forward", "reverse"):
         sweep = sd.jacobian(y, x, mode=mode).function([V, W, x])
@@ -87,7 +88,7 @@ def test_programs_that_are_one_are_timed_once(monkeypatch: pytest.MonkeyPatch) -
         return compile_function(function, **options)
 
     monkeypatch.setattr(measure, "compile_function", counted)
-    bill = sd.compare(W @ x, x, sizes={"m": 2, "n": 3}, measure=True, seconds=0.01)
+    bill = sd.compare(W @ x, x, sizes={"m": 2, "n": 3}, measure=True, seconds=0.01, modes=SWEEPS)
     assert bill.functions["forward"] == bill.functions["reverse"]
     assert bill.measured[0]["forward"] is bill.measured[0]["reverse"]
     assert len(made) == 2
@@ -99,13 +100,13 @@ def test_arguments_satisfy_the_facts() -> None:
     A = sd.symbol("A", (n, n), positive_definite=True)
     index = sd.symbol("index", (m,), dtype="i64")
     y = np.sum(np.linalg.cholesky(A)) + np.sum(x[index])
-    bill = sd.compare(y, [A, x], sizes={"n": 4, "m": 3}, measure=True, seconds=0.01)
+    bill = sd.compare(y, [A, x], sizes={"n": 4, "m": 3}, measure=True, seconds=0.01, modes=SWEEPS)
     assert bill.measured[0]["reverse"].seconds > 0
 
 
 def test_fixed_sizes_need_no_sizes() -> None:
     z = sd.symbol("z", (3,))
-    bill = sd.compare(np.sum(np.exp(z)), z, measure=True, seconds=0.01)
+    bill = sd.compare(np.sum(np.exp(z)), z, measure=True, seconds=0.01, modes=SWEEPS)
     assert bill.points == ({},)
     assert "\ntime  " in bill.table()
     assert "in numbers" in bill.table()
@@ -113,7 +114,7 @@ def test_fixed_sizes_need_no_sizes() -> None:
 
 def test_sizes_that_only_shapes_name_are_passed_on() -> None:
     y = sd.arange(n) @ x
-    bill = sd.compare(np.sum(np.tanh(y * x)), x, sizes={"n": [3, 6]}, measure=True, seconds=0.01)
+    bill = sd.compare(np.sum(np.tanh(y * x)), x, sizes={"n": [3, 6]}, measure=True, seconds=0.01, modes=SWEEPS)
     assert len(bill.measured) == 2
 
 
@@ -135,6 +136,37 @@ def test_a_form_that_counts_fewer_operations_is_told() -> None:
     assert (same.missed, same.priced) == ("", "")
 
 
+def test_all_modes_stand_in_one_bill() -> None:
+    """A banded Jacobian: four modes, kernels, seeds, memory, bounds and advice, in every form of print."""
+    y = np.tanh(x[1:]) * x[:-1]
+    bill = sd.compare(y, x, sizes={"n": [100, 150]}, measure=True, seconds=0.05)
+    assert set(bill.programs) == {"forward", "reverse", "elimination"}
+    assert set(bill.kernels) == {"primal", *bill.programs} and min(bill.kernels.values()) > 0
+    assert {name: str(poly) for name, poly in bill.passes.items()} == {"forward": "n", "reverse": "n - 1"}
+    for found, size in zip(bill.coloured, (100, 150), strict=True):
+        assert found is not None and found.timing is not None and found.seconds is not None
+        assert (found.colours, found.nonzeros, found.entries) == (2, 2 * size - 2, size * (size - 1))
+    text = bill.table()
+    assert "coloured at n = 150: 2 " in text and "298 of 22,350 entries" in text
+    assert "advice: use " in text and "times the function itself" in text
+    assert "op/B" in text and "peak bytes at n = 100" in text
+    data = json.loads(bill.json())
+    assert data["at"][0]["coloured"]["colours"] == 2
+    assert data["seeds"]["reverse"] == "n - 1" and data["kernels"] == dict(bill.kernels)
+
+
+def test_results_too_large_to_form_are_left_out() -> None:
+    """At a million variables no dense Jacobian fits; the compressed one is measured."""
+    y = np.tanh(x[1:]) * x[:-1]
+    bill = sd.compare(y, x, sizes={"n": 1_000_000}, measure=True, seconds=0.05)
+    assert set(bill.measured[0]) == {"primal"}
+    assert "too large" in bill.table()
+    assert bill.fastest(0) == ""
+    assert bill.advice.startswith("advice: use coloured at n = 1000000")
+    with pytest.raises(ArgumentError, match="at n = 1000000 has 8e"):
+        sd.compare(np.cumsum(x * x), x, sizes={"n": 1_000_000}, measure=True)
+
+
 # -------------------------------------------------------------------- refusals
 @pytest.mark.parametrize(
     ("options", "message"),
@@ -142,6 +174,9 @@ def test_a_form_that_counts_fewer_operations_is_told() -> None:
         ({"measure": True}, r"measure=True needs numbers for all dimensions, none given for m, n; add sizes=\{'m'"),
         ({"measure": True, "sizes": {"n": 3}}, r"none given for m; add sizes=\{'m': \[10, 100\]\}"),
         ({"measure": True, "sizes": {"n": 3, "m": 2}, "seconds": 0}, "seconds=0, expected a positive number"),
+        ({"modes": ("sideways",)}, "mode 'sideways', expected some of forward, reverse, elimination, coloured"),
+        ({"modes": ("coloured",)}, "expected at least one of forward, reverse, elimination"),
+        ({"sizes": {"n": 3, "m": 2.5}}, "size m = 2.5, expected positive integers"),
         ({"measure": True, "sizes": {"n": 3, "m": 0}}, "size m = 0, expected positive integers"),
         ({"measure": True, "sizes": {"n": 10**7, "m": 10**7}}, r"at n = 10000000, m = 10000000 has 8e\+05 GB of"),
     ],
@@ -154,7 +189,7 @@ def test_refusals(options: dict[str, Any], message: str) -> None:
 def test_missing_sizes_are_found_before_anything_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "compile_function", lambda *a, **o: pytest.fail("compiled"))
     with pytest.raises(ArgumentError, match="none given for"):
-        sd.compare(W @ x, x, measure=True)
+        sd.compare(W @ x, x, measure=True, modes=SWEEPS)
 
 
 # -------------------------------------------------------------------- verdicts of the clock
@@ -203,7 +238,7 @@ def test_seconds_as_text(seconds: float, text: str) -> None:
 # -------------------------------------------------------------------- the machine model
 def test_prediction_of_one_loop_by_hand() -> None:
     """exp(x) + x: 16 bytes and an exponential per element, one loop over n."""
-    function = sd.compare(np.exp(x) + x, x).functions["primal"]
+    function = sd.compare(np.exp(x) + x, x, modes=SWEEPS).functions["primal"]
     told = predict(function, MACHINE, {"n": 64})
     compute, memory = 64 / 1e9 + 64 / 4e9 + 7e-9, 1024 / MACHINE.bandwidth_at(1024)
     assert told.compute == pytest.approx(compute)
@@ -219,7 +254,7 @@ def test_prediction_of_one_loop_by_hand() -> None:
 
 def test_prediction_of_a_matrix_product_by_hand() -> None:
     A, B = sd.symbol("A", (m, k)), sd.symbol("B", (k, n))
-    function = sd.compare(A @ B, A).functions["primal"]
+    function = sd.compare(A @ B, A, modes=SWEEPS).functions["primal"]
     told = predict(function, MACHINE, {"m": 80, "k": 90, "n": 100})
     assert told.compute == pytest.approx(80 * 90 * 100 / 3e10 + 7e-9)
     assert told.operations == 2 * 80 * 90 * 100
@@ -229,8 +264,8 @@ def test_prediction_of_a_matrix_product_by_hand() -> None:
 
 def test_single_precision_moves_and_computes_at_twice_the_speed() -> None:
     z = sd.symbol("z", (n,), dtype="f32")
-    double = predict(sd.compare(np.exp(x), x).functions["primal"], MACHINE, {"n": 4096})
-    single = predict(sd.compare(np.exp(z), z).functions["primal"], MACHINE, {"n": 4096})
+    double = predict(sd.compare(np.exp(x), x, modes=SWEEPS).functions["primal"], MACHINE, {"n": 4096})
+    single = predict(sd.compare(np.exp(z), z, modes=SWEEPS).functions["primal"], MACHINE, {"n": 4096})
     assert single.bytes == double.bytes / 2
     assert single.compute - 7e-9 == pytest.approx((double.compute - 7e-9) / 2)
 
@@ -249,11 +284,11 @@ def test_functions_never_measured_count_as_the_slowest() -> None:
 def test_elementwise_work_is_not_stored() -> None:
     """A chain that is summed reads its argument once and writes one number; an expensive factor of an outer product is
     computed once, in a stage of its own."""
-    chain = sd.compare(np.sum(np.exp(np.sin(x) * x)), x).functions["primal"]
+    chain = sd.compare(np.sum(np.exp(np.sin(x) * x)), x, modes=SWEEPS).functions["primal"]
     cut = stages(chain)
     assert len(cut.stages) == 1
     assert sum(cut.stages[0].traffic, Poly()) == 8 * Poly(n) + 8
-    outer = sd.compare(np.outer(np.exp(x), np.exp(x)), x).functions["primal"]
+    outer = sd.compare(np.outer(np.exp(x), np.exp(x)), x, modes=SWEEPS).functions["primal"]
     assert len(stages(outer).stages) == 2
 
 
@@ -384,7 +419,7 @@ def test_progress_is_silent_elsewhere(wanted: bool, stream: io.StringIO) -> None
 
 def test_all_steps_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = Terminal()
-    bill = sd.compare(np.tanh(W @ x), x, sizes={"m": 2, "n": [3, 4]})
+    bill = sd.compare(np.tanh(W @ x), x, sizes={"m": 2, "n": [3, 4]}, modes=SWEEPS)
     bar = Progress(5, True, stream)
     time_programs(bill.functions, bill.points, 0.01, bar)
     bar.show("done")
@@ -403,7 +438,7 @@ def test_json_holds_everything() -> None:
     assert data["at"][1]["predicted"]["forward"]["seconds"] == predicted.seconds
     assert data["machine"]["name"] == "toy"
     assert data["forms"] == dict(bill.forms)
-    plain = json.loads(sd.compare(W @ x, x).json())
+    plain = json.loads(sd.compare(W @ x, x, modes=SWEEPS).json())
     assert not {"clock", "machine"} & set(plain)
 
 

@@ -8,6 +8,7 @@ kernels, and kept as JSON in the cache folder of compiled code (`SYMDIFF_CACHE_D
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import statistics
 import sys
@@ -16,11 +17,11 @@ import time
 import timeit
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import Any, Final, NamedTuple, TextIO
 
 import numpy as np
 
-from symdiff.api import functions
+from symdiff.api import functions as elementary
 from symdiff.api.expression import function_of, symbol
 from symdiff.api.native import compile_function, host
 from symdiff.api.points import random_arguments
@@ -72,51 +73,83 @@ class Progress:
 
 
 # -------------------------------------------------------------------- programs
+class Measurement(NamedTuple):
+    """Per point the time of every program that fits into memory there, and how many kernels each program became."""
+
+    timings: tuple[Mapping[str, Timing], ...]
+    kernels: Mapping[str, int]
+
+
 def time_programs(
-    programs: Mapping[str, Function], points: Sequence[Mapping[str, int]], seconds: float, progress: Progress
-) -> tuple[Mapping[str, Timing], ...]:
+    programs: Mapping[str, Function], points: Sequence[Mapping[str, int]], seconds: float, progress: Progress,
+    others: Sequence[Mapping[str, Callable[..., Any]]] = (),
+) -> Measurement:  # fmt: skip
     """For every point the time of one call of each program, which all have the same parameters.
 
     Equal programs are run once and share their time. Arguments are random and satisfy the declared facts. seconds:
-    about how long to measure in all. Raises ArgumentError when arguments and results do not fit into memory.
+    about how long to measure in all. others: per point, functions of the same arguments to time beside the programs.
+    A program that does not fit into memory at a point is left out there; raises ArgumentError when none does, or the
+    first, the primal, does not.
     """
-    for sizes in points:
-        for name, program in programs.items():
-            _fits(name, program, sizes)
+    fitting: list[list[str]] = []
+    for number, sizes in enumerate(points):
+        needed = {name: _bytes(program, sizes) for name, program in programs.items()}
+        fitting.append([name for name, size in needed.items() if _fits(size)])
+        first = next(iter(programs))
+        if first not in fitting[-1] or (len(fitting[-1]) == 1 and len(programs) > 1 and not _given(others, number)):
+            name = first if first not in fitting[-1] else max(needed, key=lambda n: needed[n])
+            where = ", ".join(f"{k} = {v}" for k, v in sizes.items())
+            raise ArgumentError(
+                f"compare: {name} at {where} has {needed[name] / 1e9:.3g} GB of arguments and results, this machine "
+                f"{_physical_memory() / 1e9:.3g} GB of memory; measure at smaller sizes"
+            )
+    wanted = {name for names in fitting for name in names}
     compiled: dict[Function, Any] = {}
     for name, program in programs.items():
-        progress.show(f"compiling {name}")
-        if program not in compiled:
-            compiled[program] = compile_function(program, name=name)
+        if name in wanted:
+            progress.show(f"compiling {name}")
+            if program not in compiled:
+                compiled[program] = compile_function(program, name=name)
         progress.step()
     found: list[Mapping[str, Timing]] = []
     for number, sizes in enumerate(points):
         progress.show("timing at " + (", ".join(f"{k} = {v}" for k, v in sizes.items()) or "the given sizes"))
         rng = np.random.default_rng(number)
         arrays = random_arguments(next(iter(programs.values())).params, sizes, rng)
-        calls: dict[Function, Callable[[], Any]] = {}
-        for program, native in compiled.items():
+        calls: dict[Any, Callable[[], Any]] = {}
+        for name in fitting[number]:
+            native = compiled[programs[name]]
             given = {d: sizes[d] for d in native.signature.given}
-            calls[program] = native.bind(*arrays, **({"sizes": given} if given else {}))
+            if programs[name] not in calls:
+                calls[programs[name]] = native.bind(*arrays, **({"sizes": given} if given else {}))
+        for name, function in _given(others, number).items():
+            calls[name] = functools.partial(function, *arrays)
         timings = _interleaved(list(calls.values()), seconds / max(len(points), 1))
         by_program = dict(zip(calls, timings, strict=True))
-        found.append({name: by_program[program] for name, program in programs.items()})
+        own = {name: by_program[programs[name]] for name in fitting[number]}
+        found.append({**own, **{name: by_program[name] for name in _given(others, number)}})
         progress.step()
-    return tuple(found)
+    kernels = {n: len(compiled[p].compiled.program.kernels) for n, p in programs.items() if p in compiled}
+    return Measurement(tuple(found), kernels)
 
 
-def _fits(name: str, program: Function, sizes: Mapping[str, int]) -> None:
+def _given(
+    others: Sequence[Mapping[str, Callable[..., Any]]], number: int
+) -> Mapping[str, Callable[..., Any]]:
+    return others[number] if number < len(others) else {}
+
+
+def _bytes(program: Function, sizes: Mapping[str, int]) -> int:
+    """Of arguments and results."""
     kinds: list[TensorType] = [v.type for v in (*program.params, *program.results)]
-    needed = sum(
+    return sum(
         ITEMSIZE[kind.dtype] * int(np.prod([evaluate(s, sizes) for s in kind.shape], dtype=object)) for kind in kinds
     )
+
+
+def _fits(size: int) -> bool:
     memory = _physical_memory()
-    if memory and needed > memory:
-        where = ", ".join(f"{k} = {v}" for k, v in sizes.items())
-        raise ArgumentError(
-            f"compare: {name} at {where} has {needed / 1e9:.3g} GB of arguments and results, this machine "
-            f"{memory / 1e9:.3g} GB of memory; measure at smaller sizes"
-        )
+    return not memory or size < memory
 
 
 def _physical_memory() -> int:
@@ -192,7 +225,7 @@ def _keep(path: Path, text: str) -> None:
 
 _MEASURED: Final[Mapping[str, Callable[[Any], Any]]] = {
     "exp": np.exp, "log": np.log, "sin": np.sin, "tanh": np.tanh, "sqrt": np.sqrt, "arctan": np.arctan,
-    "pow": lambda x: x**2.37, "sigmoid": functions.sigmoid, "erf": functions.erf, "lgamma": functions.lgamma,
+    "pow": lambda x: x**2.37, "sigmoid": elementary.sigmoid, "erf": elementary.erf, "lgamma": elementary.lgamma,
 }  # fmt: skip
 _LIKE: Final = {
     "cos": "sin", "tan": "sin", "exp2": "exp", "expm1": "exp", "log2": "log", "log10": "log", "log1p": "log",

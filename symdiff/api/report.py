@@ -8,24 +8,26 @@ from typing import Any
 
 import numpy as np
 
+from symdiff.api.coloured import Compressed
 from symdiff.api.derivatives import derive
 from symdiff.api.expression import Expression, free_symbols, function_of
 from symdiff.api.measure import Progress, this_machine, time_programs
 from symdiff.api.native import cheapest
 from symdiff.api.plots import plot
 from symdiff.api.points import distinct_sizes, random_arguments
-from symdiff.cost import Comparison, compare_programs
+from symdiff.cost import Coloured, Comparison, Poly, compare_programs, points_of
+from symdiff.diff import MODES as DIFF_MODES
 from symdiff.diff import jacobians
 from symdiff.errors import ArgumentError, ShapeError
 from symdiff.frontend.expr import Expr
 from symdiff.interp import interpret
 from symdiff.ir.builder import Builder
-from symdiff.ir.dims import format_shape
+from symdiff.ir.dims import format_shape, product
 from symdiff.ir.graph import Function
 from symdiff.ops import OPSET
 from symdiff.simplify import optimize
 
-MODES = ("forward", "reverse")
+MODES = ("forward", "reverse", "elimination", "coloured")
 
 
 class Bill(Comparison):
@@ -41,13 +43,16 @@ class Bill(Comparison):
         return plot(self, path, over)
 
 
-def mode_programs(y: Expr, xs: Sequence[Expr]) -> dict[str, Function]:
-    """The primal and the Jacobian of y in all of xs by every mode, as derived."""
+def mode_programs(
+    y: Expr, xs: Sequence[Expr], modes: Sequence[str], points: Sequence[Mapping[str, int]] = ()
+) -> dict[str, Function]:
+    """The primal and the Jacobian of y in all of xs by every mode, as derived; elimination ordered for `points`."""
     params = [Expression(p) for p in free_symbols([y.value, *[x.value for x in xs]])]
     programs = {"primal": function_of([y], params, "primal")}
-    for mode in MODES:
-        results = derive([y, *xs], lambda b, v, mode=mode: jacobians(b, v[:1], v[1:], mode)[0])
-        programs[mode] = function_of(results, params, mode)
+    for mode in DIFF_MODES:
+        if mode in modes:
+            results = derive([y, *xs], lambda b, v, m=mode: jacobians(b, v[:1], v[1:], m, points or None)[0])
+            programs[mode] = function_of(results, params, mode)
     return programs
 
 
@@ -60,45 +65,79 @@ def compare(
     progress: bool = False,
     seconds: float = 2.0,
     simplify: bool = True,
+    modes: Sequence[str] = MODES,
 ) -> Bill:
-    """What the derivative of y in x costs by forward and by reverse mode: the bill of the programs that are compiled.
+    """What the derivative of y in x costs by every mode: the bill of the programs that are compiled.
 
     Counts are exact, by class, as polynomials in the named dimensions, and as numbers at `sizes` (a number or a list of
     numbers per dimension). x: an expression or a list of them, whose derivatives then share one sweep.
     measure: also compile all programs, time them at every point of `sizes` with random arguments, and predict their
     times by a model of this machine. progress: a bar while measuring, on a terminal. seconds: about how long to time.
     simplify: price every program in the form `compile` chooses, in which the modes often become one; False prices and
-    times them as the sweeps give them.
+    times them as the sweeps give them. modes: which to compare, of "forward", "reverse", "elimination" (its order
+    chosen for `sizes`) and "coloured" (the compressed evaluation, where the Jacobian is sparse at `sizes`).
     """
     xs = list(x) if isinstance(x, (list, tuple)) else [x]
     for e in (y, *xs):
         if not isinstance(e, Expr):
             raise ArgumentError(f"compare: given {e!r}, expected symbolic expressions")
+    if not xs:
+        raise ArgumentError("compare: no variable is given")
     if measure and not seconds > 0:
         raise ArgumentError(f"compare: seconds={seconds!r}, expected a positive number")
-    found = mode_programs(y, xs)
+    chosen = [modes] if isinstance(modes, str) else list(modes)
+    for mode in chosen:
+        if mode not in MODES:
+            raise ArgumentError(f"compare: mode {mode!r}, expected some of {', '.join(MODES)}")
+    if not set(chosen) & set(DIFF_MODES):
+        raise ArgumentError(f"compare: modes {chosen}, expected at least one of {', '.join(DIFF_MODES)}")
+    primal = function_of([y], [Expression(p) for p in free_symbols([y.value, *[e.value for e in xs]])], "primal")
     if measure:
-        names = list(dict.fromkeys(d for f in found.values() for d in f.dims))
-        missing = [d for d in names if d not in (sizes or {})]
+        missing = [d for d in primal.dims if d not in (sizes or {})]
         if missing:
             example = ", ".join(f"{d!r}: [10, 100]" for d in missing)
             raise ArgumentError(
                 f"compare: measure=True needs numbers for all dimensions, none given for {', '.join(missing)}; "
                 f"add sizes={{{example}}}"
             )
+    points = points_of(sizes, primal.dims)
+    found = mode_programs(y, xs, chosen, points)
     derived = {name: optimize(f, OPSET) for name, f in found.items()}
     programs = {name: cheapest(f) for name, f in found.items()} if simplify else dict(derived)
-    primal = programs.pop("primal")
-    bill = compare_programs(primal, programs, sizes, derived=derived)
+    inputs = sum((Poly(product(e.value.shape)) for e in xs), Poly())
+    bill = compare_programs(programs.pop("primal"), programs, sizes, derived=derived, inputs=inputs)
+    small = _compressed(primal, xs) if "coloured" in chosen else None
+    if small is not None:
+        bill = replace(bill, coloured=tuple([small.at(p, i) for i, p in enumerate(bill.points)]))
     if measure:
         bar = Progress(len(found) + 1 + len(bill.points), progress)
         try:
-            timings = time_programs(bill.functions, bill.points, seconds, bar)
-            machine = this_machine(bar)
+            bill = _measured(bill, small, seconds, bar)
         finally:
             bar.close()
-        bill = replace(bill, measured=timings, machine=machine)
     return Bill(**{f.name: getattr(bill, f.name) for f in fields(bill)})
+
+
+def _compressed(primal: Function, xs: Sequence[Expr]) -> Compressed | None:
+    """The coloured evaluation, when the variables are symbols and everything is a float."""
+    places = [i for e in xs for i, p in enumerate(primal.params) if (p.name, p.type) == (e.value.name, e.value.type)]
+    floating = primal.results[0].type.floating and all(primal.params[i].type.floating for i in places)
+    whole = len(places) == len(xs) and all(e.value.is_param for e in xs)
+    return Compressed(primal, places) if whole and floating and primal.results[0].type.rank else None
+
+
+def _measured(bill: Comparison, small: Compressed | None, seconds: float, bar: Progress) -> Comparison:
+    """The bill with times and predictions."""
+    others = [{"coloured": small.call} if small is not None and c is not None else {} for c in bill.coloured]
+    timings, kernels = time_programs(bill.functions, bill.points, seconds, bar, others)
+    machine = this_machine(bar)
+    coloured: list[Coloured | None] = []
+    for number, found in enumerate(bill.coloured):
+        if found is not None and small is not None:
+            found = replace(small.predicted(found, bill.points[number], machine), timing=timings[number]["coloured"])
+        coloured.append(found)
+    plain = [{n: t for n, t in at.items() if n != "coloured"} for at in timings]
+    return replace(bill, measured=tuple(plain), kernels=kernels, machine=machine, coloured=tuple(coloured))
 
 
 # -------------------------------------------------------------------- equality

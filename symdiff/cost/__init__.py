@@ -1,12 +1,13 @@
 """What programs cost: exact counts as polynomials in their dimensions, predicted times, comparisons of programs."""
 
-from symdiff.cost.compare import Comparison, compare_programs
+from symdiff.cost.compare import Comparison, compare_programs, points_of
 from symdiff.cost.counts import Counts, count
-from symdiff.cost.machine import Machine, Prediction, machine_from_json, predict, predictor
+from symdiff.cost.judge import Coloured
+from symdiff.cost.machine import TYPICAL, Machine, Prediction, machine_from_json, predict, predictor
 from symdiff.cost.poly import Poly
 from symdiff.cost.timing import Timing, format_seconds
 
 __all__ = [
-    "Comparison", "Counts", "Machine", "Poly", "Prediction", "Timing", "compare_programs", "count", "format_seconds",
-    "machine_from_json", "predict", "predictor",
+    "TYPICAL", "Coloured", "Comparison", "Counts", "Machine", "Poly", "Prediction", "Timing", "compare_programs",
+    "count", "format_seconds", "machine_from_json", "points_of", "predict", "predictor",
 ]  # fmt: skip

@@ -189,3 +189,14 @@ def relative_error(predicted: Sequence[float], measured: Sequence[float]) -> flo
 def machine_to_dict(machine: Machine) -> dict[str, Any]:
     """The figures, ready for JSON."""
     return json.loads(machine.to_json())
+
+
+TYPICAL: Final = Machine(
+    "typical", call=3e-8, stage=4e-9, product_call=6e-8, factor_call=4e-7, row=5e-9, instruction=5e-10,
+    bandwidth=((1e4, 1.8e11), (2.4e5, 1e11), (5e6, 5e10), (7e7, 2e10)),
+    rate={"add": 2e10, "multiply": 2e10, "divide": 3e9, "compare": 4e9, "move": 1e10, "fma": 2e10, "dot": 8e9,
+          "factor": 1.5e10},
+    transcendental={"exp": 7e8, "log": 5e8, "sin": 4e8, "cos": 4e8, "tanh": 4.5e8, "sqrt": 1.5e9, "pow": 1.7e8,
+                    "lgamma": 1.2e8},
+)  # fmt: skip
+"""A core with 256-bit registers and a shared cache, in round figures: for judgements that no machine may change."""

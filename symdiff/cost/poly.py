@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from symdiff.errors import ShapeError
 from symdiff.ir.dims import Atom, Dim, Monomial, Size, named
 
@@ -156,9 +158,10 @@ def _leading(poly: Poly) -> tuple[int, Fraction]:
     return max(kept.items(), default=(0, Fraction(0)))
 
 
-def crossover(difference: Poly) -> tuple[str, str] | None:
-    """(dimension, its value) where `difference` changes sign, when it is linear in one dimension after division by a
-    common monomial: 2*m*n**2 - 6*m*n gives ("n", "3"). None otherwise."""
+def crossover(difference: Poly) -> tuple[str, str, bool] | None:
+    """(dimension, its value, whether `difference` is positive above it) where `difference` changes sign, when it is
+    linear in one dimension after division by a common monomial: 2*m*n**2 - 6*m*n gives ("n", "3", True). A polynomial
+    in one dimension is solved by numbers when it changes sign once above 1. None otherwise."""
     terms = _primitive(dict(difference.terms))
     if any(not isinstance(atom, str) for m in terms for atom, _ in m):
         return None
@@ -173,13 +176,26 @@ def crossover(difference: Poly) -> tuple[str, str] | None:
         monomial, coefficient = slope.terms[0]
         if not monomial:
             root = -rest / coefficient
-            return (name, str(root)) if any(c > 0 for _, c in root.terms) else None
+            return (name, str(root), coefficient > 0) if any(c > 0 for _, c in root.terms) else None
         top = -rest / coefficient
         text = str(top) if len(top.terms) == 1 else f"({top})"
         below = "*".join(f"{a}**{p}" if p > 1 else str(a) for a, p in monomial)
         under = below if len(monomial) == 1 and monomial[0][1] == 1 else f"({below})"
-        return (name, f"{text}/{under}") if any(c > 0 for _, c in top.terms) else None
-    return None
+        return (name, f"{text}/{under}", coefficient > 0) if any(c > 0 for _, c in top.terms) else None
+    return _root(terms)
+
+
+def _root(terms: Mapping[Monomial, Fraction]) -> tuple[str, str, bool] | None:
+    """The one sign change above 1 of a polynomial in one dimension, to a tenth."""
+    names = {str(atom) for m in terms for atom, _ in m}
+    if len(names) != 1:
+        return None
+    powers = {dict(m).get(next(iter(names)), 0): float(c) for m, c in terms.items()}
+    roots = np.roots([powers.get(i, 0.0) for i in range(max(powers), -1, -1)])
+    above = sorted(float(r.real) for r in roots if abs(r.imag) < 1e-9 * abs(r) and r.real > 1)
+    if len(above) != 1:
+        return None
+    return next(iter(names)), f"{above[0]:.4g}", powers[max(powers)] > 0
 
 
 def highest(poly: Poly) -> Poly:
