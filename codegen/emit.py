@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from codegen import scalars, sharing
 from codegen.folds import LANES, Carried, Partial
 from codegen.index import Index, flatten
-from codegen.loops import Call, Carry, For, Kernel, Let, Load, Pointer, Stmt, Store, Trap, statements
+from codegen.loops import Call, Carry, Count, For, Kernel, Let, Load, Pointer, Stmt, Store, Trap, statements
 from codegen.nodes import scalar_cost
 from codegen.records import Plan, Records, plan
 from codegen.text import BYTES, Module, register_type
@@ -196,7 +196,7 @@ class KernelWriter(ScalarWriter):
                 index = flatten(arg.index, arg.buffer.shape)
                 words.append(f"ptr {self.address(arg.buffer, self.offset(index)[0])}")
             else:
-                words.append("ptr null" if arg is None else f"i64 {self.size(arg)}")
+                words.append("ptr null" if arg is None else f"i64 {self._count(arg)}")
         self.module.routines[stmt.routine, stmt.dtype] = None
         name = f"sd.{stmt.routine}.{stmt.dtype}"
         if stmt.routine == "gemm":
@@ -207,6 +207,11 @@ class KernelWriter(ScalarWriter):
         if stmt.status:
             failed = self.lines.emit(f"icmp ne i32 {info}, 0")
             self._trap(failed, str(stmt.status))
+
+    def _count(self, arg: Size | Count) -> str:
+        if not isinstance(arg, Count):
+            return self.size(arg)
+        return self.lines.emit(f"sub i64 {self.stops[arg.within]}, {self.vars[arg.within]}")
 
     def _loop(self, loop: For) -> None:
         """A plain loop; inside a vector loop its carried values have lanes."""
@@ -232,10 +237,14 @@ class KernelWriter(ScalarWriter):
         lines.begin(inside)
         outer = self.scope
         self.scope = replace(outer, splats=dict(outer.splats), angles=dict(outer.angles))
+        if loop.step != 1:
+            self.module.declare("declare i64 @llvm.smin.i64(i64, i64)")
+            end = self.plus(counter, self.size(loop.step))
+            self.stops[loop.var] = lines.emit(f"call i64 @llvm.smin.i64(i64 {end}, i64 {extent})")
         self.body(loop.body)
         for one in carried:
             one.step()
-        lines.do(f"{following} = add nsw i64 {counter}, 1")
+        lines.do(f"{following} = add nsw i64 {counter}, {self.size(loop.step)}")
         latch = lines.block
         lines.do(f"br label %{head}")
         phis = [f"  {counter} = phi i64 [ {start}, %{before} ], [ {following}, %{latch} ]"]
@@ -250,6 +259,9 @@ class KernelWriter(ScalarWriter):
         """Where a loop begins and ends."""
         if loop is self.shared:
             return "%from", "%to"
+        if loop.within:
+            share = self.size(loop.share)
+            return self.times(self.vars[loop.within], share), self.times(self.stops[loop.within], share)
         extent = self.size(loop.extent)
         if loop.block is None:
             return "0", extent
@@ -301,29 +313,36 @@ class KernelWriter(ScalarWriter):
         self.mark_products(loop)
         length, dear = _weight(loop.body)
         wide = LANES if not dear and length <= _WIDE_LIMIT and lanes < LANES else 0
-        start, extent = self.range_of(loop)
-        static = loop.extent if isinstance(loop.extent, int) and not loop.block else None
+        begin, extent = self.range_of(loop)
+        inside = loop.block or loop.within or loop is self.shared
+        static = loop.extent if isinstance(loop.extent, int) and not inside else None
         if static is not None:
             while lanes > 2 and lanes // 2 >= static:
                 lanes //= 2
             wide = 0 if static < LANES else wide
         accumulators = [Partial(self, carry) for carry in loop.carries]
+        start = begin
         # A long body is written once, for full and for half-filled registers alike.
         long = length > _LONG and not loop.carries and _dense_stores(loop) <= length // _LONG
         long = long or length > CHUNK
+
+        def whole(width: int) -> str:
+            if begin == "0":
+                return lines.emit(f"and i64 {extent}, {-width}")
+            own = lines.emit(f"and i64 {lines.emit(f'sub i64 {extent}, {begin}')}, {-width}")
+            return self.plus(begin, own)
+
         if wide:
-            whole = lines.emit(f"and i64 {extent}, {-LANES}")
-            start = self._strip(loop, start, whole, LANES, accumulators, masked=False, in_registers=True)
+            start = self._strip(loop, begin, start, whole(LANES), LANES, accumulators, masked=False, in_registers=True)
         if not long and not wide and (static is None or static >= lanes):
-            whole = lines.emit(f"and i64 {extent}, {-lanes}")
-            start = self._strip(loop, start, whole, lanes, accumulators, masked=False, in_registers=False)
+            start = self._strip(loop, begin, start, whole(lanes), lanes, accumulators, masked=False, in_registers=False)
         if static is None or static % (LANES if wide else lanes) or long:
-            self._strip(loop, start, extent, lanes, accumulators, masked=True, in_registers=False)
+            self._strip(loop, begin, start, extent, lanes, accumulators, masked=True, in_registers=False)
         for one in accumulators:
             one.finish()
 
     def _strip(
-        self, loop: For, start: str, stop: str, width: int, partials: Sequence[Partial], masked: bool,
+        self, loop: For, begin: str, start: str, stop: str, width: int, partials: Sequence[Partial], masked: bool,
         in_registers: bool,
     ) -> str:  # fmt: skip
         """Run the body from `start` to `stop`, `width` iterations at a time; returns where it ended."""
@@ -348,7 +367,7 @@ class KernelWriter(ScalarWriter):
         phis = [one.enter(width, in_registers) for one in partials]
         self.body(loop.body)
         for one in partials:
-            one.step(counter)
+            one.step(counter, begin)
         lines.do(f"{following} = add nsw i64 {counter}, {width}")
         latch = lines.block
         lines.do(f"br label %{head}")
@@ -466,9 +485,9 @@ def _column_fold(loop: For) -> For | None:
     inner = [s for s in loop.body if isinstance(s, For)]
     if len(inner) != 1 or loop.carries or not inner[0].carries or any(c.inside >= 0 for c in inner[0].carries):
         return None
-    if isinstance(inner[0].extent, int) and inner[0].extent <= BLOCK:
+    if inner[0].within or (isinstance(inner[0].extent, int) and inner[0].extent <= BLOCK):
         return None
     totals = {c.out for c in inner[0].carries}
-    stored = [s.value for s in loop.body if isinstance(s, Store) and not s.add]
+    stored = [s.value for s in loop.body if isinstance(s, Store) and not s.fold]
     plain = all(isinstance(s, (Let, Load, For, Store)) for s in loop.body)
     return inner[0] if plain and len(stored) == len(totals) and set(stored) == totals else None

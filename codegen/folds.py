@@ -72,13 +72,14 @@ class Partial:
             f"  {self.now} = phi {self.type} [ {init}, %{before} ], [ {self.next}, %{latch} ]"
         )
 
-    def step(self, counter: str) -> None:
-        """Fold the values of one iteration into their partial results."""
+    def step(self, counter: str, start: str) -> None:
+        """Fold the values of one iteration into their partial results; lanes are counted from `start`."""
         writer, lines, dtype = self.writer, self.writer.lines, self.carry.dtype
         if self.registers:
             self.next = writer.fold(self.carry, self.now, self.width)
             return
-        lane = lines.emit(f"and i64 {counter}, {LANES - 1}")
+        place_in = counter if start == "0" else lines.emit(f"sub i64 {counter}, {start}")
+        lane = lines.emit(f"and i64 {place_in}, {LANES - 1}")
         place = lines.emit(f"getelementptr inbounds {memory_type(dtype, 1)}, ptr {self.memory}, i64 {lane}")
         old = writer.from_memory(place, dtype, self.width, BYTES[dtype])
         new = writer.fold(self.carry, old, self.width)

@@ -57,8 +57,8 @@ class _Tile:
 
 def _tile(module: Module, dtype: str) -> _Tile:
     width = max(2, module.register_bytes // BYTES[dtype])
-    # 32 registers hold 24 sums, 3 vectors of B and what the loop needs; 16 registers hold 12.
-    return _Tile(dtype, 8 if module.register_bytes == 64 else 4, 3, width)
+    # 32 registers hold 24 sums, 3 vectors of B and what the loop needs; 16 registers hold 12. Panels are packed by fours.
+    return _Tile(dtype, 8 if module.register_bytes == 64 else 4, 3 if 3 * width % packing.FOUR == 0 else 2, width)
 
 
 def symbol(dtype: str) -> str:
@@ -206,14 +206,15 @@ def _tiles(module: Module, tile: _Tile) -> str:
             def call(name: str, width: str) -> None:
                 r.do(f"call void @sd.tile.{name}(i64 {high}, i64 {width}, i64 %k, {words})")
 
-            def part() -> None:
-                narrow = [r.emit(f"icmp sle i64 {left}, {v * tile.width}") for v in range(1, tile.vectors)]
-                names = [f"{tile.dtype}.masked{v}" for v in range(1, tile.vectors + 1)]
-                r.when(narrow[0], lambda: call(names[0], left), lambda: r.when(
-                    narrow[1], lambda: call(names[1], left), lambda: call(names[2], left)
-                ))  # fmt: skip
+            def part(vectors: int) -> None:
+                own = f"{tile.dtype}.masked{vectors}"
+                if vectors == tile.vectors:
+                    call(own, left)
+                else:
+                    fits = r.emit(f"icmp sle i64 {left}, {vectors * tile.width}")
+                    r.when(fits, lambda: call(own, left), lambda: part(vectors + 1))
 
-            r.when(whole, lambda: call(tile.dtype, str(tile.columns)), part)
+            r.when(whole, lambda: call(tile.dtype, str(tile.columns)), lambda: part(1))
 
         r.loop(stop, rows, tile.rows)
 

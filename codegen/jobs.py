@@ -7,6 +7,7 @@ codes. Kernels of one space come from a single `Nest`; library nodes have a writ
 from __future__ import annotations
 
 from codegen import fuse
+from codegen.blocks import choose, in_blocks
 from codegen.library import WRITERS, Writer, placed
 from codegen.loops import Buffer, Kernel, Program, Stmt, Store, verify
 from codegen.lower import Lowered, lower
@@ -16,6 +17,7 @@ from codegen.placing import place
 from codegen.rows import join_rows, row_loop
 from codegen.split import split
 from codegen.unroll import unroll
+from symdiff.ir.dims import Size
 from symdiff.ir.graph import Function
 
 
@@ -59,19 +61,21 @@ def build(function: Function, name: str, threads: int = 1) -> tuple[Program, Low
             writer.parts.append(nest)
         for node, buffer in made:
             memory.buffers.setdefault(node, buffer)
-    bodies = [body for writer in writers for body in _kernels(writer) if body]
-    kernels = join_rows([Kernel(f"k{number}", body) for number, body in enumerate(bodies)], memory.temps)
-    kernels = split(kernels, memory, threads)
+    axis = choose(lowered.graph.nodes, groups)
+    bodies = [body for writer in writers for body in _kernels(writer, axis) if body]
+    kernels = [Kernel(f"k{number}", body) for number, body in enumerate(bodies)]
+    kernels, blocks = in_blocks(kernels, axis, memory) if axis is not None else (kernels, [])
+    kernels = split(join_rows(kernels, memory.temps), memory, threads)
     program = Program(
         name, function.dims, params, results, memory.temps, constants,
-        kernels, lowered.checks, threads,
+        kernels, lowered.checks, threads, blocks,
     )  # fmt: skip
     return verify(program), lowered
 
 
-def _kernels(writer: Writer) -> list[list[Stmt]]:
+def _kernels(writer: Writer, axis: Size | None) -> list[list[Stmt]]:
     """The bodies of a group's kernels: one, or one for each part when all parts are loops over rows to be joined."""
-    parts = [place(part) if isinstance(part, Nest) else [part] for part in writer.parts]
+    parts = [place(part, axis) if isinstance(part, Nest) else [part] for part in writer.parts]
     if all(row_loop(part) is not None for part in parts):
         return parts
     return [[stmt for part in parts for stmt in part]]

@@ -80,7 +80,7 @@ def _place(writer: Writer, node: Node, buffer: Buffer) -> None:
         nest = nests.get((x.shape, add))
         if nest is None:
             nest = nests[x.shape, add] = writer.nest(x.shape)
-        nest.store(buffer, placed(places, nest.index), nest.value(x, nest.index), add)
+        nest.store(buffer, placed(places, nest.index), nest.value(x, nest.index), "sum" if add else "")
 
 
 def placed(places: ViewMap, index: tuple[Index, ...]) -> tuple[Index, ...]:
@@ -115,7 +115,7 @@ def _scatter_add(writer: Writer, node: Node, buffer: Buffer) -> None:
     places = [nest.wrapped(nest.value(x, own), node.shape[at + j]) for j, x in enumerate(indices)]
     target = (*nest.index[:at], *places, *nest.index[at + rank :])
     assert len(indices) == count
-    nest.store(buffer, target, nest.value(updates, nest.index), add=True)
+    nest.store(buffer, target, nest.value(updates, nest.index), "sum")
 
 
 def _last_writer(writer: Writer, node: Node, buffer: Buffer) -> None:

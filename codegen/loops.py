@@ -24,7 +24,7 @@ from typing import Any, TypeAlias
 
 from codegen.index import Index
 from symdiff.errors import VerifyError
-from symdiff.ir.dims import Shape, Size, format_shape
+from symdiff.ir.dims import Dim, Shape, Size, format_shape
 
 
 @dataclass(eq=False, slots=True)
@@ -71,12 +71,12 @@ class Load:
 
 @dataclass(slots=True)
 class Store:
-    """Write a scalar; `add` adds it to what is there."""
+    """Write a scalar; with a `fold` (sum, prod, max, min, or, and) it is folded into what is there."""
 
     buffer: Buffer
     index: tuple[Index, ...]
     value: int
-    add: bool = False
+    fold: str = ""
 
 
 @dataclass(slots=True)
@@ -108,6 +108,8 @@ class For:
     """Run the body for var = 0 .. extent - 1. A `vector` loop is executed several iterations at a time.
 
     With `block`, the name of an outer loop and a size, it runs over one part of that range, the outer loop's number.
+    A loop with a `step` goes from block to block; a loop `within` it runs over the current block alone (where the
+    extent is a multiple of the outer one, `share` times as long).
     """
 
     var: str
@@ -116,6 +118,9 @@ class For:
     carries: list[Carry] = field(default_factory=list[Carry])
     vector: bool = False
     block: tuple[str, int] | None = None
+    step: Size = 1
+    within: str = ""
+    share: Size = 1
 
 
 @dataclass(slots=True)
@@ -126,13 +131,23 @@ class Pointer:
     index: tuple[Index, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Count:
+    """How many iterations the current block of the loop `within` has."""
+
+    within: str
+
+    def __str__(self) -> str:
+        return f"#{self.within}"
+
+
 @dataclass(slots=True)
 class Call:
     """A library routine; its arguments are pointers (None: a null pointer) and sizes. It may end the program."""
 
     routine: str
     dtype: str
-    args: tuple[Pointer | Size | None, ...]
+    args: tuple[Pointer | Size | Count | None, ...]
     status: int = 0
     writes: tuple[Buffer, ...] = ()
 
@@ -161,6 +176,16 @@ class Check:
     unless: Size = 0  # the condition only counts where this size is not 0
 
 
+@dataclass(frozen=True, slots=True)
+class Block:
+    """The size of blocks of an axis, chosen when sizes are known: so many elements as fit the cache."""
+
+    size: Dim
+    extent: Size
+    each: Size
+    """Bytes for one element of the axis."""
+
+
 @dataclass(slots=True)
 class Program:
     """What `emit` turns into LLVM IR."""
@@ -174,6 +199,7 @@ class Program:
     kernels: list[Kernel]
     checks: list[Check]
     threads: int = 1
+    blocks: list[Block] = field(default_factory=list["Block"])
 
     def __str__(self) -> str:
         return print_program(self)
@@ -197,7 +223,7 @@ def accessed(stmt: Stmt) -> tuple[list[Buffer], list[Buffer]]:
     if isinstance(stmt, Load):
         return [stmt.buffer], []
     if isinstance(stmt, Store):
-        return ([stmt.buffer] if stmt.add else []), [stmt.buffer]
+        return ([stmt.buffer] if stmt.fold else []), [stmt.buffer]
     if isinstance(stmt, Call):
         pointers = [a.buffer for a in stmt.args if isinstance(a, Pointer)]
         return pointers, list(stmt.writes)
@@ -214,6 +240,7 @@ def print_program(program: Program) -> str:
     for check in program.checks:
         unless = f" unless {check.unless} = 0" if check.unless != 1 else ""
         lines.append(f"  check {', '.join(f'{s} >= 0' for s in check.sizes)}{unless} else {check.status}")
+    lines += [f"  blocks of {b.size} of {b.extent}: {b.each} bytes each" for b in program.blocks]
     for kernel in program.kernels:
         lines.append(f"kernel {kernel.name}" + ("" if kernel.work is None else f" shared, work {kernel.work}"))
         lines += print_body(kernel.body)
@@ -258,7 +285,8 @@ def _head(stmt: Stmt) -> str:
     if isinstance(stmt, Load):
         return f"%{stmt.name} = load {_place(stmt.buffer, stmt.index)}"
     if isinstance(stmt, Store):
-        return f"store {_place(stmt.buffer, stmt.index)} {'+=' if stmt.add else '='} %{stmt.value}"
+        sign = {"": "=", "sum": "+="}.get(stmt.fold, f"{stmt.fold}=")
+        return f"store {_place(stmt.buffer, stmt.index)} {sign} %{stmt.value}"
     if isinstance(stmt, Trap):
         return f"trap {stmt.status} if %{stmt.cond}"
     if isinstance(stmt, Call):
@@ -267,7 +295,9 @@ def _head(stmt: Stmt) -> str:
         return f"call {stmt.routine}({args})" + (f" else {stmt.status}" if stmt.status else "")
     carries = "".join(map(_carry, stmt.carries))
     block = f" in block {stmt.block[0]} of {stmt.block[1]}" if stmt.block else ""
-    return f"for {stmt.var} < {stmt.extent}{block}{carries}" + (" vector" if stmt.vector else "")
+    reach = f"within {stmt.within}" if stmt.within else f"< {stmt.extent}{block}"
+    step = f" by {stmt.step}" if stmt.step != 1 else ""
+    return f"for {stmt.var} {reach}{step}{carries}" + (" vector" if stmt.vector else "")
 
 
 # -------------------------------------------------------------------- verifier
@@ -342,6 +372,8 @@ def _verify_kernel(kernel: Kernel, known: set[int]) -> None:
                     fail(stmt, f"{stmt.var} is a loop variable already")
                 if stmt.block and stmt.block[0] not in variables:
                     fail(stmt, f"{stmt.block[0]} is no loop variable here")
+                if stmt.within and stmt.within not in variables:
+                    fail(stmt, f"{stmt.within} is no loop variable here")
                 variables.add(stmt.var)
                 scopes.append((stmt, iter(stmt.body), []))
                 for carry in stmt.carries:

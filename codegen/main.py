@@ -17,7 +17,8 @@ from math import lcm
 
 from codegen import pool, routines
 from codegen.emit import emit_kernel
-from codegen.loops import Buffer, For, Kernel, Program, accessed, statements
+from codegen.folds import LANES
+from codegen.loops import Block, Buffer, For, Kernel, Program, accessed, statements
 from codegen.lower import OUT_OF_MEMORY
 from codegen.memory import ARENA
 from codegen.text import BYTES, MEMORY, Lines, Module
@@ -28,6 +29,8 @@ TICKS = "sd.ticks"
 TICK_WORDS = 2
 """Seconds and nanoseconds, before the first kernel and behind each."""
 STACK_BYTES = 16_384
+BLOCK_BYTES = 1 << 18
+LONGEST_BLOCK = 1024
 BAD_SHAPE = -1
 SHARED_WORK = 1 << 20
 """Work from which threads share a loop, in units of about a twentieth of a nanosecond."""
@@ -183,6 +186,8 @@ class _Main:
     def text(self) -> str:
         lines, program, tables = self.lines, self.program, self.tables
         _checks(program, lines, self.sizes)
+        for block in program.blocks:
+            self.sizes.known[block.size] = self._block(block)
         lines.do(f"%sz = alloca [{max(1, len(tables.sizes))} x i64], align 8")
         lines.do(f"%pt = alloca [{len(tables.pointers) + 1} x ptr], align 8")
         for size, slot in tables.sizes.items():
@@ -285,6 +290,18 @@ class _Main:
             self.module.functions.append(f"@{TICKS} = external global i8\n")
         place = f"getelementptr inbounds (i64, ptr @{TICKS}, i64 {TICK_WORDS * number})"
         self.lines.do(f"call i32 @clock_gettime(i32 {self.clock}, ptr {place})")
+
+    def _block(self, block: Block) -> str:
+        """The size of blocks: what fits the cache, a multiple of all lanes, not beyond the axis."""
+        lines, extent, each = self.lines, self.sizes.value(block.extent), self.sizes.value(block.each)
+        for name in ("smin", "smax"):
+            self.module.declare(f"declare i64 @llvm.{name}.i64(i64, i64)")
+        each = lines.emit(f"call i64 @llvm.smax.i64(i64 {each}, i64 1)")
+        fitting = lines.emit(f"and i64 {lines.emit(f'sdiv i64 {BLOCK_BYTES}, {each}')}, {-LANES}")
+        fitting = lines.emit(f"call i64 @llvm.smax.i64(i64 {fitting}, i64 {LANES})")
+        fitting = lines.emit(f"call i64 @llvm.smin.i64(i64 {fitting}, i64 {LONGEST_BLOCK})")
+        whole = lines.emit(f"call i64 @llvm.smax.i64(i64 {extent}, i64 1)")
+        return lines.emit(f"call i64 @llvm.smin.i64(i64 {fitting}, i64 {whole})")
 
     def _bytes(self, buffer: Buffer) -> str:
         """Bytes of a buffer, rounded up so that the next one is aligned."""

@@ -278,9 +278,9 @@ class Nest:
         return value
 
     # ---------------------------------------------------------------- jobs
-    def store(self, buffer: Buffer, index: tuple[Index, ...], value: int, add: bool = False) -> None:
-        """Store a scalar in every iteration."""
-        self.stores.append(Store(buffer, index, value, add))
+    def store(self, buffer: Buffer, index: tuple[Index, ...], value: int, fold: str = "") -> None:
+        """Store a scalar in every iteration, or fold it into what is there."""
+        self.stores.append(Store(buffer, index, value, fold))
 
     def fold(self, kind: str, dtype: str, value: int, kept: int, finish: Callable[[int], Stmt]) -> None:
         """Fold a scalar over the axes behind the first `kept`; `finish(total)` makes the statement that uses it."""

@@ -13,16 +13,16 @@ from codegen.nests import Nest
 from symdiff.ir.dims import product
 
 
-def place(nest: Nest) -> list[Stmt]:
-    """The finished statements of a nest."""
-    return _Placing(nest).statements()
+def place(nest: Nest, axis: Size | None = None) -> list[Stmt]:
+    """The finished statements of a nest; loops over `axis` stay apart from loops outside them."""
+    return _Placing(nest, axis).statements()
 
 
 class _Placing:
     """Chooses the order of the loops and puts every statement at its level."""
 
-    def __init__(self, nest: Nest) -> None:
-        self.nest = nest
+    def __init__(self, nest: Nest, axis: Size | None) -> None:
+        self.nest, self.axis = nest, axis
         self.stmts: list[Let | Load] = nest.stmts
         self.stores = nest.stores
         self.folds = nest.folds
@@ -103,7 +103,12 @@ class _Placing:
         """Join loops a (outer) and b (inner) of a block where every access steps through them densely."""
         if not any(len(b) > 1 for b in self.blocks):
             return
-        named: set[str] = set()
+        apart = {n for n, s in self.extent.items() if s == self.axis}
+        if apart and self.nest.space[0] != self.axis:
+            named_apart = apart
+        else:  # rows in front: all that follows may become one loop, a whole number of rows at a time
+            named_apart = set[str]()
+        named: set[str] = named_apart
         for stmt in self.stmts:
             if isinstance(stmt, Let) and isinstance(stmt.attr, Index):
                 named.update(n for n, _ in stmt.attr.terms)
@@ -158,6 +163,6 @@ class _Placing:
 
 def _with_value(stmt: Stmt, value: int) -> Stmt:
     if isinstance(stmt, Store):
-        return Store(stmt.buffer, stmt.index, value, stmt.add)
+        return Store(stmt.buffer, stmt.index, value, stmt.fold)
     assert isinstance(stmt, Trap)
     return Trap(value, stmt.status)

@@ -64,7 +64,7 @@ def plan(body: Sequence[Stmt], vector: str, lanes: int) -> Plan:
             loaded.add(root)
         else:
             rows.setdefault(root, set()).add(row)
-            usable = usable and not stmt.add and all(n[0] != "%" for n, _ in flat.terms)
+            usable = usable and not stmt.fold and all(n[0] != "%" for n, _ in flat.terms)
             if not usable:
                 plain.add(root)
         if usable and isinstance(flat.const, int):

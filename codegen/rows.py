@@ -8,8 +8,8 @@ that what was written to memory and read back stays in the cache.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 
 from codegen.index import Index, combine, flatten, make, var
 from codegen.loops import Buffer, Call, For, Kernel, Let, Load, Pointer, Stmt, Store, accessed, statements
@@ -38,8 +38,8 @@ class _Part:
         return (self.writes & (other.reads | other.writes)) | (self.reads & other.writes)
 
 
-def join_rows(kernels: Sequence[Kernel], temps: list[Buffer]) -> list[Kernel]:
-    """Join what can be joined; `temps` gets the smaller buffers."""
+def join_rows(kernels: Sequence[Kernel], temps: list[Buffer], outside: Collection[Buffer] = ()) -> list[Kernel]:
+    """Join what can be joined; `temps` gets the smaller buffers. `outside`: buffers that other kernels use as well."""
     parts: list[_Part] = []
     for number, kernel in enumerate(kernels):
         following = kernels[number + 1].body if number + 1 < len(kernels) else []
@@ -49,16 +49,21 @@ def join_rows(kernels: Sequence[Kernel], temps: list[Buffer]) -> list[Kernel]:
             parts.append(part)
         else:
             parts[host] = _joined(parts[host], part)
-    _shrink(parts, temps)
+    _shrink(parts, temps, outside)
     return [p.kernel for p in parts]
 
 
 def row_loop(body: Sequence[Stmt]) -> For | None:
     """The loop over rows, if that and scalars in front of it are all there is."""
     loop = body[-1] if body else None
-    if not isinstance(loop, For) or loop.vector or loop.carries:
+    if not isinstance(loop, For) or loop.vector or loop.carries or loop.step != 1:
         return None
     return loop if all(isinstance(s, (Let, Load)) for s in body[:-1]) else None
+
+
+def _reach(loop: For) -> tuple[Size, str, Size]:
+    """What a loop runs over."""
+    return loop.extent, loop.within, loop.share
 
 
 def _part(kernel: Kernel) -> _Part:
@@ -80,7 +85,7 @@ def _softened(parts: Sequence[_Part], part: _Part, following: For | None) -> _Pa
     if not parts or following is None or not isinstance(loop, For) or not loop.vector or loop.carries:
         return part
     before = parts[-1]
-    if before.loop is None or not before.loop.extent == loop.extent == following.extent:
+    if before.loop is None or not _reach(before.loop) == _reach(loop) == _reach(following):
         return part
     cheap = all(not isinstance(s, Let) or scalar_cost(s.op) <= _SOFT for s in loop.body)
     handed = before.writes & part.reads and any(
@@ -88,7 +93,7 @@ def _softened(parts: Sequence[_Part], part: _Part, following: For | None) -> _Pa
     )
     if not cheap or not handed or len(part.kernel.body) + len(loop.body) > _SOFT_LENGTH:
         return part
-    plain = Kernel(part.kernel.name, [*part.kernel.body[:-1], For(loop.var, loop.extent, loop.body)])
+    plain = Kernel(part.kernel.name, [*part.kernel.body[:-1], replace(loop, vector=False)])
     soft = _part(plain)
     return soft if part.conflicts(before) <= soft.rows & before.rows else part
 
@@ -130,10 +135,10 @@ def _in_row(buffer: Buffer, index: tuple[Index, ...], name: str, extents: dict[s
     rest = [(n, c) for n, c in index[0].terms if n != name]
     if not rest:
         return True
-    return not block and len(rest) == 1 and rest[0][1] == 1 and _never_more(extents.get(rest[0][0]), row)
+    return not block and len(rest) == 1 and rest[0][1] == 1 and never_more(extents.get(rest[0][0]), row)
 
 
-def _never_more(size: Size | None, limit: Size) -> bool:
+def never_more(size: Size | None, limit: Size) -> bool:
     """Whether `size <= limit` whatever the dimensions are, as far as their signs tell."""
     if size is None:  # an index that is data
         return False
@@ -148,7 +153,7 @@ def _host(parts: Sequence[_Part], part: _Part) -> int | None:
     for back in range(len(parts) - 1, max(-1, len(parts) - 1 - _LOOK_BACK), -1):
         other = parts[back]
         conflicts = other.conflicts(part)
-        if other.loop is not None and other.loop.extent == part.loop.extent:
+        if other.loop is not None and _reach(other.loop) == _reach(part.loop):
             fits = conflicts <= (other.rows & part.rows)
             shared = conflicts or (other.reads & part.reads)
             if fits and shared and _length(other) + _length(part) <= _LARGEST:
@@ -172,7 +177,7 @@ def _joined(first: _Part, second: _Part) -> _Part:
         for loop in (one, two):
             if loop.var != name:
                 _rename(loop.body, loop.var, name)
-    loop = For(name, one.extent, [*one.body, *two.body])
+    loop = replace(one, var=name, body=[*one.body, *two.body])
     before = [*first.kernel.body[:-1], *second.kernel.body[:-1]]
     kernel = Kernel(first.kernel.name, [*before, loop])
     return _Part(kernel, first.reads | second.reads, first.writes | second.writes, loop, row_buffers(loop, before))
@@ -201,7 +206,7 @@ def _rename(body: list[Stmt], old: str, new: str) -> None:
                     arg.index = tuple(map(renamed, arg.index))
 
 
-def _shrink(parts: Sequence[_Part], temps: list[Buffer]) -> None:
+def _shrink(parts: Sequence[_Part], temps: list[Buffer], outside: Collection[Buffer]) -> None:
     """Temporaries of one row loop alone become buffers for one row."""
     users: dict[Buffer, list[_Part]] = {}
     for part in parts:
@@ -209,7 +214,7 @@ def _shrink(parts: Sequence[_Part], temps: list[Buffer]) -> None:
             users.setdefault(buffer, []).append(part)
     for number, buffer in enumerate(temps):
         own = users.get(buffer, [])
-        if len(own) != 1 or own[0].loop is None or buffer not in own[0].rows:
+        if buffer in outside or len(own) != 1 or own[0].loop is None or buffer not in own[0].rows:
             continue
         temps[number] = _one_row(buffer, own[0].loop)
 

@@ -107,16 +107,21 @@ def combine(lines: Lines, kind: str, dtype: str, a: str, b: str, width: int) -> 
     return (_maximum if kind == "max" else _minimum)(w, [a, b], None)
 
 
-def identity(kind: str, dtype: str, width: int) -> str:
-    """The value that a reduction starts from."""
+def neutral(kind: str, dtype: str) -> int | bool | str:
+    """The number that a reduction starts from."""
     if kind in ("sum", "prod"):
         # -0.0 is the neutral element of addition, but an empty sum is 0.
-        return constant(0 if kind == "sum" else 1, dtype, width)
+        return 0 if kind == "sum" else 1
     if kind in ("or", "and"):
-        return constant(kind == "and", "bool", width)
+        return kind == "and"
     if dtype == "i64":
-        return constant(-(2**63) if kind == "max" else 2**63 - 1, dtype, width)
-    return constant("-inf" if kind == "max" else "inf", dtype, width)
+        return -(2**63) if kind == "max" else 2**63 - 1
+    return "-inf" if kind == "max" else "inf"
+
+
+def identity(kind: str, dtype: str, width: int) -> str:
+    """The value that a reduction starts from."""
+    return constant(neutral(kind, dtype), "bool" if kind in ("or", "and") else dtype, width)
 
 
 # -------------------------------------------------------------------- forms

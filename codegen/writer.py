@@ -78,6 +78,7 @@ class ScalarWriter:
         self.dtypes: dict[int, str] = {}
         self.products: dict[int, tuple[int, int]] = {}
         self.vars: dict[str, str] = {}
+        self.stops: dict[str, str] = {}
         self.scope = Scope()
         self.chunks = 0
         self.thread = ""  # the number of the thread, in kernels that threads share
@@ -376,9 +377,9 @@ class ScalarWriter:
             text, lanes = self.use(stmt.value)
             assert not lanes, f"a value for each lane stored to one place of {buffer.name}"
             address = self.address(buffer, self.offset(index)[0])
-            if stmt.add:
+            if stmt.fold:
                 old = self.from_memory(address, dtype, 1, align)
-                text = scalars.combine(self.lines, "sum", dtype, old, text, 1)
+                text = scalars.combine(self.lines, stmt.fold, dtype, old, text, 1)
             self.to_memory(text, address, dtype, 1, align)
             return
         text = self.lane_values(stmt.value)
@@ -389,10 +390,10 @@ class ScalarWriter:
         else:
             address = self._lane_addresses(buffer, index)
             pointer, word = f"<{width} x ptr>", f"v{width}p0"
-        if stmt.add:
+        if stmt.fold:
             name = "llvm.masked.load" if dense else "llvm.masked.gather"
             old = self._intrinsic_load(name, pointer, word, address, dtype, width, align)
-            text = scalars.combine(self.lines, "sum", dtype, old, text, width)
+            text = scalars.combine(self.lines, stmt.fold, dtype, old, text, width)
         if dense and not scope.mask:
             self.to_memory(text, address, dtype, width, align)
             return

@@ -44,3 +44,17 @@ def test_factors_of_batched_products(stack, rng):
     function = text_function(body, "%A: f64[b,n,d], %B: f64[b,n,e], %s: f64[b,n], %t: f64[n]")
     shapes = ((stack, 40, 30), (stack, 40, 7), (stack, 40), (40,))
     agree(function, codegen.compile(function), [rng.normal(size=s) for s in shapes])
+
+
+@pytest.mark.parametrize("register_bytes", [16, 64])
+def test_packed_products_have_the_same_bits_at_every_width(register_bytes, rng, monkeypatch):
+    body = (
+        '%0: f64[m,n] = contract(%A, %B) {spec = "ij,jk->ik"}\n%1: f64[k,k] = contract(%A, %A) {spec = "ij,ik->jk"}\n'
+        "return %0, %1"
+    )
+    function = text_function(body, "%A: f64[m,k], %B: f64[k,n]")
+    args = rng.normal(size=(130, 210)), rng.normal(size=(210, 115))
+    expected = codegen.compile(function)(*args)
+    monkeypatch.setattr("codegen.compiled._machine", lambda: (register_bytes, True))
+    for one, other in zip(codegen.compile(function)(*args), expected, strict=True):
+        np.testing.assert_array_equal(one, other)

@@ -1,0 +1,75 @@
+"""Kernels over one long axis run block by block: right at every size, and the same bits at every register width."""
+
+import numpy as np
+import pytest
+from codegen_programs import agree, text_function
+
+import codegen
+from codegen import compiled
+
+LOGISTIC = text_function(
+    '%0: f64[n] = contract(%X, %w) {spec = "ij,j->i"}\n%1: f64[n] = mul(%y, %0)\n%2: f64[n] = softplus(%1)\n'
+    '%3: f64[] = contract(%2) {spec = "i->"}\n%4: f64[n] = sigmoid(%1)\n'
+    '%5: f64[d] = contract(%X, %y, %4) {spec = "ij,i,i->j"}\nreturn %3, %5',
+    "%X: f64[n,d], %w: f64[d], %y: f64[n]",
+)
+MIXTURE = text_function(  # long axis in the middle, maxima over it and beside it, stacks of products over blocks
+    '%0: f64[k,n,d] = contract(%x) {sizes = [k], spec = "ij->kij"}\n'
+    '%1: f64[k,n,d] = contract(%m) {sizes = [n], spec = "ij->ikj"}\n%2: f64[k,n,d] = sub(%0, %1)\n'
+    '%3: f64[k,n,d] = contract(%q, %2) {spec = "kij,knj->kni"}\n%4: f64[k,n,d] = mul(%3, %3)\n'
+    '%5: f64[k,n] = contract(%4) {spec = "kni->kn"}\n%6: f64[k,n] = neg(%5)\n%7: f64[n] = logsumexp(%6) {axes = [-2]}\n'
+    '%8: f64[] = contract(%7) {spec = "n->"}\n%9: f64[k,n] = softmax(%6) {axes = [-2]}\n'
+    '%10: f64[k] = contract(%9) {spec = "kn->k"}\n%11: f64[k,d,d] = contract(%9, %3, %2) {spec = "kn,kni,knj->kij"}\n'
+    "%12: f64[k] = reduce_max(%6) {axes = [-1]}\n%13: f64[k] = reduce_min(%6) {axes = [-1]}\n"
+    '%14: f64[k,d] = contract(%9, %3) {spec = "kn,kni->ki"}\nreturn %8, %10, %11, %12, %13, %14',
+    "%x: f64[n,d], %m: f64[k,d], %q: f64[k,d,d]",
+)
+CENTRED = text_function(  # a fold that is needed at once: two passes over the rows
+    '%0: f64[d] = contract(%X) {spec = "ij->j"}\n%1: f64[n,d] = contract(%0) {sizes = [n], spec = "j->ij"}\n'
+    '%2: f64[n,d] = sub(%X, %1)\n%3: f64[n,d] = exp(%2)\n%4: f64[n] = contract(%3, %0) {spec = "ij,j->i"}\n'
+    '%5: f64[d] = contract(%4, %3) {spec = "i,ij->j"}\n%6: f64[n,d] = mul(%3, %3)\nreturn %5, %6, %0',
+    "%X: f64[n,d]",
+)
+ROWS = (0, 1, 31, 32, 33, 700, 2500)
+
+
+def arguments(function, rng, n, **sizes):
+    sizes = {"n": n, "d": 3, "k": 4, **sizes}
+    return [rng.normal(size=[sizes[str(s)] for s in p.type.shape]) / 4 for p in function.params]
+
+
+@pytest.mark.parametrize("name", ["LOGISTIC", "MIXTURE", "CENTRED"])
+def test_programs_in_blocks_agree_at_every_size(name, rng):
+    function = globals()[name]
+    native = codegen.compile(function, opt=1)
+    assert "blocks of" in codegen.inspect(native).loops
+    for n in ROWS[(name == "MIXTURE") :]:  # there is no maximum over nothing
+        for d in (1, 3, 37) if name != "MIXTURE" else (3, 9):
+            agree(function, native, arguments(function, rng, n, d=d))
+
+
+def test_blocks_of_strided_arrays_and_numbers_that_are_not_finite(rng):
+    native = codegen.compile(LOGISTIC)
+    X, w, y = arguments(LOGISTIC, rng, 2100, d=40)
+    wide = np.zeros((4200, 80))
+    wide[::2, ::2] = X
+    for got, want in zip(native(wide[::2, ::2], w, y), native(X, w, y), strict=True):
+        np.testing.assert_array_equal(got, want)
+    X[1500, 3] = np.nan
+    value, slope = native(X, w, y)
+    assert np.isnan(value) and np.isnan(slope).all()
+
+
+@pytest.mark.parametrize("name", ["LOGISTIC", "MIXTURE"])
+def test_bits_of_blocks_do_not_depend_on_the_width_of_registers(name, rng, monkeypatch):
+    function = globals()[name]
+    args = arguments(function, rng, 1100, d=9)
+    expected = codegen.compile(function)(*args)
+    fma = compiled._machine()[1]
+    monkeypatch.setattr(compiled, "_machine", lambda: (16, fma))
+    for one, other in zip(codegen.compile(function)(*args), expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_matrix_is_read_once_for_value_and_gradient(golden):
+    golden("loops_logistic", codegen.inspect(codegen.compile(LOGISTIC, name="logistic")).loops)
