@@ -1,8 +1,8 @@
 """Kernels that pass over the same long axis run block by block, so that a block's data stay in the cache.
 
-`choose` names the axis for which this saves most; `in_blocks` takes the kernels and gives fewer: a group of kernels that
-touch the axis row by row becomes one loop over blocks, each kernel running over the current block. What a kernel folds
-over the axis is folded block by block into its target, in the order of the blocks, so results do not depend on how many
+`choose` names the axis for which this saves most; `in_blocks` takes the kernels and gives fewer: a group of kernels
+that touch the axis row by row becomes one loop over blocks, each kernel running over the current block. What a kernel
+folds over the axis is folded block by block into its target, in the order of the blocks, so results do not depend on how many
 blocks are in flight. Temporaries that live in the group alone shrink to one block. The size of blocks is a size of its
 own (`Block`), chosen from the sizes of the call.
 

@@ -23,6 +23,8 @@ from codegen.nodes import scalar_cost
 from codegen.records import Plan, Records, plan
 from codegen.text import BYTES, Module, register_type
 from codegen.writer import WORKSPACE, ScalarWriter, Scope, Tables, Uses
+from codegen.writer import ScalarWriter, Scope, Tables, Uses
+from symdiff.ir.dims import Size
 
 CHUNK = 1500
 BLOCK = 128

@@ -57,7 +57,8 @@ class _Tile:
 
 def _tile(module: Module, dtype: str) -> _Tile:
     width = max(2, module.register_bytes // BYTES[dtype])
-    # 32 registers hold 24 sums, 3 vectors of B and what the loop needs; 16 registers hold 12. Panels are packed by fours.
+    # 32 registers hold 24 sums, 3 vectors of B and what the loop needs; 16 registers hold 12.
+    # Panels are packed by fours.
     return _Tile(dtype, 8 if module.register_bytes == 64 else 4, 3 if 3 * width % packing.FOUR == 0 else 2, width)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from codegen.index import Index, flatten, make
 from codegen.loops import Buffer, Carry, For, Let, Load, Stmt, Store, Trap
 from codegen.nests import Nest
-from symdiff.ir.dims import product
+from symdiff.ir.dims import Size, product
 
 
 def place(nest: Nest, axis: Size | None = None) -> list[Stmt]:
