@@ -2,9 +2,8 @@
 
 `choose` names the axis for which this saves most; `in_blocks` takes the kernels and gives fewer: a group of kernels
 that touch the axis row by row becomes one loop over blocks, each kernel running over the current block. What a kernel
-folds over the axis is folded block by block into its target, in the order of the blocks, so results do not depend on how many
-blocks are in flight. Temporaries that live in the group alone shrink to one block. The size of blocks is a size of its
-own (`Block`), chosen from the sizes of the call.
+folds over the axis is folded block by block into its target, in the order of the blocks. Temporaries that live in the
+group alone shrink to one block. The size of blocks is a size of its own (`Block`), chosen from the sizes of the call.
 
 A kernel belongs to the group when all it shares with others of the group, and one of them writes, is touched at the
 same row of the axis by both. Kernels that need a finished fold come after the group; large matrix products stay out, as
@@ -15,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import TypeAlias
 
 from codegen.fuse import Group
@@ -33,7 +33,7 @@ _NOMINAL = 64
 _LONGEST = 2000
 """Programs of more nodes are straight-line code; there is nothing to look for."""
 _NAME = "r0"
-_SIZE = Dim({(("#0", 1),): 1})
+_SIZE = Dim({(("#0", 1),): Fraction(1)})
 """No user can call a dimension so."""
 _GEMM = {0: ((3, 4), (9, 10)), 1: ((6, 8), (9, None)), 2: ((3, 5), (6, 7), (11, None))}
 """For the size argument of a matrix product that runs over the axis: pointers that move, and the argument that says
@@ -195,7 +195,7 @@ class _Reader:
 
     def _share(self, loop: For) -> Size | None:
         """1 for a loop over the axis, k for one over the axis and k elements behind it, None for other loops."""
-        if loop.step != 1 or loop.within:
+        if loop.step != 1 or loop.within or loop.once:
             return None
         if loop.extent == self.axis:
             return 1

@@ -23,7 +23,6 @@ from codegen.nodes import scalar_cost
 from codegen.records import Plan, Records, plan
 from codegen.text import BYTES, Module, register_type
 from codegen.writer import WORKSPACE, ScalarWriter, Scope, Tables, Uses
-from codegen.writer import ScalarWriter, Scope, Tables, Uses
 from symdiff.ir.dims import Size
 
 CHUNK = 1500
@@ -215,6 +214,8 @@ class KernelWriter(ScalarWriter):
             return self.size(arg)
         return self.lines.emit(f"sub i64 {self.stops[arg.within]}, {self.vars[arg.within]}")
 
+<<<<<<< HEAD
+=======
     def _loop(self, loop: For) -> None:
         """A plain loop; inside a vector loop its carried values have lanes."""
         lines, width = self.lines, self.scope.width
@@ -261,6 +262,15 @@ class KernelWriter(ScalarWriter):
         """Where a loop begins and ends."""
         if loop is self.shared:
             return "%from", "%to"
+        if loop.once:
+            self.module.declare("declare i64 @llvm.smin.i64(i64, i64)")
+            return "0", self.lines.emit(f"call i64 @llvm.smin.i64(i64 {self.size(loop.extent)}, i64 1)")
+        if loop.within:
+            share = self.size(loop.share)
+            return self.times(self.vars[loop.within], share), self.times(self.stops[loop.within], share)
+        if loop.once:
+            self.module.declare("declare i64 @llvm.smin.i64(i64, i64)")
+            return "0", self.lines.emit(f"call i64 @llvm.smin.i64(i64 {self.size(loop.extent)}, i64 1)")
         if loop.within:
             share = self.size(loop.share)
             return self.times(self.vars[loop.within], share), self.times(self.stops[loop.within], share)

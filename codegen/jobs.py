@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from codegen import fuse
 from codegen.blocks import choose, in_blocks
-from codegen.library import WRITERS, Writer, placed
+from codegen.library import WRITERS, Choice, Writer, placed
 from codegen.loops import Buffer, Kernel, Program, Stmt, Store, verify
 from codegen.lower import Lowered, lower
 from codegen.nests import Memory, Nest
@@ -38,13 +38,18 @@ def build(function: Function, name: str, threads: int = 1) -> tuple[Program, Low
             constants.append((buffer, node.data.array))
             memory.buffers[node] = buffer
     results, extra = _results(lowered)
+    stored = {n for g in groups for n in g.nodes}
+    renamed = _reshaped_results(memory, stored, extra)
     writers: list[Writer] = []
     for group in groups:
+        nodes = [n for n in group.nodes if n not in renamed]
+        if not nodes:
+            continue
         writer = Writer(memory)
         writers.append(writer)
         made: list[tuple[Node, Buffer]] = []
         nest = Nest(memory, group.space) if group.space is not None else None
-        for node in group.nodes:
+        for node in nodes:
             targets = extra.get(node, ())
             buffer = targets[0] if targets else memory.temp(node.shape, node.dtype)
             if nest is None:
@@ -75,7 +80,10 @@ def build(function: Function, name: str, threads: int = 1) -> tuple[Program, Low
 
 def _kernels(writer: Writer, axis: Size | None) -> list[list[Stmt]]:
     """The bodies of a group's kernels: one, or one for each part when all parts are loops over rows to be joined."""
-    parts = [place(part, axis) if isinstance(part, Nest) else [part] for part in writer.parts]
+    parts = [
+        part.statements(axis) if isinstance(part, Choice) else place(part, axis) if isinstance(part, Nest) else [part]
+        for part in writer.parts
+    ]
     if all(row_loop(part) is not None for part in parts):
         return parts
     return [[stmt for part in parts for stmt in part]]
@@ -90,6 +98,17 @@ def _results(lowered: Lowered) -> tuple[list[Buffer], dict[Node, list[Buffer]]]:
         results.append(buffer)
         by_node.setdefault(node, []).append(buffer)
     return results, by_node
+
+
+def _reshaped_results(memory: Memory, stored: set[Node], extra: dict[Node, list[Buffer]]) -> set[Node]:
+    """Results that are another node's elements under another shape; that node is written where the result lies."""
+    renamed: set[Node] = set()
+    for node, targets in list(extra.items()):
+        source = node.args[0] if node.kind == "alias" else node
+        if node.kind == "alias" and source in stored and source not in extra and len(targets) == 1:
+            extra[source] = [memory.reshaped(targets[0], source.shape)]
+            renamed.add(node)
+    return renamed
 
 
 def _nest_job(nest: Nest, node: Node, targets: list[Buffer]) -> None:

@@ -14,11 +14,15 @@ from typing import TypeAlias
 
 from codegen.gemm import HALF, MIRROR
 from codegen.index import ZERO, Index, combine, contiguous_strides, flatten, var
-from codegen.loops import Buffer, Call, For, Pointer, Stmt, Trap
+from codegen.loops import Buffer, Call, For, Pointer, Stmt, Trap, statements
 from codegen.lower import OUT_OF_MEMORY
 from codegen.nests import Memory, Nest
 from codegen.nodes import Node, ViewMap
+from codegen.placing import place
 from symdiff.ir.dims import Shape, Size, product
+
+_EDGE = 8
+"""Windows that start and end so close to the ends of an axis are added in one pass."""
 
 
 class Writer:
@@ -26,7 +30,7 @@ class Writer:
 
     def __init__(self, memory: Memory) -> None:
         self.memory = memory
-        self.parts: list[Nest | Stmt] = []
+        self.parts: list[Nest | Stmt | Choice] = []
 
     def nest(self, space: Sequence[Size], serial: Iterable[int] = ()) -> Nest:
         """Begin a nest behind the parts so far."""
@@ -69,7 +73,107 @@ def _delta(writer: Writer, node: Node, buffer: Buffer) -> None:
     nest.store(buffer, tuple([nest.index[a] for a in node.data]), nest.value(x, nest.index))
 
 
+class Choice:
+    """Two ways to do the same: `then` where a size is at least 0, otherwise the other."""
+
+    def __init__(self, memory: Memory, size: Size) -> None:
+        self.size = size
+        self.then, self.otherwise = Writer(memory), Writer(memory)
+
+    def statements(self, axis: Size | None) -> list[Stmt]:
+        """The finished statements."""
+        ways = ("then", self.then, self.size + 1), ("else", self.otherwise, -1 * self.size)
+        made: list[Stmt] = []
+        for name, writer, extent in ways:
+            body: list[Stmt] = []
+            for part in writer.parts:
+                assert not isinstance(part, Choice)
+                body += place(part, axis) if isinstance(part, Nest) else [part]
+            if writer is self.otherwise:  # for a few elements only
+                for stmt in statements(body):
+                    if isinstance(stmt, For):
+                        stmt.vector = False
+            made.append(For(name, extent, body, once=True))
+        return made
+
+
 def _place(writer: Writer, node: Node, buffer: Buffer) -> None:
+    window = _windows(node)
+    if window is None:
+        _place_apart(writer, node, buffer)
+        return
+    axis, starts, ends = window
+    if len(starts) == 1:
+        _place_together(writer, node, buffer, axis, starts, ends)
+        return
+    low, high = max(starts), max(ends)  # ends count from the end of the axis
+    whole = node.shape[axis]
+    choice = Choice(writer.memory, whole - low - high)
+    writer.parts.append(choice)
+    writer.memory.keeping = False
+    _place_together(choice.then, node, buffer, axis, starts, ends)
+    _place_apart(choice.otherwise, node, buffer)
+    writer.memory.keeping = True
+
+
+def _windows(node: Node) -> tuple[int, list[int], list[int]] | None:
+    """For sums of windows along one axis, a few elements apart: the axis, and where windows start and end."""
+    fill, maps, _ = node.data
+    if not fill or node.dtype == "bool" or any(x.rank != node.rank for x in node.args):
+        return None
+    moved = {
+        a for x, places in zip(node.args, maps, strict=True) for a in range(node.rank)
+        if (places[a], x.shape[a]) != ((((a, 1),), 0), node.shape[a])
+    }  # fmt: skip
+    if len(moved) != 1:
+        return None
+    axis = moved.pop()
+    starts: list[int] = []
+    ends: list[int] = []
+    for x, places in zip(node.args, maps, strict=True):
+        terms, start = places[axis]
+        end = node.shape[axis] - start - x.shape[axis]
+        if terms != ((axis, 1),) or not isinstance(start, int) or not isinstance(end, int):
+            return None
+        starts.append(start)
+        ends.append(end)
+    near = max(starts) + max(ends) <= _EDGE and min(*starts, *ends) >= 0
+    return (axis, starts, ends) if near else None
+
+
+def _place_together(
+    writer: Writer, node: Node, buffer: Buffer, axis: int, starts: list[int], ends: list[int]
+) -> None:
+    """What lies in all windows in one pass; then the edges, window by window."""
+    low, high = max(starts), max(ends)
+    whole = node.shape[axis]
+
+    def nest(extent: Size, start: Size) -> tuple[Nest, tuple[Index, ...]]:
+        made = writer.nest((*node.shape[:axis], extent, *node.shape[axis + 1 :]))
+        return made, shifted(made.index, start)
+
+    def shifted(index: tuple[Index, ...], start: Size) -> tuple[Index, ...]:
+        return (*index[:axis], combine([(1, index[axis])], start), *index[axis + 1 :])
+
+    inner, place_ = nest(whole - low - high, low)
+    total = -1
+    for x, start in zip(node.args, starts, strict=True):
+        value = inner.value(x, shifted(place_, -start))
+        total = value if total < 0 else inner.let("add", (total, value), node.dtype)
+    inner.store(buffer, place_, total)
+    for extent, first in ((low, 0), (high, whole - high)):
+        if extent:
+            edge, at = nest(extent, first)
+            edge.store(buffer, at, edge.const(0, node.dtype))
+    for x, start, end in zip(node.args, starts, ends, strict=True):
+        for extent, first in ((low - start, start), (high - end, whole - high)):
+            if extent:
+                edge, at = nest(extent, first)
+                edge.store(buffer, at, edge.value(x, shifted(at, -start)), "sum")
+
+
+def _place_apart(writer: Writer, node: Node, buffer: Buffer) -> None:
+    """Zeros, then window by window."""
     fill, maps, adds = node.data
     if fill:
         writer.fill(buffer, _zero(node.dtype))

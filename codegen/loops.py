@@ -108,8 +108,9 @@ class For:
     """Run the body for var = 0 .. extent - 1. A `vector` loop is executed several iterations at a time.
 
     With `block`, the name of an outer loop and a size, it runs over one part of that range, the outer loop's number.
-    A loop with a `step` goes from block to block; a loop `within` it runs over the current block alone (where the
-    extent is a multiple of the outer one, `share` times as long).
+    A loop that is `once` runs its body once when the extent is above 0, with var = 0. A loop with a `step` goes from
+    block to block; a loop `within` it runs over the current block alone (where the extent is a multiple of the outer
+    one, `share` times as long).
     """
 
     var: str
@@ -121,6 +122,7 @@ class For:
     step: Size = 1
     within: str = ""
     share: Size = 1
+    once: bool = False
 
 
 @dataclass(slots=True)
@@ -294,6 +296,8 @@ def _head(stmt: Stmt) -> str:
         args = ", ".join(words)
         return f"call {stmt.routine}({args})" + (f" else {stmt.status}" if stmt.status else "")
     carries = "".join(map(_carry, stmt.carries))
+    if stmt.once:
+        return f"if {stmt.extent} > 0"
     block = f" in block {stmt.block[0]} of {stmt.block[1]}" if stmt.block else ""
     reach = f"within {stmt.within}" if stmt.within else f"< {stmt.extent}{block}"
     step = f" by {stmt.step}" if stmt.step != 1 else ""

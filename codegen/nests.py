@@ -28,6 +28,8 @@ class Memory:
     homes: dict[Node, tuple[Nest, int]] = field(default_factory=dict[Node, "tuple[Nest, int]"])
     temps: list[Buffer] = field(default_factory=list[Buffer])
     names: int = 0
+    keeping: bool = True
+    """Whether expensive inline values are stored for later nests; not while nests are written that may not run."""
 
     def name(self) -> int:
         """A fresh scalar name."""
@@ -197,6 +199,8 @@ class Nest:
 
     def _keep(self, node: Node, at: int) -> Buffer | None:
         """An expensive value that an earlier nest computed over its whole space is stored there and loaded here."""
+        if not self.memory.keeping:
+            return None
         home = self.memory.homes.get(node)
         if home is None or home[0] is self:
             self.memory.homes[node] = (self, at)

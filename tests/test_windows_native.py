@@ -1,0 +1,62 @@
+"""Sums of windows in native code: one pass over what all windows share, edges apart, right for arrays of any length."""
+
+import pytest
+from codegen_programs import agree, text_function
+
+import codegen
+
+CURVE = text_function(
+    '%0: f64[n-1] = slice(%x) {sizes = [n-1], starts = [0], steps = [1]}\n'
+    '%1: f64[n-1] = slice(%x) {sizes = [n-1], starts = [1], steps = [1]}\n%2: f64[n-1] = exp(%0)\n'
+    '%3: f64[n-1] = mul(%1, %2)\n%4: f64[n-1] = sin(%3)\n'
+    '%5: f64[n] = embed(%3) {sizes = [n], starts = [0], steps = [1]}\n'
+    '%6: f64[n] = embed(%4) {sizes = [n], starts = [1], steps = [1]}\n%7: f64[n] = sub(%5, %6)\n'
+    '%8: f64[n+3] = embed(%x) {sizes = [n+3], starts = [2], steps = [1]}\n'
+    '%9: f64[] = contract(%4) {spec = "i->"}\nreturn %7, %8, %9',
+    "%x: f64[n]",
+)
+SLOPES = text_function(
+    '%0: f64[n-1] = slice(%x) {sizes = [n-1], starts = [0], steps = [1]}\n%1: f64[n-1] = mul(%0, %0)\n'
+    '%2: f64[n] = embed(%0) {sizes = [n], starts = [0], steps = [1]}\n'
+    '%3: f64[n] = embed(%1) {sizes = [n], starts = [1], steps = [1]}\n%4: f64[n] = add(%2, %3)\nreturn %4',
+    "%x: f64[n]",
+)
+STENCIL = text_function(
+    '%0: f64[m-2,n] = slice(%A) {sizes = [m-2,n], starts = [0,0], steps = [1,1]}\n'
+    '%1: f64[m-2,n] = slice(%A) {sizes = [m-2,n], starts = [1,0], steps = [1,1]}\n'
+    '%2: f64[m-2,n] = slice(%A) {sizes = [m-2,n], starts = [2,0], steps = [1,1]}\n%3: f64[m-2,n] = mul(%0, %2)\n'
+    '%4: f64[m-2,n] = mul(%1, %2)\n%5: f64[m-2,n] = tanh(%3)\n'
+    '%6: f64[m,n] = embed(%3) {sizes = [m,n], starts = [0,0], steps = [1,1]}\n'
+    '%7: f64[m,n] = embed(%4) {sizes = [m,n], starts = [1,0], steps = [1,1]}\n'
+    '%8: f64[m,n] = embed(%5) {sizes = [m,n], starts = [2,0], steps = [1,1]}\n%9: f64[m,n] = add(%6, %7)\n'
+    "%10: f64[m,n] = add(%9, %8)\nreturn %10",
+    "%A: f64[m,n]",
+)
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 4, 9, 33, 1000])
+def test_windows_of_arrays_of_any_length(length, rng):
+    agree(CURVE, codegen.compile(CURVE, opt=1), [rng.normal(size=length)])
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (3, 1), (4, 0), (5, 7), (40, 33)])
+def test_windows_of_rows(shape, rng):
+    agree(STENCIL, codegen.compile(STENCIL, opt=1), [rng.normal(size=shape)])
+
+
+def test_a_sum_of_windows_is_one_pass(golden):
+    golden("loops_windows", codegen.inspect(codegen.compile(SLOPES)).loops)
+
+
+def test_a_result_of_another_shape_is_written_where_it_lies(rng):
+    body = (
+        '%0: f64[n,k,n,k] = contract(%M, %V, %V) {spec = "ij,jk,jl->ikil"}\n'
+        "%1: f64[k*n,k*n] = reshape(%0) {rank = 4, shape = [k*n, k*n]}\nreturn %1, %0"
+    )
+    function = text_function(body, "%M: f64[n,m], %V: f64[m,k]")
+    args = rng.normal(size=(6, 5)), rng.normal(size=(5, 3))
+    agree(function, codegen.compile(function), args)
+    single = text_function(body.removesuffix(", %0"), "%M: f64[n,m], %V: f64[m,k]")
+    native = codegen.compile(single)
+    agree(single, native, args)
+    assert "f64(n, k, n, k)" not in codegen.inspect(native).loops
