@@ -214,8 +214,6 @@ class KernelWriter(ScalarWriter):
             return self.size(arg)
         return self.lines.emit(f"sub i64 {self.stops[arg.within]}, {self.vars[arg.within]}")
 
-<<<<<<< HEAD
-=======
     def _loop(self, loop: For) -> None:
         """A plain loop; inside a vector loop its carried values have lanes."""
         lines, width = self.lines, self.scope.width
@@ -262,12 +260,6 @@ class KernelWriter(ScalarWriter):
         """Where a loop begins and ends."""
         if loop is self.shared:
             return "%from", "%to"
-        if loop.once:
-            self.module.declare("declare i64 @llvm.smin.i64(i64, i64)")
-            return "0", self.lines.emit(f"call i64 @llvm.smin.i64(i64 {self.size(loop.extent)}, i64 1)")
-        if loop.within:
-            share = self.size(loop.share)
-            return self.times(self.vars[loop.within], share), self.times(self.stops[loop.within], share)
         if loop.once:
             self.module.declare("declare i64 @llvm.smin.i64(i64, i64)")
             return "0", self.lines.emit(f"call i64 @llvm.smin.i64(i64 {self.size(loop.extent)}, i64 1)")

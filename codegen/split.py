@@ -16,7 +16,7 @@ from codegen.loops import Buffer, Call, Carry, For, Kernel, Let, Load, Pointer, 
 from codegen.nests import Memory
 from codegen.nodes import scalar_cost
 from codegen.rows import row_buffers
-from symdiff.ir.dims import Size, product
+from symdiff.ir.dims import Dim, Size, product
 
 SUM_BLOCK = 8192
 """Iterations of a vector loop that share one set of partial sums,"""
@@ -153,7 +153,9 @@ def _inside(body: Sequence[Stmt]) -> set[int]:
 def _share(kernel: Kernel) -> None:
     """Let threads share the kernel's loop, where its iterations do not meet."""
     loop = kernel.body[-1] if kernel.body else None
-    if not isinstance(loop, For) or loop.carries or not all(isinstance(s, (Let, Load)) for s in kernel.body[:-1]):
+    if not isinstance(loop, For) or loop.carries or loop.step != 1 or loop.once:
+        return
+    if not all(isinstance(s, (Let, Load)) for s in kernel.body[:-1]):
         return
     inner = loop.body[0] if loop.body else None
     blocked = inner if isinstance(inner, For) and inner.block and inner.block[0] == loop.var else None
@@ -199,7 +201,7 @@ def _work(body: Sequence[Stmt]) -> Size:
             elif isinstance(stmt, Let):
                 total = total + times * scalar_cost(stmt.op)
             elif isinstance(stmt, Call):
-                sizes = [a for a in stmt.args[:3] if not isinstance(a, Pointer) and a is not None]
+                sizes = [a for a in stmt.args[:3] if isinstance(a, (int, Dim))]
                 total = total + times * product(sizes)
             else:
                 total = total + times
