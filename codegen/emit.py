@@ -30,6 +30,7 @@ BLOCK = 128
 RANGE = ", i64 %from, i64 %to, i64 %thread"
 """Parameters of a kernel whose iterations threads share."""
 _LONG = 150
+_TWICE = 40
 _WIDE_LIMIT = 14
 _DEAR = 5
 """Instructions of at least this cost fill the pipeline by themselves."""
@@ -107,7 +108,26 @@ def _uses(kernel: Kernel) -> Uses:
         if loop is not None:
             for carry in loop.carries:
                 use(carry.value)
+    uses.fused = _fused(kernel, uses)
     return uses
+
+
+def _fused(kernel: Kernel, uses: Uses) -> set[int]:
+    """Products to round together with the sum they are used in. A difference of two products stays as it is: x*x - y*y
+    is 0 where x is y."""
+    products: set[int] = set()
+    found: set[int] = set()
+    for stmt in statements(kernel.body):
+        if isinstance(stmt, Let) and stmt.dtype in ("f64", "f32"):
+            if stmt.op == "mul":
+                products.add(stmt.name)
+            elif stmt.op in ("add", "sub"):
+                factors = [a for a in stmt.args if a in products]
+                if len(factors) == 1 or stmt.op == "add":
+                    found.update([a for a in factors if uses.count[a] == 1][-1:])
+        elif isinstance(stmt, For):
+            found.update(c.value for c in stmt.carries if c.kind == "sum" and uses.count[c.value] == 1)
+    return found & products
 
 
 @dataclass(slots=True)
@@ -150,17 +170,17 @@ class KernelWriter(ScalarWriter):
         scope = self.scope
         windows = plan(body, scope.vector, scope.width) if scope.width > 1 else Plan()
         records, loaded = Records(self), set[int]()
+        for window in windows.stores.get(-1, ()):
+            records.store(window)
         for position, stmt in enumerate(body):
             window = windows.loads.get(position)
-            if window is not None:
-                if id(window) not in loaded:
-                    records.load(window)
-                    loaded.add(id(window))
-            elif position in windows.stores:
-                for window in windows.stores[position]:
-                    records.store(window)
-            else:
+            if window is not None and id(window) not in loaded:
+                records.load(window)
+                loaded.add(id(window))
+            elif window is None and position not in windows.written:
                 self._statement(stmt)
+            for window in windows.stores.get(position, ()):
+                records.store(window)
 
     def _statement(self, stmt: Stmt) -> None:
         if isinstance(stmt, Let):
@@ -229,7 +249,6 @@ class KernelWriter(ScalarWriter):
         counter, following = lines.fresh("i"), lines.fresh("n")
         position = len(lines.lines)
         self.vars[loop.var] = counter
-        self.mark_products(loop)
         carried = [Carried(self, carry, width) for carry in loop.carries]
         for one, init in zip(carried, inits, strict=False):
             one.init = init
@@ -314,7 +333,6 @@ class KernelWriter(ScalarWriter):
     def _vector_loop(self, loop: For) -> None:
         """A loop that takes several iterations at a time."""
         lines, lanes = self.lines, self.lanes
-        self.mark_products(loop)
         length, dear = _weight(loop.body)
         wide = LANES if not dear and length <= _WIDE_LIMIT and lanes < LANES else 0
         begin, extent = self.range_of(loop)
@@ -338,9 +356,11 @@ class KernelWriter(ScalarWriter):
 
         if wide:
             start = self._strip(loop, begin, start, whole(LANES), LANES, accumulators, masked=False, in_registers=True)
+        twice = lanes
         if not long and not wide and (static is None or static >= lanes):
-            start = self._strip(loop, begin, start, whole(lanes), lanes, accumulators, masked=False, in_registers=False)
-        if static is None or static % (LANES if wide else lanes) or long:
+            twice = 2 * lanes if dear and length <= _TWICE and (static is None or static >= 2 * lanes) else lanes
+            start = self._strip(loop, begin, start, whole(twice), twice, accumulators, masked=False, in_registers=False)
+        if static is None or static % (LANES if wide else twice) or long:
             self._strip(loop, begin, start, extent, lanes, accumulators, masked=True, in_registers=False)
         for one in accumulators:
             one.finish()
@@ -397,7 +417,7 @@ class KernelWriter(ScalarWriter):
 
         def cross(source: KernelWriter, target: KernelWriter, name: int) -> None:
             nonlocal used
-            text, lanes = source.env[name]
+            text, lanes = source.use(name)
             if text[0] != "%":  # a constant needs no place
                 target.env[name] = text, lanes
                 return

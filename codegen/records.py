@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from codegen.index import Index, flatten
-from codegen.loops import Buffer, Load, Stmt, Store
+from codegen.loops import Buffer, Let, Load, Stmt, Store
 from codegen.text import BYTES, memory_type
 from codegen.writer import ScalarWriter
 
@@ -41,7 +41,9 @@ class Plan:
 
     loads: dict[int, Window] = field(default_factory=dict[int, Window])
     stores: dict[int, list[Window]] = field(default_factory=dict[int, "list[Window]"])
-    """Windows to write behind a store; a store that is written with a later one has none."""
+    """Windows to write as soon as the statement at a position has run (-1: at the beginning)."""
+    written: set[int] = field(default_factory=set[int])
+    """Stores that a window stands for."""
 
 
 def plan(body: Sequence[Stmt], vector: str, lanes: int) -> Plan:
@@ -51,7 +53,10 @@ def plan(body: Sequence[Stmt], vector: str, lanes: int) -> Plan:
     rows: dict[Buffer, set[Index]] = {}
     loaded: set[Buffer] = set()
     plain: set[Buffer] = set()
+    defined: dict[int, int] = {}
     for position, stmt in enumerate(body):
+        if isinstance(stmt, (Let, Load)):
+            defined[stmt.name] = position
         if not isinstance(stmt, (Load, Store)):
             continue
         root = stmt.buffer.root
@@ -84,10 +89,11 @@ def plan(body: Sequence[Stmt], vector: str, lanes: int) -> Plan:
             continue
         for first, count in _runs(sorted(places), lanes):
             positions = [places[first + offset][0] for offset in range(count)]
-            for position in positions:
-                made.stores.setdefault(position, [])
-            names = [[body[p].value] for p in positions]  # type: ignore[union-attr]
-            made.stores[max(positions)].append(Window(root, row, first, count, names))
+            names: list[int] = [body[p].value for p in positions]  # type: ignore[union-attr]
+            # Written when the last of its values is there: the fewer values wait, the fewer are spilled.
+            ready = max([defined.get(n, -1) for n in names])
+            made.stores.setdefault(ready, []).append(Window(root, row, first, count, [[n] for n in names]))
+            made.written.update(positions)
     return made
 
 

@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from codegen import scalars
 from codegen.index import Index, flatten
-from codegen.loops import Buffer, Carry, For, Let, Load, Store
+from codegen.loops import Buffer, Carry, Let, Load, Store
 from codegen.text import BYTES, Lines, Module, constant, memory_type, register_type, suffix
 from symdiff.ir.dims import Size, product
 
@@ -63,6 +63,8 @@ class Uses:
     position: dict[int, int] = field(default_factory=dict[int, int])
     turned: set[int] = field(default_factory=set[int])
     """Angles whose sine and cosine are both computed."""
+    fused: set[int] = field(default_factory=set[int])
+    """Products that are only used in one sum, with which they are rounded together."""
 
 
 class ScalarWriter:
@@ -76,7 +78,7 @@ class ScalarWriter:
         self.env: dict[int, Named] = {}
         self.saved: dict[int, tuple[int, bool, str]] = {}  # name -> workspace slot, lanes?, dtype
         self.dtypes: dict[int, str] = {}
-        self.products: dict[int, tuple[int, int]] = {}
+        self.deferred: dict[int, Let] = {}  # products that wait for the sum they are fused into
         self.vars: dict[str, str] = {}
         self.stops: dict[str, str] = {}
         self.scope = Scope()
@@ -193,6 +195,9 @@ class ScalarWriter:
     # ---------------------------------------------------------------- scalars
     def use(self, name: int) -> Named:
         found = self.env.get(name)
+        if found is None and name in self.deferred:
+            self._arithmetic(self.deferred.pop(name))
+            found = self.env[name]
         if found is None:
             slot, lanes, dtype = self.saved[name]
             width = self.scope.width if lanes else 1
@@ -258,11 +263,19 @@ class ScalarWriter:
             text = self.lane_offsets(stmt.attr) if varies else self.offset(stmt.attr)[0]
             self.define(stmt.name, text, varies, "i64")
             return
-        lanes = any(self.use(a)[1] for a in stmt.args)
-        if stmt.op == "mul" and stmt.name in self.products:
-            self.products[stmt.name] = (stmt.args[0], stmt.args[1])
-            self.define(stmt.name, "", lanes, stmt.dtype)
+        if self.module.fma and stmt.name in self.uses.fused:
+            self.deferred[stmt.name] = stmt
+            self.env.pop(stmt.name, None)
             return
+        self._arithmetic(stmt)
+
+    def _arithmetic(self, stmt: Let) -> None:
+        if stmt.op in ("add", "sub"):
+            for position, arg in enumerate(stmt.args):
+                if arg in self.deferred and arg not in self.env:
+                    self._fused_sum(stmt, position)
+                    return
+        lanes = any(self.use(a)[1] for a in stmt.args)
         args = [self.lane_values(a) if lanes else self.use(a)[0] for a in stmt.args]
         operand = self.dtypes[stmt.args[-1]]
         width = self.scope.width if lanes else 1
@@ -271,6 +284,24 @@ class ScalarWriter:
         else:
             text = scalars.emit(self.lines, stmt.op, stmt.dtype, operand, args, width, stmt.attr)
         self.define(stmt.name, text, lanes, stmt.dtype)
+
+    def _fused_sum(self, stmt: Let, position: int) -> None:
+        """A sum or difference with a product, rounded once."""
+        product = self.deferred.pop(stmt.args[position])
+        names = (*product.args, stmt.args[1 - position])
+        lanes = any(self.use(n)[1] for n in names)
+        a, b, c = [self.lane_values(n) if lanes else self.use(n)[0] for n in names]
+        width = self.scope.width if lanes else 1
+        kind = register_type(stmt.dtype, width)
+        if stmt.op == "sub" and position == 1:
+            a = self.lines.emit(f"fneg {kind} {a}")
+        elif stmt.op == "sub":
+            c = self.lines.emit(f"fneg {kind} {c}")
+        self.define(stmt.name, self._fma(stmt.dtype, width, a, b, c), lanes, stmt.dtype)
+
+    def _fma(self, dtype: str, width: int, a: str, b: str, c: str) -> str:
+        kind = register_type(dtype, width)
+        return self.lines.intrinsic(f"llvm.fma.{suffix(dtype, width)}", kind, [(kind, t) for t in (a, b, c)])
 
     def _varies(self, name: str) -> bool:
         """Whether a name in an index differs from lane to lane."""
@@ -288,24 +319,12 @@ class ScalarWriter:
             self.scope.angles[stmt.args[0]] = found
         return found[stmt.op]
 
-    def mark_products(self, loop: For) -> None:
-        """Products that are only summed up are fused into the sum."""
-        if not self.module.fma:
-            return
-        for carry in loop.carries:
-            if carry.kind == "sum" and carry.dtype in ("f64", "f32") and self.uses.count.get(carry.value) == 1:
-                for stmt in loop.body:
-                    if isinstance(stmt, Let) and stmt.name == carry.value and stmt.op == "mul":
-                        self.products[stmt.name] = (-1, -1)
-
     def fold(self, carry: Carry, total: str, width: int) -> str:
         """One step of a reduction on `width` lanes."""
-        if carry.value in self.products:
-            a, b = self.products[carry.value]
-            factors = [self.lane_values(a), self.lane_values(b)] if width > 1 else [self.use(a)[0], self.use(b)[0]]
-            kind = register_type(carry.dtype, width)
-            full = f"llvm.fma.{suffix(carry.dtype, width)}"
-            return self.lines.intrinsic(full, kind, [(kind, t) for t in (*factors, total)])
+        if carry.kind == "sum" and carry.value in self.deferred and carry.value not in self.env:
+            factors = self.deferred.pop(carry.value).args
+            a, b = [self.lane_values(f) if width > 1 else self.use(f)[0] for f in factors]
+            return self._fma(carry.dtype, width, a, b, total)
         value = self.lane_values(carry.value) if width > 1 else self.use(carry.value)[0]
         return scalars.combine(self.lines, carry.kind, carry.dtype, total, value, width)
 

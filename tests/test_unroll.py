@@ -1,5 +1,7 @@
 """Small axes taken apart: programs over records agree with NumPy row by row, at every length of the stack."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
@@ -253,3 +255,25 @@ def test_building_verifies(rng):
     fn(rng.normal(size=(6, 4)), rng.normal(size=(6, 3)))
     program, _ = build(inspect(fn._programs[0].native).function, "rotated")
     assert len(program.kernels) == 1 and not program.temps
+
+
+# -------------------------------------------------------------------- rounding
+def test_differences_of_products_keep_their_zeros(rng):
+    x, y = sd.symbol("x", (sd.dim("n"),)), sd.symbol("y", (sd.dim("n"),))
+    fn = sd.compile([x * x - y * y, x * y - 3 * y], [x, y])
+    a = rng.normal(size=50) * 1e3
+    assert not np.any(fn(a, a.copy())[0])
+    assert not np.any(fn(np.full(50, 3.0), a)[1])
+
+
+def test_a_product_and_a_sum_are_rounded_at_most_twice(rng):
+    names = [sd.symbol(s, (sd.dim("n"),)) for s in "abc"]
+    a, b, c = names
+    fn = sd.compile([a * b + c, c - a * b, a * b - c], names)
+    x, y, z = rng.normal(size=(3, 40))
+    signs = ((1, 1), (-1, 1), (1, -1))
+    for got, (p, q) in zip(fn(x, y, z), signs, strict=True):
+        for one, u, v, w in zip(got, x, y, z, strict=True):
+            exact = p * Fraction(float(u)) * Fraction(float(v)) + q * Fraction(float(w))
+            bound = Fraction(2) ** -53 * (abs(exact) + abs(Fraction(float(u)) * Fraction(float(v))))
+            assert abs(Fraction(float(one)) - exact) <= bound * Fraction(1001, 1000)
