@@ -155,6 +155,8 @@ class _Unrolling:
         args = [self.whole(a) for a in node.args]
         if node.kind == "view":
             self._whole[node] = self.graph.view(args[0], node.shape, node.data)
+        elif node.kind == "scalar":
+            self._whole[node] = folding.scalar(self.graph, node.data[0], args, node.dtype, node.data[1])
         else:
             self._whole[node] = self.graph.make(node.kind, node.shape, node.dtype, args, node.data)
 

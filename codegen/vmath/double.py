@@ -35,11 +35,6 @@ def two_product(b: Build, x: Value, y: Value) -> Pair:
     return Pair(hi, b.fma(x, y, -hi))
 
 
-def product(b: Build, x: Pair, y: Pair) -> Pair:
-    hi, lo = two_product(b, x.hi, y.hi)
-    return fast_two_sum(hi, b.fma(x.hi, y.lo, b.fma(x.lo, y.hi, lo)))
-
-
 def quotient(b: Build, x: Pair, y: Pair) -> Pair:
     """x / y with one division; y must be far from the ends of the exponent range."""
     reciprocal = 1.0 / y.hi

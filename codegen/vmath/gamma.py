@@ -173,7 +173,7 @@ def _power(b: Build, x: Pair, exponent: int) -> Value:
 
 
 def _product(b: Build, x: Pair, y: Pair) -> Pair:
-    """Like double.product without the final renormalisation: the low parts stay small enough here."""
+    """x y without a final renormalisation: the low parts stay small enough here."""
     hi, lo = two_product(b, x.hi, y.hi)
     return Pair(hi, b.fma(x.hi, y.lo, b.fma(x.lo, y.hi, lo)))
 

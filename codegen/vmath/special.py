@@ -8,31 +8,34 @@ from __future__ import annotations
 
 from . import tables
 from .build import Build, Value
-from .double import Pair, fast_two_sum, product, quotient, two_product, two_sum
+from .double import Pair, fast_two_sum, two_product
 from .explog import exp_sum, power_of_two
 
 _CENTRE = 3.5
 _ROOT_HALF, _ROOT_HALF_LOW = 0.7071067811865476, -4.833646656726457e-17
 
 
-def _factor(b: Build, a: Pair) -> Pair:
-    """exp(a^2) erfc(a)."""
-    above, below = two_sum(a.hi, b.const(-_CENTRE, "f64")), two_sum(a.hi, b.const(_CENTRE, "f64"))
-    t = quotient(b, Pair(above.hi, above.lo + a.lo), Pair(below.hi, below.lo + a.lo))
-    inner = t.hi * b.polynomial(t.hi, tables.ERFC[1:])
-    inner = b.fma(t.lo, b.horner(t.hi, tables.ERFC_SLOPE), inner)
-    g = fast_two_sum(b.const(tables.ERFC[0], "f64"), inner)
-    d = two_sum(a.hi + a.hi, b.const(1.0, "f64"))
-    return quotient(b, g, Pair(d.hi, b.fma(a.lo, 2.0, d.lo)))
-
-
 def _erfc(b: Build, a: Pair, square: Pair, exponent: int) -> Value:
     """2**exponent erfc(a) for 0 <= a <= 28, given a^2; correct into the denormals."""
     word, e = exp_sum(b, -square.hi, -square.lo)
-    y = product(b, _factor(b, a), e)
+    # One division serves both quotients; what their roundings leave is found from the remainders.
+    above, below, d = a.hi - _CENTRE, a.hi + _CENTRE, b.fma(a.hi, 2.0, 1.0)
+    reciprocal = 1.0 / (below * d)
+    inverse = d * reciprocal
+    t = above * inverse
+    rest = b.fma(-t, below, above) + b.fma(-t, a.hi - (below - _CENTRE), a.hi - (above + _CENTRE))
+    inner = t * b.polynomial(t, tables.ERFC[1:])
+    inner = b.fma(rest * inverse, b.horner(t, tables.ERFC_SLOPE), inner)
+    g = fast_two_sum(b.const(tables.ERFC[0], "f64"), inner)
+    d_low = b.fma(a.lo, 2.0, b.fma(a.hi, 2.0, 1.0 - d))
+    inverse = below * reciprocal
+    ratio = g.hi * inverse
+    ratio_low = (b.fma(-ratio, d, g.hi) + b.fma(-ratio, d_low, g.lo)) * inverse
+    y = ratio * e.hi
+    y_low = b.fma(ratio, e.lo, b.fma(ratio_low, e.hi, b.fma(ratio, e.hi, -y)))
     small = square.hi > 600.0
     word = b.select(small, word + (128 + exponent), word + exponent)
-    return (y.hi + y.lo) * power_of_two(b, word) * b.select(small, b.const(2.0**-128, "f64"), 1.0)
+    return (y + y_low) * power_of_two(b, word) * b.select(small, b.const(2.0**-128, "f64"), 1.0)
 
 
 def erfc(b: Build, x: Value) -> Value:
