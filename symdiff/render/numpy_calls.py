@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,6 +17,7 @@ NUMPY_DTYPES: Mapping[str, str] = {
 }  # fmt: skip
 COMPARISONS: Mapping[str, str] = {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="}
 LOGIC: Mapping[str, str] = {"and": "&", "or": "|", "xor": "^"}
+_INTEGER = re.compile(r"-?\d+")
 HELPERS = ("sigmoid", "relu", "softmax", "logsumexp")
 HELPER_SOURCE: Mapping[str, str] = {
     "sigmoid": "def sigmoid(z):\n    return np.exp(-np.logaddexp(0.0, -np.asarray(z)))",
@@ -46,6 +48,15 @@ def _reduction(name: str, all_axes: bool) -> Writer:
         return f"{name}({args[0]}, axis={axes[0] if len(axes) == 1 else axes})"
 
     return write
+
+
+def _select(node: Node, args: list[str], data: tuple[Any, ...]) -> str:
+    """np.where; integers that stand for floats are written as floats, for NumPy takes the dtype from them."""
+    condition, *branches = args
+    if data[0] in ("f64", "f32") and all(_INTEGER.fullmatch(b) for b in branches):
+        first, second = branches
+        branches = [f"{first}.0", second] if data[0] == "f64" else [f"np.float32({first})", f"np.float32({second})"]
+    return f"np.where({condition}, {', '.join(branches)})"
 
 
 def _norm(node: Node, args: list[str], data: tuple[Any, ...]) -> str:
@@ -165,7 +176,7 @@ FUNCTIONS: dict[str, Writer] = {
     )
 }  # fmt: skip
 FUNCTIONS.update({
-    "round": _plain("np.rint"), "select": _plain("np.where"), "not": _plain("np.logical_not"),
+    "round": _plain("np.rint"), "select": _select, "not": _plain("np.logical_not"),
     "sigmoid": _plain("sigmoid"), "relu": _plain("relu"),
     "softplus": lambda node, args, data: f"np.logaddexp(0, {args[0]})",
     "erf": _plain("scipy.special.erf"), "erfc": _plain("scipy.special.erfc"),

@@ -162,6 +162,8 @@ class Printer:
         line = ""
         for i, (sign, term, text) in enumerate(zip(node.data, node.args, args, strict=True)):
             shown = self.operand(term, text, node.rank, MUL if sign < 0 else ADD)
+            if i == 0 and sign < 0:
+                shown = self.bracketed(term, shown)
             line += (("-" if sign < 0 else "") if i == 0 else minus if sign < 0 else plus) + shown
         return line, ADD
 
@@ -204,7 +206,7 @@ class Printer:
                 array = array or own
             line += f"({inside})"
         if front == -1 and above:
-            line = "-" + line
+            line = "-" + self.bracketed(above[0][0], line)
         return line, ADD if front < 0 else MUL
 
     def power(self, node: Node, args: list[Text]) -> Text:
@@ -229,6 +231,13 @@ class Printer:
             return {}
         masks = [a for a in args if is_mask(a) and a not in self.names]
         return {a: self.used[a.args[0]] for a in masks}
+
+    def bracketed(self, node: Node, line: str) -> str:
+        """What follows a minus sign: in brackets when it begins with booleans, which NumPy does not negate."""
+        first = node
+        while first.kind in ("matmul", "prod") and first.args and first not in self.names:
+            first = first.args[0]
+        return f"({line})" if self.language == "numpy" and first is not node and is_mask(first) else line
 
     def chain(self, node: Node) -> Text:
         """Right to left, so that an inverse before a vector solves with all that follows."""

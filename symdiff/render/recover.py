@@ -314,6 +314,8 @@ class Recovery:
     def _elementwise(self, value: Value) -> Form:
         nodes, axes, shape = self._aligned(value.args)
         data = tuple([v for _, v in value.attrs])
+        if value.op.name == "select":  # two numbers do not say whether they are floats
+            data = (value.type.dtype,)
         node = self.notation.call(value.op.name, tuple(nodes), shape, data, elementwise=True)
         return self.closed(value, node, axes)
 
