@@ -158,6 +158,19 @@ def test_wide_sums_are_broken() -> None:
     assert r"\begin" not in gradient(total, x).latex(width=None)
 
 
+def test_tensors_inside_functions_are_named_with_their_indices() -> None:
+    text = jacobian(np.linalg.cholesky(S), S).latex()
+    assert r"(T_{1})_{ijkl} = \delta_{ik} \delta_{jl}" in text and r"\operatorname{tril}(T_{1})_{ij" in text
+    lines = str(jacobian(np.linalg.cholesky(S), S)).splitlines()
+    assert lines[1] == "where t1ᵢⱼₖₗ = δᵢₖ δⱼₗ"
+
+
+def test_indices_are_no_symbols_names() -> None:
+    T = sd.symbol("T", (sd.dim("k"), n, m))
+    text = jacobian(np.max(T, axis=2), T).latex()
+    assert text == r"\mathbf{1}[T_{ijq} = \max_{\text{axis 2}}(T)_{ij}] \delta_{il} \delta_{jp}"
+
+
 # -------------------------------------------------------------------- KaTeX
 def formulas() -> list[tuple[str, str]]:
     mass: Any = np.sum(np.where(x > 0, x * np.log(x), 0)) + sd.lgamma(t) + np.sum(np.cumsum(x)) + np.max(x)

@@ -33,9 +33,10 @@ class Indexer:
         total: Callable[[Sequence[str], str], str], results: Sequence[Node],
     ) -> None:  # fmt: skip
         self.paper = paper
-        self.letters = letters
         symbols = symbol_names(results)
-        self.inner = [c for c in letters if c not in symbols]  # a summed index is no symbol's name
+        # An index is no symbol's name; when that leaves too few letters, an outer one may be.
+        self.inner = [c for c in letters if c not in symbols]
+        self.letters = [*self.inner, *[c for c in letters if c in symbols]]
         self.delta = delta
         self.sub = sub
         self.total = total

@@ -81,7 +81,7 @@ def to_latex(
         )
     clauses: list[str] = []
     for node, letter in zip(named, letters, strict=True):
-        letter = _below(letter, _LETTERS[: node.rank]) if node.rank > 2 else letter
+        letter = _below(letter, paper.indexer.letters[: node.rank]) if node.rank > 2 else letter
         mark = r"\phantom{\text{where}}\quad " if clauses else r"\text{where}\quad "
         first, *rest = paper.own_lines(node, width)
         clauses += [f"{mark}{letter} = {first}", *rest]
@@ -130,7 +130,7 @@ class LatexPaper(Paper):
 
     def own_lines(self, node: Node, width: int | None, turned: bool = False) -> list[str]:
         """An expression on lines of its own, a sum that is too wide broken between its terms."""
-        index = _LETTERS[: node.rank]
+        index = self.indexer.letters[: node.rank]
         if node.kind == "add" and node.rank > 2:
             terms = self.indexer.terms(node, index)
         elif node.kind == "add" and turned and node.rank == 1:
@@ -292,7 +292,14 @@ class LatexPaper(Paper):
         if name == "array":
             return _matrix(data[0].array), CALL
         shown = _NAMES.get(name, name).replace("_", "")
-        return self.function(shown, args + extra_arguments(node), where_of(node)), APPLIED
+        extra = [self._attribute(a) for a in extra_arguments(node)]
+        return self.function(shown, args + extra, where_of(node)), APPLIED
+
+    def _attribute(self, text: str) -> str:
+        """An attribute in words or as a size."""
+        if text.isalpha() and len(text) > 1:
+            return rf"\text{{{text}}}"
+        return symbol_latex(text) if text.isidentifier() else text.replace("*", r" \, ")
 
     def _special(self, name: str, node: Node, texts: Sequence[Text]) -> Text:
         argument = texts[0][0]

@@ -13,14 +13,17 @@ from symdiff.render.notation import Node, topological
 # Leaves and what reads like one are never worth a name.
 _PLAIN = frozenset({"sym", "num", "dim", "ones", "zeros", "eye"})
 
+# Expressions whose entries are made of entries of their operands.
+_OPEN = frozenset({"add", "einsum", "expand", "T", "outer", "diag", "prod", "entries"})
+
 # What papers call things, by rank; the first letter that no symbol begins with is taken.
 _LETTERS = {
-    "softmax": ("p q", "p q s", "P Q S"),
-    "sigmoid": ("s p q", "s p q", "S P Q"),
-    "function": ("a h g", "h a g u", "H A G U"),
-    "sum": ("c d s", "r e d v", "R E D M"),
-    "inverse": ("c d s", "v u w", "M K C N"),
-    "other": ("c d s a", "v u w z", "M N K Q"),
+    "softmax": ("p q", "p q s", "P Q S", "P Q S"),
+    "sigmoid": ("s p q", "s p q", "S P Q", "S P Q"),
+    "function": ("a h g", "h a g u", "H A G U", "T U V"),
+    "sum": ("c d s", "r e d v", "R E D M", "T U V"),
+    "inverse": ("c d s", "v u w", "M K C N", "T U V"),
+    "other": ("c d s a", "v u w z", "M N K Q", "T U V"),
 }
 # More names than this are numbered.
 _MOST_LETTERS = 6
@@ -34,7 +37,7 @@ def named_subterms(results: Sequence[Node], shared: bool, largest: int, shorter:
     """Nodes to be written on lines of their own, operands first.
 
     shared: name what occurs twice or more. largest: no line has many more nodes than this. shorter: name shared
-    subterms only where that makes the whole shorter.
+    subterms only where that makes the whole shorter, and tensors where their indices could not be shown.
     """
     order = topological(results)
     uses: dict[Node, int] = {}
@@ -44,6 +47,7 @@ def named_subterms(results: Sequence[Node], shared: bool, largest: int, shorter:
     for result in results:
         uses[result] = uses.get(result, 0) + 1
     whole = set(results)
+    hidden = {a for n in order if shorter and _hides(n) for a in n.args if a.rank > 2}
     inline: dict[Node, int] = {}
     width: dict[Node, float] = {}
     named: list[Node] = []
@@ -54,12 +58,17 @@ def named_subterms(results: Sequence[Node], shared: bool, largest: int, shorter:
         if shorter and repeated:  # every use costs a letter, the definition two
             repeated = (uses[node] - 1) * wide >= uses[node] + 2
         long = count > largest and (node not in whole or uses[node] > 1)  # a result has a line of its own
-        if (repeated or long) and node.kind not in _PLAIN and node.kind != "expand":
+        if (repeated or long or node in hidden) and node.kind not in _PLAIN and node.kind != "expand":
             named.append(node)
             count, wide = 1, 1.0
         inline[node] = count
         width[node] = wide
     return named
+
+
+def _hides(node: Node) -> bool:
+    """Whether indices of the expression say nothing about those of its operands."""
+    return node.kind not in _OPEN and not node.pointwise
 
 
 def _own_width(node: Node) -> float:
@@ -89,7 +98,7 @@ def paper_names(named: Sequence[Node], taken: Iterable[str]) -> list[str]:
         return [f"{stem}_{i}" for i in range(1, len(named) + 1)]
     letters: list[str] = []
     for node in named:
-        choices = _LETTERS[_sort(node)][min(node.rank, 2)].split()
+        choices = _LETTERS[_sort(node)][min(node.rank, 3)].split()
         letters.append(next((c for c in choices if c not in begun), "t" if "t" not in begun else "tmp"))
     return [
         letter if letters.count(letter) == 1 else f"{letter}_{letters[: i + 1].count(letter)}"

@@ -44,12 +44,14 @@ def to_text(function: Function, like: Function | None = None) -> str:
     """
     _, results = recover(function, like=like)
     large = any(r.size > LARGEST_LINE * 5 for r in results)
-    named = named_subterms(results, shared=large, largest=LARGEST_LINE)
+    named = named_subterms(results, large, LARGEST_LINE, shorter=True)
     taken = {p.name for p in function.params} | set(function.dims)
     names = dict(zip(named, fresh_names(len(named), taken), strict=True))
     paper = TextPaper(results, names)
     lines = [names.get(r) or paper.line(r) for r in results]
-    lines += [f"{'where' if i == 0 else '     '} {names[n]} = {paper.line(n)}" for i, n in enumerate(named)]
+    for i, node in enumerate(named):
+        shown = _below(names[node], paper.indexer.letters[: node.rank]) if node.rank > 2 else names[node]
+        lines.append(f"{'where' if i == 0 else '     '} {shown} = {paper.line(node)}")
     return "\n".join(lines)
 
 
@@ -86,7 +88,7 @@ class TextPaper(Paper):
 
     def line(self, node: Node) -> str:
         if node.rank > 2 and node.kind != "entries":
-            return self.indexer.defined(node, _LETTERS[: node.rank])[0]
+            return self.indexer.defined(node, self.indexer.letters[: node.rank])[0]
         return self.own(node)[0]
 
     # ---------------------------------------------------------------- signs
