@@ -88,10 +88,28 @@ def test_names_keep_clear_of_symbols() -> None:
     assert "z1" not in names and names == {"v1", "v2"}
 
 
+def test_the_chain_rule_is_spelled_out() -> None:
+    v = sd.symbol("v", (3,))
+    text = str(sd.derivation(np.sum(np.sin(v) * np.cos(v) + np.sin(v)), v))
+    assert "∂f/∂z1 = ∂f/∂z3 · ∂z3/∂z1 + ∂f/∂z4 · ∂z4/∂z1 = z2 + 1" in text
+    forward = sd.derivation(np.sum(np.tanh(v)), v, "forward")
+    assert "∂z2/∂v = ∂z2/∂z1 · ∂z1/∂v = 1 - z1²" in str(forward)
+    assert r"\frac{\partial z_{2}}{\partial v} = \frac{\partial z_{2}}{\partial z_{1}} \, \frac" in forward.markdown()
+
+
+def test_names_are_set_as_the_symbols_are() -> None:
+    hat, f = sd.symbol("y_hat", (3,), latex=r"\tilde{y}"), sd.function("f")
+    derivation = sd.derivation(np.sum(f(hat)), hat)
+    assert derivation.letter == "g" and "∂g/∂y\u0302" in str(derivation)  # f is taken, y has a hat
+    assert r"\frac{\partial g}{\partial \tilde{y}}" in derivation.latex()
+    assert "1 - z1²" in str(sd.derivation(np.sum(np.tanh(hat)), hat))  # by the value itself
+
+
 def test_refusals() -> None:
     x = sd.symbol("x", (3,))
     with pytest.raises(sd.ArgumentError, match="expected 'forward' or 'reverse'"):
         sd.derivation(np.sum(x), x, "sideways")  # type: ignore[arg-type]
     with pytest.raises(sd.ArgumentError, match="expected a symbol"):
-        sd.derivation(np.sum(x), np.sin(x))
+        other: Any = np.sin(x)
+        sd.derivation(np.sum(x), other)
     assert isinstance(sd.derivation(np.sum(x), x), Derivation)

@@ -1,12 +1,13 @@
 """The chain rule step by step: every operation between a variable and a function, its local Jacobian and what has been
 accumulated so far, as a paper writes it.
 
-Intermediate values get names z1, z2, ..., so that each step stays as short as the operation it differentiates; the last
-line is the closed form in the original symbols.
+Intermediate values get names z1, z2, ..., so that each step stays as short as the operation it differentiates; every
+accumulated derivative is a product of the ones before it, and the last line is the closed form in the original symbols.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -20,8 +21,11 @@ from symdiff.frontend.expr import Expr
 from symdiff.ir.builder import Builder, Handle
 from symdiff.ir.contraction import contract, identity, parse_spec
 from symdiff.ir.graph import Function, Value, topological
+from symdiff.ir.op import Linear
 from symdiff.ir.types import TensorType
 from symdiff.ops import OPSET
+from symdiff.render.latex_names import symbol_latex
+from symdiff.render.text import symbol_text
 from symdiff.simplify import simplify as simplify_function
 
 
@@ -38,7 +42,8 @@ class Step:
     """One operation: its name, what it computes, the rule, its local Jacobians, and the accumulated derivative.
 
     In reverse order `accumulated` is the derivative of the function with respect to this value; in forward order the
-    derivative of this value with respect to the variable.
+    derivative of this value with respect to the variable. `through` are the values by which the chain rule gets there:
+    the ones that use this value, or the operands that depend on the variable.
     """
 
     name: str
@@ -46,103 +51,179 @@ class Step:
     rule: str
     locals: tuple[Local, ...]
     accumulated: Expression
+    through: tuple[str, ...]
+
+
+class Formula(Expression):
+    """An expression whose sums are shown in the order of a program."""
+
+    __slots__ = ("like",)
+
+    def __init__(self, value: Value, like: Value | None = None) -> None:
+        super().__init__(value)
+        self.like = like
+
+    def written(self) -> Function | None:
+        return None if self.like is None else Function.of(free_symbols([self.like]), [self.like])
 
 
 @dataclass(frozen=True)
 class Derivation:
-    """Steps in the order they are taken, and the closed form. `str`, `latex()` and `markdown()` show them."""
+    """Steps in the order they are taken, and the closed form. `str`, `latex()` and `markdown()` show them.
+
+    letter: what the function is called. through: the values by which the last step gets to the variable.
+    """
 
     function: Expression
     variable: str
     order: Literal["forward", "reverse"]
     steps: tuple[Step, ...]
     result: Expression
+    letter: str = "f"
+    through: tuple[str, ...] = ()
+    symbol: Expression | None = None
 
-    def _symbol(self, step: Step) -> tuple[str, str]:
-        """Numerator and denominator of the accumulated derivative."""
-        return ("f", step.name) if self.order == "reverse" else (step.name, self.variable)
+    def _value(self, name: str, latex: bool) -> str:
+        """A value by its name, as it is set."""
+        if name == self.variable and self.symbol is not None:
+            return self.symbol.latex() if latex else str(self.symbol)
+        return symbol_latex(name) if latex else symbol_text(name)
+
+    def _slope(self, above: str, below: str, latex: bool = False) -> str:
+        above, below = self._value(above, latex), self._value(below, latex)
+        return rf"\frac{{\partial {above}}}{{\partial {below}}}" if latex else f"∂{above}/∂{below}"
+
+    def _chain(self, name: str, through: Sequence[str], latex: bool = False) -> str:
+        """The chain rule for one accumulated derivative, with an equals sign behind every form of it."""
+        if self.order == "reverse":
+            slope = self._slope(self.letter, name, latex)
+            pairs = [[(self.letter, c), (c, name)] for c in through]
+        else:
+            slope = self._slope(name, self.variable, latex)
+            pairs = [[(name, c), (c, self.variable)] for c in through]
+        # The function is the last value, and a variable's slope in itself is one.
+        kept = [[p for p in pair if p[0] != p[1] and p != (self.letter, self._last())] for pair in pairs]
+        dot = r" \, " if latex else " · "
+        products = [dot.join([self._slope(*p, latex) for p in pair]) for pair in kept if pair]
+        shown = " + ".join(products)
+        return f"{slope} = {shown} =" if shown and shown != slope else f"{slope} ="
+
+    def _last(self) -> str:
+        """The name of the value that is the function."""
+        return self.steps[0 if self.order == "reverse" else -1].name if self.steps else ""
+
+    def _definitions(self) -> list[Step]:
+        return list(self.steps if self.order == "forward" else self.steps[::-1])
+
+    def _opening(self) -> str:
+        if self.order == "reverse":
+            return "Reverse mode: from the result back to the variable."
+        return "Forward mode: from the variable on to the result."
 
     def __str__(self) -> str:
-        lines = [f"f = {self.function}", f"wanted: ∂f/∂{self.variable}, by {self.order} mode"]
+        lines = [f"{self.letter} = {self.function}", f"Wanted: {self._slope(self.letter, self.variable)}.", ""]
+        if self.steps:
+            lines.append(f"Write {self.letter} = {self._value(self._last(), False)} with")
+            lines += [f"     {step.name} = {step.definition}" for step in self._definitions()]
+            lines += ["", self._opening()]
         for number, step in enumerate(self.steps, 1):
-            above, below = self._symbol(step)
             lines.append(f"{number}. {step.name} = {step.definition}    ({step.rule})")
-            lines += [f"     local: ∂{step.name}/∂{part.operand} = {part.jacobian}" for part in step.locals]
-            lines.append(f"     accumulated: ∂{above}/∂{below} = {step.accumulated}")
-        lines.append(f"∂f/∂{self.variable} = {self.result}")
+            lines += [f"     local: {self._slope(step.name, part.operand)} = {part.jacobian}" for part in step.locals]
+            lines.append(f"     accumulated: {self._chain(step.name, step.through)} {step.accumulated}")
+        lines.append(f"{self._conclusion()} {self.result}")
         return "\n".join(lines)
 
+    def _conclusion(self, latex: bool = False) -> str:
+        if self.order == "reverse":
+            return self._chain(self.variable, self.through, latex)
+        return f"{self._slope(self.letter, self.variable, latex)} ="
+
     def latex(self) -> str:
-        """An `align*` environment: one line per definition, local Jacobian and accumulated product."""
-        rows = [rf"f &= {self.function.latex()}"]
+        """An `align*` environment: the definitions, then every local Jacobian and accumulated product."""
+        rows = [rf"{self.letter} &= {self.function.latex()}"]
+        for step in self._definitions():
+            rows.append(rf"{self._value(step.name, True)} &= {step.definition.latex()} && \text{{{step.rule}}}")
         for step in self.steps:
-            above, below = (_latex_name(s) for s in self._symbol(step))
-            name = _latex_name(step.name)
-            rows.append(rf"{name} &= {step.definition.latex()} && \text{{{step.rule}}}")
             for part in step.locals:
-                rows.append(
-                    rf"\frac{{\partial {name}}}{{\partial {_latex_name(part.operand)}}} &= {part.jacobian.latex()}"
-                )
-            rows.append(rf"\frac{{\partial {above}}}{{\partial {below}}} &= {step.accumulated.latex()}")
-        rows.append(rf"\frac{{\partial f}}{{\partial {_latex_name(self.variable)}}} &= {self.result.latex()}")
+                rows.append(rf"{self._slope(step.name, part.operand, True)} &= {part.jacobian.latex()}")
+            rows.append(f"{_aligned(self._chain(step.name, step.through, True))} {step.accumulated.latex()}")
+        rows.append(f"{_aligned(self._conclusion(True))} {self.result.latex()}")
         return "\\begin{align*}\n" + " \\\\\n".join(rows) + "\n\\end{align*}"
 
     def markdown(self) -> str:
-        """A numbered list with formulas in dollars."""
-        lines = [f"Wanted: $\\partial f/\\partial {_latex_name(self.variable)}$ of $f = {self.function.latex()}$, "
-                 f"by {self.order} mode.", ""]  # fmt: skip
+        """Definitions, a numbered list of steps, and the result, with formulas in dollars."""
+        slope = self._slope(self.letter, self.variable, True)
+        lines = [f"Wanted: ${slope}$ of ${self.letter} = {self.function.latex()}$.", ""]
+        if self.steps:
+            lines += [f"Write ${self.letter} = {self._value(self._last(), True)}$ with", ""]
+            lines += [f"- ${self._value(s.name, True)} = {s.definition.latex()}$" for s in self._definitions()]
+            lines += ["", self._opening(), ""]
         for number, step in enumerate(self.steps, 1):
-            above, below = (_latex_name(s) for s in self._symbol(step))
-            name = _latex_name(step.name)
-            lines.append(f"{number}. ${name} = {step.definition.latex()}$ ({step.rule})")
+            lines.append(f"{number}. ${self._value(step.name, True)} = {step.definition.latex()}$ ({step.rule})")
             for part in step.locals:
-                quotient = rf"\frac{{\partial {name}}}{{\partial {_latex_name(part.operand)}}}"
-                lines.append(f"   - local: ${quotient} = {part.jacobian.latex()}$")
-            quotient = rf"\frac{{\partial {above}}}{{\partial {below}}}"
-            lines.append(f"   - accumulated: ${quotient} = {step.accumulated.latex()}$")
-        variable = _latex_name(self.variable)
-        lines += ["", rf"$$\frac{{\partial f}}{{\partial {variable}}} = {self.result.latex()}$$"]
+                lines.append(f"   - local: ${self._slope(step.name, part.operand, True)} = {part.jacobian.latex()}$")
+            chain = self._chain(step.name, step.through, True)
+            lines.append(f"   - accumulated: ${chain} {step.accumulated.latex()}$")
+        lines += ["", rf"$${self._conclusion(True)} {self.result.latex()}$$"]
         return "\n".join(lines)
 
     _repr_markdown_ = markdown
 
 
-def _latex_name(name: str) -> str:
-    head = name.rstrip("0123456789")
-    return f"{head}_{{{name[len(head):]}}}" if head and head != name else name
+def _aligned(equation: str) -> str:
+    """An equation aligned at its first equals sign."""
+    return equation.replace("=", "&=", 1)
+
+
+# Functions with a derivative in terms of their value.
+_BY_VALUE = frozenset({"exp", "tanh", "sigmoid", "softmax", "sqrt", "inverse"})
 
 
 # -------------------------------------------------------------------- rules in words
-def rule_name(value: Value) -> str:
-    """The rule an operation is differentiated by, in the words of a textbook."""
+def rule_name(value: Value, moving: int | None = None) -> str:
+    """The rule an operation is differentiated by, in the words of a textbook.
+
+    moving: how many of its operands depend on the variable; None when that is not known.
+    """
     name = value.op.name
+    alone = moving == 1
     if name == "contract":
         spec = parse_spec(value.attr("spec"))
         if len(value.args) > 1:
-            return "product rule: linear in each factor"
-        return "sum rule: a sum distributes" if spec.summed else "rearrangement: linear"
-    if name in ("add", "sub", "neg"):
-        return "sum rule: addition distributes"
+            return "linear: the other factor is constant" if alone else "product rule: linear in each factor"
+        if spec.summed:
+            return "sum: every term has slope 1"
+        copied = len(spec.output) > len(spec.operands[0])
+        return "broadcast: every copy has slope 1" if copied else "rearrangement: linear"
+    if name in ("add", "sub"):
+        return "sum rule: what is constant drops out" if alone else "sum rule: addition distributes"
+    if name == "neg":
+        return "constant factor -1"
     if name == "mul":
-        return "product rule: each factor scales the other"
-    if name == "div":
-        return "quotient rule"
-    if name == "pow":
-        return "power rule"
-    if name in ("maximum", "minimum", "reduce_max", "reduce_min", "select", "relu", "clip"):
-        return "choice: the derivative is routed to the branch taken"
-    if value.op.elementwise:
-        return f"chain rule for {value.attr('name', name)}, entry by entry"
-    return {
-        "inverse": "derivative of an inverse: -Y dX Y",
-        "det": "Jacobi's formula",
-        "logabsdet": "Jacobi's formula for the logarithm",
-        "solve": "implicit differentiation of A x = b",
-        "softmax": "softmax: diag(p) - p p^T",
-        "logsumexp": "logsumexp: its gradient is the softmax",
+        return "constant factor" if alone else "product rule: each factor scales the other"
+    if name == "div" and alone:
+        return "constant divisor" if value.args[1].op.name in ("const", "size") else "quotient rule"
+    simple = {
+        "div": "quotient rule", "pow": "power rule", "select": "choice: the derivative goes to the branch taken",
+        "relu": "choice: slope 1 where z > 0, else 0", "abs": "slope: the sign",
+        "clip": "choice: slope 1 inside the limits, else 0",
+        "maximum": "choice: the derivative goes to the larger", "minimum": "choice: the derivative goes to the smaller",
+        "reduce_max": "choice: the derivative goes to the largest entry",
+        "reduce_min": "choice: the derivative goes to the smallest entry",
+        "inverse": "derivative of an inverse: -Y dX Y", "det": "Jacobi's formula",
+        "logabsdet": "Jacobi's formula for the logarithm", "solve": "implicit differentiation of A x = b",
+        "softmax": "softmax: diag(p) less p times its transpose", "logsumexp": "logsumexp: its gradient is the softmax",
         "norm": "norm: its gradient is the unit vector",
-        "functional": f"chain rule for {value.attr('name', name)}",
-    }.get(name, f"{name}: linear" if type(value.op.rule).__name__ == "Linear" else f"rule of {name}")
+    }  # fmt: skip
+    if name in simple:
+        return simple[name]
+    if value.op.elementwise:
+        return f"chain rule for {value.attr('name', name)}, entry by entry" if value.type.rank else (
+            f"chain rule for {value.attr('name', name)}"
+        )
+    if name == "functional":
+        return f"chain rule for {value.attr('name', name)}"
+    return f"{name}: linear" if isinstance(value.op.rule, Linear) else f"rule of {name}"
 
 
 # -------------------------------------------------------------------- making one
@@ -166,18 +247,27 @@ def derivation(f: Expr, x: Expr, order: Literal["forward", "reverse"] = "reverse
     names = _names(path, free_symbols([y]))
     accumulated = _accumulate(builder, y, variable, path, order)
     shown = _renamer(builder, names)
-    steps = [
-        Step(
-            names[v].name,
-            _closed(_restated(builder, v, names)),
-            rule_name(v),
-            tuple(_locals(builder, v, variable, names)),
-            _closed(shown(accumulated[v])),
-        )
-        for v in (reversed(path) if order == "reverse" else path)
-    ]
+    users: dict[Value, list[str]] = {}
+    for v in path:
+        for a in dict.fromkeys(v.args):
+            users.setdefault(a, []).append(names[v].name)
+    steps: list[Step] = []
+    for v in reversed(path) if order == "reverse" else path:
+        restated = _restated(builder, v, names)
+        moving = [a for a in dict.fromkeys(v.args) if a is variable or a in names]
+        through = users.get(v, []) if order == "reverse" else [names[a].name if a in names else a.name for a in moving]
+        steps.append(Step(
+            names[v].name, Expression(restated), rule_name(v, len([a for a in v.args if a in moving])),
+            tuple(_locals(builder, v, variable, names)), _closed(shown(accumulated[v]), y), tuple(through),
+        ))  # fmt: skip
     result = jacobians(builder, [y], [variable], order)[0][0]
-    return Derivation(Expression(f.value), variable.name, order, tuple(steps), _closed(result))
+    taken = {s.name for s in free_symbols([y])} | {v.attr("name", "") for v in topological([y]) if not v.is_param}
+    taken = {re.split(r"[_\d]", name)[0] for name in taken}
+    letter = next((c for c in ("f", "y", "g", "F", "J") if c not in taken), "result")
+    return Derivation(
+        Expression(f.value), variable.name, order, tuple(steps), _closed(result, y), letter,
+        tuple(users.get(variable, [])), Expression(x.value),
+    )  # fmt: skip
 
 
 def _path(y: Value, variable: Value) -> list[Value]:
@@ -243,12 +333,16 @@ def _restated(builder: Builder, value: Value, names: Mapping[Value, Value]) -> V
 
 
 def _locals(builder: Builder, value: Value, variable: Value, names: Mapping[Value, Value]) -> list[Local]:
+    """Local Jacobians; functions whose derivative is best said by their own value say it so: 1 - tanh(z)^2."""
     restated = _restated(builder, value, names)
     moving = [a for a in dict.fromkeys(restated.args) if a is variable or a in set(names.values())]
     row = jacobians(builder, [restated], moving, "reverse")[0]
-    return [Local(operand.name, _closed(j)) for operand, j in zip(moving, row, strict=True)]
+    if value.op.name in _BY_VALUE:
+        named = _renamer(builder, {restated: names[value]})
+        row = [named(j) for j in row]
+    return [Local(operand.name, _closed(j, restated)) for operand, j in zip(moving, row, strict=True)]
 
 
-def _closed(value: Value) -> Expression:
-    """The shortest form of one value."""
-    return Expression(simplify_function(Function.of(free_symbols([value]), [value]), OPSET).results[0])
+def _closed(value: Value, like: Value) -> Expression:
+    """The shortest form of one value, its sums as in `like`."""
+    return Formula(simplify_function(Function.of(free_symbols([value]), [value]), OPSET).results[0], like)
