@@ -15,6 +15,7 @@ from symdiff.simplify import facts
 from symdiff.simplify.defined import harmless, is_indicator
 from symdiff.simplify.pointwise import negated
 from symdiff.simplify.products import product
+from symdiff.simplify.prospects import fewest_terms
 from symdiff.simplify.size import size, sum_size
 from symdiff.simplify.sums import plus
 from symdiff.simplify.views import Context, Factor, Labels, Number, Product, children, normal, number_in, walk
@@ -28,7 +29,7 @@ MOST_DEPTH = 6
 # An expansion is followed only when merging makes it this much shorter than its terms one by one.
 LEAST_MERGED = 2
 # Products made in search of shorter forms, per result; what is found by then stands.
-MOST_WORK = 1500
+MOST_WORK = 400
 
 
 def choose(ctx: Context, results: Sequence[Value]) -> list[Value]:
@@ -65,7 +66,7 @@ def _at_once(ctx: Context, value: Value) -> Value:
         value = product(ctx, view.coefficient, factors, view.output, view.sizes, value.type.dtype)
     while value.type.floating and ctx.work < ctx.memo("search")["end"]:
         count = len(ctx.terms(value))
-        merged = [e for e in _expansions(ctx, value) if len(ctx.terms(e)) <= count]
+        merged = [e for e in _expansions(ctx, value, count) if len(ctx.terms(e)) <= count]
         best = min(merged, key=lambda e: size(ctx, e), default=value)
         if size(ctx, best) >= size(ctx, value):
             break
@@ -137,34 +138,56 @@ def flat(ctx: Context, value: Value) -> Product:
 
 
 # -------------------------------------------------------------------- expanding
-def _expansions(ctx: Context, value: Value) -> list[Value]:
-    """The value with products distributed over sums that are factors, where something merges or cancels by it."""
+def _expansions(ctx: Context, value: Value, most: int = MOST_TERMS * 2) -> list[Value]:
+    """The value with products distributed over sums that are factors, where something merges or cancels by it.
+
+    Only such as may come out with at most so many terms.
+    """
     memo = ctx.memo("expansions")
-    found = memo.get(value)
-    if found is None:
-        found = memo[value] = _find_expansions(ctx, value)
-    return found
-
-
-def _find_expansions(ctx: Context, value: Value) -> list[Value]:
-    terms = ctx.terms(value)
-    views = [(c, flat(ctx, t), size(ctx, t)) for c, t in terms]
-    bases = list({f.base: None for _, v, _ in views for f in v.factors if ctx.is_sum(f.base) and f.power in (1, 2)})
-    if not bases or len(bases) > 6:
-        return []
+    known = memo.get(value)
+    if known is None:
+        known = memo[value] = _Expansions(ctx, value)
     found: list[Value] = []
-    for chosen in [{b} for b in bases] + ([set(bases)] if len(bases) > 1 else []):
-        expanded = _distributed(ctx, views, chosen, value.type.dtype)
-        if expanded is None or expanded[0] is value:
-            continue
-        total, expected = expanded
-        if size(ctx, total) + LEAST_MERGED <= expected or size(ctx, total) < size(ctx, value):
-            found.append(total)
+    for least, chosen in known.prospects:
+        if least <= most:
+            expanded = known.expanded(ctx, chosen)
+            if expanded is not None:
+                found.append(expanded)
     return list(dict.fromkeys(found))
 
 
+class _Expansions:
+    """The sums of a value over which it may pay to distribute, and what came of it."""
+
+    def __init__(self, ctx: Context, value: Value) -> None:
+        self.value = value
+        self.views = [(c, flat(ctx, t), size(ctx, t)) for c, t in ctx.terms(value)]
+        self.made: dict[frozenset[Value], Value | None] = {}
+        bases = list(
+            {f.base: None for _, v, _ in self.views for f in v.factors if ctx.is_sum(f.base) and f.power in (1, 2)}
+        )
+        several = [frozenset(bases)] if len(bases) > 1 else []
+        choices = [*[frozenset({b}) for b in bases], *several] if len(bases) <= 6 else []
+        found = [(fewest_terms(ctx, self.views, chosen, flat), chosen) for chosen in choices]
+        self.prospects = [(least, chosen) for least, chosen in found if least is not None]
+
+    def expanded(self, ctx: Context, chosen: frozenset[Value]) -> Value | None:
+        if chosen not in self.made:
+            self.made[chosen] = None  # a value met again on the way to its own expansion is none
+            self.made[chosen] = self._expanded(ctx, chosen)
+        return self.made[chosen]
+
+    def _expanded(self, ctx: Context, chosen: frozenset[Value]) -> Value | None:
+        found = _distributed(ctx, self.views, chosen, self.value.type.dtype)
+        if found is None or found[0] is self.value:
+            return None
+        total, expected = found
+        shortened = size(ctx, total) < size(ctx, self.value)
+        return total if shortened or size(ctx, total) + LEAST_MERGED <= expected else None
+
+
 def _distributed(
-    ctx: Context, views: Sequence[tuple[Number, Product, float]], bases: set[Value], dtype: str
+    ctx: Context, views: Sequence[tuple[Number, Product, float]], bases: frozenset[Value], dtype: str
 ) -> tuple[Value, float] | None:
     """All products distributed over the given sums, and the length of its terms one by one; None for too many."""
     terms: list[tuple[Number, Value]] = []

@@ -47,13 +47,12 @@ def content_of(ctx: Context, terms: Sequence[tuple[Number, Value]]) -> Number:
     """
     numerator, denominator = 0, 1
     for c, _ in terms:
-        fraction = Fraction(c)
-        numerator = math.gcd(numerator, fraction.numerator)
-        denominator = math.lcm(denominator, fraction.denominator)
-    content = Fraction(numerator, denominator)
-    if _bits(content) > MOST_BITS // 8:
-        content = Fraction(1)
-    return normal(content if first_sign(ctx, terms) > 0 else -content)
+        numerator = math.gcd(numerator, c.numerator)
+        denominator = math.lcm(denominator, c.denominator)
+    content = normal(Fraction(numerator, denominator)) if denominator != 1 else numerator
+    if content != 1 and _bits(content) > MOST_BITS // 8:
+        content = 1
+    return content if first_sign(ctx, terms) > 0 else -content
 
 
 def first_sign(ctx: Context, terms: Sequence[tuple[Number, Value]]) -> int:
@@ -64,7 +63,7 @@ def first_sign(ctx: Context, terms: Sequence[tuple[Number, Value]]) -> int:
         return -1
     ordered = sorted(terms, key=lambda term: ctx.key(term[1]))
     lead = ordered[0][0]
-    shape = tuple([(t, Fraction(c) / Fraction(lead)) for c, t in ordered])
+    shape = tuple([(t, c * lead if abs(lead) == 1 else Fraction(c) / lead) for c, t in ordered])
     own = 1 if lead > 0 else -1
     return own * ctx.memo("sign of sums").setdefault(shape, own)
 

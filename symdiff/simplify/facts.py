@@ -134,7 +134,9 @@ def symmetric(ctx: Context, value: Value) -> bool:
     found = memo.get(value)
     if found is None:
         memo[value] = False  # while asking: its own transpose is built from its factors, not from itself
+        ctx.asking += 1
         found = memo[value] = _symmetric(ctx, value)
+        ctx.asking -= 1
     return found
 
 

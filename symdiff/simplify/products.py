@@ -34,13 +34,30 @@ def product(
     dtype: str,
 ) -> Value:  # fmt: skip
     """The canonical value of a product; `sizes` has every label of the factors and of the output, and no other."""
-    ctx.work += 1
-    work = Work(coefficient, factors, output, sizes, dtype)
+    # Searches make the same product again and again with other labels.
+    names: dict[int, int] = {}
+    factors = tuple(factors)
+    rows = tuple([(b, p, tuple([names.setdefault(x, len(names)) for x in own])) for b, p, own in factors])
+    place = tuple([names.setdefault(x, len(names)) for x in output])
+    known = tuple([sizes[x] for x in names])
+    rest = tuple([s for x, s in sizes.items() if x not in names]) if len(names) < len(sizes) else ()
+    key = (coefficient, rows, place, known, rest, dtype)
+    memo = ctx.memo("product")
+    found = memo.get(key)
+    if found is None:
+        ctx.work += 1
+        found = _product(ctx, Work(coefficient, factors, output, sizes, dtype))
+        if not ctx.asking:
+            memo[key] = found
+    return found
+
+
+def _product(ctx: Context, work: Work) -> Value:
     while True:
         _open(ctx, work)
         _merge(ctx, work)
         if work.coefficient == 0:
-            return ctx.const(0, tuple([work.sizes[x] for x in work.output]), dtype)
+            return ctx.const(0, tuple([work.sizes[x] for x in work.output]), work.dtype)
         if _rewritten(ctx, work):
             continue
         inner: list[Factor] = []
@@ -72,14 +89,9 @@ def scaled(ctx: Context, number: Number, value: Value) -> Value:
     """number * value."""
     if number == 1:
         return value
-    memo = ctx.memo("scaled")
-    found = memo.get((number, value))
-    if found is None:
-        labels = tuple(range(value.type.rank))
-        sizes = dict(enumerate(value.shape))
-        found = product(ctx, number, [Factor(value, 1, labels)], labels, sizes, value.type.dtype)
-        memo[number, value] = found
-    return found
+    labels = tuple(range(value.type.rank))
+    sizes = dict(enumerate(value.shape))
+    return product(ctx, number, [Factor(value, 1, labels)], labels, sizes, value.type.dtype)
 
 
 def rearranged(ctx: Context, value: Value, axes: Sequence[int], sizes: Mapping[int, Size] | None = None) -> Value:

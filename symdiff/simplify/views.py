@@ -159,6 +159,7 @@ class Context:
         self.settings = settings or Settings()
         self.trace: list[Step] | None = None
         self.work = 0  # products made: what a search spends
+        self.asking = 0  # questions of symmetry that are open: what is made for them is not remembered
         self._made: dict[tuple[str, tuple[Value, ...], AttrItems], Value] = {}
         self._views: dict[Value, Product] = {}
         self._terms: dict[Value, Terms] = {}
@@ -201,7 +202,7 @@ class Context:
         """Write the second for the first from now on; what was made before is made again when asked for."""
         self.equal = dict(pairs)
         self._made.clear()
-        self._memo.pop("scaled", None)
+        self._memo.pop("product", None)
 
     def note(self, rule: str, before: Value, after: Value) -> None:
         if self.trace is not None and before is not after:
