@@ -270,3 +270,22 @@ def test_refusals() -> None:
         sd.hessian(lambda v: np.sum(v * v), mode="sideways")  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match="sizes: n = 0, expected a positive integer"):
         sd.jacobian(x * x, x, "elimination", sizes={"n": 0})
+
+
+# -------------------------------------------------------------------- the automatic choice
+def test_auto_takes_the_cheapest_mode() -> None:
+    m, n = sd.dims("m n")
+    x, t = sd.symbol("x", (n,)), sd.symbol("t")
+    A, B, W, V = sd.symbol("A", (2, n)), sd.symbol("B", (n, 2)), sd.symbol("W", (n, n)), sd.symbol("V", (m, n))
+    hourglass = np.tanh(W @ np.tanh(B @ np.tanh(A @ np.tanh(W @ x))))
+
+    def chosen(y: Any, v: Any, **sizes: int) -> set[str]:
+        auto = sd.jacobian(y, v, sizes=sizes or None).ir()
+        return {mode for mode in MODES if sd.jacobian(y, v, mode, sizes=sizes or None).ir() == auto}
+
+    assert chosen(hourglass, x) == {"elimination"}
+    assert "reverse" in chosen(np.sum(hourglass), x)
+    assert "forward" in chosen(x * t * t, t)
+    layered = np.tanh(V @ np.tanh(W @ np.tanh(W @ x)))
+    assert "reverse" in chosen(layered, x, m=2, n=300) or "elimination" in chosen(layered, x, m=2, n=300)
+    assert chosen(layered, x, m=2, n=300) != chosen(layered, x, m=5000, n=20)

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeAlias
 
 from symdiff.api.expression import Derivative, Expression, free_symbols
 from symdiff.api.kinks import Kinks, with_kinks
+from symdiff.api.modes import cheapest_mode
 from symdiff.diff import MODES as DIFF_MODES
 from symdiff.diff import Mode as DiffMode
 from symdiff.diff import gradients, jacobians, pull_back, push_forward
@@ -62,11 +63,9 @@ def _variables(x: Any) -> tuple[list[Expr], Callable[[list[Any]], Any]]:
     return [_expression(x, "variable")], lambda r: r[0]
 
 
-def _mode(mode: str, y: Expr, xs: Sequence[Expr]) -> DiffMode:
-    """auto: push when every variable is a scalar and the function is not, pull otherwise."""
+def _mode(mode: str, y: Expr, xs: Sequence[Expr], points: Sequence[Mapping[str, int]] | None) -> DiffMode:
     if mode == "auto":
-        scalar_in = all(not x.value.type.rank for x in xs)
-        return "forward" if scalar_in and y.value.type.rank else "reverse"
+        return cheapest_mode(y.value, [x.value for x in xs], points)
     return checked(mode)
 
 
@@ -89,7 +88,8 @@ def gradient(
     """
     xs, back = _variables(x)
     f = _expression(f, "gradient")
-    chosen, points = _mode(mode, f, xs), _points(sizes)
+    points = _points(sizes)
+    chosen = _mode(mode, f, xs, points)
     return back(derive([f, *xs], lambda b, v: gradients(b, v[0], v[1:], chosen, points), kinks=kinks))
 
 
@@ -104,7 +104,8 @@ def jacobian(
     """
     xs, back = _variables(x)
     y = _expression(y, "jacobian")
-    chosen, points = _mode(mode, y, xs), _points(sizes)
+    points = _points(sizes)
+    chosen = _mode(mode, y, xs, points)
     return back(derive([y, *xs], lambda b, v: jacobians(b, v[:1], v[1:], chosen, points)[0], kinks=kinks))
 
 

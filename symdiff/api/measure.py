@@ -274,19 +274,32 @@ def calibrate(name: str) -> Machine:
     each_element = _positive(long - short / 32) / (16 * 512 - 16 * 8)
     rates["dot"] = 1 / each_element
     row = max(short / 512 - 8 * each_element, 0.0)
-    rates["move"] = bandwidth[0][1] / 16
+    pieces = np.concatenate([matrix[:, 1:], matrix[:, :1]], axis=1) + np.concatenate([matrix[1:], matrix[:1]])
+    size = 64
+    rates["move"] = 2 * size**2 / _positive(_time(_kernel(pieces), [(size, size)]) - call)
     solve = _kernel(np.linalg.solve(matrix, vector))
-    # The smallest matrices have code of their own, without a library's overhead.
-    factor_call = max(_time(solve, [(6, 6), 6]) - call - 15 * row, 0.0)
-    size = 96
-    work = 2 * (size * (size - 1) * (2 * size - 1) / 6 + size * (size - 1))
-    rates["factor"] = work / _positive(_time(solve, [(size, size), size]) - factor_call - size * (size - 1) / 2 * row)
+    # Two sizes tell the overhead of a routine from its work; the smallest matrices have code of their own.
+    small, size = 12, 96
+    little, much = (_time(solve, [(s, s), s]) - call for s in (small, size))
+    rates["factor"] = (_lu_work(size) - _lu_work(small)) / _positive(
+        much - little - (_pairs(size) - _pairs(small)) * row
+    )
+    factor_call = max(little - _lu_work(small) / rates["factor"] - _pairs(small) * row, 0.0)
     each = {name_: _LENGTH / _positive(_seconds(function(x), _LENGTH) - call) for name_, function in _MEASURED.items()}
     each.update({other: each[like] for other, like in _LIKE.items()})
     return Machine(
         name, call, stage, product_call, factor_call, row, instruction, tuple(bandwidth), rates,
         dict(sorted(each.items())),
     )  # fmt: skip
+
+
+def _pairs(size: int) -> float:
+    return size * (size - 1) / 2
+
+
+def _lu_work(size: int) -> float:
+    """Operations of one factorization and one substitution."""
+    return 2 * (size * (size - 1) * (2 * size - 1) / 6 + size * (size - 1))
 
 
 def _chain(op: Callable[..., Any], x: Any, y: Any) -> Any:
@@ -315,4 +328,5 @@ def _time(native: Any, shapes: Sequence[Any]) -> float:
     arrays = [rng.uniform(0.5, 1.5, shape) for shape in shapes]
     timer = timeit.Timer(native.bind(*[a if a.shape else a[()] for a in arrays]))
     number = _repeats(timer)
-    return min(timer.repeat(7, number)) / number
+    # The median, as programs are timed: a machine that is shared is predicted as it is.
+    return statistics.median(timer.repeat(7, number)) / number

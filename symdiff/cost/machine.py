@@ -20,10 +20,10 @@ from symdiff.cost.poly import Poly
 from symdiff.cost.stages import FACTORS, Stage, stages
 from symdiff.ir.graph import Function
 
-VERSION: Final = 5
+VERSION: Final = 6
 RATES: Final = ("add", "multiply", "divide", "compare", "move", "fma", "dot", "factor")
 """Classes with a throughput: matrix products count as `fma`, other sums of products as `dot`, factorizations and
-substitutions as `factor` (all their additions and multiplications)."""
+substitutions as `factor` (all their additions and multiplications); `move` are elements put together from pieces."""
 
 _TIMES: Final = ("call", "stage", "product_call", "factor_call", "row", "instruction")
 _LANES: Final = 8
@@ -194,7 +194,7 @@ def machine_to_dict(machine: Machine) -> dict[str, Any]:
 TYPICAL: Final = Machine(
     "typical", call=3e-8, stage=4e-9, product_call=6e-8, factor_call=4e-7, row=5e-9, instruction=5e-10,
     bandwidth=((1e4, 1.8e11), (2.4e5, 1e11), (5e6, 5e10), (7e7, 2e10)),
-    rate={"add": 2e10, "multiply": 2e10, "divide": 3e9, "compare": 4e9, "move": 1e10, "fma": 2e10, "dot": 8e9,
+    rate={"add": 2e10, "multiply": 2e10, "divide": 3e9, "compare": 4e9, "move": 2e9, "fma": 2e10, "dot": 8e9,
           "factor": 1.5e10},
     transcendental={"exp": 7e8, "log": 5e8, "sin": 4e8, "cos": 4e8, "tanh": 4.5e8, "sqrt": 1.5e9, "pow": 1.7e8,
                     "lgamma": 1.2e8},

@@ -18,8 +18,8 @@ from typing import Final, TypeAlias
 from symdiff.cost.counts import FREE, bill_of
 from symdiff.cost.memory import ITEMSIZE, storage
 from symdiff.cost.poly import Poly
-from symdiff.ir.contraction import label_sizes, parse_spec
-from symdiff.ir.dims import Shape, product
+from symdiff.ir.contraction import Spec, label_sizes, parse_spec
+from symdiff.ir.dims import Shape, Size, product
 from symdiff.ir.graph import Function, Value
 from symdiff.ir.path import nominal, pairwise
 
@@ -29,6 +29,7 @@ Work: TypeAlias = "tuple[str | tuple[str, str], Poly, float]"
 FACTORS: Final = frozenset({"factor"})
 _FACTORIZATIONS: Final = frozenset({"inverse", "det", "signdet", "logabsdet", "cholesky", "solve", "triangular_solve"})
 _VIEWS: Final = frozenset({"slice", "gather", "embed", "tril", "triu", "concatenate"})
+_PIECES: Final = frozenset({"embed", "concatenate", "gather", "tril", "triu"})
 _DEAR: Final = 8.0
 """Weight of an inline value, in additions per element, above which it is not computed twice."""
 _LOOK_BACK: Final = 16
@@ -108,8 +109,46 @@ def _inline(value: Value) -> bool:
 
 
 def _sums(value: Value) -> bool:
+    return bool(_read(value)[0].summed)
+
+
+def _through(value: Value) -> bool:
+    """Whether a contraction that reads this array reads its factors instead: a product with a delta, of which most
+    entries are zero."""
+    if value.op.name != "contract":
+        return False
     spec = parse_spec(value.attr("spec"))
-    return bool(spec.summed)
+    return not spec.summed and len(set(spec.output)) < len(spec.output)
+
+
+def _read(value: Value) -> tuple[Spec, dict[int, Size]]:
+    """The labels of a contraction and their sizes, operands that are products with a delta replaced by their factors:
+    indices that a delta makes equal are one label."""
+    spec = parse_spec(value.attr("spec"))
+    sizes = label_sizes(spec, [a.shape for a in value.args], value.attr("sizes", ()))
+    if not any(_through(a) for a in value.args):
+        return spec, sizes
+    same: dict[int, int] = {}
+
+    def find(label: int) -> int:
+        while label in same:
+            label = same[label]
+        return label
+
+    words: list[tuple[int, ...]] = []
+    for arg, word in zip(value.args, spec.operands, strict=True):
+        if not _through(arg):
+            words.append(word)
+            continue
+        inner = parse_spec(arg.attr("spec"))
+        place: dict[int, int] = {}
+        for own, label in zip(inner.output, word, strict=True):
+            a, b = find(place.setdefault(own, label)), find(label)
+            if a != b:
+                same[max(a, b)] = min(a, b)
+        words += [tuple([place[x] for x in operand]) for operand in inner.operands]
+    merged = tuple([tuple([find(x) for x in word]) for word in words])
+    return Spec(merged, tuple([find(x) for x in spec.output])), {find(x): s for x, s in sizes.items()}
 
 
 def _stored(function: Function) -> set[Value]:
@@ -144,6 +183,8 @@ def _store_operands(value: Value, weight: Mapping[Value, float], stored: set[Val
     for operand in value.args:
         if operand not in weight or operand in stored or operand.op.name in ("reshape", *FREE):
             continue
+        if value.op.name == "contract" and _through(operand):
+            continue
         smaller = nominal(product(operand.shape)) < nominal(product(space))
         if kind != "loop" or (smaller and weight[operand] > _DEAR):
             stored.add(operand)
@@ -175,14 +216,14 @@ def _kind(value: Value) -> tuple[str, Shape]:
         return "factor", value.shape
     if name != "contract":
         return "loop", value.args[0].shape if not _inline(value) and value.args else value.shape
-    spec = parse_spec(value.attr("spec"))
-    sizes = label_sizes(spec, [a.shape for a in value.args], value.attr("sizes", ()))
+    spec, sizes = _read(value)
+    distinct = tuple(sizes[x] for x in dict.fromkeys([*spec.output, *spec.summed]))
     if not spec.summed:
-        return "loop", value.shape
+        return "loop", distinct
     steps = pairwise(spec, sizes)
     if any(_is_product(spec.operands, step.space, step.result) for step in steps if step.right is not None):
         return "product", value.shape
-    return "loop", tuple(sizes[x] for x in dict.fromkeys([*spec.output, *spec.summed]))
+    return "loop", distinct
 
 
 def _rows(value: Value, kind: str, space: Shape) -> Poly:
@@ -238,7 +279,9 @@ def _work(value: Value) -> list[Work]:
     if name in _FACTORIZATIONS:
         total = sum((Poly(bill.get(k, 0)) for k in ("add", "multiply")), Poly())
         return [("factor", total, scale)]
-    # What moves inside a loop is read and written there: traffic, not work.
+    if name in _PIECES:  # every element asks where it comes from
+        return [("move", Poly(product(value.shape)), scale)]
+    # What else moves inside a loop is read and written there: traffic, not work.
     return [
         (kind, Poly(amount), scale)
         for kind, amount in bill.items()
@@ -247,8 +290,7 @@ def _work(value: Value) -> list[Work]:
 
 
 def _contraction(value: Value) -> list[tuple[str, Poly]]:
-    spec = parse_spec(value.attr("spec"))
-    sizes = label_sizes(spec, [a.shape for a in value.args], value.attr("sizes", ()))
+    spec, sizes = _read(value)
     found: list[tuple[str, Poly]] = []
     for step in pairwise(spec, sizes):
         space = Poly(product(sizes[x] for x in step.space))

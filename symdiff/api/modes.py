@@ -1,0 +1,54 @@
+"""Which mode of differentiation is cheapest: `mode="auto"`.
+
+The Jacobian is derived by every mode and priced by predicted time, on a typical core so that a formula does not depend
+on the machine it is derived on, at the sizes given or at representative ones.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from symdiff.cost import TYPICAL, predictor
+from symdiff.diff import Mode, jacobians, representative
+from symdiff.ir.builder import Builder
+from symdiff.ir.dims import product
+from symdiff.ir.graph import Function, Value, topological
+from symdiff.ir.path import nominal
+from symdiff.ops import OPSET
+from symdiff.simplify import optimize
+
+PRICED: Final = 200
+"""Instructions up to which every mode is derived; longer programs are swept in the direction with fewer seeds."""
+_CLEAR: Final = 0.9
+"""Elimination must be predicted to take at most this part of the better sweep's time: its programs are longer to read
+and predictions are not that sharp."""
+
+
+def cheapest_mode(
+    y: Value, xs: Sequence[Value], points: Sequence[Mapping[str, int]] | None = None
+) -> Mode:
+    """The mode for the Jacobian of y in all of xs. A gradient is pulled back: it costs a small multiple of its
+    function at any size, as nothing else does (Baur and Strassen 1983)."""
+    out, into = nominal(product(y.shape)), sum(nominal(product(x.shape)) for x in xs)
+    swept: Mode = "forward" if into == 1 < out else "reverse"
+    order = topological([y])
+    if not y.type.rank or not y.type.floating or not all(x.type.floating for x in xs):
+        return swept
+    if len(order) > PRICED:
+        return "forward" if into < out else "reverse"
+    prices: dict[Mode, float] = {}
+    params = [v for v in topological([y, *xs]) if v.is_param]
+    modes: tuple[Mode, ...] = ("reverse", "forward", "elimination")
+    for mode in modes:
+        builder = Builder(OPSET)
+        mapping = builder.absorb([y, *xs, *params])
+        found = jacobians(builder, [mapping[y]], [mapping[x] for x in xs], mode, points)[0]
+        program = optimize(Function.of([mapping[p] for p in params], found), OPSET)
+        at = predictor(program, TYPICAL)
+        given = points or representative(program.dims)
+        named = [{**representative(program.dims)[0], **point} for point in given]
+        prices[mode] = sum(math.log(max(at(point).seconds, 1e-9)) for point in named) / len(named)
+    best: Mode = "forward" if prices["forward"] < prices["reverse"] else "reverse"
+    return "elimination" if prices["elimination"] < prices[best] + math.log(_CLEAR) else best
