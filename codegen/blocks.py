@@ -1,9 +1,10 @@
 """Kernels that pass over the same long axis run block by block, so that a block's data stay in the cache.
 
-`choose` names the axis for which this saves most; `in_blocks` takes the kernels and gives fewer: a group of kernels
-that touch the axis row by row becomes one loop over blocks, each kernel running over the current block. What a kernel
-folds over the axis is folded block by block into its target, in the order of the blocks. Temporaries that live in the
-group alone shrink to one block. The size of blocks is a size of its own (`Block`), chosen from the sizes of the call.
+`in_blocks` takes the kernels and the axis (see `codegen.axes`) and gives fewer: a group of kernels that touch the axis
+row by row becomes one loop over blocks, each kernel running over the current block. Temporaries that live in the group
+alone shrink to one block. What a kernel folds over the axis is folded block by block into a part for each of a few
+chunks of the axis, and the parts are folded in the end: threads may share the chunks, and bits depend on sizes alone.
+How the axis is cut is decided from the sizes of the call (`Block`).
 
 A kernel belongs to the group when all it shares with others of the group, and one of them writes, is touched at the
 same row of the axis by both. Kernels that need a finished fold come after the group; large matrix products stay out, as
@@ -17,111 +18,27 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TypeAlias
 
-from codegen.fuse import Group
 from codegen.gemm import ADD
 from codegen.index import Index, combine, contiguous_strides, flatten, var
-from codegen.loops import Block, Buffer, Call, Count, For, Kernel, Let, Load, Pointer, Stmt, Store, Trap
+from codegen.loops import Block, Buffer, Call, Count, For, Kernel, Let, Load, Pointer, Stmt, Store, Trap, statements
 from codegen.nests import Memory, Nest
-from codegen.nodes import INLINE, MEMORY, Node
 from codegen.placing import place
 from codegen.rows import join_rows, never_more, row_loop
 from codegen.scalars import neutral
 from codegen.text import BYTES
-from symdiff.ir.dims import Dim, Size, evaluate, product, size_names
+from symdiff.ir.dims import Dim, Size, product
 
-_NOMINAL = 64
-_LONGEST = 2000
-"""Programs of more nodes are straight-line code; there is nothing to look for."""
 _NAME = "r0"
-_SIZE = Dim({(("#0", 1),): Fraction(1)})
+_SIZE, _CHUNKS, _SPAN = (Dim({((name, 1),): Fraction(1)}) for name in ("#0", "#1", "#2"))
 """No user can call a dimension so."""
+_CHUNK = "c0"
 _GEMM = {0: ((3, 4), (9, 10)), 1: ((6, 8), (9, None)), 2: ((3, 5), (6, 7), (11, None))}
 """For the size argument of a matrix product that runs over the axis: pointers that move, and the argument that says
 how far (None: one element)."""
 
+_SUMS = 2
+
 _Context: TypeAlias = "tuple[For, ...]"
-
-
-# -------------------------------------------------------------------- the axis
-def choose(nodes: Sequence[Node], groups: Sequence[Group]) -> Size | None:
-    """The axis whose blocks keep most in the cache, or None where nothing is gained."""
-    if len(nodes) > _LONGEST:
-        return None
-    stored = {n: g for g in groups for n in g.nodes}
-    axes = {s for g in groups if g.space is not None for s in g.space if isinstance(s, Dim) or s >= 512}
-    leaves = {n: _leaves(n, stored) for n in stored}
-    best, gain = None, float(_NOMINAL - 1)
-    for axis in sorted(axes, key=str):
-        own = _gain(axis, nodes, stored, leaves)
-        if own > gain:
-            best, gain = axis, own
-    return best
-
-
-def _leaves(node: Node, stored: dict[Node, Group]) -> set[Node]:
-    """What lies in memory and is read for a node's elements."""
-    found: set[Node] = set()
-    seen: set[Node] = set()
-    stack = list(node.args)
-    while stack:
-        one = stack.pop()
-        if one in seen:
-            continue
-        seen.add(one)
-        if one in stored or one.kind in MEMORY:
-            found.add(one)
-        else:
-            stack.extend(one.args)
-    return found
-
-
-def _gain(axis: Size, nodes: Sequence[Node], stored: dict[Node, Group], leaves: dict[Node, set[Node]]) -> float:
-    """Elements for one step of the axis that need not leave the cache, at nominal sizes, in the best stage.
-
-    A stage is what can run before a fold over the axis is needed.
-    """
-    stage: dict[Node, int] = {}
-    for node in nodes:
-        stage[node] = max((stage[a] + _ends(a, axis) for a in node.args), default=0)
-    readers: dict[Node, set[tuple[int, int]]] = {}
-    for node, own in leaves.items():
-        member = axis in _space(node) and not _alone(node)
-        for leaf in own:
-            readers.setdefault(leaf, set()).add((stage[node] if member else -1, id(stored[node])))
-    gains: dict[int, float] = {}
-    for leaf, users in readers.items():
-        if leaf.shape.count(axis) != 1 or leaf.rank < 2:
-            continue
-        stages = {s for s, _ in users}
-        volume = product([s for s in leaf.shape if s != axis])
-        elements = float(evaluate(volume, dict.fromkeys(size_names([volume]), _NOMINAL)))
-        if leaf.kind in MEMORY:
-            for one in stages - {-1}:
-                if sum(s == one for s, _ in users) > 1:
-                    gains[one] = gains.get(one, 0.0) + elements
-        elif stages == {stage[leaf]} and not _alone(leaf):
-            gains[stage[leaf]] = gains.get(stage[leaf], 0.0) + elements
-    return max(gains.values(), default=0.0)
-
-
-def _space(node: Node) -> tuple[Size, ...]:
-    if node.kind == "reduce":
-        return node.args[0].shape
-    return (*node.shape, *node.args[0].shape) if node.kind == "gemm" else node.shape
-
-
-def _alone(node: Node) -> bool:
-    """Whether a node is computed by a kernel that is never part of a group."""
-    return node.kind not in (*INLINE, "reduce", "gemm") or (node.kind == "gemm" and node.data[0] == 0)
-
-
-def _ends(node: Node, axis: Size) -> bool:
-    """Whether a node is complete only when the whole axis has been seen."""
-    if node.kind == "reduce":
-        return axis in node.args[0].shape[node.rank :]
-    if node.kind == "gemm":
-        return node.data[0] == 0 or axis in node.args[0].shape[-node.data[3] :]
-    return node.kind not in INLINE
 
 
 # -------------------------------------------------------------------- what a kernel does along the axis
@@ -342,16 +259,18 @@ def in_blocks(kernels: Sequence[Kernel], axis: Size, memory: Memory) -> tuple[li
     for buffer in _kept(group, units):
         each = each + _row(buffer, axis) * BYTES[buffer.dtype]
     outside = {b for u in (*before, *after) for side in (u.reads, u.writes) for b in side}
-    fills = _fills(group, memory)
+    targets = _targets(group)
     for unit in group:
         _enter(unit)
+    fills, folds, parts = _parts(targets, [u.kernel for u in group], memory)
     joined = join_rows([u.kernel for u in group], memory.temps, outside)
-    loop = For(_NAME, axis, [s for k in joined for s in k.body], step=_SIZE)
+    loop = For(_NAME, axis, [s for k in joined for s in k.body], step=_SIZE, block=(_CHUNK, _SPAN))
     for number, buffer in enumerate(memory.temps):
         if buffer not in outside and axis in buffer.shape:
             memory.temps[number] = _shrunk(buffer, loop, axis)
-    made = [*(u.kernel for u in before), *fills, Kernel(group[0].kernel.name, [loop]), *(u.kernel for u in after)]
-    return made, [Block(_SIZE, axis, each)]
+    chunks = For(_CHUNK, _CHUNKS, [*fills, loop], apart=True)
+    made = [*(u.kernel for u in before), Kernel(group[0].kernel.name, [chunks]), *folds, *(u.kernel for u in after)]
+    return made, [Block(_SIZE, _CHUNKS, _SPAN, axis, each, parts)]
 
 
 def _split(units: Sequence[_Unit], start: int) -> tuple[list[_Unit], list[_Unit], list[_Unit]]:
@@ -413,19 +332,45 @@ def _row(buffer: Buffer, axis: Size) -> Size:
     return product((*buffer.shape[:at], *buffer.shape[at + 1 :]))
 
 
-def _fills(group: Sequence[_Unit], memory: Memory) -> list[Kernel]:
-    """What folds begin from."""
-    kernels: list[Kernel] = []
+def _targets(group: Sequence[_Unit]) -> dict[Buffer, str]:
+    """What the group folds into, and how."""
     targets = {s.buffer.root: kind for u in group for s, kind in u.folds}
     for unit in group:
         for call, role in unit.calls:
-            if role == 2:
+            if role == _SUMS:
                 targets.update({b.root: "sum" for b in call.writes})
+    return targets
+
+
+def _parts(
+    targets: dict[Buffer, str], kernels: Sequence[Kernel], memory: Memory
+) -> tuple[list[Stmt], list[Kernel], Size]:
+    """Turn the kernels to parts for each chunk: what parts begin from, kernels that fold them, bytes for a chunk."""
+    fills: list[Stmt] = []
+    folds: list[Kernel] = []
+    bytes_: Size = 0
+    parts: dict[Buffer, Buffer] = {}
     for number, (buffer, kind) in enumerate(targets.items()):
         nest = Nest(memory, buffer.shape)
         nest.store(buffer, nest.index, nest.const(neutral(kind, buffer.dtype), buffer.dtype))
-        kernels.append(Kernel(f"f{number}", place(nest)))
-    return kernels
+        fills += place(nest)
+        parts[buffer] = memory.temp((_CHUNKS, *buffer.shape), buffer.dtype)
+        bytes_ = bytes_ + product(buffer.shape) * BYTES[buffer.dtype]
+        last = Nest(memory, (*buffer.shape, _CHUNKS))
+        *own, chunk = last.index
+        value = last.load(parts[buffer], (chunk, *own))
+        last.fold(kind, buffer.dtype, value, len(own), lambda out, b=buffer, i=tuple(own): Store(b, i, out))
+        folds.append(Kernel(f"f{number}", place(last)))
+    for stmt in (s for body in (fills, *(k.body for k in kernels)) for s in statements(body)):
+        places = [a for a in stmt.args if isinstance(a, Pointer)] if isinstance(stmt, Call) else [stmt]
+        for one in places:
+            if isinstance(one, (Store, Pointer)) and one.buffer.root in parts:
+                own = parts[one.buffer.root]
+                one.index = (var(_CHUNK), *one.index)
+                one.buffer = memory.reshaped(own, (_CHUNKS, *one.buffer.shape))
+        if isinstance(stmt, Call):
+            stmt.writes = tuple([parts.get(b.root, b) for b in stmt.writes])
+    return fills, folds, bytes_
 
 
 def _enter(unit: _Unit) -> None:
@@ -441,7 +386,7 @@ def _enter(unit: _Unit) -> None:
             assert isinstance(pointer, Pointer)
             args[position] = Pointer(pointer.buffer, (combine([(1, pointer.index[0]), (step, var(_NAME))]),))
         args[role] = Count(_NAME)
-        if role == 2:
+        if role == _SUMS:
             flags = args[12]
             assert isinstance(flags, int)
             args[12] = flags | ADD
@@ -470,8 +415,9 @@ def _shrunk(buffer: Buffer, loop: For, axis: Size) -> Buffer:
         return buffer
     at = axes.pop()
     small = Buffer(
-        buffer.name, buffer.dtype, (*buffer.shape[:at], _SIZE, *buffer.shape[at + 1 :]), buffer.kind, buffer.number
-    )
+        buffer.name, buffer.dtype, (*buffer.shape[:at], _SIZE, *buffer.shape[at + 1 :]), buffer.kind, buffer.number,
+        private=True,
+    )  # fmt: skip
     old, new = contiguous_strides(buffer.shape), contiguous_strides(small.shape)
     flat = small
     if len(small.shape) != 1:

@@ -289,9 +289,10 @@ class KernelWriter(ScalarWriter):
         if loop.block is None:
             return "0", extent
         name, size = loop.block
-        start = self.times(str(size), self.vars[name])
+        length = self.size(size)
+        start = self.times(length, self.vars[name])
         self.module.declare("declare i64 @llvm.smin.i64(i64, i64)")
-        return start, self.lines.emit(f"call i64 @llvm.smin.i64(i64 {self.plus(start, str(size))}, i64 {extent})")
+        return start, self.lines.emit(f"call i64 @llvm.smin.i64(i64 {self.plus(start, length)}, i64 {extent})")
 
     # ---------------------------------------------------------------- columns folded over many rows
     def _in_blocks(self, loop: For, inner: For) -> None:

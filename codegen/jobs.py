@@ -7,7 +7,8 @@ codes. Kernels of one space come from a single `Nest`; library nodes have a writ
 from __future__ import annotations
 
 from codegen import fuse
-from codegen.blocks import choose, in_blocks
+from codegen.axes import choose
+from codegen.blocks import in_blocks
 from codegen.library import WRITERS, Choice, Writer, placed
 from codegen.loops import Buffer, Kernel, Program, Stmt, Store, verify
 from codegen.lower import Lowered, lower
@@ -70,7 +71,7 @@ def build(function: Function, name: str, threads: int = 1) -> tuple[Program, Low
     bodies = [body for writer in writers for body in _kernels(writer, axis) if body]
     kernels = [Kernel(f"k{number}", body) for number, body in enumerate(bodies)]
     kernels, blocks = in_blocks(kernels, axis, memory) if axis is not None else (kernels, [])
-    kernels = split(join_rows(kernels, memory.temps), memory, threads)
+    kernels = split(join_rows(kernels, memory.temps), memory, threads, [b.chunks for b in blocks])
     program = Program(
         name, function.dims, params, results, memory.temps, constants,
         kernels, lowered.checks, threads, blocks,

@@ -118,11 +118,13 @@ class For:
     body: list[Stmt]
     carries: list[Carry] = field(default_factory=list[Carry])
     vector: bool = False
-    block: tuple[str, int] | None = None
+    block: tuple[str, Size] | None = None
     step: Size = 1
     within: str = ""
     share: Size = 1
     once: bool = False
+    apart: bool = False
+    """Known to touch different places of what is written in different iterations; private buffers aside."""
 
 
 @dataclass(slots=True)
@@ -180,12 +182,19 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """The size of blocks of an axis, chosen when sizes are known: so many elements as fit the cache."""
+    """How an axis is cut, decided when sizes are known: into chunks, and chunks into blocks that fit the cache."""
 
     size: Dim
+    """Elements of a block,"""
+    chunks: Dim
+    """how many chunks there are,"""
+    span: Dim
+    """and elements of a chunk."""
     extent: Size
     each: Size
-    """Bytes for one element of the axis."""
+    """Bytes for one element of the axis,"""
+    parts: Size
+    """and for what a chunk folds up."""
 
 
 @dataclass(slots=True)
@@ -242,7 +251,7 @@ def print_program(program: Program) -> str:
     for check in program.checks:
         unless = f" unless {check.unless} = 0" if check.unless != 1 else ""
         lines.append(f"  check {', '.join(f'{s} >= 0' for s in check.sizes)}{unless} else {check.status}")
-    lines += [f"  blocks of {b.size} of {b.extent}: {b.each} bytes each" for b in program.blocks]
+    lines += [f"  blocks of {b.size} in {b.chunks} chunks of {b.extent}: {b.each} bytes each" for b in program.blocks]
     for kernel in program.kernels:
         lines.append(f"kernel {kernel.name}" + ("" if kernel.work is None else f" shared, work {kernel.work}"))
         lines += print_body(kernel.body)

@@ -30,7 +30,9 @@ TICK_WORDS = 2
 """Seconds and nanoseconds, before the first kernel and behind each."""
 STACK_BYTES = 16_384
 BLOCK_BYTES = 1 << 18
-LONGEST_BLOCK = 1024
+LONGEST_BLOCK = 256
+PARTS_BYTES = 1 << 22
+MOST_CHUNKS = 16
 BAD_SHAPE = -1
 SHARED_WORK = 1 << 20
 """Work from which threads share a loop, in units of about a twentieth of a nanosecond."""
@@ -187,7 +189,7 @@ class _Main:
         lines, program, tables = self.lines, self.program, self.tables
         _checks(program, lines, self.sizes)
         for block in program.blocks:
-            self.sizes.known[block.size] = self._block(block)
+            self._block(block)
         lines.do(f"%sz = alloca [{max(1, len(tables.sizes))} x i64], align 8")
         lines.do(f"%pt = alloca [{len(tables.pointers) + 1} x ptr], align 8")
         for size, slot in tables.sizes.items():
@@ -291,17 +293,33 @@ class _Main:
         place = f"getelementptr inbounds (i64, ptr @{TICKS}, i64 {TICK_WORDS * number})"
         self.lines.do(f"call i32 @clock_gettime(i32 {self.clock}, ptr {place})")
 
-    def _block(self, block: Block) -> str:
-        """The size of blocks: what fits the cache, a multiple of all lanes, not beyond the axis."""
-        lines, extent, each = self.lines, self.sizes.value(block.extent), self.sizes.value(block.each)
+    def _block(self, block: Block) -> None:
+        """How an axis is cut: blocks fit the cache and are a multiple of all lanes; what chunks fold up stays small."""
+        lines, value = self.lines, self.sizes.value
         for name in ("smin", "smax"):
             self.module.declare(f"declare i64 @llvm.{name}.i64(i64, i64)")
-        each = lines.emit(f"call i64 @llvm.smax.i64(i64 {each}, i64 1)")
-        fitting = lines.emit(f"and i64 {lines.emit(f'sdiv i64 {BLOCK_BYTES}, {each}')}, {-LANES}")
-        fitting = lines.emit(f"call i64 @llvm.smax.i64(i64 {fitting}, i64 {LANES})")
-        fitting = lines.emit(f"call i64 @llvm.smin.i64(i64 {fitting}, i64 {LONGEST_BLOCK})")
-        whole = lines.emit(f"call i64 @llvm.smax.i64(i64 {extent}, i64 1)")
-        return lines.emit(f"call i64 @llvm.smin.i64(i64 {fitting}, i64 {whole})")
+
+        def least(a: str, b: str | int) -> str:
+            return lines.emit(f"call i64 @llvm.smin.i64(i64 {a}, i64 {b})")
+
+        def most(a: str, b: str | int) -> str:
+            return lines.emit(f"call i64 @llvm.smax.i64(i64 {a}, i64 {b})")
+
+        def up(a: str, b: str) -> str:
+            more = lines.emit(f"sub i64 {lines.emit(f'add i64 {a}, {b}')}, 1")
+            return lines.emit(f"udiv i64 {more}, {b}")
+
+        fitting = lines.emit(f"sdiv i64 {BLOCK_BYTES}, {most(value(block.each), 1)}")
+        fitting = least(most(lines.emit(f"and i64 {fitting}, {-LANES}"), LANES), LONGEST_BLOCK)
+        extent = most(value(block.extent), 1)
+        size = least(fitting, extent)
+        blocks = up(extent, size)
+        chunks = lines.emit(f"sdiv i64 {PARTS_BYTES}, {most(value(block.parts), 1)}")
+        chunks = least(least(most(chunks, 1), MOST_CHUNKS), blocks)
+        each = up(blocks, chunks)
+        known = self.sizes.known
+        known[block.size], known[block.chunks] = size, up(blocks, each)
+        known[block.span] = lines.emit(f"mul i64 {each}, {size}")
 
     def _bytes(self, buffer: Buffer) -> str:
         """Bytes of a buffer, rounded up so that the next one is aligned."""

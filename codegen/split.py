@@ -8,7 +8,7 @@ different places of whatever they write (`Kernel.work` says what they cost); buf
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import pairwise
 
 from codegen.index import Index, var
@@ -26,11 +26,14 @@ _MAP_BLOCK = 1024
 _COLUMN_BLOCK = 32
 
 
-def split(kernels: Sequence[Kernel], memory: Memory, threads: int) -> list[Kernel]:
-    """Block the totals; with several threads also cut kernels into loops that threads can share."""
+def split(kernels: Sequence[Kernel], memory: Memory, threads: int, short: Collection[Size] = ()) -> list[Kernel]:
+    """Block the totals; with several threads also cut kernels into loops that threads can share.
+
+    Loops of the extents `short` are never long enough for blocks.
+    """
     made: list[Kernel] = []
     for kernel in kernels:
-        _block_totals(kernel, memory)
+        _block_totals(kernel, memory, short)
         made += _cut(kernel) if threads > 1 else [kernel]
     if threads > 1:
         for kernel in made:
@@ -39,12 +42,13 @@ def split(kernels: Sequence[Kernel], memory: Memory, threads: int) -> list[Kerne
 
 
 # -------------------------------------------------------------------- totals
-def _block_totals(kernel: Kernel, memory: Memory) -> None:
+def _block_totals(kernel: Kernel, memory: Memory, short: Collection[Size]) -> None:
     body: list[Stmt] = []
     for stmt in kernel.body:
         if isinstance(stmt, For) and stmt.carries and not stmt.block and all(c.inside < 0 for c in stmt.carries):
             size = SUM_BLOCK if stmt.vector else ROW_BLOCK
-            if not isinstance(stmt.extent, int) or stmt.extent > size:
+            long = not isinstance(stmt.extent, int) or stmt.extent > size
+            if long and stmt.extent not in short:
                 body += _in_blocks(stmt, size, memory)
                 continue
         body.append(stmt)
@@ -157,6 +161,9 @@ def _share(kernel: Kernel) -> None:
         return
     if not all(isinstance(s, (Let, Load)) for s in kernel.body[:-1]):
         return
+    if loop.apart:
+        kernel.work = _work([loop])
+        return
     inner = loop.body[0] if loop.body else None
     blocked = inner if isinstance(inner, For) and inner.block and inner.block[0] == loop.var else None
     if not _apart(blocked or loop, {b.root for s in loop.body[1:] for b in accessed(s)[1]} if blocked else set()):
@@ -195,8 +202,8 @@ def _work(body: Sequence[Stmt]) -> Size:
         own, times = stack.pop()
         for stmt in own:
             if isinstance(stmt, For):
-                blocked = isinstance(stmt.body[0], For) and stmt.body[0].block if stmt.body else None
-                inside = times if blocked and blocked[0] == stmt.var else times * stmt.extent
+                blocked = any(isinstance(s, For) and s.block and s.block[0] == stmt.var for s in stmt.body)
+                inside = times if blocked or stmt.step != 1 else times * stmt.extent
                 stack.append((stmt.body, inside))
             elif isinstance(stmt, Let):
                 total = total + times * scalar_cost(stmt.op)

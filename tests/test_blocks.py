@@ -5,7 +5,7 @@ import pytest
 from codegen_programs import agree, text_function
 
 import codegen
-from codegen import compiled
+from codegen import compiled, main, pool
 
 LOGISTIC = text_function(
     '%0: f64[n] = contract(%X, %w) {spec = "ij,j->i"}\n%1: f64[n] = mul(%y, %0)\n%2: f64[n] = softplus(%1)\n'
@@ -73,3 +73,25 @@ def test_bits_of_blocks_do_not_depend_on_the_width_of_registers(name, rng, monke
 
 def test_a_matrix_is_read_once_for_value_and_gradient(golden):
     golden("loops_logistic", codegen.inspect(codegen.compile(LOGISTIC, name="logistic")).loops)
+
+
+@pytest.mark.skipif(not pool.available(), reason="no POSIX threads here")
+@pytest.mark.parametrize("name", ["LOGISTIC", "MIXTURE", "CENTRED"])
+def test_threads_share_chunks_and_give_the_bits_of_one(name, rng, monkeypatch):
+    monkeypatch.setattr(main, "SHARED_WORK", 0)
+    function = globals()[name]
+    alone, several = (codegen.compile(function, opt=1, threads=t) for t in (1, 3))
+    assert any(k.work is not None and k.body[-1].apart for k in codegen.inspect(several).program.kernels if k.body)
+    for n in ROWS[(name == "MIXTURE") :]:
+        given = arguments(function, rng, n, d=9)
+        for _ in range(3):
+            for one, other in zip(several(*given), alone(*given), strict=True):
+                np.testing.assert_array_equal(one, other)
+
+
+def test_sums_over_many_blocks_stay_close():
+    X, w = np.full((200_000, 2), 0.1), np.array([1.0, 0.0])
+    value, slope = codegen.compile(LOGISTIC)(X, w, np.ones(len(X)))
+    z, s = np.log1p(np.exp(0.1)), 0.1 / (1 + np.exp(-0.1))
+    assert abs(value - len(X) * z) <= 16 * np.spacing(len(X) * z)
+    assert abs(slope[0] - len(X) * s) <= 64 * np.spacing(len(X) * s)

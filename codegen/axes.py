@@ -1,0 +1,101 @@
+"""The axis along which a program is best cut into blocks (see `codegen.blocks`).
+
+`choose` takes the nodes of a program and their groups and compares axes by how much need not leave the cache when
+everything that passes over an axis does so together: temporaries that live between two folds over it, and matrices that
+are read more than once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from codegen.fuse import Group
+from codegen.nodes import INLINE, MEMORY, Node
+from symdiff.ir.dims import Dim, Size, evaluate, product, size_names
+
+_NOMINAL = 64
+_LONGEST = 2000
+"""Programs of more nodes are straight-line code; there is nothing to look for."""
+_LONG = 512
+"""Axes of fewer elements, where that is a number, need no blocks."""
+
+
+def choose(nodes: Sequence[Node], groups: Sequence[Group]) -> Size | None:
+    """The axis whose blocks keep most in the cache, or None where nothing is gained."""
+    if len(nodes) > _LONGEST:
+        return None
+    stored = {n: g for g in groups for n in g.nodes}
+    axes = {s for g in groups if g.space is not None for s in g.space if isinstance(s, Dim) or s >= _LONG}
+    leaves = {n: _leaves(n, stored) for n in stored}
+    best, gain = None, float(_NOMINAL - 1)
+    for axis in sorted(axes, key=str):
+        own = _gain(axis, nodes, stored, leaves)
+        if own > gain:
+            best, gain = axis, own
+    return best
+
+
+def _leaves(node: Node, stored: dict[Node, Group]) -> set[Node]:
+    """What lies in memory and is read for a node's elements."""
+    found: set[Node] = set()
+    seen: set[Node] = set()
+    stack = list(node.args)
+    while stack:
+        one = stack.pop()
+        if one in seen:
+            continue
+        seen.add(one)
+        if one in stored or one.kind in MEMORY:
+            found.add(one)
+        else:
+            stack.extend(one.args)
+    return found
+
+
+def _gain(axis: Size, nodes: Sequence[Node], stored: dict[Node, Group], leaves: dict[Node, set[Node]]) -> float:
+    """Elements for one step of the axis that need not leave the cache, at nominal sizes, in the best stage.
+
+    A stage is what can run before a fold over the axis is needed.
+    """
+    stage: dict[Node, int] = {}
+    for node in nodes:
+        stage[node] = max((stage[a] + _ends(a, axis) for a in node.args), default=0)
+    readers: dict[Node, set[tuple[int, int]]] = {}
+    for node, own in leaves.items():
+        member = axis in _space(node) and not _alone(node)
+        for leaf in own:
+            readers.setdefault(leaf, set()).add((stage[node] if member else -1, id(stored[node])))
+    gains: dict[int, float] = {}
+    for leaf, users in readers.items():
+        if leaf.shape.count(axis) != 1 or leaf.rank < 2:
+            continue
+        stages = {s for s, _ in users}
+        volume = product([s for s in leaf.shape if s != axis])
+        elements = float(evaluate(volume, dict.fromkeys(size_names([volume]), _NOMINAL)))
+        if leaf.kind in MEMORY:
+            for one in stages - {-1}:
+                if sum(s == one for s, _ in users) > 1:
+                    gains[one] = gains.get(one, 0.0) + elements
+        elif stages == {stage[leaf]} and not _alone(leaf):
+            gains[stage[leaf]] = gains.get(stage[leaf], 0.0) + elements
+    return max(gains.values(), default=0.0)
+
+
+def _space(node: Node) -> tuple[Size, ...]:
+    if node.kind == "reduce":
+        return node.args[0].shape
+    return (*node.shape, *node.args[0].shape) if node.kind == "gemm" else node.shape
+
+
+def _alone(node: Node) -> bool:
+    """Whether a node is computed by a kernel that is never part of a group."""
+    return node.kind not in (*INLINE, "reduce", "gemm") or (node.kind == "gemm" and node.data[0] == 0)
+
+
+def _ends(node: Node, axis: Size) -> bool:
+    """Whether a node is complete only when the whole axis has been seen."""
+    if node.kind == "reduce":
+        return axis in node.args[0].shape[node.rank :]
+    if node.kind == "gemm":
+        return node.data[0] == 0 or axis in node.args[0].shape[-node.data[3] :]
+    return node.kind not in INLINE
