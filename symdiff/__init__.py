@@ -21,9 +21,10 @@ from symdiff.api.functions import (
 from symdiff.api.generic import check_gradient, hessian, hvp, jvp, vjp
 from symdiff.api.kinks import Conventions, kinks
 from symdiff.api.native import compile
-from symdiff.api.report import Verification, compare, evaluate, verify
+from symdiff.api.report import compare, evaluate
 from symdiff.api.sparse import sparse_hessian, sparse_jacobian
 from symdiff.api.transforms import grad, jacfwd, jacrev, jit, value_and_grad, vmap
+from symdiff.api.verification import Verification, verify
 from symdiff.errors import (
     ArgumentError,
     DerivativeError,

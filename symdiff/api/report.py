@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from typing import Any
-
-import numpy as np
 
 from symdiff.api.coloured import Compressed
 from symdiff.api.derivatives import derive
@@ -14,15 +12,14 @@ from symdiff.api.expression import Expression, free_symbols, function_of
 from symdiff.api.measure import Progress, this_machine, time_programs
 from symdiff.api.native import cheapest
 from symdiff.api.plots import plot
-from symdiff.api.points import distinct_sizes, random_arguments
 from symdiff.cost import Coloured, Comparison, Poly, compare_programs, points_of
 from symdiff.diff import MODES as DIFF_MODES
 from symdiff.diff import jacobians
-from symdiff.errors import ArgumentError, ShapeError
+from symdiff.errors import ArgumentError
 from symdiff.frontend.expr import Expr
 from symdiff.interp import interpret
 from symdiff.ir.builder import Builder
-from symdiff.ir.dims import format_shape, product
+from symdiff.ir.dims import product
 from symdiff.ir.graph import Function
 from symdiff.ops import OPSET
 from symdiff.simplify import optimize
@@ -138,70 +135,6 @@ def _measured(bill: Comparison, small: Compressed | None, seconds: float, bar: P
         coloured.append(found)
     plain = [{n: t for n, t in at.items() if n != "coloured"} for at in timings]
     return replace(bill, measured=tuple(plain), kernels=kernels, machine=machine, coloured=tuple(coloured))
-
-
-# -------------------------------------------------------------------- equality
-@dataclass(frozen=True)
-class Verification:
-    """Whether two expressions agree; true or false, with the counterexample when they do not."""
-
-    equal: bool
-    worst: float
-    message: str
-
-    def __bool__(self) -> bool:
-        return self.equal
-
-    def __str__(self) -> str:
-        return self.message
-
-
-def verify(
-    expression: Expr, other: Expr, sizes: Mapping[str, int] | None = None, points: int = 5, rtol: float = 1e-8,
-    seed: int = 0,
-) -> Verification:  # fmt: skip
-    """Compare two expressions at random points that satisfy the declared facts, all dimensions different.
-
-    Returns a Verification, true when they agree to `rtol` everywhere; otherwise its text gives the point. Raises
-    ShapeError when the shapes differ.
-    """
-    for e in (expression, other):
-        if not isinstance(e, Expr):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise ArgumentError(f"verify: given {e!r} of type {type(e).__name__}, expected a symbolic expression")
-    if points < 1:
-        raise ArgumentError(f"verify: points={points}, expected at least 1")
-    if expression.shape != other.shape:
-        raise ShapeError(
-            f"verify: shapes {format_shape(expression.shape)} and {format_shape(other.shape)}, expected equal shapes"
-        )
-    function = function_of([expression, other])
-    worst = 0.0
-    rng = np.random.default_rng(seed)
-    known = distinct_sizes(function, sizes)
-    for _ in range(points):
-        arguments = random_arguments(function.params, known, rng)
-        a, b = interpret(function, arguments, known)
-        if not np.all(np.isfinite(a) == np.isfinite(b)):
-            error = np.inf
-        else:
-            finite = np.isfinite(a)
-            scale = max(float(np.max(np.abs(b[finite]), initial=0.0)), 1e-300)
-            error = float(np.max(np.abs(a[finite] - b[finite]), initial=0.0)) / scale
-        worst = max(worst, error)
-        if error > rtol:
-            return Verification(False, worst, _counterexample(function, arguments, known, a, b))
-    return Verification(True, worst, f"equal at {points} random points, largest relative difference {worst:.1e}")
-
-
-def _counterexample(function: Function, arguments: Sequence[Any], sizes: Mapping[str, int], a: Any, b: Any) -> str:
-    place = tuple(int(i) for i in np.unravel_index(int(np.nanargmax(np.abs(a - b))), np.shape(a))) if a.size else ()
-    at = "; ".join(
-        f"{p.name} = {np.array2string(np.asarray(v), precision=4, threshold=20)}"
-        for p, v in zip(function.params, arguments, strict=True)
-    )
-    where = f" at entry {list(place)}" if place else ""
-    shown = f", with {', '.join(f'{k} = {v}' for k, v in sizes.items())}" if sizes else ""
-    return f"not equal: {a[place]:.6g} against {b[place]:.6g}{where}{shown}; {at}"
 
 
 def evaluate(
