@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from strategies import Program, programs
 
 import symdiff as sd
 from symdiff.diff import gradients
@@ -156,8 +157,19 @@ def test_random_programs(seed: int, steps: int) -> None:
     rng = np.random.default_rng(seed)
     for exact in (True, False):
         closed = simplify(program, OPSET, keep_kinks=exact)
+        assert simplify(closed, OPSET, keep_kinks=exact) == closed
         for args in points(rng, 12):
             assert not compared(program, closed, args, exact)
+
+
+@given(programs())
+def test_simplifying_again_changes_nothing(program: Program) -> None:
+    """Over all operations: one form, the numbers of the program."""
+    closed = simplify(program.function, OPSET, keep_kinks=True)
+    assert simplify(closed, OPSET, keep_kinks=True) == closed
+    want = interpret(program.function, program.args, program.sizes)
+    for a, b in zip(interpret(closed, program.args, program.sizes), want, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-7, atol=1e-8)
 
 
 # -------------------------------------------------------------------- by hand

@@ -44,6 +44,12 @@ CASES: dict[str, tuple[Callable[[], Any], list[str]]] = {
     "maximum": (lambda: sd.gradient(NP.sum(NP.maximum(x, y)), x), ["x_i != y_i"]),
     "ties": (lambda: sd.gradient(NP.max(x), x), ["no ties in max x"]),
     "arcsine": (lambda: NP.arcsin(s), ["|s| <= 1"]),
+    "guarded logarithm": (lambda: sd.gradient(NP.sum(NP.where(x > 0, x * NP.log(x), 0)), x), ["x_i != 0"]),
+    "guarded quotient": (lambda: NP.where(x != 0, NP.sin(x) / x, 1), []),
+    "guarded by the other branch": (lambda: NP.where(x <= 0, 0, NP.sqrt(x)), []),
+    "guarded by both": (lambda: NP.where((x > 0) & (y < 0), NP.log(x) / y, 0), []),
+    "guarded in one of two places": (lambda: NP.where(x > 0, NP.log(x), 0) + NP.log(x), ["x_i > 0"]),
+    "guarded by something else": (lambda: NP.where(y > 0, NP.log(x), 0), ["x_i > 0"]),
     "product of others": (lambda: sd.gradient(sd.gradient(NP.prod(x), x) @ y, x), ["x_i != 0"]),
 }
 

@@ -465,3 +465,18 @@ def test_random_program(seed: int) -> None:
     same_numbers(function, cleaned)
     assert print_function(optimize(cleaned, OPSET)) == print_function(cleaned)
     assert len(cleaned.instrs) <= len(function.instrs)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("u - u * z**2", "u ⊙ (1 - z²)"),
+        ("u * z**2 - u", "u ⊙ (z² - 1)"),
+        ("s * u - s * z", "s (u - z)"),
+        ("z**3 - z", "z³ - z"),
+        ("u / n - z / n", "(1/n) (u - z)"),
+    ],
+)
+def test_of_forms_of_one_length_the_factored_one_is_kept(text: str, shown: str) -> None:
+    given = symbols("u:n z:n") | {"s": sd.symbol("s")}
+    assert str(sd.simplify(sd.parse(text, given))) == shown

@@ -119,6 +119,46 @@ def _number(v: Value) -> Fraction | None:
     return Fraction(number) if isinstance(number, (int, Fraction)) and not isinstance(number, bool) else None
 
 
+# What a comparison with zero says of its operand where it holds, and where it does not.
+_SAYS = {
+    "gt": (">", None),
+    "ge": (">=", "<"),
+    "lt": ("<", ">="),
+    "le": (None, ">"),
+    "ne": ("!=", None),
+    "eq": (None, "!="),
+}
+
+
+def _implied(condition: Value, holds: bool) -> set[tuple[Value, str]]:
+    """Signs of values where a condition holds, or does not."""
+    found: set[tuple[Value, str]] = set()
+    pending = [(condition, holds)]
+    while pending:
+        c, truth = pending.pop()
+        name = c.op.name
+        if name == "not":
+            pending.append((c.args[0], not truth))
+        elif name == ("and" if truth else "or"):
+            pending += [(a, truth) for a in c.args]
+        elif name in _SAYS and _number(c.args[1]) == 0 and (said := _SAYS[name][not truth]) is not None:
+            found.add((c.args[0], said))
+    return found
+
+
+def _guards(function: Function) -> dict[Value, frozenset[tuple[Value, str]]]:
+    """Of every value what holds wherever it is used: it may stand in branches only."""
+    found: dict[Value, frozenset[tuple[Value, str]]] = {}
+    for r in function.results:
+        found[r] = frozenset()
+    for v in reversed(function.instrs):
+        own = found.get(v, frozenset[tuple[Value, str]]())
+        for k, a in enumerate(v.args):
+            said = own | _implied(v.args[0], k == 1) if v.op.name == "select" and k else own
+            found[a] = found[a] & said if a in found else said
+    return found
+
+
 class _Reader:
     """Signs of the values of a program, and the conditions found so far."""
 
@@ -127,6 +167,8 @@ class _Reader:
         self.moving: dict[Value, bool] = {p: p.type.floating for p in function.params}
         self.found: list[Condition] = []
         self.settled: set[tuple[Value, str]] = set()
+        self.guards = _guards(function)
+        self.here: frozenset[tuple[Value, str]] = frozenset()  # what holds wherever the value at hand is used
         for v in (*function.params, *function.instrs):
             self.signs[v] = self._sign(v)
             # Booleans and what is counted from them do not move: they change where their operands are compared.
@@ -175,9 +217,18 @@ class _Reader:
         """Whether the sign is settled; the declarations that settle it become assumptions."""
         level, why = self.signs[v]
         if level < least:
-            return False
+            return self._guarded(v, least)
         self.settled |= why
         return True
+
+    def _guarded(self, v: Value, least: int) -> bool:
+        """Whether a branch is taken only where the sign is as it must be."""
+        if v.op.name == "abs":
+            return least == 1 or self._not_zero_here(v.args[0])
+        return (v, ">") in self.here or (least == 1 and (v, ">=") in self.here)
+
+    def _not_zero_here(self, v: Value) -> bool:
+        return any((v, sign) in self.here for sign in (">", "<", "!="))
 
     # ---------------------------------------------------------------- domains
     def add(self, text: str, latex: str) -> None:
@@ -186,6 +237,7 @@ class _Reader:
     def domains(self, values: Iterable[Value]) -> None:
         for v in values:
             name = v.op.name
+            self.here = self.guards.get(v, frozenset())
             if name in ("inverse", "solve", "logabsdet"):
                 self._regular(v.args[0])
             elif name == "cholesky":
@@ -257,7 +309,7 @@ class _Reader:
             name = core.op.name
             if core.is_param and "nonzero" in core.type.facts:
                 self.settled.add((core, "nonzero"))
-            elif _number(core) or self._known(core, 2):
+            elif _number(core) or self._known(core, 2) or self._not_zero_here(core):
                 continue
             elif name == "norm":
                 self._not_zero(core.args[0])
@@ -319,5 +371,3 @@ class _Reader:
         text, latex = _entry(left)
         other, other_latex = _entry(right) if self.moving[right] else _written(right)
         self.add(f"{text} != {other}", rf"{latex} \ne {other_latex}")
-
-

@@ -13,9 +13,10 @@ from functools import lru_cache
 
 from symdiff.ir.graph import Value
 from symdiff.simplify import facts
-from symdiff.simplify.views import Context, Factor, Labels, Number, Product, children, number_in, unanswered
+from symdiff.simplify.views import Context, Factor, Labels, Number, Product, Terms, children, number_in, unanswered
 
 ARRAY_TASTE = 0.004
+REPEATED_TASTE = 0.03
 BROADCAST_TASTE = 2.1
 
 
@@ -34,7 +35,8 @@ def _size(ctx: Context, value: Value, memo: dict[Value, float]) -> float:
     # Of two forms of one length the one whose operators work on smaller arrays is better.
     taste = ARRAY_TASTE * value.type.rank
     if ctx.is_sum(value):
-        return sum_size(ctx, ctx.terms(value)) + taste * (len(ctx.terms(value)) - 1)
+        terms = ctx.terms(value)
+        return sum_size(ctx, terms) + taste * (len(terms) - 1) + REPEATED_TASTE * _repeated(ctx, terms)
     number = number_in(value)
     if number is not None:
         return number_size(number)
@@ -47,6 +49,17 @@ def _size(ctx: Context, value: Value, memo: dict[Value, float]) -> float:
     if value.op.name == "cast" and value.args[0].type.dtype == "bool":
         own = 0
     return own + sum([memo[a] for a in value.args])
+
+
+def _repeated(ctx: Context, terms: Terms) -> int:
+    """Factors that every term has: of forms of one length a paper prints the one in which they stand once."""
+    shared: set[Value] | None = None
+    for _, term in terms:
+        own = {f.base for f in ctx.view(term).factors}
+        shared = own if shared is None else shared & own
+        if not shared:
+            return 0
+    return len(shared or ())
 
 
 def number_size(number: Number) -> int:
