@@ -40,7 +40,8 @@ def variable(builder: Builder, name: str, *shape: Any) -> Handle:
 def assert_counts_are_executed(function: Function, args: Any, sizes: dict[str, int]) -> None:
     counted = count(function).at(sizes)
     executed = execute(function, args, sizes)
-    got = {name: counted[name] for name in ("add", "multiply", "divide", "compare", "move") if counted[name]}
+    got = {name: counted[name] for name in ("add", "multiply", "divide", "compare", "integer", "move")
+           if counted[name]}  # fmt: skip
     got |= {name: number for name, number in counted["transcendental"].items() if number}
     assert got == {name: number for name, number in executed.items() if number}
     assert counted["fma"] == 0
@@ -173,6 +174,20 @@ def test_by_hand(make: Callable[[Builder], Any], want: dict[str, str]) -> None:
     told = count(Function.of([p.value for p in params], [y.value])).as_dict()
     got = {name: told[name] for name in ("add", "multiply", "divide", "compare", "move") if told[name] != "0"}
     assert got | told["transcendental"] == want
+
+
+def test_integers_and_fused_operations_are_classes_of_their_own() -> None:
+    """A sum of index arithmetic, and how many multiplications of products and sums are followed by an addition."""
+    builder = Builder(OPSET)
+    i = builder.handle(builder.param("i", TensorType("i64", (n,))))
+    x, a = variable(builder, "x", n), variable(builder, "A", m, n)
+    shifted = x.op("gather", (i * 2 + 1).op("mod", i), axis=-1)
+    counts = count(Function.of([i.value, x.value], [shifted.value]))
+    assert (str(counts.integer), str(counts.add), str(counts.multiply)) == ("3*n", "0", "0")
+    assert str(counts.operations) == "3*n"
+    counts = count(Function.of([a.value, x.value], [einsum("ij,j->i", a, x).value]))
+    assert str(counts.fusable) == str(counts.add) == "m*n - m"
+    assert counts.fma == 0
 
 
 def test_deltas_and_identities_cost_nothing() -> None:

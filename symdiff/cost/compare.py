@@ -59,6 +59,7 @@ class Comparison(Judgement):
             for name in sorted({n for c in columns.values() for n in getattr(c, group)}):
                 label = name if group == "transcendental" else f"calls of {name}"
                 row(label, [formula(getattr(c, group).get(name, Poly())) for c in columns.values()])
+        row("fusable (fma)", [formula(c.fusable) for c in columns.values()])
         groups.append(len(rows))
         row("operations", [formula(c.operations) for c in columns.values()])
         if any(c.operations != columns[name].operations for name, c in self.derived.items()):

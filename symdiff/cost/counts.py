@@ -35,7 +35,7 @@ from symdiff.ir.path import pairwise
 # What one instruction costs: class -> count; transcendental and special classes are ("transcendental", name).
 Bill: TypeAlias = "dict[str | tuple[str, str], Poly | Size]"
 
-CLASSES: Final = ("add", "multiply", "divide", "fma", "compare", "move")
+CLASSES: Final = ("add", "multiply", "divide", "fma", "compare", "integer", "move")
 
 
 def _no_names() -> Mapping[str, Poly]:
@@ -44,18 +44,22 @@ def _no_names() -> Mapping[str, Poly]:
 
 @dataclass(frozen=True)
 class Counts:
-    """The bill of one program. `fma` is 0 here: fusing is the native code's business."""
+    """The bill of one program. `fma` is 0 here: fusing is the native code's business; `fusable` are the
+    multiplications whose product is added at once, in sums of products, so that hardware may do both in one.
+    `integer` is arithmetic on integers: what indices are computed with."""
 
     add: Poly = field(default_factory=Poly)
     multiply: Poly = field(default_factory=Poly)
     divide: Poly = field(default_factory=Poly)
     fma: Poly = field(default_factory=Poly)
     compare: Poly = field(default_factory=Poly)
+    integer: Poly = field(default_factory=Poly)
     move: Poly = field(default_factory=Poly)
     transcendental: Mapping[str, Poly] = field(default_factory=_no_names)
     special: Mapping[str, Poly] = field(default_factory=_no_names)
     bytes_read: Poly = field(default_factory=Poly)
     bytes_written: Poly = field(default_factory=Poly)
+    fusable: Poly = field(default_factory=Poly)
     peak: tuple[Poly, ...] = (Poly(),)
     instructions: int = 0
 
@@ -66,7 +70,8 @@ class Counts:
     @property
     def operations(self) -> Poly:
         """Arithmetic of every kind, an fma as two; moves are not operations."""
-        return self.add + self.multiply + self.divide + 2 * self.fma + self.compare + self.transcendentals
+        floats = self.add + self.multiply + self.divide + 2 * self.fma + self.compare
+        return floats + self.integer + self.transcendentals
 
     @property
     def bytes(self) -> Poly:
@@ -80,8 +85,9 @@ class Counts:
 
     def __add__(self, other: Counts) -> Counts:
         """One program after the other: counts add, the larger peak stays."""
+        added = (*CLASSES, "fusable", "bytes_read", "bytes_written")
         return Counts(
-            **{name: getattr(self, name) + getattr(other, name) for name in (*CLASSES, "bytes_read", "bytes_written")},
+            **{name: getattr(self, name) + getattr(other, name) for name in added},
             transcendental=_merged(self.transcendental, other.transcendental),
             special=_merged(self.special, other.special),
             peak=tuple(dict.fromkeys(self.peak + other.peak)),
@@ -110,6 +116,7 @@ class Counts:
         rows = [(name, str(getattr(self, name))) for name in CLASSES if getattr(self, name)]
         rows += [(name, str(poly)) for name, poly in self.transcendental.items()]
         rows += [(f"calls of {name}", str(poly)) for name, poly in self.special.items()]
+        rows += [("fusable", str(self.fusable))] if self.fusable else []
         rows += [("operations", str(self.operations)), ("bytes read", str(self.bytes_read))]
         rows += [("bytes written", str(self.bytes_written)), ("peak bytes", format_peak(self.peak))]
         rows.append(("instructions", str(self.instructions)))
@@ -166,7 +173,7 @@ def count(function: Function) -> Counts:
     for kind, times in writes.items():
         written = written + times * storage(kind)
     return Counts(
-        **{name: totals.get(name, Poly()) for name in CLASSES},
+        **{name: totals.get(name, Poly()) for name in (*CLASSES, "fusable")},
         transcendental=_named(totals, "transcendental"),
         special=_named(totals, "special"),
         bytes_read=read,
@@ -183,6 +190,15 @@ def _named(totals: Mapping[str | tuple[str, str], Poly], group: str) -> dict[str
 
 def bill_of(value: Value) -> Bill:
     """What one instruction costs, by class. Raises `ArgumentError` for an op without a rule."""
+    bill = _bill(value)
+    if value.type.dtype != "i64":
+        return bill
+    whole = sum((Poly(bill.pop(name, 0)) for name in ("add", "multiply", "divide")), Poly())
+    bill.pop("fusable", None)
+    return {**bill, "integer": whole} if whole else bill
+
+
+def _bill(value: Value) -> Bill:
     name = value.op.name
     if name in ("apply", "functional"):
         label = value.attr("name") + "'" * len(value.attr("wrt"))
@@ -223,14 +239,15 @@ def _pow(value: Value) -> Bill:
 def _contract(value: Value) -> Bill:
     spec = parse_spec(value.attr("spec"))
     sizes = label_sizes(spec, [a.shape for a in value.args], value.attr("sizes", ()))
-    multiplies, additions = Poly(), Poly()
+    multiplies, additions, fusable = Poly(), Poly(), Poly()
     steps = pairwise(spec, sizes)
     for step in steps:
         space = Poly(product(sizes[x] for x in step.space))
-        additions = additions + (space - product(sizes[x] for x in step.result))
+        added = space - product(sizes[x] for x in step.result)
+        additions = additions + added
         if step.right is not None:
-            multiplies = multiplies + space
-    bill: Bill = {"multiply": multiplies, "add": additions}
+            multiplies, fusable = multiplies + space, fusable + added
+    bill: Bill = {"multiply": multiplies, "add": additions, "fusable": fusable}
     if spec.operands and (not steps or spec.free):
         bill["move"] = product(sizes[x] for x in dict.fromkeys(spec.output))
     return bill

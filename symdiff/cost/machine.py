@@ -26,6 +26,8 @@ RATES: Final = ("add", "multiply", "divide", "compare", "move", "fma", "dot", "f
 substitutions as `factor` (all their additions and multiplications); `move` are elements put together from pieces."""
 
 _TIMES: Final = ("call", "stage", "product_call", "factor_call", "row", "instruction")
+_LIKE: Final = {"pad": "fma", "integer": "add"}
+"""Classes that run at the rate of another."""
 _LANES: Final = 8
 """Elements of a vector register; one number that does not fill a register costs as much as a full one."""
 
@@ -66,7 +68,7 @@ class Machine:
         """Operations per second of a class, or of a named transcendental; one never measured counts as the slowest."""
         if isinstance(kind, tuple):
             return self.transcendental.get(kind[1], min(self.transcendental.values()))
-        return self.rate[kind]
+        return self.rate[_LIKE.get(kind, kind)]
 
     @property
     def peak(self) -> float:
@@ -166,11 +168,11 @@ def _compute(stage: Stage, machine: Machine, number: Callable[[Poly], float]) ->
         amount = number(poly)
         if amount <= 0:
             continue
-        if kind not in ("fma", "dot", "factor", "add", "multiply"):
+        if kind not in ("fma", "pad", "dot", "factor", "add", "multiply"):
             scale *= ragged
         least = machine.instruction if isinstance(kind, str) else _LANES / machine.speed(kind)
         busy += max(amount * scale / machine.speed(kind), least)
-        operations += 0 if kind == "move" else amount * (2 if kind in ("fma", "dot") else 1)
+        operations += 0 if kind in ("move", "pad") else amount * (2 if kind in ("fma", "dot") else 1)
     return busy, operations
 
 

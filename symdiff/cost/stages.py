@@ -30,6 +30,8 @@ FACTORS: Final = frozenset({"factor"})
 _FACTORIZATIONS: Final = frozenset({"inverse", "det", "signdet", "logabsdet", "cholesky", "solve", "triangular_solve"})
 _VIEWS: Final = frozenset({"slice", "gather", "embed", "tril", "triu", "concatenate"})
 _PIECES: Final = frozenset({"embed", "concatenate", "gather", "tril", "triu"})
+_TILE: Final = 4
+_SUM: Final = 8
 _DEAR: Final = 8.0
 """Weight of an inline value, in additions per element, above which it is not computed twice."""
 _LOOK_BACK: Final = 16
@@ -299,5 +301,19 @@ def _contraction(value: Value) -> list[tuple[str, Poly]]:
         elif len(step.result) == len(step.space):
             found.append(("multiply", space))
         else:
-            found.append(("fma" if _is_product(spec.operands, step.space, step.result) else "dot", space))
+            wide = _is_product(spec.operands, step.space, step.result)
+            found.append(("fma" if wide else "dot", space))
+            if wide and len(spec.operands) == 2:
+                found.append(("pad", _padding(spec, sizes) - space))
     return found
+
+
+def _padding(spec: Spec, sizes: Mapping[int, Size]) -> Poly:
+    """The index space of a product of two matrices with what narrow ones waste of a register tile and short sums of
+    its loads and stores."""
+    left, right = (set(word) for word in spec.operands)
+    kept, total = set(spec.output), Poly(1)
+    for labels, waste in (((left & right) & kept, 0), (left - right, _TILE), (right - left, _TILE),
+                          ((left & right) - kept, _SUM)):  # fmt: skip
+        total = total * (Poly(product(sizes[x] for x in labels)) + waste)
+    return total
