@@ -1,15 +1,17 @@
 """From a Function to a Python callable: lower, emit, compile, call; every stage's text can be looked at.
 
-`compile(function)` gives a `NativeFunction` (see `codegen.entry`); `inspect(native)` gives its `Compiled`, whose texts
-(`ir`, `loops`, `llvm`, `asm`) are made when they are asked for.
+`compile(function)` gives a `NativeFunction` (see `codegen.entry`); `inspect(native)` gives its `Compiled`, the stages
+(see `codegen.stages`). Long programs run code made without passes until better code is ready (see `codegen.tiers`).
 """
 
 from __future__ import annotations
 
 import ctypes
 import time
-from collections.abc import Mapping
-from functools import cache
+from collections.abc import Mapping, Sequence
+from functools import cache, partial
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -18,21 +20,25 @@ from codegen.entry import NativeFunction, function_at
 from codegen.jobs import build
 from codegen.loops import Program
 from codegen.lower import OUT_OF_MEMORY
-from codegen.main import BAD_SHAPE, constant_symbol, emit_program
-from codegen.marshal import KernelAddresses
+from codegen.main import BAD_SHAPE, TICK_WORDS, TICKS, constant_symbol, emit_program
+from codegen.marshal import KernelAddresses, Marshal, convert
 from codegen.memory import ARENA, SCRATCH
 from codegen.signature import ArraySpec, AxisSpec, Signature, Status
-from symdiff.errors import ArgumentError, ShapeError
+from codegen.stages import Compiled
+from codegen.tiers import CELL, Upgrade, through_cell
+from symdiff.errors import ArgumentError, ShapeError, UnsupportedError
 from symdiff.ir.dims import Dim, Size, evaluate
 from symdiff.ir.graph import Function
-from symdiff.ir.text import print_function
 
 # The last blocks of memory that large calls and matrix products used; every module exchanges them atomically.
 _arena = ctypes.c_void_p(None)
 _scratch = ctypes.c_void_p(None)
 
 
-_LONG = 8_000
+_FELT = 5_000
+"""Lines of a module from which compiling would be felt: it runs without passes first."""
+_LONG = 24_000
+"""And from where better code would take too long to make."""
 _SYMBOL = "kernel"
 """The kernel's name in its module; the caller's name may be anything, also that of a function of the C library."""
 
@@ -54,32 +60,6 @@ class SizePolynomial:
 
     def __str__(self) -> str:
         return str(self.size)
-
-
-class Compiled:
-    """What a native function was made from, and how long each stage took (in seconds)."""
-
-    def __init__(self, function: Function, program: Program, llvm: str, opt: int, timings: dict[str, float]) -> None:
-        self.function = function
-        self.program = program
-        self.llvm = llvm
-        self.opt = opt
-        self.timings = timings
-
-    @property
-    def ir(self) -> str:
-        """The tensor program."""
-        return print_function(self.function)
-
-    @property
-    def loops(self) -> str:
-        """The loop nests."""
-        return str(self.program)
-
-    @property
-    def asm(self) -> str:
-        """The machine code as assembler text."""
-        return engine.assembly(self.llvm, self.opt)
 
 
 def compile(  # noqa: A001 - the package is called `codegen`, and this is what it does
@@ -108,9 +88,43 @@ def compile(  # noqa: A001 - the package is called `codegen`, and this is what i
     width, fma = _machine()
     llvm = emit_program(program, width, fma, fastmath)
     lap("emit")
-    opt = min(opt, _tier(llvm))
-    has_polynomials = any(isinstance(s, Dim) for p in program.params for s in p.shape)
-    symbols = [_SYMBOL, f"{_SYMBOL}.shapes", *([f"{_SYMBOL}.check"] if has_polynomials else [])]
+    arrays = [np.ascontiguousarray(array) for _, array in program.constants]
+    imports = _imports(program, llvm, arrays)
+    companions = [f"{_SYMBOL}.shapes"]
+    if any(isinstance(s, Dim) for p in program.params for s in p.shape):
+        companions.append(f"{_SYMBOL}.check")
+    first, last = _tiers(llvm, opt)
+    upgrade: Upgrade | None = None
+    if first < last and not engine.on_disk(llvm, last):
+        upgrade = Upgrade(llvm, _SYMBOL, last, imports, timings)
+        entry, text = through_cell(_SYMBOL)
+        own = {**imports, CELL: ctypes.addressof(upgrade.cell)}
+        library = engine.compile_text(llvm + text, [entry, _SYMBOL, *companions], opt=first, imports=own)
+    else:
+        entry, first = _SYMBOL, last
+        library = engine.compile_text(llvm, [entry, *companions], opt=last, imports=imports)
+    lap("compile")
+    timings.update({f"llvm {stage}": seconds for stage, seconds in library.timings.items()})
+    statuses: dict[int, Status] = {
+        OUT_OF_MEMORY: lambda sizes: MemoryError(f"{name}: no memory for intermediate arrays ({dict(sizes)})"),
+        BAD_SHAPE: lambda sizes: ShapeError(f"{name}: an argument's shape does not fit (sizes: {dict(sizes)})"),
+    }
+    statuses.update(lowered.statuses)
+    addresses = KernelAddresses(*(library.address(s) for s in (entry, *companions)))
+    signature = _signature(function, name, single, statuses)
+    native = function_at(signature, addresses, library)
+    lap("entry")
+    measure = partial(_measured, program, (width, fma, fastmath), signature, arrays)
+    native.__dict__["compiled"] = Compiled(function, program, llvm, timings, first, measure, upgrade)
+    native.__dict__["_constants"] = arrays
+    if upgrade is not None:
+        upgrade.begin(library.address(_SYMBOL))
+    return native
+
+
+def _imports(program: Program, llvm: str, arrays: Sequence[Any]) -> dict[str, int]:
+    """The addresses of what the module asks for from outside."""
+    width, fma = _machine()
     imports = {ARENA: ctypes.addressof(_arena)}
     if f"@{pool.SYMBOL}(" in llvm:
         imports[pool.SYMBOL] = pool.library().address(pool.SYMBOL)
@@ -120,23 +134,34 @@ def compile(  # noqa: A001 - the package is called `codegen`, and this is what i
     for routine in lapack.ROUTINES:
         if f"@{lapack.PREFIX}{routine}(" in llvm:
             imports[lapack.PREFIX + routine] = lapack.address(routine)
-    arrays = [np.ascontiguousarray(array) for _, array in program.constants]
     for (buffer, _), array in zip(program.constants, arrays, strict=True):
         imports[constant_symbol(program, buffer)] = array.__array_interface__["data"][0]
-    library = engine.compile_text(llvm, symbols, opt=opt, imports=imports)
-    lap("compile")
-    timings.update({f"llvm {stage}": seconds for stage, seconds in library.timings.items()})
-    statuses: dict[int, Status] = {
-        OUT_OF_MEMORY: lambda sizes: MemoryError(f"{name}: no memory for intermediate arrays ({dict(sizes)})"),
-        BAD_SHAPE: lambda sizes: ShapeError(f"{name}: an argument's shape does not fit (sizes: {dict(sizes)})"),
-    }
-    statuses.update(lowered.statuses)
-    addresses = KernelAddresses(*(library.address(s) for s in symbols))
-    native = function_at(_signature(function, name, single, statuses), addresses, library)
-    lap("entry")
-    native.__dict__["compiled"] = Compiled(function, program, llvm, opt, timings)
-    native.__dict__["_constants"] = arrays
-    return native
+    return imports
+
+
+_RUNS = 5
+
+
+def _measured(
+    program: Program, machine: tuple[int, bool, bool], signature: Signature, constants: Sequence[Any],
+    arguments: Sequence[Any], sizes: Mapping[str, int] | None,
+) -> tuple[dict[str, int], list[float]]:  # fmt: skip
+    """Run the program with a clock around every kernel: its sizes, and the best seconds of each over a few runs."""
+    clock = getattr(time, "CLOCK_MONOTONIC", None)
+    if clock is None:
+        raise UnsupportedError("explain: no POSIX clock here to time kernels with; call it without arrays")
+    llvm = emit_program(program, *machine, clock=clock)
+    ticks = (ctypes.c_int64 * (TICK_WORDS * (len(program.kernels) + 1)))()
+    imports = {**_imports(program, llvm, constants), TICKS: ctypes.addressof(ticks)}
+    symbols = [_SYMBOL, f"{_SYMBOL}.shapes"]
+    library = engine.compile_text(llvm, symbols, opt=_tiers(llvm, 2)[1], imports=imports)
+    timed = Marshal(signature, library, KernelAddresses(*map(library.address, symbols)))
+    best = [float("inf")] * len(program.kernels)
+    for _ in range(_RUNS):
+        timed(*arguments, sizes=sizes)
+        times = [ticks[i] + 1e-9 * ticks[i + 1] for i in range(0, len(ticks), TICK_WORDS)]
+        best = [min(old, after - before) for old, (before, after) in zip(best, pairwise(times), strict=True)]
+    return timed.bind_sizes(list(map(convert, signature.params, arguments)), sizes), best
 
 
 def inspect(native: NativeFunction) -> Compiled:
@@ -163,10 +188,12 @@ def _product(register_bytes: int, fma: bool, dtype: str) -> engine.Library:
     return engine.compile_text(text, [gemm.symbol(dtype)], opt=3, imports={SCRATCH: ctypes.addressof(_scratch)})
 
 
-def _tier(llvm: str) -> int:
-    """The tier that compiles a text of this length in reasonable time: passes cost more than long texts gain."""
+def _tiers(llvm: str, opt: int) -> tuple[int, int]:
+    """The tiers of the first code and of the last: passes cost more than long texts gain."""
     lines = llvm.count("\n")
-    return 2 if lines < _LONG else 1 if lines < 8 * _LONG else 0
+    if lines < _FELT:
+        return opt, opt
+    return 0, min(opt, 1 if lines < _LONG else 0)
 
 
 def _machine() -> tuple[int, bool]:

@@ -135,6 +135,11 @@ def compile_text(
     return library
 
 
+def on_disk(ir_text: str, opt: int) -> bool:
+    """Whether the object of a module for this machine lies on the disk."""
+    return objcache.holds(_cache_key(ir_text, target_of(None, None), opt))
+
+
 def assembly(
     ir_text: str,
     opt: int = 2,

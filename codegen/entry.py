@@ -33,6 +33,7 @@ from codegen.entry_ir import Axis, BoundPlan, Plan
 from codegen.errors import ArgumentTypeError, ArgumentValueError, SignatureError
 from codegen.marshal import Array, Frame, KernelAddresses, Marshal, convert, describe, expected_text, share_memory
 from codegen.signature import DTYPES, ArraySpec, Signature
+from codegen.stages import Compiled
 
 RELEASE_ABOVE = 20_000
 """Releasing and taking back the GIL costs 20 to 70 ns; kernels on so many elements take microseconds."""
@@ -49,6 +50,8 @@ class NativeFunction:
     """A compiled function; make one with `make_function`."""
 
     signature: Signature
+    compiled: Compiled
+    """The stages it was made from; their texts are here too: `ir`, `loops`, `llvm`, `asm`."""
     is_fast: bool
     """Whether calls go through the fast entry; if not, `fast_entry_status` may say why."""
     _marshal: Marshal
@@ -87,6 +90,38 @@ class NativeFunction:
             elements > self._release_above,
             _fast_entry() if self.is_fast else None,
         )
+
+    @property
+    def ir(self) -> str:
+        """The tensor program, as text."""
+        return self.compiled.ir
+
+    @property
+    def loops(self) -> str:
+        """The loop nests, as text."""
+        return self.compiled.loops
+
+    @property
+    def llvm(self) -> str:
+        """The LLVM module, as text."""
+        return self.compiled.llvm
+
+    @property
+    def asm(self) -> str:
+        """The machine code, as assembler text."""
+        return self.compiled.asm
+
+    @property
+    def timings(self) -> dict[str, float]:
+        """Seconds that each stage of compiling took; "second tier" is there once better code is in force."""
+        return dict(self.compiled.timings)
+
+    def explain(self, *arrays: Any, sizes: Mapping[str, int] | None = None) -> str:
+        """A table of kernels: loops, operations joined, arrays read and written, work, temporaries.
+
+        With arguments as for a call also what each kernel should take and what it takes, the best of a few runs.
+        """
+        return self.compiled.explain(*arrays, sizes=sizes)
 
     @property
     def __signature__(self) -> inspect.Signature:

@@ -67,6 +67,12 @@ def load(key: str) -> bytes | None:
     return body
 
 
+def holds(key: str) -> bool:
+    """Whether there is an object under the key, damaged or not."""
+    folder = directory()
+    return folder is not None and (folder / (key + _SUFFIX)).exists()
+
+
 def store(key: str, body: bytes) -> None:
     """Store an object, or do nothing where the disk does not let us."""
     global _sweep_countdown

@@ -168,7 +168,7 @@ def _share(kernel: Kernel) -> None:
     blocked = inner if isinstance(inner, For) and inner.block and inner.block[0] == loop.var else None
     if not _apart(blocked or loop, {b.root for s in loop.body[1:] for b in accessed(s)[1]} if blocked else set()):
         return
-    kernel.work = _work([loop])
+    kernel.work = work_of([loop])
     if loop.vector:
         size = _COLUMN_BLOCK if any(isinstance(s, For) for s in loop.body) else _MAP_BLOCK
         name, inside = _blocked(loop, size)
@@ -194,7 +194,7 @@ def _apart(loop: For, parts: set[Buffer]) -> bool:
     return all(axes.values())
 
 
-def _work(body: Sequence[Stmt]) -> Size:
+def work_of(body: Sequence[Stmt]) -> Size:
     """What statements cost, in the units of `scalar_cost`."""
     total: Size = 0
     stack: list[tuple[Sequence[Stmt], Size]] = [(body, 1)]

@@ -11,6 +11,7 @@ from symdiff.api.expression import function_of
 from symdiff.cost import Counts, count
 from symdiff.errors import ArgumentError
 from symdiff.frontend.expr import Expr
+from symdiff.ir.collecting import uncollected
 from symdiff.ir.graph import Function
 from symdiff.ops import OPSET
 from symdiff.simplify import optimize, simplify
@@ -58,8 +59,9 @@ def compile(  # noqa: A001
     for p in inputs:
         if not isinstance(p, Expr) or not p.value.is_param:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ArgumentError(f"compile: given {p!r} as an input, expected a symbol")
-    program = cheapest(function_of(results, inputs, name))
-    return compile_function(program, single=not several, name=name, threads=threads, fastmath=fastmath)
+    with uncollected():
+        program = cheapest(function_of(results, inputs, name))
+        return compile_function(program, single=not several, name=name, threads=threads, fastmath=fastmath)
 
 
 def cheapest(function: Function) -> Function:

@@ -1,0 +1,166 @@
+"""What a compiled function was made from, and where its time goes.
+
+Takes the stages of one compilation; gives their texts, made when they are asked for, and `explain`: a table of kernels
+with what was joined in them, what they read and write, what they should cost, and what they take on given arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from codegen import engine
+from codegen.loops import Buffer, Call, For, Kernel, Let, Program, Store, accessed, statements
+from codegen.split import work_of
+from codegen.text import BYTES
+from codegen.tiers import Upgrade
+from symdiff.ir.dims import Size, evaluate, product
+from symdiff.ir.graph import Function
+from symdiff.ir.text import print_function
+
+_UNIT = 0.05e-9
+"""Seconds for one unit of work, when everything is vectorized and in cache,"""
+_BYTE = 0.05e-9
+"""and for one byte from or to memory."""
+
+Measure = Callable[[Sequence[Any], Mapping[str, int] | None], tuple[dict[str, int], list[float]]]
+"""Runs the function with a clock around every kernel; gives the sizes and the seconds of each."""
+
+
+@dataclass(eq=False)
+class Compiled:
+    """The stages behind one function; `timings` are seconds by stage, `opt` the engine's tier it runs at."""
+
+    function: Function
+    program: Program
+    llvm: str
+    timings: dict[str, float]
+    first_opt: int
+    measure: Measure
+    upgrade: Upgrade | None = None
+
+    @property
+    def ir(self) -> str:
+        """The tensor program."""
+        return print_function(self.function)
+
+    @property
+    def loops(self) -> str:
+        """The loop nests."""
+        return str(self.program)
+
+    @property
+    def opt(self) -> int:
+        """The tier of the code in force."""
+        return self.upgrade.opt if self.upgrade is not None and self.upgrade.done.is_set() else self.first_opt
+
+    @property
+    def asm(self) -> str:
+        """The machine code as assembler text."""
+        return engine.assembly(self.llvm, self.opt)
+
+    def settle(self, seconds: float | None = None) -> bool:
+        """Wait until the code in force is the last one; whether it is."""
+        return self.upgrade is None or self.upgrade.done.wait(seconds)
+
+    def explain(self, *arrays: Any, sizes: Mapping[str, int] | None = None) -> str:
+        """The kernels as a table; with arguments of the function also predicted and measured times."""
+        numbers: dict[str, int] | None = None
+        seconds: list[float] = []
+        if arrays or not self.program.params:
+            numbers, seconds = self.measure(arrays, sizes)
+        return _table(self.program, numbers, seconds)
+
+
+def _table(program: Program, sizes: dict[str, int] | None, seconds: list[float]) -> str:
+    head = ["kernel", "loops", "computes", "reads", "writes", "work"]
+    if sizes is not None:
+        head += ["predicted", "measured"]
+    rows = [head]
+    for number, kernel in enumerate(program.kernels):
+        reads, writes = _buffers(kernel)
+        work = work_of(kernel.body)
+        row = [kernel.name, _loops(kernel, sizes), _operations(kernel), _names(reads, sizes), _names(writes, sizes)]
+        row.append(_number(work, sizes))
+        if sizes is not None:
+            row += [_time(_predicted(work, [*reads, *writes], sizes)), _time(seconds[number])]
+        rows.append(row)
+    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
+    lines = ["  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    if sizes is not None:
+        lines.append(f"total measured {_time(sum(seconds))}")
+    kept = [b for b in program.temps if any(b in {r.root for r in _all(k)} for k in program.kernels)]
+    lines.append("temporaries: " + (", ".join(f"{b.name} {_number(_bytes(b), sizes)} B" for b in kept) or "none"))
+    return "\n".join(lines)
+
+
+def _all(kernel: Kernel) -> list[Buffer]:
+    return [b for part in _buffers(kernel) for b in part]
+
+
+def _buffers(kernel: Kernel) -> tuple[list[Buffer], list[Buffer]]:
+    """What a kernel reads from others, and what it writes, each once."""
+    reads: dict[Buffer, None] = {}
+    writes: dict[Buffer, None] = {}
+    for stmt in statements(kernel.body):
+        own = accessed(stmt)
+        writes.update((b.root, None) for b in own[1])
+        reads.update((b.root, None) for b in own[0] if b.root not in writes)
+    return list(reads), list(writes)
+
+
+def _loops(kernel: Kernel, sizes: dict[str, int] | None) -> str:
+    words: list[str] = []
+    for stmt in statements(kernel.body):
+        if isinstance(stmt, For) and not any(isinstance(s, For) and s.block for s in stmt.body):
+            words.append(_number(stmt.extent, sizes) + ("v" if stmt.vector else ""))
+    shared = "" if kernel.work is None else ", shared"
+    return (" ".join(words[:6]) + (" ..." if len(words) > 6 else "") or "-") + shared
+
+
+_MOST = 6
+
+
+def _operations(kernel: Kernel) -> str:
+    """The operations that were joined in a kernel, the dear ones by name, and how many there are."""
+    names: dict[str, int] = {}
+    for stmt in statements(kernel.body):
+        if isinstance(stmt, Call):
+            names[stmt.routine] = names.get(stmt.routine, 0) + 1
+        elif isinstance(stmt, Let) and stmt.op not in ("const", "index", "size"):
+            names[stmt.op] = names.get(stmt.op, 0) + 1
+        elif isinstance(stmt, For):
+            for carry in stmt.carries:
+                names[carry.kind] = names.get(carry.kind, 0) + 1
+        elif isinstance(stmt, Store) and stmt.add:
+            names["add to"] = names.get("add to", 0) + 1
+    words = [name if count == 1 else f"{count} {name}" for name, count in names.items()]
+    return ", ".join(words[:_MOST]) + (f", {len(words) - _MOST} more" if len(words) > _MOST else "") or "copy"
+
+
+def _names(buffers: Sequence[Buffer], sizes: dict[str, int] | None) -> str:
+    words = [f"{b.name}[{', '.join(_number(s, sizes) for s in b.shape)}]" if b.shape else b.name for b in buffers]
+    return " ".join(words[:_MOST]) + (f" +{len(words) - _MOST}" if len(words) > _MOST else "")
+
+
+def _bytes(buffer: Buffer) -> Size:
+    return product(buffer.shape) * BYTES[buffer.dtype]
+
+
+def _number(size: Size, sizes: dict[str, int] | None) -> str:
+    return str(size) if sizes is None or isinstance(size, int) else f"{evaluate(size, sizes)}"
+
+
+def _predicted(work: Size, buffers: Sequence[Buffer], sizes: dict[str, int]) -> float:
+    """Arithmetic and traffic overlap; a kernel takes the longer of the two."""
+    traffic = sum(evaluate(_bytes(b), sizes) for b in buffers)
+    return max(evaluate(work, sizes) * _UNIT, traffic * _BYTE)
+
+
+def _time(seconds: float) -> str:
+    for unit, name in ((1.0, "s"), (1e-3, "ms"), (1e-6, "us")):
+        if seconds >= unit:
+            return f"{seconds / unit:.2f} {name}"
+    return f"{seconds * 1e9:.0f} ns"

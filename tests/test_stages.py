@@ -1,0 +1,147 @@
+"""Looking inside compiled functions: texts of every stage, tables of kernels; code that gets better while it runs."""
+
+import gc
+import os
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import codegen
+import symdiff as sd
+from codegen import compiled, engine, tiers
+from symdiff.errors import ArgumentError, SymdiffError
+from symdiff.ir.collecting import uncollected
+
+
+@pytest.fixture
+def softmax_gradient():
+    n, m = sd.dims("n m")
+    A, y = sd.symbol("A", (n, m)), sd.symbol("y", (n, m))
+    f = -np.sum(y * (A - sd.logsumexp(A, axis=1, keepdims=True)))
+    return sd.compile([f, sd.gradient(f, A)], [A, y])
+
+
+def test_every_stage_has_a_text(softmax_gradient):
+    fn = softmax_gradient
+    assert fn.ir.startswith("fn f(%A: f64[n,m]") and "program kernel(n, m)" in fn.loops
+    assert "define i32 @kernel(" in fn.llvm and "kernel:" in fn.asm
+    assert set(fn.timings) >= {"lower", "emit", "compile", "entry"}
+    fn.timings.clear()
+    assert fn.timings, "a copy is given away"
+
+
+def test_explain_names_kernels_buffers_and_work(softmax_gradient):
+    text = softmax_gradient.explain()
+    lines = text.splitlines()
+    assert lines[0].split() == ["kernel", "loops", "computes", "reads", "writes", "work"]
+    assert "exp" in text and "A[n, m]" in text and "r1[n, m]" in text and "measured" not in text
+    assert re.search(r"temporaries: .*t\d+ 8\*n B", text)
+    assert all(line == line.rstrip() for line in lines)
+
+
+def test_explain_measures_on_given_arrays(softmax_gradient, rng):
+    A, y = rng.normal(size=(2, 30, 7))
+    text = softmax_gradient.explain(A, y)
+    lines = text.splitlines()
+    kernels = softmax_gradient.compiled.program.kernels
+    assert lines[0].split()[-2:] == ["predicted", "measured"] and "A[30, 7]" in text
+    measured = [re.search(r"([\d.]+) (ns|us|ms|s)$", line) for line in lines[2 : 2 + len(kernels)]]
+    assert all(measured) and "total measured" in text
+    with pytest.raises(SymdiffError, match="expected 2 arguments"):
+        softmax_gradient.explain(A)
+
+
+def test_explain_says_what_threads_share():
+    x = sd.symbol("x", (sd.dim("n"),))
+    assert "n in blocks" not in sd.compile(np.exp(x), [x]).explain()
+    shared = sd.compile(np.exp(x), [x], threads=2)
+    assert "shared" in shared.explain() or not codegen.pool.available()
+    assert "shared" in shared.explain(np.ones(10))
+
+
+# -------------------------------------------------------------------- tiers
+def long_program(length=400):
+    rng = np.random.default_rng(1)
+    symbols = [sd.symbol(f"x{i}") for i in range(4)]
+    values = list(symbols)
+    for _ in range(length):
+        a, b = (values[i] for i in rng.integers(max(0, len(values) - 30), len(values), 2))
+        values.append(np.sin(a) if rng.random() < 0.3 else a * b if rng.random() < 0.5 else a + b)
+    return [values[-1], *sd.gradient(values[-1], symbols)], symbols
+
+
+@pytest.fixture
+def felt(monkeypatch, tmp_path):
+    """Programs of any length run without passes first."""
+    monkeypatch.setattr(compiled, "_FELT", 0)
+    monkeypatch.setenv("SYMDIFF_CACHE_DIR", str(tmp_path))
+
+
+def test_better_code_comes_later_with_the_same_bits(felt):
+    outputs, inputs = long_program()
+    fn = sd.compile(outputs, inputs)
+    bound = fn.bind(*(np.array(v) for v in (0.3, 0.4, 0.5, 0.6)))
+    first = fn(0.3, 0.4, 0.5, 0.6)
+    assert fn.compiled.settle(60) and fn.compiled.opt == 1 and fn.timings["second tier"] > 0
+    assert fn(0.3, 0.4, 0.5, 0.6) == first == tuple(float(r) for r in bound())
+    again = sd.compile(outputs, inputs)  # the better object lies on the disk by now
+    assert again.compiled.upgrade is None and again.compiled.opt == 1
+    assert again(0.3, 0.4, 0.5, 0.6) == first
+
+
+def test_programs_nobody_holds_are_not_compiled_again(felt, monkeypatch):
+    started = []
+    monkeypatch.setattr(tiers.Upgrade, "finish", lambda self: started.append(self))
+    with engine.LLVM_LOCK:
+        sd.compile(*long_program(50))
+        gc.collect()
+    assert len(started) <= 1
+
+
+def test_tiers_by_length():
+    assert compiled._tiers("\n" * 10, 2) == (2, 2)
+    assert compiled._tiers("\n" * 10_000, 2) == (0, 1)
+    assert compiled._tiers("\n" * 10_000, 0) == (0, 0)
+    assert compiled._tiers("\n" * 100_000, 2) == (0, 0)
+
+
+SCRIPT = """
+import os
+import numpy as np
+import symdiff as sd
+from codegen import compiled
+compiled._FELT = 0
+x = sd.symbol("x", (sd.dim("n"),))
+fns = [sd.compile(np.exp(x) * k, [x]) for k in range(3, 6)]
+child = os.fork()
+y = np.ones(3)
+assert all(np.allclose(f(y), k * np.e) for k, f in enumerate(fns, 3))
+if child == 0:
+    assert np.allclose(sd.compile(np.exp(x) * 7, [x])(y), 7 * np.e)
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+print("done")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_forks_and_exit_while_better_code_is_made():
+    environment = {**os.environ, "SYMDIFF_CACHE_DIR": "off"}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", SCRIPT], capture_output=True, text=True, timeout=100, env=environment
+    )
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+
+
+def test_collection_is_switched_back_on():
+    assert gc.isenabled()
+    with pytest.raises(ArgumentError), uncollected():
+        assert not gc.isenabled()
+        with uncollected():
+            pass
+        assert not gc.isenabled()
+        raise ArgumentError("leaving by an error")
+    assert gc.isenabled()
