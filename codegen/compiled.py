@@ -20,7 +20,7 @@ from codegen.entry import NativeFunction, function_at
 from codegen.jobs import build
 from codegen.loops import Program
 from codegen.lower import OUT_OF_MEMORY
-from codegen.main import BAD_SHAPE, TICK_WORDS, TICKS, constant_symbol, emit_program
+from codegen.main import BAD_SHAPE, TICK_WORDS, TICKS, block_sizes, constant_symbol, emit_program
 from codegen.marshal import KernelAddresses, Marshal, convert
 from codegen.memory import ARENA, SCRATCH
 from codegen.signature import ArraySpec, AxisSpec, Signature, Status
@@ -151,7 +151,8 @@ def _measured(
     if clock is None:
         raise UnsupportedError("explain: no POSIX clock here to time kernels with; call it without arrays")
     llvm = emit_program(program, *machine, clock=clock)
-    ticks = (ctypes.c_int64 * (TICK_WORDS * (len(program.kernels) + 1)))()
+    inner, stop = block_sizes(program), TICK_WORDS * (len(program.kernels) + 1)
+    ticks = (ctypes.c_int64 * (stop + len(inner)))()
     imports = {**_imports(program, llvm, constants), TICKS: ctypes.addressof(ticks)}
     symbols = [_SYMBOL, f"{_SYMBOL}.shapes"]
     library = engine.compile_text(llvm, symbols, opt=_tiers(llvm, 2)[1], imports=imports)
@@ -159,9 +160,10 @@ def _measured(
     best = [float("inf")] * len(program.kernels)
     for _ in range(_RUNS):
         timed(*arguments, sizes=sizes)
-        times = [ticks[i] + 1e-9 * ticks[i + 1] for i in range(0, len(ticks), TICK_WORDS)]
+        times = [ticks[i] + 1e-9 * ticks[i + 1] for i in range(0, stop, TICK_WORDS)]
         best = [min(old, after - before) for old, (before, after) in zip(best, pairwise(times), strict=True)]
-    return timed.bind_sizes(list(map(convert, signature.params, arguments)), sizes), best
+    numbers = timed.bind_sizes(list(map(convert, signature.params, arguments)), sizes)
+    return {**numbers, **{str(size): ticks[stop + i] for i, size in enumerate(inner)}}, best
 
 
 def inspect(native: NativeFunction) -> Compiled:

@@ -27,7 +27,7 @@ from symdiff.ir.dims import Dim, FloorDiv, Size, product
 
 TICKS = "sd.ticks"
 TICK_WORDS = 2
-"""Seconds and nanoseconds, before the first kernel and behind each."""
+"""Seconds and nanoseconds, before the first kernel and behind each; behind them the sizes of `block_sizes`."""
 STACK_BYTES = 16_384
 BLOCK_BYTES = 1 << 18
 LONGEST_BLOCK = 256
@@ -115,6 +115,11 @@ def emit_program(
         module.functions.append(f"@{constant_symbol(program, buffer)} = external constant i8\n")
     module.functions.append("!0 = !{}\n")
     return module.text()
+
+
+def block_sizes(program: Program) -> list[Dim]:
+    """The sizes that are decided during a call."""
+    return [size for block in program.blocks for size in (block.size, block.chunks, block.span)]
 
 
 def constant_symbol(program: Program, buffer: Buffer) -> str:
@@ -255,6 +260,10 @@ class _Main:
             status.append((code, lines.block))
             lines.begin(on)
             self._tick(number + 1)
+        if self.clock is not None:
+            for number, size in enumerate(block_sizes(program), TICK_WORDS * (len(self.kernels) + 1)):
+                place = f"getelementptr inbounds (i64, ptr @{TICKS}, i64 {number})"
+                lines.do(f"store i64 {self.sizes.value(size)}, ptr {place}")
         for buffer in program.results:
             if buffer in dense:
                 self._copy(buffer, dense[buffer], data[buffer], packed[buffer], first[buffer], out=True)

@@ -12,7 +12,22 @@ from collections.abc import Collection, Iterable, Sequence
 from itertools import pairwise
 
 from codegen.index import Index, var
-from codegen.loops import Buffer, Call, Carry, For, Kernel, Let, Load, Pointer, Stmt, Store, Trap, accessed, statements
+from codegen.loops import (
+    Buffer,
+    Call,
+    Carry,
+    Count,
+    For,
+    Kernel,
+    Let,
+    Load,
+    Pointer,
+    Stmt,
+    Store,
+    Trap,
+    accessed,
+    statements,
+)
 from codegen.nests import Memory
 from codegen.nodes import scalar_cost
 from codegen.rows import row_buffers
@@ -162,7 +177,7 @@ def _share(kernel: Kernel) -> None:
     if not all(isinstance(s, (Let, Load)) for s in kernel.body[:-1]):
         return
     if loop.apart:
-        kernel.work = _work([loop])
+        kernel.work = work_of([loop])
         return
     inner = loop.body[0] if loop.body else None
     blocked = inner if isinstance(inner, For) and inner.block and inner.block[0] == loop.var else None
@@ -195,21 +210,22 @@ def _apart(loop: For, parts: set[Buffer]) -> bool:
 
 
 def work_of(body: Sequence[Stmt]) -> Size:
-    """What statements cost, in the units of `scalar_cost`."""
+    """What statements cost, in the units of `scalar_cost`. Loops over blocks cost what the loops inside them cost."""
     total: Size = 0
+    extents: dict[str, Size] = {}
     stack: list[tuple[Sequence[Stmt], Size]] = [(body, 1)]
     while stack:
         own, times = stack.pop()
         for stmt in own:
             if isinstance(stmt, For):
+                extents[stmt.var] = stmt.extent
                 blocked = any(isinstance(s, For) and s.block and s.block[0] == stmt.var for s in stmt.body)
-                inside = times if blocked or stmt.step != 1 else times * stmt.extent
-                stack.append((stmt.body, inside))
+                stack.append((stmt.body, times if blocked or stmt.step != 1 else times * stmt.extent))
             elif isinstance(stmt, Let):
                 total = total + times * scalar_cost(stmt.op)
             elif isinstance(stmt, Call):
-                sizes = [a for a in stmt.args[:3] if isinstance(a, (int, Dim))]
-                total = total + times * product(sizes)
+                sizes = [extents.get(a.within, 1) if isinstance(a, Count) else a for a in stmt.args[:3]]
+                total = total + times * product([a for a in sizes if isinstance(a, (int, Dim))])
             else:
                 total = total + times
     return total

@@ -93,6 +93,9 @@ def _table(program: Program, sizes: dict[str, int] | None, seconds: list[float])
         lines.append(f"total measured {_time(sum(seconds))}")
     kept = [b for b in program.temps if any(b in {r.root for r in _all(k)} for k in program.kernels)]
     lines.append("temporaries: " + (", ".join(f"{b.name} {_number(_bytes(b), sizes)} B" for b in kept) or "none"))
+    for block in program.blocks:
+        each = [f"{size} = {_number(size, sizes)}" if sizes else str(size) for size in (block.size, block.span)]
+        lines.append(f"blocks along {block.extent}: {each[0]} elements fit the cache, chunks have {each[1]}")
     return "\n".join(lines)
 
 
@@ -108,14 +111,19 @@ def _buffers(kernel: Kernel) -> tuple[list[Buffer], list[Buffer]]:
         own = accessed(stmt)
         writes.update((b.root, None) for b in own[1])
         reads.update((b.root, None) for b in own[0] if b.root not in writes)
-    return list(reads), list(writes)
+    return sorted(reads, key=_is_temporary), sorted(writes, key=_is_temporary)
+
+
+def _is_temporary(buffer: Buffer) -> bool:
+    return buffer.kind == "temp"
 
 
 def _loops(kernel: Kernel, sizes: dict[str, int] | None) -> str:
     words: list[str] = []
     for stmt in statements(kernel.body):
         if isinstance(stmt, For) and not any(isinstance(s, For) and s.block for s in stmt.body):
-            words.append(_number(stmt.extent, sizes) + ("v" if stmt.vector else ""))
+            blocks = " in blocks" if stmt.step != 1 else ""
+            words.append(_number(stmt.extent, sizes) + ("v" if stmt.vector else "") + blocks)
     shared = "" if kernel.work is None else ", shared"
     return (" ".join(words[:6]) + (" ..." if len(words) > 6 else "") or "-") + shared
 
@@ -134,8 +142,8 @@ def _operations(kernel: Kernel) -> str:
         elif isinstance(stmt, For):
             for carry in stmt.carries:
                 names[carry.kind] = names.get(carry.kind, 0) + 1
-        elif isinstance(stmt, Store) and stmt.add:
-            names["add to"] = names.get("add to", 0) + 1
+        elif isinstance(stmt, Store) and stmt.fold:
+            names[stmt.fold] = names.get(stmt.fold, 0) + 1
     words = [name if count == 1 else f"{count} {name}" for name, count in names.items()]
     return ", ".join(words[:_MOST]) + (f", {len(words) - _MOST} more" if len(words) > _MOST else "") or "copy"
 

