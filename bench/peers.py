@@ -1,4 +1,4 @@
-"""A run of the peer benchmark as a small table: medians, time to the first answer, ratios to the best automatic peer and to C.
+"""A run of the peer benchmark as a small table: medians, first answers, ratios to the best automatic peer and to C.
 
     python bench/peers.py RUN.json ... > bench/results/NAME.json
 

@@ -22,7 +22,9 @@ from codegen.loops import Call, Carry, Count, For, Kernel, Let, Load, Pointer, S
 from codegen.nodes import scalar_cost
 from codegen.records import Plan, Records, plan
 from codegen.text import BYTES, Module, register_type
-from codegen.writer import WORKSPACE, ScalarWriter, Scope, Tables, Uses
+from codegen.uses import uses_of
+from codegen.waves import in_waves, is_dear
+from codegen.writer import WORKSPACE, ScalarWriter, Scope, Tables
 from symdiff.ir.dims import Size
 
 CHUNK = 1500
@@ -40,7 +42,7 @@ def emit_kernel(kernel: Kernel, module: Module, tables: Tables) -> tuple[str, bo
     """Write the kernel's function; returns its symbol and whether it returns a status."""
     symbol = f"@{tables.program}.{kernel.name}"
     fails = any(isinstance(s, Trap) or (isinstance(s, Call) and s.status) for s in statements(kernel.body))
-    writer = KernelWriter(module, tables, symbol, _vector_width(kernel, module), _uses(kernel))
+    writer = KernelWriter(module, tables, symbol, _vector_width(kernel, module), uses_of(kernel))
     last = kernel.body[-1]
     if kernel.work is not None and isinstance(last, For):
         writer.shared, writer.thread, fails = last, "%thread", True
@@ -62,72 +64,6 @@ def _vector_width(kernel: Kernel, module: Module) -> int:
         elif isinstance(stmt, (Load, Store)):
             widest = max(widest, BYTES[stmt.buffer.dtype])
     return max(2, module.register_bytes // widest if widest > 1 else module.register_bytes // 4)
-
-
-def _uses(kernel: Kernel) -> Uses:
-    uses = Uses()
-    clock = 0
-    asked: dict[int, str] = {}
-
-    def use(name: int) -> None:
-        uses.last[name] = clock
-        uses.count[name] = uses.count.get(name, 0) + 1
-
-    def use_index(index: Sequence[Index]) -> None:
-        for one in index:
-            for name, _ in one.terms:
-                if name[0] == "%":
-                    use(int(name[1:]))
-
-    stack: list[tuple[For | None, int, list[Stmt]]] = [(None, 0, kernel.body)]
-    while stack:
-        loop, at, body = stack.pop()
-        while at < len(body):
-            stmt = body[at]
-            at += 1
-            clock += 1
-            uses.position[id(stmt)] = clock
-            if isinstance(stmt, Let):
-                for arg in stmt.args:
-                    use(arg)
-                if isinstance(stmt.attr, Index):
-                    use_index((stmt.attr,))
-                if stmt.op in ("sin", "cos") and asked.setdefault(stmt.args[0], stmt.op) != stmt.op:
-                    uses.turned.add(stmt.args[0])
-            elif isinstance(stmt, Load):
-                use_index(stmt.index)
-            elif isinstance(stmt, Store):
-                use(stmt.value)
-                use_index(stmt.index)
-            elif isinstance(stmt, Trap):
-                use(stmt.cond)
-            elif isinstance(stmt, For):
-                stack.append((loop, at, body))
-                loop, at, body = stmt, 0, stmt.body
-        clock += 1
-        if loop is not None:
-            for carry in loop.carries:
-                use(carry.value)
-    uses.fused = _fused(kernel, uses)
-    return uses
-
-
-def _fused(kernel: Kernel, uses: Uses) -> set[int]:
-    """Products to round together with the sum they are used in. A difference of two products stays as it is: x*x - y*y
-    is 0 where x is y."""
-    products: set[int] = set()
-    found: set[int] = set()
-    for stmt in statements(kernel.body):
-        if isinstance(stmt, Let) and stmt.dtype in ("f64", "f32"):
-            if stmt.op == "mul":
-                products.add(stmt.name)
-            elif stmt.op in ("add", "sub"):
-                factors = [a for a in stmt.args if a in products]
-                if len(factors) == 1 or stmt.op == "add":
-                    found.update([a for a in factors if uses.count[a] == 1][-1:])
-        elif isinstance(stmt, For):
-            found.update(c.value for c in stmt.carries if c.kind == "sum" and uses.count[c.value] == 1)
-    return found & products
 
 
 @dataclass(slots=True)
@@ -166,21 +102,32 @@ class KernelWriter(ScalarWriter):
             start = end + 1
 
     def _stretch(self, body: Sequence[Stmt]) -> None:
-        """Straight code; families of strided accesses are moved row by row."""
+        """Straight code: dear functions side by side, families of strided accesses moved row by row."""
         scope = self.scope
+        body = in_waves(body) if scope.width > 1 else body
         windows = plan(body, scope.vector, scope.width) if scope.width > 1 else Plan()
         records, loaded = Records(self), set[int]()
+        twin: Stmt | None = None
         for window in windows.stores.get(-1, ()):
             records.store(window)
         for position, stmt in enumerate(body):
+            following = body[position + 1] if position + 1 < len(body) else stmt
             window = windows.loads.get(position)
-            if window is not None and id(window) not in loaded:
+            if stmt is twin:
+                twin = None
+            elif isinstance(stmt, Let) and isinstance(following, Let) and self._together(stmt, following):
+                twin = following
+            elif window is not None and id(window) not in loaded:
                 records.load(window)
                 loaded.add(id(window))
             elif window is None and position not in windows.written:
                 self._statement(stmt)
             for window in windows.stores.get(position, ()):
                 records.store(window)
+
+    def _together(self, stmt: Let, following: Let) -> bool:
+        """Write two dear functions as one of twice the width, where that can be done."""
+        return stmt is not following and is_dear(stmt) and is_dear(following) and self.twins(stmt, following)
 
     def _statement(self, stmt: Stmt) -> None:
         if isinstance(stmt, Let):

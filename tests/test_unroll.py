@@ -9,10 +9,12 @@ import symdiff as sd
 from codegen import folding
 from codegen.compiled import inspect
 from codegen.jobs import build
+from codegen.loops import For, Let
 from codegen.lower import lower
 from codegen.nodes import Graph
 from codegen.records import _cover, _runs
 from codegen.unroll import unroll
+from codegen.waves import in_waves, is_dear
 from symdiff.interp import interpret
 
 LENGTHS = (1, 2, 3, 4, 5, 8, 13)
@@ -277,3 +279,36 @@ def test_a_product_and_a_sum_are_rounded_at_most_twice(rng):
             exact = p * Fraction(float(u)) * Fraction(float(v)) + q * Fraction(float(w))
             bound = Fraction(2) ** -53 * (abs(exact) + abs(Fraction(float(u)) * Fraction(float(v))))
             assert abs(Fraction(float(one)) - exact) <= bound * Fraction(1001, 1000)
+
+
+# -------------------------------------------------------------------- dear functions side by side
+def test_waves_keep_every_definition_before_its_uses(rng):
+    letters = [sd.symbol(s, (sd.dim("n"),)) for s in "xyz"]
+    x, y, z = letters
+    e = [np.exp(np.sin(x) * y), np.exp(np.tanh(y) - z), np.log(2 + np.sin(z) ** 2), np.cos(x) * np.exp(x)]
+    native = sd.compile([*e, e[0] + np.exp(e[1] * np.exp(-e[2] ** 2))], letters)
+    arrays = rng.normal(size=(3, 37))
+    for got, expected in zip(native(*arrays), interpret(inspect(native).function, arrays), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-13)
+    for loop in [s for k in inspect(native).program.kernels for s in k.body if isinstance(s, For)]:
+        ordered = in_waves(loop.body)
+        assert sorted(map(id, ordered)) == sorted(map(id, loop.body)) and list(ordered) != loop.body
+        inside, seen = {s.name for s in loop.body if isinstance(s, Let)}, set()
+        for stmt in ordered:
+            if isinstance(stmt, Let):
+                assert {a for a in stmt.args if a in inside} <= seen
+                seen.add(stmt.name)
+        dear = [s.op for s in ordered if is_dear(s)]
+        assert dear.index("sin") + 1 == len(dear) - 1 - dear[::-1].index("sin")
+
+
+@pytest.mark.parametrize("dtype", ["f64", "f32"])
+def test_two_functions_at_once_have_the_bits_of_each_alone(dtype, rng):
+    n = sd.dim("n")
+    x, y = sd.symbol("x", (n,), dtype=dtype), sd.symbol("y", (n,), dtype=dtype)
+    kind = {"f64": np.float64, "f32": np.float32}[dtype]
+    a, b = rng.normal(size=(2, 23)).astype(kind)
+    for f in (np.exp, np.sin, np.tanh, lambda v: np.sin(v) * np.cos(v)):
+        both = sd.compile([f(x), f(y)], [x, y])(a, b)
+        np.testing.assert_array_equal(both[0], sd.compile(f(x), [x])(a))
+        np.testing.assert_array_equal(both[1], sd.compile(f(y), [y])(b))

@@ -1,0 +1,69 @@
+"""The order of a straight stretch of code: dear functions that do not wait for each other stand side by side.
+
+A processor looks a few hundred instructions ahead, about as many as one dear function has. Two calls that come one
+behind the other are therefore computed one after the other, although nothing forces them. `in_waves` puts calls into
+waves (a call is one wave behind the last call that it needs), equal functions of a wave next to each other, and keeps
+the order of everything else; a pair of equal functions is then computed as one of twice the width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from codegen.index import Index
+from codegen.loops import Let, Load, Stmt, Store
+from codegen.nodes import scalar_cost
+
+_DEAR = 20
+_END = 1 << 30
+
+
+def is_dear(stmt: Stmt) -> bool:
+    """Whether a statement is a function of one number that fills the pipeline by itself."""
+    return isinstance(stmt, Let) and len(stmt.args) == 1 and scalar_cost(stmt.op) >= _DEAR
+
+
+def in_waves(body: Sequence[Stmt]) -> Sequence[Stmt]:
+    """The stretch in an order of waves, or as it is where no two calls could stand side by side."""
+    read = {s.buffer.root for s in body if isinstance(s, Load)}
+    if sum(map(is_dear, body)) < 2 or any(isinstance(s, Store) and (s.fold or s.buffer.root in read) for s in body):
+        return body
+    depth: dict[int, int] = {}
+    wave: dict[int, int] = {}
+    for position, stmt in enumerate(body):
+        below = max([depth.get(n, 0) for n in _needs(stmt)], default=0)
+        if is_dear(stmt):
+            wave[position] = below
+            below += 1
+        if isinstance(stmt, (Let, Load)):
+            depth[stmt.name] = below
+    # What a wave needs comes before it, everything else behind the last one.
+    wanted: dict[int, int] = {}
+    phase = [_END] * len(body)
+    for position in range(len(body) - 1, -1, -1):
+        stmt = body[position]
+        if not isinstance(stmt, Store):
+            assert isinstance(stmt, (Let, Load))
+            phase[position] = wave.get(position, wanted.get(stmt.name, _END))
+        for name in _needs(stmt):
+            wanted[name] = min(wanted.get(name, _END), phase[position])
+
+    def key(position: int) -> tuple[int, bool, str, int]:
+        stmt = body[position]
+        dear = position in wave
+        return phase[position], dear, stmt.op if dear and isinstance(stmt, Let) else "", position
+
+    return [body[position] for position in sorted(range(len(body)), key=key)]
+
+
+def _needs(stmt: Stmt) -> list[int]:
+    """The scalars that a statement reads."""
+    indices: Sequence[Index] = ()
+    names: list[int] = []
+    if isinstance(stmt, Let):
+        names += stmt.args
+        indices = (stmt.attr,) if isinstance(stmt.attr, Index) else ()
+    elif isinstance(stmt, (Load, Store)):
+        indices = stmt.index
+        names += [stmt.value] if isinstance(stmt, Store) else []
+    return [*names, *[int(n[1:]) for one in indices for n, _ in one.terms if n[0] == "%"]]
