@@ -294,25 +294,26 @@ def _work(value: Value) -> list[Work]:
 def _contraction(value: Value) -> list[tuple[str, Poly]]:
     spec, sizes = _read(value)
     found: list[tuple[str, Poly]] = []
+    words = dict(enumerate(spec.operands))
     for step in pairwise(spec, sizes):
         space = Poly(product(sizes[x] for x in step.space))
         if step.right is None:
             found.append(("add", space))
         elif len(step.result) == len(step.space):
             found.append(("multiply", space))
+        elif _is_product(spec.operands, step.space, step.result):
+            padded = _padding(set(words[step.left]), set(words[step.right]), set(step.result), sizes)
+            found += [("fma", space), ("pad", padded - space)]
         else:
-            wide = _is_product(spec.operands, step.space, step.result)
-            found.append(("fma" if wide else "dot", space))
-            if wide and len(spec.operands) == 2:
-                found.append(("pad", _padding(spec, sizes) - space))
+            found.append(("dot", space))
+        words[step.left] = step.result
     return found
 
 
-def _padding(spec: Spec, sizes: Mapping[int, Size]) -> Poly:
+def _padding(left: set[int], right: set[int], kept: set[int], sizes: Mapping[int, Size]) -> Poly:
     """The index space of a product of two matrices with what narrow ones waste of a register tile and short sums of
     its loads and stores."""
-    left, right = (set(word) for word in spec.operands)
-    kept, total = set(spec.output), Poly(1)
+    total = Poly(1)
     for labels, waste in (((left & right) & kept, 0), (left - right, _TILE), (right - left, _TILE),
                           ((left & right) - kept, _SUM)):  # fmt: skip
         total = total * (Poly(product(sizes[x] for x in labels)) + waste)
