@@ -1,4 +1,4 @@
-"""Compiled kernels beside NumPy: fused elementwise chains, matrix products, a mixture of Gaussians, rows, small calls.
+"""Compiled kernels beside NumPy: fused elementwise chains, products, regressions, mixtures, rows, small matrices.
 
     python bench/kernels.py               all cases
     python bench/kernels.py chain gemm    some of them
@@ -46,7 +46,8 @@ def seconds(call: Callable[[], Any]) -> float:
 
 def native(params: str, body: str) -> Any:
     """Compile the instructions of one function, written in the IR's text form."""
-    return codegen.compile(parse_function(f"fn f({params}) {{\n{body}\n}}", OPSET), single=body.count("return %") == 1)
+    function = parse_function(f"fn f({params}) {{\n{body}\n}}", OPSET)
+    return codegen.compile(function, single=len(function.results) == 1)
 
 
 CHAIN = """
@@ -101,6 +102,75 @@ def gemm(rng: np.random.Generator) -> Iterator[tuple[str, float, float]]:
         yield f"gemm {size} [us]", 1e6 * ours, 1e6 * seconds(lambda a=a, b=b, out=out: np.matmul(a, b, out=out))
 
 
+def gram(rng: np.random.Generator) -> Iterator[tuple[str, float, float]]:
+    """X^T diag(s) X; microseconds."""
+    kernel = native("%X: f64[n,d], %s: f64[n]", '%0: f64[d,d] = contract(%X, %s, %X) {spec = "ij,i,ik->jk"}\nreturn %0')
+    for n, d in ((2000, 50), (2000, 500), (100_000, 50)):
+        x, s = rng.normal(size=(n, d)), rng.random(n)
+
+        def plain(x: Any = x, s: Any = s) -> Any:
+            return x.T @ (x * s[:, None])
+
+        np.testing.assert_allclose(kernel(x, s), plain(), rtol=1e-9, atol=1e-9 * n)
+        yield f"weighted gram {n} {d} [us]", 1e6 * seconds(lambda x=x, s=s: kernel(x, s)), 1e6 * seconds(plain)
+
+
+LOGISTIC = """
+%0: f64[n] = contract(%X, %w) {spec = "ij,j->i"}
+%1: f64[n] = mul(%y, %0)
+%2: f64[n] = neg(%1)
+%3: f64[n] = softplus(%2)
+%4: f64[] = contract(%3) {spec = "i->"}
+%5: f64[n] = sigmoid(%2)
+%6: f64[d] = contract(%X, %y, %5) {spec = "ij,i,i->j"}
+return %4, %6
+"""
+
+
+def logistic(rng: np.random.Generator) -> Iterator[tuple[str, float, float]]:
+    """Loss and slope of a logistic regression; microseconds."""
+    kernel = native("%X: f64[n,d], %y: f64[n], %w: f64[d]", LOGISTIC)
+    for n, d in ((2000, 50), (2000, 500), (100_000, 50)):
+        x, y, w = rng.normal(size=(n, d)), np.sign(rng.normal(size=n)), rng.normal(size=d) / d
+
+        def plain(x: Any = x, y: Any = y, w: Any = w) -> Any:
+            z = y * (x @ w)
+            return np.sum(np.log1p(np.exp(-z))), (y / (1 + np.exp(z))) @ x
+
+        np.testing.assert_allclose(kernel(x, y, w)[1], plain()[1], rtol=1e-9, atol=1e-9 * n)
+        ours = seconds(lambda x=x, y=y, w=w: kernel(x, y, w))
+        yield f"logistic {n} {d} [us]", 1e6 * ours, 1e6 * seconds(plain)
+
+
+WINDOWS = """
+%0: f64[n-1] = slice(%x) {sizes = [n-1], starts = [0], steps = [1]}
+%1: f64[n-1] = slice(%x) {sizes = [n-1], starts = [1], steps = [1]}
+%2: f64[n-1] = mul(%0, %0)
+%3: f64[n-1] = sub(%1, %2)
+%4: f64[n-1] = mul(%0, %3)
+%5: f64[n] = embed(%4) {sizes = [n], starts = [0], steps = [1]}
+%6: f64[n] = embed(%3) {sizes = [n], starts = [1], steps = [1]}
+%7: f64[n] = add(%5, %6)
+return %7
+"""
+
+
+def windows(rng: np.random.Generator) -> Iterator[tuple[str, float, float]]:
+    """A sum of two shifted windows, as differences have in their gradients; microseconds."""
+    kernel = native("%x: f64[n]", WINDOWS)
+    for size in (1000, 100_000):
+        x = rng.normal(size=size)
+
+        def plain(x: Any = x) -> Any:
+            step, out = x[1:] - x[:-1] ** 2, np.zeros_like(x)
+            out[:-1] = x[:-1] * step
+            out[1:] += step
+            return out
+
+        np.testing.assert_allclose(kernel(x), plain(), rtol=1e-12, atol=1e-12)
+        yield f"windows {size} [us]", 1e6 * seconds(lambda x=x: kernel(x)), 1e6 * seconds(plain)
+
+
 def mixture(rng: np.random.Generator) -> Iterator[tuple[str, float, float]]:
     """sum_n logsumexp_k(-|x_n - mu_k|^2); microseconds."""
     kernel = native("%x: f64[n,d], %mu: f64[k,d]", MIXTURE)
@@ -152,7 +222,10 @@ def matrices(rng: np.random.Generator) -> Iterator[tuple[str, float, float]]:
             yield f"{name} {n} [ns/matrix]", 1e9 * ours / 200, 1e9 * seconds(lambda p=plain, a=a: p(a)) / 200
 
 
-CASES = {"chain": chain, "gemm": gemm, "mixture": mixture, "rows": rows, "matrices": matrices}
+CASES = {
+    "chain": chain, "gemm": gemm, "gram": gram, "logistic": logistic, "windows": windows, "mixture": mixture,
+    "rows": rows, "matrices": matrices,
+}  # fmt: skip
 
 
 def main() -> None:

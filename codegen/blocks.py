@@ -249,7 +249,7 @@ def in_blocks(kernels: Sequence[Kernel], axis: Size, memory: Memory) -> tuple[li
     for start, unit in enumerate(units):
         if unit.usable:
             parts = _split(units, start)
-            gain = float(sum(_weight(b) for b in _kept(parts[1], units)))
+            gain = _gain(parts[1], units)
             if gain and (best is None or gain > best[0]):
                 best = gain, parts
     if best is None:
@@ -294,8 +294,6 @@ def _depends(one: _Unit, other: _Unit) -> bool:
 
 def _kept(group: Sequence[_Unit], units: Sequence[_Unit]) -> list[Buffer]:
     """Buffers of which one block stays in the cache: temporaries of the group, and matrices that it reads twice."""
-    if all(_by_row(unit) for unit in group):
-        return []
     axes: dict[Buffer, set[int]] = {}
     users: dict[Buffer, set[_Unit]] = {}
     for unit in units:
@@ -322,9 +320,10 @@ def _by_row(unit: _Unit) -> bool:
     return loop is not None and any(loop is own for own, _ in unit.loops)
 
 
-def _weight(buffer: Buffer) -> int:
-    """Vectors are small: what counts is matrices and more."""
-    return len(buffer.shape) - 1
+def _gain(group: Sequence[_Unit], units: Sequence[_Unit]) -> float:
+    """What blocks are good for: matrices and more that pass between kernels, unless these join row by row anyway."""
+    loose = {b for u in group if not _by_row(u) for side in (u.reads, u.writes) for b in side}
+    return float(sum(len(b.shape) - 1 for b in _kept(group, units) if b in loose))
 
 
 def _row(buffer: Buffer, axis: Size) -> Size:

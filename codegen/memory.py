@@ -12,7 +12,7 @@ from codegen.text import Module
 ARENA = "sd.arena"
 SCRATCH = "sd.scratch"
 
-_KEPT_BYTES = 1 << 29
+_KEPT_BYTES = 1 << 27
 _HEADER = 64
 
 _TEXT = f"""
