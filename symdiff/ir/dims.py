@@ -184,7 +184,7 @@ class Dim:
         raise self._no_number("a condition")
 
     def __index__(self) -> int:
-        raise self._no_number("a loop or an index")
+        raise self._no_number("a loop, an index or a NumPy array (sd.eye, sd.ones and sd.zeros take names)")
 
     def __float__(self) -> float:
         raise self._no_number("a float")
