@@ -16,8 +16,9 @@ from symdiff.simplify.defined import harmless, is_indicator
 from symdiff.simplify.pointwise import negated
 from symdiff.simplify.products import product
 from symdiff.simplify.prospects import fewest_terms
+from symdiff.simplify.rational import by_roots, denominators, over_one_denominator
 from symdiff.simplify.size import size, sum_size
-from symdiff.simplify.sums import plus
+from symdiff.simplify.sums import labels_of, plus
 from symdiff.simplify.views import Context, Factor, Labels, Number, Product, children, normal, number_in, walk
 
 # Sums with more terms are neither factored nor made by expansion.
@@ -102,7 +103,8 @@ def _shorter(ctx: Context, value: Value, depth: int) -> Value:
     if ctx.is_sum(value):
         if len(ctx.terms(value)) > MOST_TERMS:
             return value
-        best = _better(ctx, best, [factored(ctx, value, depth)])
+        best = _better(ctx, best, [factored(ctx, value, depth), by_roots(ctx, value) or value])
+        best = _better(ctx, best, [_over_one(ctx, value, depth)])
     best = _better(ctx, best, [_cleared(ctx, value, depth)])
     return _better(ctx, best, [shorter(ctx, e, depth - 1) for e in (_expansions(ctx, value) if depth > 0 else ())])
 
@@ -119,12 +121,13 @@ def flat(ctx: Context, value: Value) -> Product:
     """The view of a term with its inner contractions opened; scalar ones stay whole."""
     view = ctx.view(value)
     component = ctx.memo("component")
-    if not any(f.base in component and f.labels and f.power == 1 for f in view.factors):
+    whole = value.type.rank > 0
+    if not any(f.base in component and (f.labels or not whole) and f.power == 1 for f in view.factors):
         return view
     factors: list[Factor] = []
     sizes = dict(view.sizes)
     for f in view.factors:
-        if not (f.base in component and f.labels and f.power == 1):
+        if not (f.base in component and (f.labels or not whole) and f.power == 1):
             factors.append(f)
             continue
         inner = ctx.view(f.base)
@@ -216,6 +219,19 @@ def _distributed(
     return plus(ctx, terms), expected
 
 
+def _over_one(ctx: Context, value: Value, depth: int) -> Value:
+    """Fractions over one denominator, where terms of the numerator then cancel: (1 - y)/(1 - p) - y/p."""
+    split = over_one_denominator(ctx, value) if depth > 0 else None
+    if split is None:
+        return value
+    above = _at_once(ctx, split[0])
+    if size(ctx, above) >= size(ctx, value):
+        return value
+    labels = labels_of(value)
+    factors = [Factor(shorter(ctx, above, depth - 1), 1, labels), *split[1]]
+    return product(ctx, 1, factors, labels, dict(enumerate(value.shape)), value.type.dtype)
+
+
 def _cleared(ctx: Context, value: Value, depth: int) -> Value:
     """Denominators inside a sum that is a factor moved outside: s (1 + q/s) = s + q, where that is shorter."""
     if ctx.is_sum(value) or depth <= 0:
@@ -226,7 +242,7 @@ def _cleared(ctx: Context, value: Value, depth: int) -> Value:
     for f in view.factors:
         if not ctx.is_sum(f.base) or not isinstance(f.power, int) or len(set(f.labels)) < len(f.labels):
             continue
-        for below, labels in _denominators(ctx, f):
+        for below, labels in denominators(ctx, f):
             sizes = {x: view.sizes[x] for x in f.labels}
             above = Factor(below.base, -below.power, labels)
             terms = ctx.terms(f.base)
@@ -252,21 +268,6 @@ def _cleared(ctx: Context, value: Value, depth: int) -> Value:
             )
             best = _better(ctx, best, [made])
     return best if best is value else shorter(ctx, best, depth - 1)
-
-
-def _denominators(ctx: Context, factor: Factor) -> list[tuple[Factor, Labels]]:
-    """Factors with negative powers in the terms of a sum, the lowest power of each, at the labels of the sum."""
-    found: dict[tuple[Value, Labels], Factor] = {}
-    for _, term in ctx.terms(factor.base):
-        view = ctx.view(term)
-        places = dict(zip(view.output, factor.labels, strict=True))
-        for g in view.factors:
-            if g.power >= 0 or any(x not in places for x in g.labels):
-                continue
-            key = (g.base, tuple([places[x] for x in g.labels]))
-            if key not in found or found[key].power > g.power:
-                found[key] = g
-    return [(g, labels) for (_, labels), g in found.items()]
 
 
 # -------------------------------------------------------------------- factoring

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 
-from symdiff.ir.dims import Size
 from symdiff.ir.graph import Value, topological
 from symdiff.simplify import facts
 from symdiff.simplify.defined import generic, harmless, known
@@ -288,70 +287,6 @@ def product_of_others(ctx: Context, work: Work) -> str:
     return ""
 
 
-def merged_axes(value: Value) -> dict[int, tuple[int, ...]]:
-    """For a reshape: axis of the result -> axes of the operand that it merges, where it merges more than one."""
-    old, new = value.args[0].shape, value.shape
-    found: dict[int, tuple[int, ...]] = {}
-    at = 0
-    for k, s in enumerate(new):
-        whole: Size = 1
-        start = at
-        while whole != s and at < len(old):
-            whole = whole * old[at]
-            at += 1
-        if whole != s or at == start:
-            return {}
-        if at - start > 1:
-            found[k] = tuple(range(start, at))
-    return found if at == len(old) else {}
-
-
-def reshapes_meet(ctx: Context, work: Work) -> str:
-    """A sum over an axis that two reshapes merged from the same axes is a sum over those."""
-    reshaped = [f for f in work.factors if f.base.op.name == "reshape" and f.power == 1]
-    for f in reshaped:
-        for k, axes in merged_axes(f.base).items():
-            label = f.labels[k]
-            if label not in work.output and work.uses(label) == 1:
-                sizes = [f.base.args[0].shape[a] for a in axes]
-                first = ctx.fresh(len(sizes))
-                split = tuple(range(first, first + len(sizes)))
-                work.sizes.pop(label)
-                work.sizes.update(zip(split, sizes, strict=True))
-                work.replace([f], [_split_axis(ctx, f, k, merged_axes(f.base), split)])
-                return "a sum over a merged axis"
-    for i, f in enumerate(reshaped):
-        for g in reshaped[i + 1 :]:
-            one, two = merged_axes(f.base), merged_axes(g.base)
-            for k in one:
-                label = f.labels[k]
-                if label in work.output or work.uses(label) != 2 or label not in g.labels:
-                    continue
-                other = g.labels.index(label)
-                sizes = [f.base.args[0].shape[a] for a in one[k]]
-                if other not in two or sizes != [g.base.args[0].shape[a] for a in two[other]]:
-                    continue
-                first = ctx.fresh(len(sizes))
-                split = tuple(range(first, first + len(sizes)))
-                work.sizes.pop(label)
-                work.sizes.update(zip(split, sizes, strict=True))
-                work.replace([f, g], [_split_axis(ctx, f, k, one, split), _split_axis(ctx, g, other, two, split)])
-                return "a sum over merged axes"
-    return ""
-
-
-def _split_axis(ctx: Context, factor: Factor, axis: int, merged: dict[int, tuple[int, ...]], split: Labels) -> Factor:
-    """A reshaped factor with one merged axis left apart."""
-    base = factor.base
-    inner = base.args[0]
-    shape = (*base.shape[:axis], *[inner.shape[a] for a in merged[axis]], *base.shape[axis + 1 :])
-    labels = (*factor.labels[:axis], *split, *factor.labels[axis + 1 :])
-    if shape == inner.shape:
-        return Factor(inner, 1, labels)
-    attrs = (("rank", inner.type.rank), ("shape", shape))
-    return Factor(ctx.make("reshape", (inner,), attrs), 1, labels)
-
-
 def declared_equal(ctx: Context, work: Work) -> str:
     """Factors that make up the left side of a declared equality give way to its right side."""
     for left, right in ctx.equal.items():
@@ -398,5 +333,5 @@ def _embedded(view: Product, work: Work) -> tuple[list[Factor], dict[int, int]] 
 
 PASSES = (
     inverse_cancels, orthogonal_cancels, diagonal_fact, softmax_sums_to_one, softmax_quotient, indicators,
-    relu_with_root, reshapes_meet, declared_equal, product_of_others, single_extremum,
+    relu_with_root, declared_equal, product_of_others, single_extremum,
 )  # fmt: skip

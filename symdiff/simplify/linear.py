@@ -14,6 +14,7 @@ from symdiff.ir.graph import AttrItems, Value
 from symdiff.simplify import facts
 from symdiff.simplify.exact import content_of, exact_power
 from symdiff.simplify.products import component, flipped, powered, product, scaled
+from symdiff.simplify.reshapes import kronecker, kronecker_determinant, kronecker_factors
 from symdiff.simplify.sums import plus
 from symdiff.simplify.views import Context, Factor, Number, Product, normal, number_in
 
@@ -62,6 +63,9 @@ def make_inverse(ctx: Context, args: tuple[Value, ...], attrs: AttrItems) -> Val
             back = normal(1 / Fraction(content))
             return scaled(ctx, back, ctx.make("inverse", (ctx.make("scale", (x,), (("by", back),)),)))
         return ctx.plain("inverse", args)
+    crossed = kronecker_factors(ctx, x)
+    if crossed is not None:
+        return kronecker(ctx, [(m and ctx.make("inverse", (m,)), n) for m, n in crossed], x)
     view = ctx.view(x)
     if view.coefficient == 0:
         return ctx.plain("inverse", args)
@@ -133,6 +137,9 @@ def make_determinant(name: str) -> Callable[[Context, tuple[Value, ...], AttrIte
         if x.op.name == "inverse":
             inner = ctx.make(name, (x.args[0],))
             return inner if name == "signdet" else powered(ctx, inner, -1) if name == "det" else scaled(ctx, -1, inner)
+        crossed = kronecker_factors(ctx, x)
+        if crossed is not None and name != "signdet":
+            return kronecker_determinant(ctx, name, crossed, kind)
         view = ctx.view(x)
         chain = _parts(ctx, x)
         if chain is not None and (chain[0] == 1 or isinstance(x.shape[0], int)) and not chain[2]:

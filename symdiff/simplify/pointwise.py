@@ -192,27 +192,6 @@ def along_axes(name: str) -> Callable[[Context, tuple[Value, ...], AttrItems], V
     return make
 
 
-def make_reshape(ctx: Context, args: tuple[Value, ...], attrs: AttrItems) -> Value:
-    """Axes of size 1 come and go by contraction: a label of size 1 is summed or broadcast."""
-    (x,) = args
-    named: dict[str, Any] = dict(attrs)
-    lead = x.type.rank - named["rank"]
-    shape = (*x.shape[:lead], *named["shape"])
-    if x.op.name == "const":
-        return ctx.const(x.attr("value"), shape, x.type.dtype)
-    kept = [k for k, s in enumerate(x.shape) if s != 1]
-    if [x.shape[k] for k in kept] != [s for s in shape if s != 1]:
-        if x.op.name == "reshape" and x.attr("rank") <= named["rank"] and len(x.attr("shape")) == named["rank"]:
-            before = x.args[0]
-            taken = before.type.rank - (x.type.rank - named["rank"])
-            return ctx.make("reshape", (before,), (("rank", taken), ("shape", named["shape"])))
-        return ctx.plain("reshape", args, attrs)
-    order = iter(kept)
-    output = [next(order) if s != 1 else x.type.rank + k for k, s in enumerate(shape)]
-    sizes = dict(enumerate(x.shape)) | {label: shape[k] for k, label in enumerate(output) if label >= x.type.rank}
-    return product(ctx, 1, [Factor(x, 1, labels_of(x))], output, sizes, x.type.dtype)
-
-
 # -------------------------------------------------------------------- conditions
 def make_cast(ctx: Context, args: tuple[Value, ...], attrs: AttrItems) -> Value:
     (x,) = args

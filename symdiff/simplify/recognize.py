@@ -1,11 +1,12 @@
-"""Functions of whole axes found in their spelled-out forms: logsumexp and softmax."""
+"""What several values make up together: logsumexp and softmax in their spelled-out forms, both cases of a condition."""
 
 from __future__ import annotations
 
 from symdiff.ir.graph import Value
 from symdiff.simplify.contractions import sum_of_exponentials
+from symdiff.simplify.products import product
 from symdiff.simplify.sums import plus, spread_axes
-from symdiff.simplify.views import Context
+from symdiff.simplify.views import Context, Number, normal
 
 
 def logsumexp(ctx: Context, name: str, args: tuple[Value, ...]) -> Value | None:
@@ -39,4 +40,25 @@ def softmax(ctx: Context, name: str, args: tuple[Value, ...]) -> Value | None:
     return None
 
 
+def both_cases(ctx: Context, collected: dict[Value, Number]) -> str:
+    """[c] x + [not c] x = x, also where both are summed over axes."""
+    for term, number in collected.items():
+        view = ctx.view(term)
+        for f in view.factors:
+            if f.base.op.name != "cast" or f.base.args[0].type.dtype != "bool" or f.power != 1:
+                continue
+            opposite = ctx.make("cast", (ctx.make("not", (f.base.args[0],)),), f.base.attrs)
+            others = [g for g in view.factors if g is not f]
+            dtype = term.type.dtype
+            turned = product(ctx, 1, [*others, f._replace(base=opposite)], view.output, view.sizes, dtype)
+            if turned is term or collected.get(turned) != number:
+                continue
+            own, whole = ctx.split(product(ctx, 1, others, view.output, view.sizes, dtype))
+            del collected[term], collected[turned]
+            collected[whole] = normal(collected.get(whole, 0) + number * own)
+            return "[c] x + [not c] x = x"
+    return ""
+
+
 ROOTS = (logsumexp, softmax)
+SUMS = (both_cases,)
