@@ -116,8 +116,14 @@ class _Solver:
     def _means(self, body: list[Node]) -> tuple[list[Node], list[Node], list[Node]]:
         """A sum over as many elements as a divisor says is a mean."""
         above, below = list(self.above), list(self.below)
+        if below and len(body) == 1 and body[0].kind == "prod":
+            number, count = body[0].data
+            self.coefficient *= Fraction(number)
+            body, below = list(body[0].args[:count]), [*below, *body[0].args[count:]]
         for group in (body, above):
             for i, node in enumerate(group):
+                mask = node.data if node.kind == "expand" else None
+                node = node.args[0] if mask is not None else node
                 if node.kind != "sum":
                     continue
                 count = size_product(node.args[0].shape[a] for a in node.data)
@@ -130,7 +136,8 @@ class _Solver:
                     self.coefficient *= count
                 else:
                     continue
-                group[i] = self.notation.mean(node.args[0], node.data)
+                mean = self.notation.mean(node.args[0], node.data)
+                group[i] = mean if mask is None else self.notation.expand(mean, mask)
         return body, above, below
 
     # ---------------------------------------------------------------- one component

@@ -248,7 +248,7 @@ class Notation:
                     total *= Fraction(factor.data) ** sign
                 elif factor.kind != "ones" or not _redundant(factor, above, below):
                     side.append(split_power(factor))
-        upper, lower = self._merge(top), self._merge(bottom)
+        upper, lower = self._together(self._merge(top), self._merge(bottom))
         # Scalars lead, so that a product reads 2 s x and not x 2 s; sums end it: p (1 - p).
         upper.sort(key=lambda f: (f.rank > 0, f.kind == "add"))
         lower.sort(key=lambda f: f.rank > 0)
@@ -257,6 +257,9 @@ class Notation:
             return self.number(number)
         if not lower and len(upper) == 1 and number == 1:
             return upper[0]
+        inside = self._absorbed(number, upper, lower)
+        if inside is not None:
+            return inside
         shape = _broadcast(f.shape for f in (*upper, *lower))
         own = product_cost(number, upper, lower)
         if len(shape) == 2:
@@ -273,6 +276,39 @@ class Notation:
         for node, power in factors:
             powers[node] = powers.get(node, 0) + power
         return [self.power(node, power) for node, power in powers.items() if power != 0]
+
+    def _together(self, upper: list[Node], lower: list[Node]) -> tuple[list[Node], list[Node]]:
+        """Factors to one integer power under it: a^2 / b^2 as (a / b)^2."""
+        for power in dict.fromkeys([split_power(f)[1] for f in upper]):
+            if not isinstance(power, int) or power < 2:
+                continue
+            above, below = ([f for f in side if split_power(f)[1] == power] for side in (upper, lower))
+            if len(above) + len(below) > 1:
+                base = self.product(1, [split_power(f)[0] for f in above], [split_power(f)[0] for f in below])
+                joined = self.power(base, power)
+                upper = [joined if f is above[0] else f for f in upper if f is above[0] or f not in above]
+                lower = [f for f in lower if f not in below]
+        return upper, lower
+
+    def _absorbed(self, number: Number, upper: Sequence[Node], lower: Sequence[Node]) -> Node | None:
+        """A coefficient as the numerator of a reciprocal inside: 2 diag(1/x) as diag(2/x)."""
+        arrays = [f for f in upper if f.rank]
+        if len(arrays) != 1 or lower or (number == -1 and len(upper) == 1):
+            return None
+        core = arrays[0]
+        for place, arg in enumerate(core.args if core.kind in ("diag", "outer", "einsum", "matmul") else ()):
+            if arg.kind == "prod" and arg.data == (1, 0):
+                above = self.product(number, [f for f in upper if not f.rank], arg.args)
+                return self._rebuilt(core, (*core.args[:place], above, *core.args[place + 1 :]))
+        return None
+
+    def _rebuilt(self, core: Node, args: tuple[Node, ...]) -> Node:
+        """A diagonal, outer product, einsum or chain of other operands."""
+        if core.kind == "diag":
+            return self.diag(args[0])
+        if core.kind == "outer":
+            return self.outer(*args)
+        return self.einsum(args, *core.data) if core.kind == "einsum" else self.chain(args)
 
     def power(self, base: Node, exponent: Number) -> Node:
         if exponent == 1:

@@ -77,9 +77,12 @@ def _prod_others(node: Node, args: list[str], data: tuple[Any, ...]) -> str:
 
 def _cumsum(node: Node, args: list[str], data: tuple[Any, ...]) -> str:
     axis, reverse = data
+    if reverse and node.rank == 1:
+        inner = args[0] if args[0].isidentifier() else f"({args[0]})"
+        return f"np.cumsum({inner}[::-1])[::-1]"
     if reverse:
         return f"np.flip(np.cumsum(np.flip({args[0]}, axis={axis}), axis={axis}), axis={axis})"
-    return f"np.cumsum({args[0]}, axis={axis})"
+    return f"np.cumsum({args[0]}, axis={axis})" if node.rank > 1 else f"np.cumsum({args[0]})"
 
 
 def _triangle(name: str) -> Writer:
@@ -158,7 +161,8 @@ def _last_writer(node: Node, args: list[str], data: tuple[Any, ...]) -> str:
 
 
 def _reshape(node: Node, args: list[str], data: tuple[Any, ...]) -> str:
-    return f"np.reshape({args[0]}, {_tuple(data[0])})"
+    whole = args[0].isidentifier() or node.args[0].kind in ("einsum", "outer", "diag", "ones", "eye", "T", "expand")
+    return f"{args[0] if whole else f'({args[0]})'}.reshape({', '.join([str(s) for s in data[0]])})"
 
 
 def _apply(node: Node, args: list[str], data: tuple[Any, ...]) -> str:

@@ -29,6 +29,8 @@ MOST_DEEP = 2
 MOST_DEPTH = 6
 # An expansion is followed only when merging makes it this much shorter than its terms one by one.
 LEAST_MERGED = 2
+# Lengths closer than this are one length.
+TIE = 0.03
 # Products made in search of shorter forms, per result; what is found by then stands.
 MOST_WORK = 400
 
@@ -111,9 +113,17 @@ def _shorter(ctx: Context, value: Value, depth: int) -> Value:
 
 def _better(ctx: Context, best: Value, candidates: Iterable[Value]) -> Value:
     for candidate in candidates:
-        if candidate is not best and size(ctx, candidate) < size(ctx, best):
+        gain = size(ctx, best) - size(ctx, candidate)
+        if gain > 0 or (gain > -TIE and _merges_better(ctx, candidate, best)):
             best = candidate
     return best
+
+
+def _merges_better(ctx: Context, candidate: Value, best: Value) -> bool:
+    """Of two forms of one length a product of no larger arrays: its factors may merge with what stands beside it."""
+    if not ctx.is_sum(best) or ctx.is_sum(candidate):
+        return False
+    return all(f.base.type.rank <= best.type.rank for f in ctx.view(candidate).factors)
 
 
 # -------------------------------------------------------------------- flat products

@@ -293,7 +293,7 @@ def declared_equal(ctx: Context, work: Work) -> str:
         view = ctx.view(left)
         if not view.factors or (len(view.factors) == 1 and view.factors[0].base is left):
             continue
-        found = _embedded(view, work)
+        found = embedded(view, work)
         if found is None:
             continue
         members, places = found
@@ -309,7 +309,7 @@ def declared_equal(ctx: Context, work: Work) -> str:
     return ""
 
 
-def _embedded(view: Product, work: Work) -> tuple[list[Factor], dict[int, int]] | None:
+def embedded(view: Product, work: Work) -> tuple[list[Factor], dict[int, int]] | None:
     """Factors of `work` that are the factors of `view` with other labels, its summed labels used by nothing else."""
     stack: list[tuple[int, list[Factor], dict[int, int]]] = [(0, [], {})]
     summed = {x for x in view.sizes if x not in view.output}

@@ -73,6 +73,8 @@ def _sign(ctx: Context, value: Value, memo: dict[Value, int]) -> int:
         return 2
     if name in ("contract", "mul", "div"):
         return _product_sign(ctx, value, memo)
+    if name in ("tril", "triu"):
+        return min(1, memo[value.args[0]])
     if name in ("maximum", "logaddexp"):
         return max(memo[a] for a in value.args)
     if name in ("minimum", "reduce_max", "reduce_min", "reduce_prod", "sqrt", "select", "cumsum"):

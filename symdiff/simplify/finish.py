@@ -12,13 +12,15 @@ from fractions import Fraction
 
 from symdiff.ir.contraction import contract
 from symdiff.ir.graph import Value
-from symdiff.simplify import facts
+from symdiff.simplify import facts, rules_scalar
 from symdiff.simplify.defined import harmless, is_indicator
 from symdiff.simplify.exact import content_of
 from symdiff.simplify.match import RuleBook, leading_minus
 from symdiff.simplify.pointwise import negated
 from symdiff.simplify.products import product
+from symdiff.simplify.size import length_of
 from symdiff.simplify.sums import labels_of, plus
+from symdiff.simplify.triangles import is_mask
 from symdiff.simplify.views import (
     Context,
     Factor,
@@ -31,14 +33,20 @@ from symdiff.simplify.views import (
     unanswered,
     walk,
 )
+from symdiff.simplify.whole import joined_factors, joined_terms
 
 
 def finish(ctx: Context, results: Sequence[Value], book: RuleBook) -> list[Value]:
     """The shown form of every result."""
+    values = walk(ctx, results)
     finisher = Finisher(ctx, book)
-    for value in walk(ctx, results):
+    finisher.seen = {c for v in values if v.op.name not in COMPARISONS for c in children(ctx, v)}
+    for value in values:
         finisher.add(value)
     return [finisher.shown[r] for r in results]
+
+
+COMPARISONS = frozenset({"lt", "le", "gt", "ge", "eq", "ne"})
 
 
 class Finisher:
@@ -46,6 +54,7 @@ class Finisher:
         self.ctx = ctx
         self.book = book
         self.shown: dict[Value, Value] = {}
+        self.seen: set[Value] = set()  # what stands somewhere else than in a comparison
 
     def add(self, value: Value) -> None:
         """Fill in the shown form of a value; those of its operands are there."""
@@ -67,12 +76,25 @@ class Finisher:
         if number_in(value) is not None or (len(view.factors) == 1 and view.factors[0].base is value):
             if not value.args:
                 return value
-            return ctx.plain(value.op.name, [self.shown[a] for a in value.args], value.attrs)
+            args = [self.shown[a] for a in value.args]
+            if value.op.name in COMPARISONS:
+                args = self._sides(value) or args
+            return ctx.plain(value.op.name, args, value.attrs)
         return self.product(view, value)
+
+    def _sides(self, comparison: Value) -> list[Value] | None:
+        """a - b > 0 as a > b, unless the difference is written elsewhere too."""
+        left, right = comparison.args
+        terms = self.ctx.terms(left)
+        if number_in(right) != 0 or left in self.seen or not _mixed(terms):
+            return None
+        plain = [(c, t) for c, t in terms if c > 0], [(-c, t) for c, t in terms if c < 0]
+        return [self.form(plus(self.ctx, side)) for side in plain]
 
     # ---------------------------------------------------------------- sums
     def sum(self, terms: Terms, like: Value) -> Value:
         ctx = self.ctx
+        terms = joined_terms(ctx, terms)
         gathered = self._conditional(terms)
         if gathered is not None:
             return gathered
@@ -209,21 +231,21 @@ class Finisher:
         ctx = self.ctx
         dtype = like.type.dtype
         number = view.coefficient
-        factors = list(view.factors)
+        factors = joined_factors(ctx, view)
         if any(is_indicator(f) for f in factors):
             factors, selected = self._guarded(view, dtype)
         else:
             selected = []
         if number < 0:
             for i, f in enumerate(factors):
-                if ctx.is_sum(f.base) and isinstance(f.power, int) and f.power % 2 and _mixed(ctx.terms(f.base)):
-                    negative = ctx.make("scale", (f.base,), (("by", -1),))
+                negative = self._opposite(f) if isinstance(f.power, int) and f.power % 2 else None
+                if negative is not None:
                     factors[i] = f._replace(base=negative)
                     number = -number
                     break
         args: list[Value] = [v for v, _ in selected]
         labels = [x for _, x in selected]
-        while self._solved(factors, view, args, labels, dtype):
+        while self._solved(factors, view, args, labels, dtype) or self._triangle(factors, view, args, labels, dtype):
             pass
         for f in factors:
             args.append(self._factor(f, factors))
@@ -234,6 +256,17 @@ class Finisher:
             labels.insert(0, ())
         value = contract(ctx.builder, args, labels, view.output, view.sizes, dtype)
         return ctx.plain("neg", (value,)) if minus else value
+
+    def _opposite(self, factor: Factor) -> Value | None:
+        """-(a - b) as b - a, and so for an odd function of a difference."""
+        ctx = self.ctx
+        base = factor.base
+        odd = base.op.name in rules_scalar.ODD
+        inner = base.args[0] if odd else base
+        if not ctx.is_sum(inner) or not _mixed(ctx.terms(inner)):
+            return None
+        turned = ctx.make("scale", (inner,), (("by", -1),))
+        return ctx.plain(base.op.name, (turned,)) if odd else turned
 
     def _solved(
         self, factors: list[Factor], view: Product, args: list[Value], labels: list[tuple[int, ...]], dtype: str
@@ -260,6 +293,45 @@ class Finisher:
                 args.append(ctx.plain("solve", (self.form(f.base.args[0]), self.form(right))))
                 labels.append((p, *column))
                 factors[:] = [g for g in factors if g is not f and g not in beyond]
+                return True
+        return False
+
+    def _triangle(
+        self, factors: list[Factor], view: Product, args: list[Value], labels: list[tuple[int, ...]], dtype: str
+    ) -> bool:
+        """A triangle of ones and what it multiplies as a triangle or as running sums."""
+        ctx = self.ctx
+        for f in factors:
+            if f.power != 1 or not is_mask(f.base) or f.labels[0] == f.labels[1]:
+                continue
+            rows, columns = f.labels
+            k = f.base.attr("k")
+            others = [g for g in factors if g is not f]
+            inside = [g for g in others if set(g.labels) == {rows, columns}]
+            if not args and set(view.output) == {rows, columns} and len(view.output) == 2:
+                inside = [g for g in others if g.labels]
+            if inside:
+                upper = inside[0].labels == (columns, rows) if len(inside) == 1 else view.output == (columns, rows)
+                places = (columns, rows) if upper else (rows, columns)
+                alive = {x for g in inside for x in g.labels} | {rows, columns}
+                whole = product(ctx, 1, inside, places, {x: view.sizes[x] for x in alive}, dtype)
+                attrs = (("k", -k if upper else k),)
+                args.append(ctx.plain("triu" if upper else "tril", (self.form(whole),), attrs))
+                labels.append(places)
+                factors[:] = [g for g in others if g not in inside]
+                return True
+            held = {*view.output, *(x for own in labels for x in own)}
+            for summed, left in ((columns, rows), (rows, columns)):
+                beyond = self._behind(summed, f, others, held) if k == 0 else None
+                if beyond is None or left in {x for g in beyond for x in g.labels}:
+                    continue
+                kept = tuple(dict.fromkeys(x for g in beyond for x in g.labels if x in held))
+                alive = {x for g in beyond for x in g.labels}
+                whole = product(ctx, 1, beyond, (summed, *kept), {x: view.sizes[x] for x in alive}, dtype)
+                attrs = (("axis", -1 - len(kept)), ("reverse", summed == rows))
+                args.append(ctx.plain("cumsum", (self.form(whole),), attrs))
+                labels.append((left, *kept))
+                factors[:] = [g for g in others if g not in beyond]
                 return True
         return False
 
@@ -338,6 +410,10 @@ class Finisher:
                 shown, power = length, power.numerator
             elif power.numerator in (1, -1):
                 shown, power = ctx.plain("sqrt", (shown,)), power.numerator
+        elif abs(power) > 1 and isinstance(power, int) and length_of(ctx, base) is not None:
+            length = self._norm(base)
+            if length is not None:
+                shown, power = length, 2 * power
         if power == 1:
             return shown
         if power == -1:

@@ -10,13 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from fractions import Fraction
 
+from symdiff.ir.dims import Size
 from symdiff.ir.graph import AttrItems, Value
 from symdiff.simplify import facts
 from symdiff.simplify.exact import content_of, exact_power
 from symdiff.simplify.products import component, flipped, powered, product, scaled
 from symdiff.simplify.reshapes import kronecker, kronecker_determinant, kronecker_factors
 from symdiff.simplify.sums import plus
-from symdiff.simplify.views import Context, Factor, Number, Product, normal, number_in
+from symdiff.simplify.views import Context, Factor, Number, Product, Work, normal, number_in
+from symdiff.simplify.whole import remember_determinant, remember_inverse
 
 
 def _square_chain(view: Product) -> bool:
@@ -75,7 +77,9 @@ def make_inverse(ctx: Context, args: tuple[Value, ...], attrs: AttrItems) -> Val
             return product(ctx, normal(1 / Fraction(view.coefficient)), factors, view.output, view.sizes, dtype)
         return ctx.plain("inverse", args)
     if _square_chain(view):
-        return _inverted_chain(ctx, view, dtype)
+        inverted = _inverted_chain(ctx, view, dtype)
+        remember_inverse(ctx, x, inverted)
+        return inverted
     scalars = [f for f in view.factors if not f.labels]
     if view.coefficient != 1 or scalars:
         rest = product(ctx, 1, [f for f in view.factors if f.labels], view.output, view.sizes, dtype)
@@ -139,12 +143,14 @@ def make_determinant(name: str) -> Callable[[Context, tuple[Value, ...], AttrIte
             return inner if name == "signdet" else powered(ctx, inner, -1) if name == "det" else scaled(ctx, -1, inner)
         crossed = kronecker_factors(ctx, x)
         if crossed is not None and name != "signdet":
-            return kronecker_determinant(ctx, name, crossed, kind)
+            return kronecker_determinant(ctx, name, x, crossed)
         view = ctx.view(x)
         chain = _parts(ctx, x)
         if chain is not None and (chain[0] == 1 or isinstance(x.shape[0], int)) and not chain[2]:
             number, matrices, _ = chain
             parts = [ctx.make(name, (m,)) for m in matrices]
+            if number == 1:
+                remember_determinant(ctx, name, x, parts)
             if name == "logabsdet":
                 terms = [(1, p) for p in parts]
                 if number != 1:
@@ -173,3 +179,48 @@ def _diagonal(ctx: Context, name: str, view: Product, dtype: str) -> Value:
         return ctx.make("reduce_prod", (entries,), (("axis", -1),))
     logs = ctx.make("log", (ctx.make("abs", (entries,)),))
     return product(ctx, 1, [Factor(logs, 1, (0,))], (), {0: entries.shape[0]}, dtype)
+
+
+def inverse_of_sum(ctx: Context, work: Work) -> str:
+    """inverse(A) inverse(M) = inverse(M A) where M is a sum and M A is shorter: inverse(S) inverse(I + inverse(S))."""
+    inverses = [f for f in work.factors if f.power == 1 and f.base.op.name == "inverse" and len(f.labels) == 2]
+    for f in inverses:
+        if not ctx.is_sum(f.base.args[0]):
+            continue
+        for g in inverses:
+            if g is f or g.base is f.base:
+                continue
+            for first, second in ((f, g), (g, f)):
+                joint = first.labels[1]
+                if joint != second.labels[0] or joint in work.output or work.uses(joint) != 2:
+                    continue
+                merged = _merged_sum(ctx, second.base.args[0], first.base.args[0], f.base.args[0])
+                if merged is None:
+                    continue
+                inverse = ctx.make("inverse", (merged,))
+                work.replace([f, g], [Factor(inverse, 1, (first.labels[0], second.labels[1]))])
+                work.sizes.pop(joint)
+                return "inverse(A) inverse(M) = inverse(M A)"
+    return ""
+
+
+def _merged_sum(ctx: Context, left: Value, right: Value, whole: Value) -> Value | None:
+    """left @ right, one of which is the sum `whole`, term by term, if no term grows and one gets shorter."""
+    other = left if right is whole else right
+    sizes: dict[int, Size] = dict.fromkeys(range(3), whole.shape[0])
+    terms: list[tuple[Number, Value]] = []
+    shorter = False
+    for number, term in ctx.terms(whole):
+        pair = (term, other) if left is whole else (other, term)
+        chain = [Factor(pair[0], 1, (0, 1)), Factor(pair[1], 1, (1, 2))]
+        made = product(ctx, 1, chain, (0, 2), sizes, other.type.dtype)
+        grown = len(ctx.view(made).factors) - len(ctx.view(term).factors)
+        identity = not ctx.view(term).factors and not ctx.view(term).distinct
+        if grown > 0 and not (identity and made is other):
+            return None
+        shorter = shorter or grown < 0
+        terms.append((number, made))
+    return plus(ctx, terms) if shorter else None
+
+
+PASSES = (inverse_of_sum,)

@@ -16,6 +16,7 @@ from symdiff.simplify.exact import size_factors
 from symdiff.simplify.products import product, scaled
 from symdiff.simplify.sums import labels_of, plus
 from symdiff.simplify.views import Context, Factor, Labels, Number, Product, Work
+from symdiff.simplify.whole import remember_determinant
 
 Blocks = list[tuple[tuple[int, ...], tuple[int, ...]]]
 
@@ -249,8 +250,9 @@ def kronecker(ctx: Context, parts: Sequence[tuple[Value | None, Size]], like: Va
     return _reshaped(ctx, inner, like.shape)
 
 
-def kronecker_determinant(ctx: Context, name: str, parts: Sequence[tuple[Value | None, Size]], dtype: str) -> Value:
-    """det(A x B) = det(A)^n det(B)^m for A of size m and B of size n, and its logarithm."""
+def kronecker_determinant(ctx: Context, name: str, x: Value, parts: Sequence[tuple[Value | None, Size]]) -> Value:
+    """det(A x B) = det(A)^n det(B)^m for A of size m and B of size n, and its logarithm; `x` is the product itself."""
+    dtype = x.type.dtype
     terms: list[Value] = []
     for k, (matrix, _) in enumerate(parts):
         if matrix is None:
@@ -267,6 +269,7 @@ def kronecker_determinant(ctx: Context, name: str, parts: Sequence[tuple[Value |
         terms.append(ctx.make("pow", pair) if name == "det" else ctx.make("mul", pair))
     if name == "logabsdet":
         return plus(ctx, [(1, t) for t in terms])
+    remember_determinant(ctx, name, x, terms)
     return product(ctx, 1, [Factor(t, 1, ()) for t in terms], (), {}, dtype)
 
 

@@ -46,9 +46,10 @@ TRIGONOMETRIC = [
     Rule("cos of 0", op("cos", 0), lift(1)),
 ]
 
+ODD = ("sin", "tan", "sinh", "tanh", "arcsin", "arctan", "arcsinh", "arctanh", "erf", "cbrt", "sign")
+
 PARITY = [
-    Rule(f"{name} is odd", op(name, -x), -op(name, x), when=(("negated", "x"),))
-    for name in ("sin", "tan", "sinh", "tanh", "arcsin", "arctan", "arcsinh", "arctanh", "erf", "cbrt", "sign")
+    Rule(f"{name} is odd", op(name, -x), -op(name, x), when=(("negated", "x"),)) for name in ODD
 ] + [Rule(f"{name} is even", op(name, -x), op(name, x), when=(("negated", "x"),)) for name in ("cos", "cosh")]
 
 KINKS = [

@@ -13,6 +13,7 @@ from functools import lru_cache
 
 from symdiff.ir.graph import Value
 from symdiff.simplify import facts
+from symdiff.simplify.triangles import is_mask
 from symdiff.simplify.views import Context, Factor, Labels, Number, Product, Terms, children, number_in, unanswered
 
 ARRAY_TASTE = 0.004
@@ -109,7 +110,7 @@ def product_size(ctx: Context, view: Product) -> float:
     total: float = 0
     above = 0
     for f in view.factors:
-        total += factor_size(ctx, f)
+        total += factor_size(ctx, f, len(view.factors) > 1)
         above += f.power > 0
     total += structure_size(
         tuple([f.labels for f in view.factors]), view.output,
@@ -126,13 +127,53 @@ def product_size(ctx: Context, view: Product) -> float:
         total += 2
     if view.coefficient == -1:
         total += 1
+    total -= 2 * (_powers_shared(view) + _counts_in_means(ctx, view))
     return total - (1 if not above and view.factors and number != 1 else 0)
 
 
-def factor_size(ctx: Context, factor: Factor) -> float:
-    """base ** |power|."""
+def _powers_shared(view: Product) -> int:
+    """Exponents saved by writing (a / b)^2 for a^2 / b^2."""
+    groups: dict[Number, list[Factor]] = {}
+    for f in view.factors:
+        if isinstance(f.power, int) and abs(f.power) > 1:
+            groups.setdefault(abs(f.power), []).append(f)
+    saved = 0
+    for members in groups.values():
+        widest = max([set(f.labels) for f in members], key=len)
+        if any(f.power > 0 for f in members):
+            saved += sum([set(f.labels) in (set(), widest) for f in members]) - 1
+    return saved
+
+
+def _counts_in_means(ctx: Context, view: Product) -> int:
+    """Sizes among the divisors that a mean over so many elements takes in."""
+    counts = [f.base.attr("size") for f in view.factors if f.base.op.name == "size" and f.power == -1]
+    if not counts:
+        return 0
+    component = ctx.memo("component")
+    saved = 0
+    for own in (view, *[ctx.view(f.base) for f in view.factors if f.base in component and f.power == 1]):
+        sizes = [s for x, s in own.sizes.items() if x not in own.output]
+        arrays = [set(f.labels) for f in own.factors if f.labels]
+        # Of two vectors, or of matrices along different axes, the sum is a product: a @ b / n.
+        if sizes and all(s in counts for s in sizes) and (len(arrays) == 1 or own.output) and all(
+            a == arrays[0] for a in arrays
+        ):
+            saved += len(sizes)
+            for s in sizes:
+                counts.remove(s)
+    return saved
+
+
+def factor_size(ctx: Context, factor: Factor, among: bool = False) -> float:
+    """base ** |power|, by itself or `among` other factors."""
     own = size(ctx, factor.base)
     power = abs(factor.power)
+    if is_mask(factor.base) and power == 1 and among:
+        return 0  # tril(X) or cumsum(x): the operator is that of the product
+    length = length_of(ctx, factor.base) if isinstance(power, int) and power > 1 else None
+    if length is not None:
+        return size(ctx, length) + 3
     if isinstance(power, Fraction) and power.denominator == 2:
         view = ctx.view(factor.base)
         if view.coefficient == 1 and len(view.factors) == 1 and view.factors[0].power == 2 and not view.pointwise:
@@ -140,6 +181,15 @@ def factor_size(ctx: Context, factor: Factor) -> float:
             return length if power.numerator == 1 else length + 2
         return own + 1 if power.numerator == 1 else own + 2
     return own if power == 1 else own + 2
+
+
+def length_of(ctx: Context, base: Value) -> Value | None:
+    """v where the square of its length is better raised as a length: for all but v @ v of a vector by its name."""
+    view = ctx.view(base)
+    if view.coefficient != 1 or len(view.factors) != 1 or view.factors[0].power != 2 or view.pointwise:
+        return None
+    inner = view.factors[0].base
+    return None if inner.is_param and inner.type.rank == 1 else inner
 
 
 @lru_cache(maxsize=65536)

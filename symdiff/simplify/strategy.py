@@ -11,7 +11,7 @@ from symdiff.ir.graph import Function, Value, topological
 from symdiff.ir.op import OpSet
 from symdiff.ir.text import print_function
 from symdiff.ir.types import FACTS
-from symdiff.simplify import contractions, linear, pointwise, recognize, reshapes, rules_scalar, sums
+from symdiff.simplify import contractions, linear, pointwise, recognize, reshapes, rules_scalar, sums, triangles
 from symdiff.simplify.choose import choose
 from symdiff.simplify.entries import assemble, is_assembled, reading, take_apart, worth_taking_apart
 from symdiff.simplify.finish import finish
@@ -40,6 +40,7 @@ HANDLERS: Mapping[str, Handler] = {
     "log": pointwise.make_log, "norm": pointwise.make_norm, "prod_others": pointwise.make_prod_others,
     "cast": pointwise.make_cast, "not": pointwise.make_not,
     "and": pointwise.make_logic("and"), "or": pointwise.make_logic("or"), "select": pointwise.make_select,
+    "tril": triangles.make_triangle("tril"), "triu": triangles.make_triangle("triu"), "cumsum": triangles.make_cumsum,
     "reshape": reshapes.make_reshape, "softmax": pointwise.along_axes("softmax"),
     "logsumexp": pointwise.along_axes("logsumexp"),
     "inverse": linear.make_inverse, "solve": linear.make_solve, "det": linear.make_determinant("det"),
@@ -73,7 +74,7 @@ def new_context(opset: OpSet, settings: Settings | None = None) -> Context:
     """A context with every rule."""
     book = _book(opset, False)
     passes = Passes(
-        products=(*contractions.PASSES, *reshapes.PASSES, factor_pass(book)),
+        products=(*contractions.PASSES, *linear.PASSES, *reshapes.PASSES, *triangles.PASSES, factor_pass(book)),
         sums=(book.in_terms, *recognize.SUMS),
         roots=(book.at_root, *recognize.ROOTS),
     )
