@@ -136,7 +136,7 @@ def test_brackets_grow_around_brackets() -> None:
 def test_fractions_stand_before_large_arrays() -> None:
     rayleigh = (x @ S @ x) / (x @ x)
     assert gradient(rayleigh, x).latex() == (
-        r"\frac{2}{x^{\top} x} \left(S x - \frac{x^{\top} S x}{x^{\top} x} x\right)"
+        r"\frac{2}{x^{\top} x} \left(S - \frac{x^{\top} S x}{x^{\top} x} I\right) x"
     )
     assert gradient(np.trace(np.exp(A @ X @ A.T)), X).latex() == r"A^{\top} (I \odot \exp(A X A^{\top})) A"
 
