@@ -77,6 +77,14 @@ def combine(parts: Sequence[tuple[Size, Index]], const: Size = 0) -> Index:
     return make(terms, const)
 
 
+def constant_part(size: Size) -> int:
+    """The number that is left of a size when all dimensions are 0."""
+    if isinstance(size, int):
+        return size
+    number = dict(size.terms).get((), 0)
+    return int(number) if number == int(number) else 0
+
+
 def contiguous_strides(shape: Shape) -> tuple[Size, ...]:
     """Strides in elements of a row-major array."""
     strides: list[Size] = []

@@ -13,8 +13,9 @@ from fractions import Fraction
 from typing import Any, TypeAlias
 
 from codegen.contraction import Operand, contract, joined_pays
+from codegen.index import contiguous_strides
 from codegen.loops import Check
-from codegen.nodes import Graph, Node, ViewMap
+from codegen.nodes import Graph, Node, ViewMap, compose_map
 from symdiff.errors import EvaluationError, ShapeError, UnsupportedError
 from symdiff.ir.contraction import label_sizes, parse_spec
 from symdiff.ir.dims import Size, evaluate, product
@@ -252,7 +253,14 @@ def _renamed(
 
 # -------------------------------------------------------------------- moving elements
 def _reshape(made: Lowered, value: Value, args: list[Node]) -> Node:
-    return made.graph.reshape(args[0], value.type.shape)
+    x, shape = args[0], value.type.shape
+    if x.kind == "place" and len(shape) == 1 and x.rank > 1 and made.uses[value.args[0]] == 1:
+        # A stack read row by row: every part is written where it then stands.
+        fill, maps, adds = x.data
+        flat = ((tuple(enumerate(contiguous_strides(x.shape))), 0),)
+        composed = tuple([tuple([compose_map(axis, own) for axis in flat]) for own in maps])
+        return made.graph.make("place", shape, x.dtype, x.args, (fill, composed, adds))
+    return made.graph.reshape(x, shape)
 
 
 def _check_window(
@@ -294,12 +302,19 @@ def _embed(made: Lowered, value: Value, args: list[Node]) -> Node:
 def _concatenate(made: Lowered, value: Value, args: list[Node]) -> Node:
     at = value.type.rank + value.attr("axis")
     maps: list[Any] = []
+    parts: list[Node] = []
     start: Size = 0
-    for x in args:
-        maps.append(tuple((((i, 1),), start if i == at else 0) for i in range(x.rank)))
+    for operand, x in zip(value.args, args, strict=True):
+        own = tuple((((i, 1),), start if i == at else 0) for i in range(x.rank))
+        if x.kind == "place" and not x.data[0] and not any(x.data[2]) and made.uses[operand] == 1:
+            parts += x.args
+            maps += [tuple([compose_map(axis, inner) for axis in own]) for inner in x.data[1]]
+        else:
+            parts.append(x)
+            maps.append(own)
         start = start + x.shape[at]
-    data = (False, tuple(maps), (False,) * len(args))
-    return made.graph.make("place", value.type.shape, value.type.dtype, args, data)
+    data = (False, tuple(maps), (False,) * len(parts))
+    return made.graph.make("place", value.type.shape, value.type.dtype, parts, data)
 
 
 def _check_indices(made: Lowered, name: str, indices: list[Node], sizes: tuple[Size, ...]) -> Node:

@@ -125,7 +125,7 @@ class Graph:
         if x.kind == "const":
             return self.const(x.data, shape, x.dtype)
         if x.kind == "view":
-            return self.view(x.args[0], shape, tuple([_compose(m, maps) for m in x.data]))
+            return self.view(x.args[0], shape, tuple([compose_map(m, maps) for m in x.data]))
         order = _permutation(maps, x.shape, shape) if x.kind == "place" else None
         if order is not None:  # elements are placed where they are wanted
             fill, places, adds = x.data
@@ -194,7 +194,7 @@ def _permutation(maps: ViewMap, old: Shape, new: Shape) -> list[int] | None:
     return order if len(old) == len(new) and -1 not in order else None
 
 
-def _compose(inner: AxisMap, outer: ViewMap) -> AxisMap:
+def compose_map(inner: AxisMap, outer: ViewMap) -> AxisMap:
     terms: dict[int, Size] = {}
     const = inner[1]
     for axis, factor in inner[0]:

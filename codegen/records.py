@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
-from codegen.index import Index, flatten
+from codegen.index import Index, constant_part, flatten
 from codegen.loops import Buffer, Let, Load, Stmt, Store
 from codegen.text import BYTES, memory_type
 from codegen.writer import ScalarWriter
@@ -61,9 +61,11 @@ def plan(body: Sequence[Stmt], vector: str, lanes: int) -> Plan:
             continue
         root = stmt.buffer.root
         flat = flatten(stmt.index, stmt.buffer.shape)
-        row = replace(flat, const=0)
+        # Neighbours differ by a number; a part of the position that has names is where the rows begin.
+        place = constant_part(flat.const)
+        row = replace(flat, const=flat.const - place)
         strided = flat.coefficient(vector) not in (0, 1) or any(n[0] == "%" for n, _ in flat.terms)
-        usable = strided and isinstance(flat.const, int) and stmt.buffer.dtype != "bool"
+        usable = strided and stmt.buffer.dtype != "bool"
         family = read if isinstance(stmt, Load) else written
         if isinstance(stmt, Load):
             loaded.add(root)
@@ -72,8 +74,8 @@ def plan(body: Sequence[Stmt], vector: str, lanes: int) -> Plan:
             usable = usable and not stmt.fold and all(n[0] != "%" for n, _ in flat.terms)
             if not usable:
                 plain.add(root)
-        if usable and isinstance(flat.const, int):
-            family.setdefault((root, row), {}).setdefault(flat.const, []).append(position)
+        if usable:
+            family.setdefault((root, row), {}).setdefault(place, []).append(position)
     made = Plan()
     for (root, row), places in read.items():
         if root in rows:
@@ -85,7 +87,9 @@ def plan(body: Sequence[Stmt], vector: str, lanes: int) -> Plan:
                 window.names.append([body[p].name for p in positions])  # type: ignore[union-attr]
                 made.loads.update(dict.fromkeys(positions, window))
     for (root, row), places in written.items():
-        if root in loaded or root in plain or len(rows[root]) > 1 or any(len(p) > 1 for p in places.values()):
+        # Rows that begin apart and are alike do not meet: parts that a loop places in one array are disjoint.
+        alike = len({own.terms for own in rows[root]}) == 1
+        if root in loaded or root in plain or not alike or any(len(p) > 1 for p in places.values()):
             continue
         for first, count in _runs(sorted(places), lanes):
             positions = [places[first + offset][0] for offset in range(count)]
