@@ -96,14 +96,8 @@ class SymDiff(System):
     def rosen_hess(self, w: Any, inp: Any, threads: int) -> Any:
         x = sd.symbol("x", (sd.dim("n"),))
         f = np.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
-        hessian = sd.sparse_hessian(f, x, inputs=[x])
-
-        def fetch(values: Any) -> Any:
-            matrix = hessian(inp["x"])
-            assert np.array_equal(matrix.data, values)
-            return matrix.diagonal(), matrix.diagonal(-1)
-
-        return (lambda: hessian.values(inp["x"])), fetch
+        fn = sd.compile(sd.hessian(f, x, form="structured"), [x])
+        return (lambda: fn(inp["x"])), lambda h: (h.bands[0], h.bands[-1])
 
     def bruss_jac(self, w: Any, inp: Any, threads: int) -> Any:
         n = sd.dim("n")
@@ -138,6 +132,13 @@ class SymDiff(System):
         f = np.sum((M * (T - U @ V.T)) ** 2)
         fn = sd.compile(sd.hessian(f, U).reshape(n * k, n * k), [U, V, T, M], threads=threads)
         return (lambda: fn(inp["U"], inp["V"], inp["T"], inp["M"])), arrays
+
+    def mf_blocks(self, w: Any, inp: Any, threads: int) -> Any:
+        n, m, k = sd.dims("n m k")
+        U, V, T, M = sd.symbol("U", (n, k)), sd.symbol("V", (m, k)), sd.symbol("T", (n, m)), sd.symbol("M", (n, m))
+        f = np.sum((M * (T - U @ V.T)) ** 2)
+        fn = sd.compile(sd.hessian(f, U, form="structured"), [U, V, T, M])
+        return (lambda: fn(inp["U"], inp["V"], inp["T"], inp["M"])), lambda h: (h.blocks,)
 
     def mlp_grad(self, w: Any, inp: Any, threads: int) -> Any:
         b, i, h, o = sd.dims("b i h o")

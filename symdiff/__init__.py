@@ -1,7 +1,7 @@
 """symdiff: the derivative of a tensor function as a closed form, a native function and a bill."""
 
 from symdiff.api.derivation import Derivation, derivation
-from symdiff.api.derivatives import Equality, eq, gradient, jacobian, simplify
+from symdiff.api.derivatives import Equality, eq, gradient, simplify
 from symdiff.api.drawing import draw
 from symdiff.api.expression import Expression, symbol
 from symdiff.api.functions import (
@@ -18,7 +18,7 @@ from symdiff.api.functions import (
     triangular_solve,
     where,
 )
-from symdiff.api.generic import check_gradient, hessian, hvp, jvp, vjp
+from symdiff.api.generic import check_gradient, hessian, hvp, jacobian, jvp, vjp
 from symdiff.api.kinks import Conventions, kinks
 from symdiff.api.native import compile
 from symdiff.api.report import compare, evaluate
@@ -45,12 +45,14 @@ from symdiff.frontend.text import parse
 from symdiff.frontend.undefined import UndefinedFunction as function  # noqa: N813
 from symdiff.frontend.update import add_at
 from symdiff.frontend.update import set_at as set
+from symdiff.structured.operator import Operator
 
 __version__ = "0.1.0"
 
 __all__ = [
     "ArgumentError", "Conventions", "Derivation", "DerivativeError", "DtypeError", "Equality", "EvaluationError",
-    "Expr", "Expression", "ParseError", "ShapeError", "SymbolicSizeError", "SymdiffError", "UnsupportedError",
+    "Expr", "Expression", "Operator", "ParseError", "ShapeError", "SymbolicSizeError", "SymdiffError",
+    "UnsupportedError",
     "Verification", "VerifyError", "add_at", "arange", "array", "check_gradient", "compare", "compile", "constant",
     "derivation", "digamma", "dim", "dims", "draw", "eq", "erf", "erfc", "evaluate", "eye", "from_sympy", "full",
     "function", "grad", "gradient", "hessian", "hvp", "jacfwd", "jacobian", "jacrev", "jit", "jvp", "kinks", "lgamma",

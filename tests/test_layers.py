@@ -24,7 +24,7 @@ ROWS: dict[str, int] = {
     "symdiff.ops": 3,
     **dict.fromkeys(
         (f"symdiff.{name}" for name in
-         ("frontend", "diff", "simplify", "render", "cost", "interp", "batch", "checking", "sparsity")), 4
+         ("frontend", "diff", "simplify", "render", "cost", "interp", "batch", "checking", "sparsity", "structured")), 4
     ),
     "symdiff.api": 5,
     "symdiff.cli": 6,

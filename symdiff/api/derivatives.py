@@ -93,15 +93,10 @@ def gradient(
     return back(derive([f, *xs], lambda b, v: gradients(b, v[0], v[1:], chosen, points), kinks=kinks))
 
 
-def jacobian(
+def jacobian_of(
     y: Expr, x: Any, mode: Mode = "auto", sizes: Sizes | None = None, *, kinks: Kinks = None
 ) -> Any:
-    """The generalized Jacobian, shape y.shape + x.shape, entry [i, j] = dy_i / dx_j with multi-indices.
-
-    mode: "forward" pushes tangents, "reverse" pulls cotangents, "elimination" eliminates intermediate values in the
-    cheapest order found. sizes: numbers for named dimensions (`{"n": 1000}`) that the order is chosen for; the
-    program serves all sizes in any case. kinks: derivatives to take at kinks, as for `gradient`.
-    """
+    """The generalized Jacobian of an expression; see `sd.jacobian`."""
     xs, back = _variables(x)
     y = _expression(y, "jacobian")
     points = _points(sizes)
@@ -127,10 +122,10 @@ def hessian_of(
     `jacobian`.
     """
     xs, back = _variables(x)
-    firsts = jacobian(f, list(xs), mode, sizes, kinks=kinks)
+    firsts = jacobian_of(f, list(xs), mode, sizes, kinks=kinks)
     if len(xs) == 1:
-        return back([jacobian(firsts[0], xs[0], mode, sizes, kinks=kinks)])
-    rows = [back([jacobian(g, other, mode, sizes, kinks=kinks) for other in xs]) for g in firsts]
+        return back([jacobian_of(firsts[0], xs[0], mode, sizes, kinks=kinks)])
+    rows = [back([jacobian_of(g, other, mode, sizes, kinks=kinks) for other in xs]) for g in firsts]
     return back(rows)
 
 

@@ -1,13 +1,22 @@
-"""Names that exist for expressions and for functions alike: hessian, jvp, vjp, hvp; and checking a gradient."""
+"""Names for expressions and for functions alike: jacobian, hessian, jvp, vjp, hvp; and checking a gradient."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from symdiff.api.derivatives import Mode, Sizes, checked, hessian_of, hvp_of, jvp_of, vjp_of
+from symdiff.api.derivatives import Sizes, checked, hessian_of, hvp_of, jacobian_of, jvp_of, vjp_of
 from symdiff.api.kinks import Kinks
-from symdiff.api.transforms import hessian_function, hvp_function, jvp_function, value_and_grad, vjp_function
+from symdiff.api.sparse import Sparse, sparse_hessian, sparse_jacobian
+from symdiff.api.structured import structured_hessian, structured_jacobian
+from symdiff.api.transforms import (
+    hessian_function,
+    hvp_function,
+    jacobian_function,
+    jvp_function,
+    value_and_grad,
+    vjp_function,
+)
 from symdiff.checking import GradientReport
 from symdiff.checking import check_gradient as check_values
 from symdiff.errors import ArgumentError
@@ -19,21 +28,75 @@ def _is_function(f: Any) -> bool:
     return callable(f) and not isinstance(f, Expr)
 
 
+def jacobian(
+    y: Any, x: Any = None, mode: Any = "auto", sizes: Sizes | None = None, *, argnums: int | Sequence[int] = 0,
+    sparse: bool = False, form: str = "dense", format: str = "csr", blocksize: tuple[int, int] | None = None,
+    kinks: Kinks = None, threads: int = 1,
+) -> Any:  # fmt: skip
+    """The generalized Jacobian, shape y.shape + x.shape, entry [i, j] = dy_i / dx_j with multi-indices.
+
+    y: an expression, or a Python function over NumPy, then differentiated in the arguments `argnums`.
+    mode: "forward" pushes tangents, "reverse" pulls cotangents, "elimination" eliminates intermediate values in the
+    cheapest order found. sizes: numbers for named dimensions (`{"n": 1000}`) that the order is chosen for; the
+    program serves all sizes in any case. kinks: derivatives to take at kinks, as for `gradient`. threads: for a
+    function, see `compile`.
+    sparse=True: for `sd.compile`, whose function then returns a scipy.sparse array (`format` "csr", "csc", "bsr" with
+    `blocksize`); several functions or variables follow one another. Of a Python function it is callable as it is.
+    form="structured": the factors it is made of, see `Structured`; compiled, a function that returns an `Operator`.
+    """
+    _check_form(sparse, form, format, blocksize, kinks, "jacobian")
+    if sparse and _is_function(y):
+        return sparse_jacobian(y, mode=mode, argnums=argnums if x is None else x, format=format, blocksize=blocksize)
+    if _is_function(y):
+        _no_structure(form, "jacobian")
+        chosen = "reverse" if mode == "auto" else checked(mode)
+        return jacobian_function(y, argnums if x is None else x, chosen, "jacobian", kinks, threads)
+    if x is None:
+        raise ArgumentError("jacobian: no variable is given; call it as jacobian(y, x)")
+    if sparse:
+        return Sparse(y, x, mode, False, format, blocksize)
+    return structured_jacobian(y, x, mode) if form == "structured" else jacobian_of(y, x, mode, sizes, kinks=kinks)
+
+
 def hessian(
-    f: Any, x: Any = None, mode: Mode = "auto", argnums: int | Sequence[int] = 0, sizes: Sizes | None = None, *,
+    f: Any, x: Any = None, mode: Any = "auto", argnums: int | Sequence[int] = 0, sizes: Sizes | None = None, *,
+    sparse: bool = False, form: str = "dense", format: str = "csr", blocksize: tuple[int, int] | None = None,
     kinks: Kinks = None, threads: int = 1,
 ) -> Any:  # fmt: skip
     """Second derivatives of a scalar: of an expression in x (shape x.shape + x.shape), or of a Python function.
 
-    mode and sizes: see `jacobian`. Of a function the gradient is taken by reverse mode and differentiated again by
-    `mode`, forward by default. kinks: derivatives to take at kinks, as for `gradient`. threads: see `compile`.
+    mode, sizes, sparse, form, format, blocksize and kinks: see `jacobian`. Of a function the gradient is taken by
+    reverse mode and differentiated again by `mode`, forward by default. threads: see `compile`.
     """
+    _check_form(sparse, form, format, blocksize, kinks, "hessian")
+    if sparse and _is_function(f):
+        chosen = argnums if x is None else x
+        return sparse_hessian(f, argnums=chosen, mode=mode, format=format, blocksize=blocksize)
     if _is_function(f):
+        _no_structure(form, "hessian")
         second = "forward" if mode == "auto" else checked(mode)
         return hessian_function(f, argnums if x is None else x, second, kinks, threads)
     if x is None:
         raise ArgumentError("hessian: no variable is given; call it as hessian(f, x)")
-    return hessian_of(f, x, mode, sizes, kinks)
+    if sparse:
+        return Sparse(f, x, mode, True, format, blocksize)
+    return structured_hessian(f, x, mode) if form == "structured" else hessian_of(f, x, mode, sizes, kinks)
+
+
+def _check_form(sparse: bool, form: str, format: str, blocksize: Any, kinks: Kinks, where: str) -> None:
+    if form not in ("dense", "structured"):
+        raise ArgumentError(f"{where}: form {form!r}, expected 'dense' or 'structured'")
+    if sparse and form == "structured":
+        raise ArgumentError(f"{where}: sparse=True and form='structured', expected one of them")
+    if not sparse and (format != "csr" or blocksize is not None):
+        raise ArgumentError(f"{where}: format and blocksize are for sparse=True")
+    if kinks and (sparse or form == "structured"):
+        raise ArgumentError(f"{where}: kinks= is for dense derivatives; sparse and structured ones take the conventions")
+
+
+def _no_structure(form: str, where: str) -> None:
+    if form == "structured":
+        raise ArgumentError(f"{where}: form='structured' takes an expression and a symbol, given a function")
 
 
 def jvp(y: Any, x: Any, tangents: Any, *, kinks: Kinks = None) -> Any:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,31 @@ def host() -> tuple[str, Path | None]:
     return engine.host_target().cpu, objcache.directory()
 
 
+class Compilable(ABC):
+    """An output of `compile` that is no array: a sparse or structured derivative."""
+
+    @abstractmethod
+    def compiled(self, inputs: Sequence[Expr], name: str, **options: Any) -> Callable[..., Any]:
+        """A function of arrays in the order of `inputs`. options: threads and fastmath, as of `compile`."""
+
+
+class Together:
+    """Several compiled outputs behind one call: arrays from one native program, the others from their own."""
+
+    def __init__(self, parts: Sequence[tuple[Callable[..., Any], list[int]]], count: int) -> None:
+        self.parts = tuple(parts)
+        self._count = count
+
+    def __call__(self, *arrays: Any) -> tuple[Any, ...]:
+        """The outputs in the order they were given to `compile`."""
+        found: list[Any] = [None] * self._count
+        for function, places in self.parts:
+            values = function(*arrays)
+            for place, value in zip(places, values if len(places) > 1 else (values,), strict=True):
+                found[place] = value
+        return tuple(found)
+
+
 def compile(  # noqa: A001
     outputs: Any, inputs: Sequence[Expr], *, name: str = "f", threads: int = 1, fastmath: bool = False
 ) -> Any:
@@ -46,22 +72,35 @@ def compile(  # noqa: A001
     symbols, in the order of the arguments; unused ones are allowed. Arrays of any size that fits the named dimensions,
     any strides; scalars come back as Python numbers. `fn(..., out=...)` writes into the caller's arrays.
 
+    Derivatives with sparse=True come back as scipy.sparse arrays, those with form="structured" as operators.
+
     threads: at most so many share the work of a long call; results have the same bits for any number. fastmath: sums
     and products may be reordered and fused; NaN and infinity keep their meaning.
     """
     several = isinstance(outputs, (list, tuple))
     results: list[Any] = list(outputs) if several else [outputs]
     for r in results:
-        if not isinstance(r, Expr):
+        if not isinstance(r, (Expr, Compilable)):
             raise ArgumentError(f"compile: given {r!r} as an output, expected an expression")
     if isinstance(inputs, Expr) or not isinstance(inputs, (list, tuple)):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ArgumentError(f"compile: given {inputs!r} as the inputs, expected a list of symbols")
     for p in inputs:
         if not isinstance(p, Expr) or not p.value.is_param:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ArgumentError(f"compile: given {p!r} as an input, expected a symbol")
-    with uncollected():
-        program = cheapest(function_of(results, inputs, name))
-        return compile_function(program, single=not several, name=name, threads=threads, fastmath=fastmath)
+    options: dict[str, Any] = {"threads": threads, "fastmath": fastmath}
+    if not several and isinstance(outputs, Compilable):
+        return outputs.compiled(inputs, name, **options)
+    plain = [i for i, r in enumerate(results) if isinstance(r, Expr)]
+    if len(plain) == len(results):
+        with uncollected():
+            program = cheapest(function_of(results, inputs, name))
+            return compile_function(program, single=not several, name=name, **options)
+    parts: list[tuple[Callable[..., Any], list[int]]] = []
+    if plain:
+        dense = [results[i] for i in plain]
+        parts.append((compile(dense if len(dense) > 1 else dense[0], inputs, name=name, **options), plain))
+    parts += [(r.compiled(inputs, name, **options), [i]) for i, r in enumerate(results) if isinstance(r, Compilable)]
+    return Together(parts, len(results))
 
 
 def cheapest(function: Function) -> Function:

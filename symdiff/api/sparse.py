@@ -1,42 +1,32 @@
-"""Sparse Jacobians and Hessians: the pattern once per sizes, then a few sweeps at once and a gather per call.
-
-The structural pattern comes from the program, a colouring says which columns (or rows) share a sweep, and native code
-pushes (or pulls) one seed per colour through the program together. No dense matrix is formed on the way.
-
-Compression adds up what shares a sweep, with factors 0 and 1: where one entry of a row is infinite or nan, others of
-that row may come out as nan.
-"""
+"""Sparse Jacobians and Hessians: expressions and Python functions in, scipy.sparse arrays with a fixed pattern out."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from scipy import sparse
 
 from symdiff.api.expression import free_symbols, function_of
-from symdiff.api.native import cheapest, compile_function
+from symdiff.api.native import Compilable, cheapest
+from symdiff.api.sparse_plans import Compression, Direct, Layout, Sweeps, direct_forms
 from symdiff.diff import gradients
-from symdiff.diff.forward import forward
-from symdiff.diff.reverse import reverse
 from symdiff.errors import ArgumentError, DerivativeError, ShapeError
 from symdiff.frontend.expr import Expr
 from symdiff.frontend.trace import Traced, flatten, trace
 from symdiff.interp import bind_sizes
 from symdiff.ir.builder import Builder, Handle
-from symdiff.ir.dims import Size, evaluate, format_shape, named, product
+from symdiff.ir.dims import evaluate, format_shape, product
 from symdiff.ir.graph import Function, Value
-from symdiff.ir.types import NUMPY_TYPES, TensorType
+from symdiff.ir.types import NUMPY_TYPES
 from symdiff.ops import OPSET
-from symdiff.simplify import optimize
 from symdiff.sparsity import Colouring, colour_columns, colour_star, pattern
 
-MODES = ("auto", "forward", "reverse")
-
-SEEDED = 1 << 22
-"""Elements of one block of seeds: when colours are many, sweeps go in blocks, so that memory stays bounded."""
+MODES = ("auto", "direct", "forward", "reverse")
+FORMATS = ("csr", "csc", "bsr")
 
 PLANS = 8
 """Sizes (and index arguments) whose pattern is remembered."""
@@ -44,52 +34,60 @@ PLANS = 8
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Plan:
-    """What is fixed by the sizes: pattern, colouring, and where every entry stands in the compressed result."""
+    """What is fixed by the sizes. data(*arrays) computes the entries in the order of the layout."""
 
-    indptr: Any
-    indices: Any
-    shape: tuple[int, int]
-    mode: Literal["forward", "reverse"]
-    colouring: Colouring
-    places: Any  # per entry its place in the (colours, width) result of the sweeps
-    width: int
+    data: Callable[..., Any]
     known: list[Any]
-    seeds: dict[tuple[int, int], list[Any]] = field(default_factory=dict[tuple[int, int], "list[Any]"])
+    shell: Any  # the matrix with other entries
 
 
 class SparseDerivative:
-    """A compiled sparse Jacobian or Hessian: call it with arrays, get a scipy.sparse CSR array.
+    """A compiled sparse Jacobian or Hessian: call it with arrays, get a scipy.sparse array.
 
     Rows and columns count the elements of the function and of the variables in C order, one variable after the other.
+    The index arrays are the same objects at every call of one size, and read-only; the entries are the caller's.
     """
 
-    def __init__(self, function: Function, wrt: Sequence[int], mode: str, *, symmetric: bool = False) -> None:
+    def __init__(
+        self, function: Function, wrt: Sequence[int], mode: str, *, symmetric: bool = False, format: str = "csr",
+        blocksize: tuple[int, int] | None = None, **options: Any,
+    ) -> None:  # fmt: skip
         if mode not in MODES:
             raise ArgumentError(f"mode {mode!r}: expected one of {', '.join(MODES)}")
+        if format not in FORMATS:
+            raise ArgumentError(f"format {format!r}: expected one of {', '.join(FORMATS)}")
+        if blocksize is not None and format != "bsr":
+            raise ArgumentError(f"blocksize {blocksize} with format {format!r}: only 'bsr' has blocks")
         for p in (*(function.params[i] for i in wrt), *function.results):
             if not p.type.floating:
                 what = f"the variable {p.name}" if p.is_param else "the function"
                 raise DerivativeError(f"{what} has dtype {p.type.dtype}: only floats have derivatives")
         self.function = cheapest(function)
+        self.sweeps = Sweeps(self.function, wrt, options)
+        self.format = format
+        self._given = function
+        self._options = options
         self._wrt = tuple(wrt)
         self._mode = mode
         self._symmetric = symmetric
+        self._blocksize = blocksize
         self._plans: dict[Any, list[_Plan]] = {}
-        self._native: dict[str, Any] = {}
+        self._direct: list[Direct] | None = None
         self._whole = [i for i, p in enumerate(function.params) if not p.type.floating]
 
     # ---------------------------------------------------------------- for users
     def __call__(self, *arrays: Any) -> Any:
-        """The derivative at the given inputs as a scipy.sparse.csr_array with sorted indices."""
+        """The derivative at the given inputs as a scipy.sparse array with sorted indices."""
         given, plan = self._prepare(arrays)
-        # Copies: a caller may change the matrix in place, the plan must stay.
-        parts = (self._values(given, plan), plan.indices.copy(), plan.indptr.copy())
-        return sparse.csr_array(parts, shape=plan.shape)
+        data = plan.data(*given)
+        matrix = copy.copy(plan.shell)
+        matrix.data = data if self.format != "bsr" else data.reshape(plan.shell.data.shape)
+        return matrix
 
     def values(self, *arrays: Any) -> Any:
-        """Only the entries, in the order of the CSR pattern."""
+        """Only the entries, in the order of the matrix's `data`."""
         given, plan = self._prepare(arrays)
-        return self._values(given, plan)
+        return plan.data(*given)
 
     def pattern(self, sizes: Mapping[str, int] | None = None, known: Mapping[str, Any] | None = None) -> Any:
         """The structural non-zeros at the given sizes, a boolean scipy.sparse.csr_array.
@@ -97,20 +95,34 @@ class SparseDerivative:
         sizes: by dimension name. known: integer and boolean inputs by name; without them everything that they index
         counts as non-zero.
         """
-        plan = self._make_plan(dict(sizes or {}), dict(known or {}))
-        ones = np.ones(len(plan.indices), np.bool_)
-        return sparse.csr_array((ones, plan.indices, plan.indptr), shape=plan.shape)
+        return self._pattern(dict(sizes or {}), dict(known or {}))
 
     def colours(self, sizes: Mapping[str, int] | None = None, known: Mapping[str, Any] | None = None) -> Colouring:
         """The colouring at the given sizes; its `count` is the number of sweeps that one evaluation pushes at once."""
-        return self._make_plan(dict(sizes or {}), dict(known or {})).colouring
+        return self._coloured(self._pattern(dict(sizes or {}), dict(known or {})))[1]
+
+    def method(self, sizes: Mapping[str, int] | None = None, known: Mapping[str, Any] | None = None) -> str:
+        """How entries are computed at the given sizes: "direct", or "forward" or "reverse" sweeps by colours."""
+        given = dict(sizes or {}), dict(known or {})
+        layout = self._layout(self._pattern(*given), given[0])
+        return "direct" if self._directly(layout, *given) else self._coloured(self._pattern(*given))[0]
 
     def __repr__(self) -> str:
         kind = "hessian" if self._symmetric else "jacobian"
         return f"<sparse {kind} of {self.function!r}>"
 
     # ---------------------------------------------------------------- plans
-    def _prepare(self, arrays: Sequence[Any]) -> tuple[list[Any], _Plan]:
+    def _prepare(self, arrays: Sequence[Any]) -> tuple[Sequence[Any], _Plan]:
+        try:
+            plans = self._plans[tuple([a.shape for a in arrays])]
+        except (AttributeError, KeyError):
+            return self._prepare_first(arrays)
+        for plan in plans:
+            if all(np.array_equal(k, arrays[i]) for k, i in zip(plan.known, self._whole, strict=True)):
+                return arrays, plan
+        return self._prepare_first(arrays)
+
+    def _prepare_first(self, arrays: Sequence[Any]) -> tuple[Sequence[Any], _Plan]:
         params = self.function.params
         if len(arrays) != len(params):
             raise ArgumentError(
@@ -119,18 +131,12 @@ class SparseDerivative:
             )
         given = [a if isinstance(a, np.ndarray) else np.asarray(a) for a in arrays]
         shapes = tuple([a.shape for a in given])
-        plans = self._plans.setdefault(shapes, [])
-        for plan in plans:
+        for plan in self._plans.get(shapes, ()):
             if all(np.array_equal(k, given[i]) for k, i in zip(plan.known, self._whole, strict=True)):
                 return given, plan
-        try:
-            known = {params[i].name: given[i].copy() for i in self._whole}
-            plan = self._make_plan(bind_sizes(params, shapes), known)
-        except BaseException:
-            if not plans:
-                del self._plans[shapes]
-            raise
-        plans.append(plan)
+        known = {params[i].name: given[i].copy() for i in self._whole}
+        plan = self._make_plan(bind_sizes(params, shapes), known)
+        self._plans.setdefault(shapes, []).append(plan)
         if sum(map(len, self._plans.values())) > PLANS:
             oldest = next(iter(self._plans))
             del self._plans[oldest][0]
@@ -139,26 +145,90 @@ class SparseDerivative:
         return given, plan
 
     def _make_plan(self, sizes: dict[str, int], known: dict[str, Any]) -> _Plan:
+        matrix = self._pattern(sizes, known)
+        layout = self._layout(matrix, sizes)
+        data = self._directly(layout, sizes, known)
+        if data is None:
+            data = self._by_sweeps(layout, matrix, sizes)
+        dtype = NUMPY_TYPES[self.function.results[0].type.dtype]
+        return _Plan(data, list(known.values()), _empty(layout, dtype))
+
+    def _by_sweeps(self, layout: Layout, matrix: Any, sizes: Mapping[str, int]) -> Callable[..., Any]:
+        compression, order = self._compression(matrix), _order(layout, matrix)
+
+        def data(*given: Any) -> Any:
+            values = self.sweeps.values([np.asarray(a) for a in given], sizes, compression)
+            if order is None:
+                return values
+            placed = np.zeros(layout.length, values.dtype)
+            placed[order] = values
+            return placed
+
+        return data
+
+    def _pattern(self, sizes: dict[str, int], known: dict[str, Any]) -> Any:
+        """The structural non-zeros as compressed rows."""
         function = self.function
         rows, columns = pattern(function, 0, self._wrt, sizes, known)
         count = evaluate(product(function.results[0].shape), sizes)
         width = sum(evaluate(product(function.params[i].shape), sizes) for i in self._wrt)
-        shape = (count, width)
-        matrix: Any = sparse.csr_array((np.ones(len(rows), np.bool_), (rows, columns)), shape=shape)
+        matrix: Any = sparse.csr_array((np.ones(len(rows), np.bool_), (rows, columns)), shape=(count, width))
         if self._symmetric:
             matrix = matrix + matrix.T.tocsr()
         matrix.sort_indices()
-        indptr, indices = matrix.indptr, matrix.indices
-        rows = np.repeat(np.arange(count), np.diff(indptr))
+        return matrix
+
+    def _layout(self, matrix: Any, sizes: Mapping[str, int]) -> Layout:
+        if self.format == "bsr":
+            return _blocks(matrix, self._block(sizes))
+        compressed = matrix.T.tocsr() if self.format == "csc" else matrix
+        compressed.sort_indices()
+        rows, columns = compressed.shape
+        lines = np.repeat(np.arange(rows), np.diff(compressed.indptr))
+        keys = lines * np.int64(columns) + compressed.indices
+        return Layout(self.format, compressed.indptr, compressed.indices, (rows, columns), len(keys), keys, None)
+
+    def _block(self, sizes: Mapping[str, int]) -> tuple[int, int]:
+        """The size of blocks: the last axes of function and variable, where nothing else is asked for."""
+        if self._blocksize is not None:
+            return self._blocksize
+        y = self._given.results[0].type.shape
+        widths = {evaluate(self._given.params[i].type.shape[-1], sizes) for i in self._wrt
+                  if self._given.params[i].type.rank}  # fmt: skip
+        if not y or len(widths) != 1:
+            raise ArgumentError("format 'bsr': the last axes of the variables differ; give blocksize=(rows, columns)")
+        return evaluate(y[-1], sizes), widths.pop()
+
+    # ---------------------------------------------------------------- methods
+    def _directly(
+        self, layout: Layout, sizes: Mapping[str, int], known: Mapping[str, Any]
+    ) -> Callable[..., Any] | None:
+        if self._mode not in ("auto", "direct"):
+            return None
+        if self._direct is None:
+            self._direct = direct_forms(
+                self._given, self._wrt, symmetric=self._symmetric, transposed=self.format == "csc",
+                options=self._options,
+            )
+        for form in self._direct:
+            found = form.plan(layout, sizes, known)
+            if found is not None:
+                return found
+        if self._mode == "direct" and len(layout.keys):
+            raise ArgumentError("mode 'direct': no formulas for the entries alone were found; use mode='auto'")
+        return None
+
+    def _compression(self, matrix: Any) -> Compression:
+        count, width = matrix.shape
+        rows = np.repeat(np.arange(count), np.diff(matrix.indptr))
         mode, colouring = self._coloured(matrix)
         if self._symmetric:
-            places = _mirrored(rows, indices, colouring)
+            places = _mirrored(rows, matrix.indices, colouring)
         elif mode == "forward":
-            places = colouring.colours[indices] * count + rows
+            places = colouring.colours[matrix.indices] * count + rows
         else:
-            places = colouring.colours[rows] * width + indices
-        across = count if mode == "forward" else width
-        return _Plan(indptr, indices, shape, mode, colouring, places, across, list(known.values()))
+            places = colouring.colours[rows] * width + matrix.indices
+        return Compression(mode, colouring, places, count if mode == "forward" else width, max(matrix.shape))
 
     def _coloured(self, matrix: Any) -> tuple[Literal["forward", "reverse"], Colouring]:
         rows, columns = matrix.shape
@@ -181,92 +251,45 @@ class SparseDerivative:
         assert by_column is not None
         return "forward", by_column
 
-    # ---------------------------------------------------------------- values
-    def _values(self, given: list[Any], plan: _Plan) -> Any:
-        count = plan.colouring.count
-        seeded = max(plan.shape)
-        block = max(1, min(count, SEEDED // max(seeded, 1)))
-        dtype = NUMPY_TYPES[self.function.results[0].type.dtype]
-        if count <= block:
-            return self._sweep(given, plan, 0, count).take(plan.places) if count else np.zeros(0, dtype)
-        data = np.zeros(len(plan.places), dtype)
-        colour = plan.places // plan.width
-        order = np.argsort(colour, kind="stable")
-        bounds = np.searchsorted(colour[order], np.arange(0, count + block, block))
-        for number, first in enumerate(range(0, count, block)):
-            own = order[bounds[number] : bounds[number + 1]]
-            swept = self._sweep(given, plan, first, min(first + block, count))
-            data[own] = swept.take(plan.places[own] - first * plan.width)
-        return data
 
-    def _sweep(self, given: list[Any], plan: _Plan, first: int, last: int) -> Any:
-        """The compressed derivative of the colours first .. last - 1, flat."""
-        native = self._native.get(plan.mode)
-        if native is None:
-            native = self._native[plan.mode] = compile_function(self.seeded(plan.mode), name="sparse")
-        found = native(*given, *self._seeds(given, plan, first, last))
-        parts = found if isinstance(found, tuple) else (found,)
-        if len(parts) == 1:
-            return parts[0]
-        return np.concatenate([p.reshape(last - first, -1) for p in parts], axis=1)
-
-    def _seeds(self, given: list[Any], plan: _Plan, first: int, last: int) -> list[Any]:
-        """Ones at the elements of each colour, shaped like the variables (forward) or the function (reverse)."""
-        if (first, last) in plan.seeds:
-            return plan.seeds[first, last]
-        colours = plan.colouring.colours
-        matrix = np.zeros((last - first, len(colours)), np.float64)
-        inside = np.flatnonzero((colours >= first) & (colours < last))
-        matrix[colours[inside] - first, inside] = 1.0
-        if plan.mode == "reverse":
-            sizes = bind_sizes(self.function.params, [a.shape for a in given])
-            y = self.function.results[0].type
-            seeds = [matrix.reshape(last - first, *[evaluate(s, sizes) for s in y.shape]).astype(NUMPY_TYPES[y.dtype])]
-        else:
-            seeds: list[Any] = []
-            at = 0
-            for i in self._wrt:
-                own = matrix[:, at : at + given[i].size].reshape(last - first, *given[i].shape)
-                seeds.append(np.ascontiguousarray(own, NUMPY_TYPES[self.function.params[i].type.dtype]))
-                at += given[i].size
-        if last - first == plan.colouring.count:
-            plan.seeds[first, last] = seeds
-        return seeds
-
-    def seeded(self, mode: Literal["forward", "reverse"]) -> Function:
-        """The program of the sweeps: the inputs and one seed per colour in, the compressed derivative out."""
-        function = self.function
-        builder = Builder(OPSET)
-        mapping = builder.inline(function)
-        y = mapping[function.results[0]]
-        xs = [mapping[function.params[i]] for i in self._wrt]
-        taken = {*function.dims, *(p.name for p in function.params)}
-        colours = named(_fresh("colours", taken))
-
-        def seed(like: Value, number: int) -> Value:
-            return builder.param(_fresh(f"seed_{number}", taken), TensorType(like.type.dtype, (colours, *like.shape)))
-
-        if mode == "forward":
-            seeds = [seed(x, i) for i, x in enumerate(xs)]
-            tangents = {x: Handle(builder, s) for x, s in zip(xs, seeds, strict=True)}
-            results = [_or_zero(builder, forward(builder, [y], tangents, 1)[0], (colours, *y.shape), y)]
-        else:
-            seeds = [seed(y, 0)]
-            pulled = reverse(builder, [(y, Handle(builder, seeds[0]))], xs)
-            results = [_or_zero(builder, c, (colours, *x.shape), x) for c, x in zip(pulled, xs, strict=True)]
-        params = [mapping[p] for p in function.params]
-        return optimize(Function.of([*params, *seeds], results, f"sparse_{function.name}"), OPSET)
+def _empty(layout: Layout, dtype: Any) -> Any:
+    """The scipy.sparse array of a layout, entries missing: it is checked once, every call copies the shell."""
+    shape = layout.shape[::-1] if layout.format == "csc" else layout.shape
+    kind = {"csr": sparse.csr_array, "csc": sparse.csc_array, "bsr": sparse.bsr_array}[layout.format]
+    data = np.zeros(layout.length, dtype)
+    data = data.reshape(-1, *layout.block) if layout.format == "bsr" else data
+    matrix: Any = kind((data, layout.indices, layout.indptr), shape=shape)
+    matrix.has_sorted_indices = True
+    matrix.has_canonical_format = True
+    for array in (matrix.indices, matrix.indptr):
+        array.setflags(write=False)
+    return matrix
 
 
-def _or_zero(builder: Builder, found: Handle | None, shape: tuple[Size, ...], like: Value) -> Value:
-    return builder.const(0, shape, like.type.dtype) if found is None else found.value
+def _blocks(matrix: Any, block: tuple[int, int]) -> Layout:
+    """The blocks in which a pattern has entries, every block as a whole."""
+    rows, columns = matrix.shape
+    high, wide = block
+    if high < 1 or wide < 1 or rows % high or columns % wide:
+        raise ArgumentError(f"format 'bsr': blocks of {high} x {wide} do not divide a matrix of {rows} x {columns}")
+    lines = np.repeat(np.arange(rows), np.diff(matrix.indptr))
+    keys = lines * np.int64(columns) + matrix.indices
+    across = columns // wide
+    own, where = np.unique((lines // high) * np.int64(across) + matrix.indices // wide, return_inverse=True)
+    slots = where * (high * wide) + (lines % high) * wide + matrix.indices % wide
+    indptr = np.searchsorted(own // across, np.arange(rows // high + 1))
+    length = len(own) * high * wide
+    return Layout("bsr", indptr, own % across, (rows, columns), length, keys, slots, block)
 
 
-def _fresh(name: str, taken: set[str]) -> str:
-    while name in taken:
-        name += "_"
-    taken.add(name)
-    return name
+def _order(layout: Layout, matrix: Any) -> Any:
+    """Where the entries of compressed rows stand in a layout; None when they are in its order."""
+    if layout.format == "csr":
+        return None
+    if layout.format == "bsr":
+        return layout.slots
+    lines = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+    return np.searchsorted(layout.keys, matrix.indices * np.int64(matrix.shape[0]) + lines)
 
 
 def _mirrored(rows: Any, columns: Any, colouring: Colouring) -> Any:
@@ -279,43 +302,101 @@ def _mirrored(rows: Any, columns: Any, colouring: Colouring) -> Any:
 
 
 # -------------------------------------------------------------------- from expressions and from functions
+class Sparse(Compilable):
+    """A sparse Jacobian or Hessian of expressions, not compiled yet: `sd.compile(it, inputs)` gives the function.
+
+    Several functions or variables stand one behind the other.
+    """
+
+    def __init__(
+        self, y: Any, x: Any, mode: str, symmetric: bool, format: str, blocksize: tuple[int, int] | None
+    ) -> None:
+        where = "hessian" if symmetric else "jacobian"
+        self.functions = _symbolic(y, where, "function")
+        self.variables = _symbolic(x, where, "variable")
+        self._options = (mode, symmetric, format, blocksize)
+        self._where = where
+        for v in self.variables:
+            if not v.value.is_param:
+                raise ArgumentError(f"{where}: the variable {v} is an expression, expected a symbol")
+
+    def symbols(self) -> list[Expr]:
+        """The symbols in it, in order of first appearance, and the variables."""
+        found = free_symbols([e.value for e in self.functions])
+        return [Expr(v) for v in dict.fromkeys([*found, *[v.value for v in self.variables]])]
+
+    def compiled(
+        self, inputs: Sequence[Expr] | None = None, name: str = "sparse", **options: Any
+    ) -> SparseDerivative:
+        """The compiled derivative as a function of `inputs`, by default its symbols."""
+        function, wrt = _program(self.functions, self.variables, self.symbols() if inputs is None else inputs, name)
+        return _derivative(function, wrt, *self._options, **options)
+
+    def __repr__(self) -> str:
+        names = ", ".join(v.value.name for v in self.variables)
+        return f"<sparse {self._where} in {names}; sd.compile it to get numbers>"
+
+
+def _derivative(
+    function: Function, wrt: Sequence[int], mode: str, symmetric: bool, format: str,
+    blocksize: tuple[int, int] | None, **options: Any,
+) -> SparseDerivative:  # fmt: skip
+    function = _slope(function, wrt) if symmetric else _flat(function)
+    return SparseDerivative(function, wrt, mode, symmetric=symmetric, format=format, blocksize=blocksize, **options)
+
+
 def sparse_jacobian(
     y: Any, x: Any = None, inputs: Sequence[Expr] | None = None, mode: str = "auto",
-    argnums: int | Sequence[int] = 0,
+    argnums: int | Sequence[int] = 0, format: str = "csr", blocksize: tuple[int, int] | None = None,
 ) -> Any:  # fmt: skip
-    """The Jacobian as a compiled function that returns a scipy.sparse CSR array.
+    """The Jacobian as a compiled function that returns a scipy.sparse array with a fixed pattern.
 
     y: an expression, or several whose elements follow one another. x: a symbol or several. inputs: the symbols in the
-    order of the arguments, by default every symbol in y in order of first appearance. mode: "forward" compresses
-    columns, "reverse" rows, "auto" takes what needs fewer colours.
+    order of the arguments, by default every symbol in y in order of first appearance. format: "csr", "csc" or "bsr",
+    the last with blocks of `blocksize`, by default the last axes of y and x.
+    mode: "direct" computes every entry by a formula of its own, "forward" compresses columns into sweeps by a
+    colouring, "reverse" rows; "auto" is direct where there are formulas for little more than the non-zeros, else
+    the sweep that needs fewer colours.
 
     With a Python function over NumPy in place of y: `sd.sparse_jacobian(f)(x0)`, derivatives in the arguments
-    `argnums`.
+    `argnums`. `sd.jacobian(y, x, sparse=True)` is the same for use in `sd.compile`.
     """
-    if callable(y) and not isinstance(y, Expr):
-        if x is not None or inputs is not None:
-            raise ArgumentError("sparse_jacobian: a function has no symbols; choose its arguments by argnums")
-        return SparseFunction(y, argnums, lambda f, wrt: SparseDerivative(_flat(f), wrt, mode), "sparse_jacobian")
-    function, wrt = _program(y, x, inputs, "sparse_jacobian")
-    return SparseDerivative(_flat(function), wrt, mode)
+    if _is_function(y):
+        return _of_function(y, x, inputs, argnums, "sparse_jacobian", mode, False, format, blocksize)
+    return Sparse(y, x, mode, False, format, blocksize).compiled(inputs, "sparse_jacobian")
 
 
 def sparse_hessian(
-    f: Any, x: Any = None, inputs: Sequence[Expr] | None = None, argnums: int | Sequence[int] = 0
-) -> Any:
-    """The Hessian of a scalar as a compiled function that returns a scipy.sparse CSR array; see `sparse_jacobian`.
+    f: Any, x: Any = None, inputs: Sequence[Expr] | None = None, argnums: int | Sequence[int] = 0,
+    mode: str = "auto", format: str = "csr", blocksize: tuple[int, int] | None = None,
+) -> Any:  # fmt: skip
+    """The Hessian of a scalar as a compiled function that returns a scipy.sparse array; see `sparse_jacobian`.
 
-    It is symmetric, so a star colouring reads an entry where it or its mirror image stands alone.
+    It is symmetric: of entries by formulas half are computed, and a star colouring reads an entry where it or its
+    mirror image stands alone.
     """
-    if callable(f) and not isinstance(f, Expr):
-        if x is not None or inputs is not None:
-            raise ArgumentError("sparse_hessian: a function has no symbols; choose its arguments by argnums")
-        return SparseFunction(f, argnums, _hessian, "sparse_hessian")
-    function, wrt = _program(f, x, inputs, "sparse_hessian")
-    return _hessian(function, wrt)
+    if _is_function(f):
+        return _of_function(f, x, inputs, argnums, "sparse_hessian", mode, True, format, blocksize)
+    return Sparse(f, x, mode, True, format, blocksize).compiled(inputs, "sparse_hessian")
 
 
-def _hessian(function: Function, wrt: Sequence[int]) -> SparseDerivative:
+def _is_function(y: Any) -> bool:
+    return callable(y) and not isinstance(y, Expr)
+
+
+def _of_function(
+    f: Callable[..., Any], x: Any, inputs: Any, argnums: int | Sequence[int], where: str, mode: str, symmetric: bool,
+    format: str, blocksize: tuple[int, int] | None,
+) -> SparseFunction:  # fmt: skip
+    if x is not None or inputs is not None:
+        raise ArgumentError(f"{where}: a function has no symbols; choose its arguments by argnums")
+    return SparseFunction(
+        f, argnums, lambda g, wrt: _derivative(g, wrt, mode, symmetric, format, blocksize), where
+    )  # fmt: skip
+
+
+def _slope(function: Function, wrt: Sequence[int]) -> Function:
+    """The gradient of a scalar function, its parts one after the other."""
     if len(function.results) != 1 or function.results[0].type.rank:
         shapes = ", ".join(format_shape(r.shape) for r in function.results)
         raise ShapeError(f"sparse_hessian: the function has shape {shapes}, expected a scalar")
@@ -323,8 +404,7 @@ def _hessian(function: Function, wrt: Sequence[int]) -> SparseDerivative:
     mapping = builder.inline(function)
     xs = [mapping[function.params[i]] for i in wrt]
     slopes = gradients(builder, mapping[function.results[0]], xs)
-    params = [mapping[p] for p in function.params]
-    return SparseDerivative(_flat(Function.of(params, slopes, function.name)), wrt, "forward", symmetric=True)
+    return _flat(Function.of([mapping[p] for p in function.params], slopes, function.name))
 
 
 def _flat(function: Function) -> Function:
@@ -341,19 +421,12 @@ def _flat(function: Function) -> Function:
     return Function.of([mapping[p] for p in function.params], [whole], function.name)
 
 
-def _program(y: Any, x: Any, inputs: Sequence[Expr] | None, where: str) -> tuple[Function, list[int]]:
-    ys, xs = _symbolic(y, where, "function"), _symbolic(x, where, "variable")
-    for v in xs:
-        if not v.value.is_param:
-            raise ArgumentError(f"{where}: the variable {v} is an expression, expected a symbol")
-    if inputs is None:
-        listed = list(dict.fromkeys([*free_symbols([e.value for e in ys]), *[v.value for v in xs]]))
-        order = [Expr(p) for p in listed]
-    else:
-        order = list(inputs)
-        for p in order:
-            if not isinstance(p, Expr) or not p.value.is_param:  # pyright: ignore[reportUnnecessaryIsInstance]
-                raise ArgumentError(f"{where}: given {p!r} as an input, expected a symbol")
+def _program(
+    ys: Sequence[Expr], xs: Sequence[Expr], order: Sequence[Expr], where: str
+) -> tuple[Function, list[int]]:
+    for p in order:
+        if not isinstance(p, Expr) or not p.value.is_param:  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ArgumentError(f"{where}: given {p!r} as an input, expected a symbol")
     keys = [(p.value.name, p.value.type) for p in order]
     wrt: list[int] = []
     for v in xs:

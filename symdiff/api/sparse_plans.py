@@ -1,0 +1,252 @@
+"""Evaluating a sparse derivative: what sizes fix once, and what every call computes.
+
+Two ways. *Directly*: every non-zero has a formula of its own (`symdiff.structured.entries`), computed in the order in
+which scipy.sparse wants it. *Compressed*: a colouring says which columns (or rows) share a sweep, native code pushes
+(or pulls) one seed per colour through the program together, and the entries are picked from the result. The pattern
+comes from the program either way; no dense matrix is formed.
+
+Compression adds up what shares a sweep, with factors 0 and 1: where one entry of a row is infinite or nan, others of
+that row may come out as nan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from symdiff.api.native import cheapest, compile_function
+from symdiff.diff import jacobians
+from symdiff.diff.forward import forward
+from symdiff.diff.reverse import reverse
+from symdiff.interp import interpret
+from symdiff.ir.builder import Builder, Handle
+from symdiff.ir.dims import Size, evaluate, named
+from symdiff.ir.graph import Function, Value
+from symdiff.ir.types import NUMPY_TYPES, TensorType
+from symdiff.ops import OPSET
+from symdiff.simplify import optimize
+from symdiff.sparsity import Colouring
+from symdiff.structured.entries import Entries, find_entries
+
+SEEDED = 1 << 22
+"""Elements of one block of seeds: when colours are many, sweeps go in blocks, so that memory stays bounded."""
+
+MOST_SOURCES = 3
+"""Terms that may meet in one entry and still be gathered; more are scattered."""
+
+WORTH = 4
+"""Direct formulas may have so many entries for each non-zero: what they compute besides is left out."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Layout:
+    """Where the entries stand: compressed rows (of the transpose for "csc"), or blocks for "bsr".
+
+    `keys` are row * columns + column of the structural non-zeros, rising; `slots` their places in the data, None when
+    they are in order and fill it.
+    """
+
+    format: str
+    indptr: Any
+    indices: Any
+    shape: tuple[int, int]
+    length: int
+    keys: Any
+    slots: Any
+    block: tuple[int, int] = (1, 1)
+
+
+# -------------------------------------------------------------------- direct
+class Direct:
+    """Formulas for the entries, by sweep; programs are compiled when a size first needs them."""
+
+    def __init__(self, entries: Entries, options: Mapping[str, Any]) -> None:
+        self.entries = entries
+        self._options = dict(options)
+        self._native: dict[Any, Callable[..., Any]] = {}
+
+    def plan(
+        self, layout: Layout, sizes: Mapping[str, int], known: Mapping[str, Any]
+    ) -> Callable[..., Any] | None:
+        """How to compute the data of a layout; None where formulas do not hold or do not pay."""
+        entries = self.entries
+        if not entries.holds(sizes) or not entries.terms:
+            return None
+        if entries.count(sizes) > WORTH * max(len(layout.keys), 1):
+            return None
+        columns = layout.shape[1]
+        if entries.rows is not None and layout.slots is None:
+            places = entries.row_places(sizes)
+            if places is not None and np.array_equal(places[0] * columns + places[1], layout.keys):
+                return self._compiled("rows", entries.by_row)
+        index = entries.index_program()
+        rows, own = entries.places(sizes, interpret(index, [known[p.name] for p in index.params], sizes))
+        keys = rows * columns + own
+        at = np.searchsorted(layout.keys, keys)
+        inside = at < len(layout.keys)
+        inside[inside] = layout.keys[at[inside]] == keys[inside]
+        target = (at if layout.slots is None else layout.slots[np.minimum(at, len(layout.keys) - 1)])[inside]
+        source = np.flatnonzero(inside)
+        if len(target) == layout.length == len(keys) and np.array_equal(target, np.arange(len(target))):
+            return self._compiled("terms", entries.by_term)
+        order = np.argsort(target, kind="stable")
+        target, source = target[order], source[order]
+        heads = np.flatnonzero(np.diff(target, prepend=-1))
+        depth = np.arange(len(target)) - np.repeat(heads, np.diff(np.append(heads, len(target))))
+        most = int(depth.max(initial=0)) + 1
+        if most > MOST_SOURCES:
+            return self._scattered(layout, keys, inside, at)
+        sources = np.full((most, layout.length), len(keys), np.int64)  # the zero behind all values
+        sources[depth, target] = source
+        native = self._compiled(("gathered", most), lambda: entries.gathered(most))
+        return lambda *arrays: native(*arrays, *sources)
+
+    def _compiled(self, key: Any, make: Callable[[], Function]) -> Callable[..., Any]:
+        native = self._native.get(key)
+        if native is None:
+            native = self._native[key] = compile_function(cheapest(make()), single=True, name="sparse", **self._options)
+        return native
+
+    def _scattered(self, layout: Layout, keys: Any, inside: Any, at: Any) -> Callable[..., Any]:
+        function, length = self.entries.scattered()
+        native = self._compiled("scattered", lambda: function)
+        # What lies outside the pattern is an exact zero and goes to a place of its own.
+        target = np.full(len(keys), layout.length, np.int64)
+        target[inside] = at[inside] if layout.slots is None else layout.slots[at[inside]]
+        sizes = {length: layout.length + 1}
+        return lambda *arrays: native(*arrays, target, sizes=sizes)[:-1]
+
+
+def direct_forms(
+    function: Function, wrt: Sequence[int], *, symmetric: bool, transposed: bool, options: Mapping[str, Any]
+) -> list[Direct]:
+    """The formulas that each sweep leads to, those with fewer instructions first."""
+    found: list[Entries] = []
+    for mode in ("forward", "reverse"):
+        builder = Builder(OPSET)
+        mapping = builder.inline(function)
+        y = mapping[function.results[0]]
+        xs = [mapping[function.params[i]] for i in wrt]
+        blocks = jacobians(builder, [y], xs, mode)[0]
+        program = optimize(Function.of([mapping[p] for p in function.params], blocks, "jacobian"), OPSET)
+        shapes = [x.type.shape for x in xs]
+        entries = find_entries(program, y.type.shape, shapes, symmetric=symmetric, transposed=transposed)
+        if entries is not None and entries.terms:
+            found.append(entries)
+    found.sort(key=lambda e: len(optimize(e.by_term(), OPSET).instrs))
+    return [Direct(e, options) for e in found]
+
+
+# -------------------------------------------------------------------- compressed
+@dataclass(frozen=True, slots=True, eq=False)
+class Compression:
+    """places: of every entry in the (colours, width) result of the sweeps."""
+
+    mode: Literal["forward", "reverse"]
+    colouring: Colouring
+    places: Any
+    width: int
+    seeded: int
+    seeds: dict[tuple[int, int], list[Any]] = field(default_factory=dict[tuple[int, int], "list[Any]"])
+
+
+class Sweeps:
+    """The compiled sweeps of a function, pushing or pulling one seed per colour."""
+
+    def __init__(self, function: Function, wrt: Sequence[int], options: Mapping[str, Any]) -> None:
+        self.function = function
+        self._options = dict(options)
+        self._wrt = tuple(wrt)
+        self.native: dict[str, Callable[..., Any]] = {}
+
+    def values(self, given: Sequence[Any], sizes: Mapping[str, int], plan: Compression) -> Any:
+        """The entries of one compression."""
+        count = plan.colouring.count
+        block = max(1, min(count, SEEDED // max(plan.seeded, 1)))
+        dtype = NUMPY_TYPES[self.function.results[0].type.dtype]
+        if count <= block:
+            return self._sweep(given, sizes, plan, 0, count).take(plan.places) if count else np.zeros(0, dtype)
+        data = np.zeros(len(plan.places), dtype)
+        colour = plan.places // plan.width
+        order = np.argsort(colour, kind="stable")
+        bounds = np.searchsorted(colour[order], np.arange(0, count + block, block))
+        for number, first in enumerate(range(0, count, block)):
+            own = order[bounds[number] : bounds[number + 1]]
+            swept = self._sweep(given, sizes, plan, first, min(first + block, count))
+            data[own] = swept.take(plan.places[own] - first * plan.width)
+        return data
+
+    def _sweep(
+        self, given: Sequence[Any], sizes: Mapping[str, int], plan: Compression, first: int, last: int
+    ) -> Any:
+        """The compressed derivative of the colours first .. last - 1, flat."""
+        native = self.native.get(plan.mode)
+        if native is None:
+            native = self.native[plan.mode] = compile_function(self.seeded(plan.mode), name="sparse", **self._options)
+        found = native(*given, *self._seeds(given, sizes, plan, first, last))
+        parts = found if isinstance(found, tuple) else (found,)
+        if len(parts) == 1:
+            return parts[0]
+        return np.concatenate([p.reshape(last - first, -1) for p in parts], axis=1)
+
+    def _seeds(
+        self, given: Sequence[Any], sizes: Mapping[str, int], plan: Compression, first: int, last: int
+    ) -> list[Any]:
+        """Ones at the elements of each colour, shaped like the variables (forward) or the function (reverse)."""
+        if (first, last) in plan.seeds:
+            return plan.seeds[first, last]
+        colours = plan.colouring.colours
+        matrix = np.zeros((last - first, len(colours)), np.float64)
+        inside = np.flatnonzero((colours >= first) & (colours < last))
+        matrix[colours[inside] - first, inside] = 1.0
+        if plan.mode == "reverse":
+            y = self.function.results[0].type
+            seeds = [matrix.reshape(last - first, *[evaluate(s, sizes) for s in y.shape]).astype(NUMPY_TYPES[y.dtype])]
+        else:
+            seeds: list[Any] = []
+            at = 0
+            for i in self._wrt:
+                own = matrix[:, at : at + given[i].size].reshape(last - first, *given[i].shape)
+                seeds.append(np.ascontiguousarray(own, NUMPY_TYPES[self.function.params[i].type.dtype]))
+                at += given[i].size
+        if last - first == plan.colouring.count:
+            plan.seeds[first, last] = seeds
+        return seeds
+
+    def seeded(self, mode: Literal["forward", "reverse"]) -> Function:
+        """The program of the sweeps: the inputs and one seed per colour in, the compressed derivative out."""
+        function = self.function
+        builder = Builder(OPSET)
+        mapping = builder.inline(function)
+        y = mapping[function.results[0]]
+        xs = [mapping[function.params[i]] for i in self._wrt]
+        taken = {*function.dims, *(p.name for p in function.params)}
+        colours = named(_fresh("colours", taken))
+
+        def seed(like: Value, number: int) -> Value:
+            return builder.param(_fresh(f"seed_{number}", taken), TensorType(like.type.dtype, (colours, *like.shape)))
+
+        if mode == "forward":
+            seeds = [seed(x, i) for i, x in enumerate(xs)]
+            tangents = {x: Handle(builder, s) for x, s in zip(xs, seeds, strict=True)}
+            results = [_or_zero(builder, forward(builder, [y], tangents, 1)[0], (colours, *y.shape), y)]
+        else:
+            seeds = [seed(y, 0)]
+            pulled = reverse(builder, [(y, Handle(builder, seeds[0]))], xs)
+            results = [_or_zero(builder, c, (colours, *x.shape), x) for c, x in zip(pulled, xs, strict=True)]
+        params = [mapping[p] for p in function.params]
+        return optimize(Function.of([*params, *seeds], results, f"sparse_{function.name}"), OPSET)
+
+
+def _or_zero(builder: Builder, found: Handle | None, shape: tuple[Size, ...], like: Value) -> Value:
+    return builder.const(0, shape, like.type.dtype) if found is None else found.value
+
+
+def _fresh(name: str, taken: set[str]) -> str:
+    while name in taken:
+        name += "_"
+    taken.add(name)
+    return name

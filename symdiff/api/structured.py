@@ -1,0 +1,251 @@
+"""Derivatives in structured form: the factors a Jacobian or Hessian is made of, and operators that multiply by it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+
+from symdiff.api.expression import Derivative, Expression, free_symbols
+from symdiff.api.native import Compilable, cheapest, compile_function
+from symdiff.cost import count
+from symdiff.diff import gradients, jacobians
+from symdiff.errors import ArgumentError, ShapeError
+from symdiff.frontend.expr import Expr
+from symdiff.interp import bind_sizes
+from symdiff.ir.builder import Builder
+from symdiff.ir.dims import Shape, Size, evaluate, format_shape
+from symdiff.ir.graph import Function, Value
+from symdiff.ir.types import NUMPY_TYPES
+from symdiff.ops import OPSET
+from symdiff.simplify import optimize
+from symdiff.structured import Indirect, Structure
+from symdiff.structured.kinds import Part, parts_of
+from symdiff.structured.operator import NumericPlace, NumericTerm, Operator, Template
+from symdiff.structured.terms import Affine, Place
+
+Sweep: TypeAlias = Literal["forward", "reverse"]
+SWEEPS: tuple[Sweep, ...] = ("forward", "reverse")
+_LETTERS = "ijklpqrstuvwabcdefgh"
+_MIDDLING = 50
+
+
+def derivative_program(y: Value, x: Value, mode: Sweep, second: bool) -> Function:
+    """The Jacobian of y in x, or with `second` its Hessian, as a sweep makes it."""
+    builder = Builder(OPSET)
+    mapping = builder.absorb([y, x])
+    target = mapping[y]
+    if second:
+        (target,) = gradients(builder, target, [mapping[x]])
+    result = jacobians(builder, [target], [mapping[x]], mode)[0][0]
+    return optimize(Function.of(free_symbols([result, mapping[x]]), [result], "derivative"), OPSET)
+
+
+class Structured(Compilable):
+    """The Jacobian or Hessian of an expression as a sum of placed factors.
+
+    Prints the factors in closed form with their places; `sd.compile(it, inputs)` gives a function that computes the
+    factors only and returns an `Operator`.
+    """
+
+    def __init__(self, y: Value, x: Value, mode: str, second: bool) -> None:
+        sweeps: list[Sweep] = [s for s in SWEEPS if mode in ("auto", s)]
+        self.out: Shape = x.shape if second else y.shape
+        self.inside: Shape = x.shape
+        self.dtype = y.type.dtype
+        found = [self._found(derivative_program(y, x, sweep, second), second) for sweep in sweeps]
+        # The form with fewer dense entries, then the cheaper one.
+        self.parts, self.assumed, self.program, self._numbers = min(found, key=lambda f: _price(f[0], f[2]))
+        self._x = x
+
+    def _found(
+        self, program: Function, second: bool
+    ) -> tuple[tuple[Part, ...], tuple[Size, ...], Function, dict[Value, int]]:
+        structure = Structure(program)
+        terms = structure.results[0]
+        parts = parts_of(structure, terms, self.out, self.inside, self.dtype, second)
+        arrays = [f.value for p in parts for f in p.factors]
+        arrays += [q.index for p in parts for q in (*p.rows, *p.columns) if isinstance(q, Indirect)]
+        numbers = {v: i for i, v in enumerate(dict.fromkeys(arrays))}
+        factors = Function.of(structure.params, list(numbers), "factors")
+        return tuple(parts), tuple(structure.order.assumed), factors, numbers
+
+    # ---------------------------------------------------------------- what it is
+    @property
+    def kind(self) -> str:
+        """The kinds of its parts, joined by +; "zero" when there is none."""
+        return " + ".join(dict.fromkeys(p.kind for p in self.parts)) or "zero"
+
+    @property
+    def shape(self) -> Shape:
+        """Of the generalized Jacobian: axes of the function, then of the variable."""
+        return (*self.out, *self.inside)
+
+    def symbols(self) -> list[Expression]:
+        """The symbols that the factors need, and the variable."""
+        return [Expression(v) for v in dict.fromkeys((*free_symbols(self.program.results), self._x))]
+
+    @property
+    def factors(self) -> tuple[tuple[Expression, ...], ...]:
+        """The factors of every part as expressions."""
+        return tuple([tuple([Derivative(f.value) for f in p.factors]) for p in self.parts])
+
+    def __str__(self) -> str:
+        lines = [f"{self.kind} {format_shape(self.inside)} -> {format_shape(self.out)}"]
+        lines += ["  " + _shown(p) for p in self.parts]
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    # ---------------------------------------------------------------- numbers
+    def compiled(self, inputs: Sequence[Expr], name: str, **options: Any) -> StructuredFunction:
+        """Native code for the factors; see `sd.compile`."""
+        return StructuredFunction(self, inputs, name, **options)
+
+    def template(self, sizes: Mapping[str, int]) -> Template:
+        """All of the operator but its arrays, at the given sizes."""
+        for size in self.assumed:
+            if evaluate(size, sizes) < 0:
+                raise ShapeError(
+                    f"structured form: it holds for {size} >= 0, given sizes {dict(sizes)}; use the dense form there"
+                )
+        return Template(
+            tuple([self._term(p, sizes) for p in self.parts]), _shape(self.out, sizes), _shape(self.inside, sizes),
+            np.dtype(NUMPY_TYPES[self.dtype]), self.kind,
+        )  # fmt: skip
+
+    def _term(self, part: Part, sizes: Mapping[str, int]) -> NumericTerm:
+        def place(p: Place) -> NumericPlace:
+            if isinstance(p, Affine):
+                return NumericPlace(evaluate(p.start, sizes), tuple((x, evaluate(s, sizes)) for x, s in p.steps))
+            return NumericPlace(0, (), self._numbers[p.index], p.labels)
+
+        return NumericTerm(
+            part.kind, tuple((self._numbers[f.value], f.labels) for f in part.factors),
+            {x: evaluate(s, sizes) for x, s in part.sizes.items()}, tuple(map(place, part.rows)),
+            tuple(map(place, part.columns)), _shape(part.out, sizes), _shape(part.inside, sizes),
+        )  # fmt: skip
+
+
+def _shape(shape: Shape, sizes: Mapping[str, int]) -> tuple[int, ...]:
+    return tuple([evaluate(s, sizes) for s in shape])
+
+
+def _price(parts: Sequence[Part], program: Function) -> tuple[float, float]:
+    sizes = dict.fromkeys(program.dims, _MIDDLING)
+    for part in parts:
+        for size in part.sizes.values():
+            sizes.update(dict.fromkeys(getattr(size, "names", ()), _MIDDLING))
+    entries = 0.0
+    for part in parts:
+        labels = dict.fromkeys(x for p in (*part.rows, *part.columns) for x in p.labels)
+        entries += float(np.prod([float(max(evaluate(part.sizes[x], sizes), 1)) for x in labels]))
+    counts = count(optimize(program, OPSET))
+    return entries, float(counts.operations.at(sizes)) + float(counts.bytes.at(sizes)) / 64
+
+
+class StructuredFunction:
+    """The factors as native code: call it with arrays, get an `Operator`."""
+
+    def __init__(self, form: Structured, inputs: Sequence[Expr], name: str, **options: Any) -> None:
+        self.form = form
+        builder = Builder(OPSET)
+        given = [p.value for p in inputs]
+        mapping = builder.absorb([*given, *form.program.params, *form.program.results])
+        missing = [p.name for p in form.program.params if mapping[p] not in [mapping[g] for g in given]
+                   and p in free_symbols(form.program.results)]  # fmt: skip
+        if missing:
+            names = ", ".join(p.name for p in given) or "none"
+            raise ArgumentError(f"compile: {', '.join(missing)} is used but not among the inputs ({names})")
+        values = [mapping[r] for r in form.program.results]
+        self.function = cheapest(Function.of([mapping[g] for g in given], values, name))
+        self._templates: dict[Any, Template] = {}
+        self.native: Callable[..., Any] | None = (
+            compile_function(self.function, single=False, name=name, **options) if values else None
+        )
+
+    def __call__(self, *arrays: Any) -> Operator:
+        """The operator at these arguments."""
+        found = () if self.native is None else self.native(*arrays)
+        shapes = tuple([getattr(a, "shape", None) for a in arrays])
+        template = self._templates.get(shapes)
+        if template is None:
+            template = self._templates[shapes] = self._at([np.shape(a) for a in arrays])
+        return Operator(template, found)
+
+    def _at(self, shapes: Sequence[tuple[int, ...]]) -> Template:
+        params = self.function.params
+        if len(shapes) != len(params):
+            raise ArgumentError(f"{self.function.name}: {len(shapes)} arguments given, expected {len(params)}")
+        return self.form.template(bind_sizes(params, shapes))
+
+
+# -------------------------------------------------------------------- text
+def _shown(part: Part) -> str:
+    """A part as `factor[labels] factor[labels] at [rows; columns], sizes of labels`."""
+    labels = dict.fromkeys(x for p in (*part.rows, *part.columns) for x in p.labels)
+    labels.update(dict.fromkeys(x for f in part.factors for x in f.labels))
+    names = {x: _LETTERS[i] if i < len(_LETTERS) else f"i{i}" for i, x in enumerate(labels)}
+    factors = " ".join(_factor_text(Derivative(f.value), [names[x] for x in f.labels]) for f in part.factors)
+    rows, columns = (", ".join(_place_text(p, names) for p in side) for side in (part.rows, part.columns))
+    sizes = ", ".join(f"{names[x]} < {part.sizes[x]}" for x in names)
+    text = f"{part.kind}: {factors or '1'} at [{rows}; {columns}]"
+    return f"{text}, {sizes}" if sizes else text
+
+
+def _factor_text(factor: Expression, labels: Sequence[str]) -> str:
+    text = str(factor)
+    if not labels:
+        return f"({text})" if " " in text else text
+    return f"({text})[{','.join(labels)}]"
+
+
+def _place_text(place: Place, names: Mapping[int, str]) -> str:
+    if isinstance(place, Indirect):
+        return f"{Expression(place.index)}[{','.join(names[x] for x in place.labels)}]"
+    words = [names[x] if s == 1 else f"-{names[x]}" if s == -1 else f"{s} {names[x]}" if isinstance(s, int)
+             else f"({s}) {names[x]}" for x, s in place.steps]  # fmt: skip
+    if place.start != 0 or not words:
+        words.append(str(place.start))
+    return " + ".join(words).replace("+ -", "- ")
+
+
+# -------------------------------------------------------------------- from expressions
+def structured_jacobian(y: Any, x: Any, mode: str) -> Any:
+    """The Jacobian with the structure that its identity factors give it; nested as x is."""
+    _check(y, "jacobian", "function")
+    return _nested(x, lambda v: _made(y, v, mode, False))
+
+
+def structured_hessian(f: Any, x: Any, mode: str) -> Structured:
+    """The Hessian of a scalar in one symbol, with the structure that its identity factors give it."""
+    _check(f, "hessian", "function")
+    if f.value.type.rank:
+        raise ShapeError(f"hessian: the function has shape {format_shape(f.value.shape)}, expected a scalar")
+    return _made(f, x, mode, True)
+
+
+def _nested(x: Any, make: Callable[[Any], Structured]) -> Any:
+    if isinstance(x, Mapping):
+        return {k: make(v) for k, v in x.items()}  # pyright: ignore[reportUnknownVariableType]
+    if isinstance(x, (list, tuple)):
+        return type(x)([make(v) for v in x])  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    return make(x)
+
+
+def _made(y: Expr, x: Any, mode: str, second: bool) -> Structured:
+    where = "hessian" if second else "jacobian"
+    if mode not in ("auto", *SWEEPS):
+        raise ArgumentError(f"{where}: mode {mode!r} with form='structured', expected 'auto', 'forward' or 'reverse'")
+    _check(x, where, "variable")
+    if not x.value.is_param:
+        raise ArgumentError(f"{where}: form='structured' in the expression {x}, expected a symbol")
+    return Structured(y.value, x.value, mode, second)
+
+
+def _check(e: Any, where: str, role: str) -> None:
+    if not isinstance(e, Expr):
+        kind = type(e).__name__
+        raise ArgumentError(f"{where}: the {role} is {e!r} of type {kind}, expected a symbolic expression")
