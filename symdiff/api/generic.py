@@ -91,7 +91,7 @@ def _check_form(sparse: bool, form: str, format: str, blocksize: Any, kinks: Kin
     if not sparse and (format != "csr" or blocksize is not None):
         raise ArgumentError(f"{where}: format and blocksize are for sparse=True")
     if kinks and (sparse or form == "structured"):
-        raise ArgumentError(f"{where}: kinks= is for dense derivatives; sparse and structured ones take the conventions")
+        raise ArgumentError(f"{where}: kinks= is for dense derivatives, not for sparse and structured ones")
 
 
 def _no_structure(form: str, where: str) -> None:
