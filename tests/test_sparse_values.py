@@ -242,7 +242,7 @@ REFUSED: list[tuple[type[Exception], str, Callable[[], Any]]] = [
     (ArgumentError, r"x is not among the inputs \(y\)",
      lambda: sd.sparse_jacobian(sd.symbol("y", (n,)), X, [sd.symbol("y", (n,))])),
     (ArgumentError, "expected a symbol", lambda: sd.sparse_jacobian(X, X, [X, X + 1])),
-    (ArgumentError, "mode 'sideways': expected one of auto, direct, forward, reverse",
+    (ArgumentError, "mode 'sideways': expected one of auto, direct, coloured, forward, reverse",
      lambda: sd.sparse_jacobian(X, X, mode="sideways")),
     (ArgumentError, r"x f64\[n\] is used but not among the parameters",
      lambda: sd.sparse_jacobian(X * FLAGS, FLAGS, [FLAGS])),

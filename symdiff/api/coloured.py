@@ -30,7 +30,7 @@ class Compressed:
     def __init__(self, function: Function, wrt: Sequence[int]) -> None:
         self.function = function
         self._wrt = tuple(wrt)
-        self.derivative = SparseDerivative(function, wrt, "auto")
+        self.derivative = SparseDerivative(function, wrt, "coloured")
         self._counts: dict[str, tuple[Function, Counts]] = {}
 
     def at(self, sizes: Mapping[str, int], number: int) -> Coloured | None:
@@ -78,7 +78,7 @@ class Compressed:
 
     def _program(self, direction: str) -> tuple[Function, Counts]:
         if direction not in self._counts:
-            program = self.derivative.seeded("forward" if direction == "forward" else "reverse")
+            program = self.derivative.sweeps.seeded("forward" if direction == "forward" else "reverse")
             self._counts[direction] = program, count(program)
         return self._counts[direction]
 

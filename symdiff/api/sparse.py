@@ -25,7 +25,7 @@ from symdiff.ir.types import NUMPY_TYPES
 from symdiff.ops import OPSET
 from symdiff.sparsity import Colouring, colour_columns, colour_star, pattern
 
-MODES = ("auto", "direct", "forward", "reverse")
+MODES = ("auto", "direct", "coloured", "forward", "reverse")
 FORMATS = ("csr", "csc", "bsr")
 
 PLANS = 8
@@ -355,8 +355,8 @@ def sparse_jacobian(
     order of the arguments, by default every symbol in y in order of first appearance. format: "csr", "csc" or "bsr",
     the last with blocks of `blocksize`, by default the last axes of y and x.
     mode: "direct" computes every entry by a formula of its own, "forward" compresses columns into sweeps by a
-    colouring, "reverse" rows; "auto" is direct where there are formulas for little more than the non-zeros, else
-    the sweep that needs fewer colours.
+    colouring, "reverse" rows, "coloured" the cheaper of these; "auto" is direct where there are formulas for little
+    more than the non-zeros, else coloured.
 
     With a Python function over NumPy in place of y: `sd.sparse_jacobian(f)(x0)`, derivatives in the arguments
     `argnums`. `sd.jacobian(y, x, sparse=True)` is the same for use in `sd.compile`.
