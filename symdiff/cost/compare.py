@@ -148,6 +148,7 @@ class Comparison(Judgement):
             told["before_simplifying"] = {name: counts.as_dict() for name, counts in self.derived.items()}
         told["seeds"] = {name: str(poly) for name, poly in self.passes.items()}
         told["advice"] = self.advice
+        told["checkpoints"] = list(self.checkpoints)
         if self.measured:
             told["clock"] = list(self.clock)
             told["kernels"] = dict(self.kernels)
@@ -176,7 +177,8 @@ class Comparison(Judgement):
         return told
 
     def _remarks(self) -> list[str]:
-        lines = (self.recommendation, self.note, self.priced, self.missed, *self.clock, *self.squeezed, self.advice)
+        lines = (self.recommendation, self.note, self.priced, self.missed, *self.clock, *self.squeezed, self.advice,
+                 *self.checkpoints)  # fmt: skip
         return [line for line in lines if line]
 
     def __str__(self) -> str:

@@ -12,6 +12,8 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from symdiff.cost.checkpoint import advice as checkpoint_advice
+from symdiff.cost.checkpoint import find_chain
 from symdiff.cost.counts import Counts
 from symdiff.cost.machine import Machine, Prediction, predictor, relative_error
 from symdiff.cost.poly import Number, Poly, crossover, growth_ratio, highest, never_below
@@ -222,6 +224,13 @@ class Judgement:
             error = relative_error([p for p, _ in pairs], [m for _, m in pairs])
             lines.append(f"predicted and measured times are apart by {error:.0%} (geometric mean)")
         return tuple(lines)
+
+    @functools.cached_property
+    def checkpoints(self) -> tuple[str, ...]:
+        """What checkpoints would save where the function is a long chain, at the last of the sizes given."""
+        primal = self.functions.get("primal")
+        chain = find_chain(primal) if primal is not None else None
+        return () if chain is None else tuple(checkpoint_advice(chain, self.points[-1] if self.points else None))
 
     # ---------------------------------------------------------------- plain words
     @property
