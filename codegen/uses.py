@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from codegen.index import Index
-from codegen.loops import For, Kernel, Let, Load, Stmt, Store, Trap, statements
+from codegen.loops import For, Kernel, Let, Load, Stmt, Store, Trap
 from codegen.writer import Uses
 
 
@@ -61,16 +61,23 @@ def uses_of(kernel: Kernel) -> Uses:
 def _fused(kernel: Kernel, uses: Uses) -> set[int]:
     """Products to round together with the sum they are used in. A difference of two products stays as it is: x*x - y*y
     is 0 where x is y."""
-    products: set[int] = set()
     found: set[int] = set()
-    for stmt in statements(kernel.body):
-        if isinstance(stmt, Let) and stmt.dtype in ("f64", "f32"):
-            if stmt.op == "mul":
-                products.add(stmt.name)
-            elif stmt.op in ("add", "sub"):
-                factors = [a for a in stmt.args if a in products]
-                if len(factors) == 1 or stmt.op == "add":
-                    found.update([a for a in factors if uses.count[a] == 1][-1:])
-        elif isinstance(stmt, For):
-            found.update(c.value for c in stmt.carries if c.kind == "sum" and uses.count[c.value] == 1)
-    return found & products
+    bodies: list[tuple[For | None, list[Stmt]]] = [(None, kernel.body)]
+    while bodies:
+        loop, body = bodies.pop()
+        # Only products of the same body: a loop is written more than once, and what stands outside is computed once.
+        products: set[int] = set()
+        for stmt in body:
+            if isinstance(stmt, Let) and stmt.dtype in ("f64", "f32"):
+                if stmt.op == "mul":
+                    products.add(stmt.name)
+                elif stmt.op in ("add", "sub"):
+                    factors = [a for a in stmt.args if a in products]
+                    if len(factors) == 1 or stmt.op == "add":
+                        found.update([a for a in factors if uses.count[a] == 1][-1:])
+            elif isinstance(stmt, For):
+                bodies.append((stmt, stmt.body))
+        if loop is not None:
+            sums = [c.value for c in loop.carries if c.kind == "sum" and uses.count[c.value] == 1]
+            found.update(value for value in sums if value in products)
+    return found

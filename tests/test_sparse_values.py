@@ -131,6 +131,15 @@ def test_colours_beyond_one_block_are_swept_in_blocks(monkeypatch: pytest.Monkey
         check_values(derivative, want, x0)
 
 
+def test_products_outside_of_a_loop_are_there_inside() -> None:
+    """The entries' loop adds a product that is the same in every row."""
+    z = sd.symbol("z", (2, n))
+    z0 = RNG.normal(size=(2, 20))
+    derivative = sd.sparse_jacobian(brusselator(z), z)
+    assert derivative.method({"n": 20}) == "direct"
+    check_values(derivative, dense_of(brusselator(z), z, [z], [z0]), z0)
+
+
 def test_few_dense_rows_go_backward() -> None:
     y = np.concatenate([np.sum(X**2).reshape(1), np.sum(np.exp(X)).reshape(1)])
     derivative = sd.sparse_jacobian(y, X)
