@@ -328,7 +328,7 @@ class KernelWriter(ScalarWriter):
         test = lines.emit(f"icmp slt i64 {counter}, {stop}")
         lines.do(f"br i1 {test}, label %{inside}, label %{done}")
         lines.begin(inside)
-        outer, names, saved, deferred = self.scope, dict(self.env), dict(self.saved), dict(self.deferred)
+        outer, names, saved = self.scope, dict(self.env), dict(self.saved)
         self.scope = Scope(width, "", loop.var)
         self.vars[loop.var] = counter
         if masked:
@@ -348,8 +348,7 @@ class KernelWriter(ScalarWriter):
             *[p(before, latch) for p in phis if p is not None],
         ]
         lines.begin(done)
-        # The body is written again for other widths: what waited outside for a sum in it waits once more.
-        self.scope, self.env, self.saved, self.deferred = outer, names, saved, deferred
+        self.scope, self.env, self.saved = outer, names, saved
         for one in partials:
             one.leave()
         return counter
