@@ -70,7 +70,7 @@ class SymDiff(System):
         fn = build(threads)
         rows, cols = below_diagonal(inp["means"].shape[1])
         args = (inp["alphas"], inp["means"], inp["icf"], inp["x"], inp["gamma"], float(inp["m"]), rows, cols)
-        return (lambda: fn(*args)), arrays
+        return fn.bind(*args), arrays
 
     def ba_jac(self, w: Any, inp: Any, threads: int) -> Any:
         def blocks(cameras: Any, points: Any, weights: Any, observed: Any, features: Any) -> Any:
@@ -91,7 +91,7 @@ class SymDiff(System):
         x = sd.symbol("x", (sd.dim("n"),))
         f = np.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
         fn = sd.compile([f, sd.gradient(f, x)], [x], threads=threads)
-        return (lambda: fn(inp["x"])), arrays
+        return fn.bind(inp["x"]), arrays
 
     def rosen_hess(self, w: Any, inp: Any, threads: int) -> Any:
         x = sd.symbol("x", (sd.dim("n"),))
@@ -109,7 +109,7 @@ class SymDiff(System):
         jacobian = sd.sparse_jacobian(np.stack([du, dv]), y, inputs=[y, rate])
         state = inp["y"].reshape(2, -1)
         diffusion = (state.shape[1] + 1) ** 2 / 50
-        return (lambda: jacobian.values(state, diffusion)), arrays
+        return jacobian.bind(state, diffusion), arrays
 
     def _logistic(self) -> Any:
         n, d = sd.dims("n d")
@@ -119,19 +119,19 @@ class SymDiff(System):
     def logreg_grad(self, w: Any, inp: Any, threads: int) -> Any:
         X, y, v, lam, f = self._logistic()
         fn = sd.compile([f, sd.gradient(f, v)], [X, y, v, lam], threads=threads)
-        return (lambda: fn(inp["X"], inp["y"], inp["w"], inp["lam"])), arrays
+        return fn.bind(inp["X"], inp["y"], inp["w"], inp["lam"]), arrays
 
     def logreg_hess(self, w: Any, inp: Any, threads: int) -> Any:
         X, y, v, lam, f = self._logistic()
         fn = sd.compile(sd.hessian(f, v), [X, y, v, lam], threads=threads)
-        return (lambda: fn(inp["X"], inp["y"], inp["w"], inp["lam"])), arrays
+        return fn.bind(inp["X"], inp["y"], inp["w"], inp["lam"]), arrays
 
     def mf_hess(self, w: Any, inp: Any, threads: int) -> Any:
         n, m, k = sd.dims("n m k")
         U, V, T, M = sd.symbol("U", (n, k)), sd.symbol("V", (m, k)), sd.symbol("T", (n, m)), sd.symbol("M", (n, m))
         f = np.sum((M * (T - U @ V.T)) ** 2)
         fn = sd.compile(sd.hessian(f, U).reshape(n * k, n * k), [U, V, T, M], threads=threads)
-        return (lambda: fn(inp["U"], inp["V"], inp["T"], inp["M"])), arrays
+        return fn.bind(inp["U"], inp["V"], inp["T"], inp["M"]), arrays
 
     def mf_blocks(self, w: Any, inp: Any, threads: int) -> Any:
         n, m, k = sd.dims("n m k")
@@ -148,13 +148,13 @@ class SymDiff(System):
         f = -np.sum(y * (out - sd.logsumexp(out, axis=1, keepdims=True))) / b
         fn = sd.compile([f, *sd.gradient(f, [W1, b1, W2, b2])], [x, y, W1, b1, W2, b2], threads=threads)
         args = [inp[k] for k in ("x", "y", "W1", "b1", "W2", "b2")]
-        return (lambda: fn(*args)), arrays
+        return fn.bind(*args), arrays
 
     def elem_grad(self, w: Any, inp: Any, threads: int) -> Any:
         x, a = sd.symbol("x", (sd.dim("n"),)), sd.symbol("a")
         f = np.sum(np.tanh(a * x) * np.exp(-x * x) + np.log1p(x * x) + np.cos(a * x) / (1 + x * x))
         fn = sd.compile([f, *sd.gradient(f, [x, a])], [x, a], threads=threads)
-        return (lambda: fn(inp["x"], inp["a"])), arrays
+        return fn.bind(inp["x"], inp["a"]), arrays
 
     def tiny_grad(self, w: Any, inp: Any, threads: int) -> Any:
         x, y, z = (sd.symbol(s) for s in "xyz")

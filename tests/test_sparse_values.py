@@ -280,3 +280,18 @@ def test_variables_of_the_sweep_take_free_names() -> None:
     c = sd.symbol("seed_0", (named("colours"),))
     found = sd.sparse_jacobian(c[1:] * c[:-1], c)(np.array([2.0, 3.0, 5.0]))
     np.testing.assert_array_equal(found.toarray(), [[3, 2, 0], [0, 5, 3]])
+
+
+def test_a_bound_call_reads_its_arrays_anew_and_takes_numbers() -> None:
+    x, rate = sd.symbol("x", (n,)), sd.symbol("rate")
+    for mode in ("auto", "coloured"):
+        derivative = sd.sparse_jacobian(np.sin(rate * x) * x, x, inputs=[x, rate], mode=mode)
+        at = np.random.default_rng(3).normal(size=7)
+        call = derivative.bind(at, 1.5)
+        first = call()
+        np.testing.assert_allclose(first, derivative.values(at, 1.5))
+        at += 1.0
+        again = call()
+        assert again is first
+        np.testing.assert_allclose(again, derivative(at, 1.5).data)
+        np.testing.assert_allclose(again, np.sin(1.5 * at) + 1.5 * at * np.cos(1.5 * at))

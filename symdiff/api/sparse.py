@@ -10,19 +10,17 @@ from typing import Any, Literal
 import numpy as np
 from scipy import sparse
 
-from symdiff.api.expression import free_symbols, function_of
+from symdiff.api.expression import free_symbols
 from symdiff.api.native import Compilable, cheapest
 from symdiff.api.sparse_plans import Compression, Direct, Layout, Sweeps, direct_forms
-from symdiff.diff import gradients
-from symdiff.errors import ArgumentError, DerivativeError, ShapeError
+from symdiff.api.sparse_programs import flat, program, slope, symbolic
+from symdiff.errors import ArgumentError, DerivativeError
 from symdiff.frontend.expr import Expr
 from symdiff.frontend.trace import Traced, flatten, trace
 from symdiff.interp import bind_sizes
-from symdiff.ir.builder import Builder, Handle
-from symdiff.ir.dims import evaluate, format_shape, product
-from symdiff.ir.graph import Function, Value
+from symdiff.ir.dims import evaluate, product
+from symdiff.ir.graph import Function
 from symdiff.ir.types import NUMPY_TYPES
-from symdiff.ops import OPSET
 from symdiff.sparsity import Colouring, colour_columns, colour_star, pattern
 
 MODES = ("auto", "direct", "coloured", "forward", "reverse")
@@ -89,6 +87,23 @@ class SparseDerivative:
         given, plan = self._prepare(arrays)
         return plan.data(*given)
 
+    def bind(self, *arrays: Any) -> Callable[[], Any]:
+        """A call without arguments that computes the entries at fixed arrays, read anew each time, into one array.
+
+        Integer inputs shape the pattern: they keep their values.
+        """
+        given, plan = self._prepare(arrays)
+        bind = getattr(plan.data, "bind", None)
+        if bind is not None:
+            return bind(*given)
+        held = np.array(plan.data(*given))
+
+        def again() -> Any:
+            held[...] = plan.data(*given)
+            return held
+
+        return again
+
     def pattern(self, sizes: Mapping[str, int] | None = None, known: Mapping[str, Any] | None = None) -> Any:
         """The structural non-zeros at the given sizes, a boolean scipy.sparse.csr_array.
 
@@ -114,7 +129,7 @@ class SparseDerivative:
     # ---------------------------------------------------------------- plans
     def _prepare(self, arrays: Sequence[Any]) -> tuple[Sequence[Any], _Plan]:
         try:
-            plans = self._plans[tuple([a.shape for a in arrays])]
+            plans = self._plans[tuple([() if isinstance(a, (float, int)) else a.shape for a in arrays])]
         except (AttributeError, KeyError):
             return self._prepare_first(arrays)
         for plan in plans:
@@ -312,8 +327,8 @@ class Sparse(Compilable):
         self, y: Any, x: Any, mode: str, symmetric: bool, format: str, blocksize: tuple[int, int] | None
     ) -> None:
         where = "hessian" if symmetric else "jacobian"
-        self.functions = _symbolic(y, where, "function")
-        self.variables = _symbolic(x, where, "variable")
+        self.functions = symbolic(y, where, "function")
+        self.variables = symbolic(x, where, "variable")
         self._options = (mode, symmetric, format, blocksize)
         self._where = where
         for v in self.variables:
@@ -329,7 +344,7 @@ class Sparse(Compilable):
         self, inputs: Sequence[Expr] | None = None, name: str = "sparse", **options: Any
     ) -> SparseDerivative:
         """The compiled derivative as a function of `inputs`, by default its symbols."""
-        function, wrt = _program(self.functions, self.variables, self.symbols() if inputs is None else inputs, name)
+        function, wrt = program(self.functions, self.variables, self.symbols() if inputs is None else inputs, name)
         return _derivative(function, wrt, *self._options, **options)
 
     def __repr__(self) -> str:
@@ -341,7 +356,7 @@ def _derivative(
     function: Function, wrt: Sequence[int], mode: str, symmetric: bool, format: str,
     blocksize: tuple[int, int] | None, **options: Any,
 ) -> SparseDerivative:  # fmt: skip
-    function = _slope(function, wrt) if symmetric else _flat(function)
+    function = slope(function, wrt) if symmetric else flat(function)
     return SparseDerivative(function, wrt, mode, symmetric=symmetric, format=format, blocksize=blocksize, **options)
 
 
@@ -393,62 +408,6 @@ def _of_function(
     return SparseFunction(
         f, argnums, lambda g, wrt: _derivative(g, wrt, mode, symmetric, format, blocksize), where
     )  # fmt: skip
-
-
-def _slope(function: Function, wrt: Sequence[int]) -> Function:
-    """The gradient of a scalar function, its parts one after the other."""
-    if len(function.results) != 1 or function.results[0].type.rank:
-        shapes = ", ".join(format_shape(r.shape) for r in function.results)
-        raise ShapeError(f"sparse_hessian: the function has shape {shapes}, expected a scalar")
-    builder = Builder(OPSET)
-    mapping = builder.inline(function)
-    xs = [mapping[function.params[i]] for i in wrt]
-    slopes = gradients(builder, mapping[function.results[0]], xs)
-    return _flat(Function.of([mapping[p] for p in function.params], slopes, function.name))
-
-
-def _flat(function: Function) -> Function:
-    """Several results as one, their elements one after the other."""
-    if len(function.results) == 1:
-        return function
-    builder = Builder(OPSET)
-    mapping = builder.inline(function)
-    parts: list[Value] = []
-    for r in function.results:
-        own = Handle(builder, mapping[r])
-        parts.append(own.op("reshape", rank=own.rank, shape=(product(own.shape),)).value)
-    whole = builder.make(OPSET["concatenate"], tuple(parts), (("axis", -1),))
-    return Function.of([mapping[p] for p in function.params], [whole], function.name)
-
-
-def _program(
-    ys: Sequence[Expr], xs: Sequence[Expr], order: Sequence[Expr], where: str
-) -> tuple[Function, list[int]]:
-    for p in order:
-        if not isinstance(p, Expr) or not p.value.is_param:  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise ArgumentError(f"{where}: given {p!r} as an input, expected a symbol")
-    keys = [(p.value.name, p.value.type) for p in order]
-    wrt: list[int] = []
-    for v in xs:
-        key = (v.value.name, v.value.type)
-        if key not in keys:
-            names = ", ".join(p.value.name for p in order) or "none"
-            raise ArgumentError(f"{where}: the variable {v.value.name} is not among the inputs ({names})")
-        if keys.index(key) in wrt:
-            raise ArgumentError(f"{where}: the variable {v.value.name} is given twice")
-        wrt.append(keys.index(key))
-    return function_of(ys, order, where), wrt
-
-
-def _symbolic(given: Any, where: str, role: str) -> list[Expr]:
-    items: list[Any] = list(given) if isinstance(given, (list, tuple)) else [given]
-    if not items:
-        raise ArgumentError(f"{where}: no {role} is given")
-    for item in items:
-        if not isinstance(item, Expr):
-            kind = type(item).__name__
-            raise ArgumentError(f"{where}: the {role} is {item!r} of type {kind}, expected a symbolic expression")
-    return items
 
 
 class SparseFunction:
