@@ -27,6 +27,7 @@ from symdiff.ir.types import TensorType
 from symdiff.ops import OPSET
 from symdiff.sparsity import colour_columns, colour_star, pattern
 from symdiff.sparsity import sets as sparsity_sets
+from symdiff.sparsity.orderings import incidence_degree, smallest_last
 from symdiff.sparsity.sets import Pool
 
 DTYPES = {"f": "f64", "i": "i64", "b": "bool"}
@@ -287,3 +288,29 @@ def test_known_numbers_of_colours() -> None:
         assert colour_star(*csr(matrix), size).count == star
         by_star = colour_star(*csr(matrix[::-1, ::-1]), size)
         assert by_star.count == star, "whatever the order"
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_orders_take_vertices_by_their_definitions(number: int) -> None:
+    rng = np.random.default_rng(number)
+    size = int(rng.integers(0, 14))
+    matrix = np.triu(rng.random((size, size)) < rng.choice([0.1, 0.3, 0.7]), 1)
+    matrix = matrix | matrix.T
+    last, incidence = smallest_last(*csr(matrix)), incidence_degree(*csr(matrix))
+    assert sorted(last) == sorted(incidence) == list(range(size))
+    for at in range(size):
+        among = matrix[np.ix_(last[: at + 1], last[: at + 1])].sum(axis=1)
+        assert among[at] == among.min(), "the last of those in front has fewest neighbours there"
+        before = matrix[np.ix_(incidence[at:], incidence[:at])].sum(axis=1)
+        assert before[0] == before.max(), "the next has most neighbours in front"
+
+
+def test_other_orders_save_colours() -> None:
+    """A crown taken pair by pair needs a colour for each pair, smallest last two for all."""
+    pairs = 6
+    edges = [(2 * i, 2 * j + 1) for i in range(pairs) for j in range(pairs) if i != j]
+    matrix = np.zeros((len(edges), 2 * pairs), dtype=bool)  # a row per edge: its columns must differ
+    for row, edge in enumerate(edges):
+        matrix[row, list(edge)] = True
+    found = colour_columns(*csr(matrix), 2 * pairs)
+    assert found is not None and found.count == 2

@@ -2,7 +2,8 @@
 
 Takes a pattern, gives a colour per column such that the compressed product J S, S[j, colour[j]] = 1, holds every
 non-zero of J by itself. Greedy, in time linear in the non-zeros: instead of visiting neighbours at distance two, every
-row keeps the colours that its columns have so far as the bits of one integer.
+row keeps the colours that its columns have so far as the bits of one integer. Several orders are tried and the fewest
+colours kept; a lower bound that is reached ends the search.
 
 Columns of one colour have no row in common: Curtis, Powell, Reid (1974), Coleman, More (1983). For symmetric matrices
 a star colouring needs fewer colours, because an entry may be read at its mirror place: Coleman, More (1984),
@@ -11,11 +12,14 @@ Gebremedhin, Manne, Pothen (2005); the stars are kept as in Gebremedhin, Tarafda
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from scipy import sparse
 
+from symdiff.sparsity.orderings import EFFORT, orders
 from symdiff.sparsity.sets import Numbers
 
 
@@ -30,25 +34,59 @@ class Colouring:
 def colour_columns(indptr: Numbers, indices: Numbers, columns: int, stop_at: int | None = None) -> Colouring | None:
     """Colour the columns of a matrix given by its rows (indptr, indices); columns of one colour share no row.
 
-    The natural order is best for bands, the fullest columns first for others; the better of the two is returned. No
-    matrix needs fewer colours than its fullest row has entries. stop_at: give up (None) when so many are needed anyway.
+    The natural order is best for bands, others for other patterns. No matrix needs fewer colours than its fullest row
+    has entries. stop_at: give up (None) when so many are needed anyway.
     """
     rows = len(indptr) - 1
     fullest = int(np.diff(indptr).max(initial=0))
     if stop_at is not None and fullest >= stop_at:
         return None
-    by_column, starts = _transposed(indptr, indices, columns)
-    best = _greedy(by_column, starts, rows, range(columns))
-    if best.count > fullest:
-        # A column's degree, nearly: the entries of the rows it stands in.
-        lengths = np.diff(indptr)
-        weight = np.bincount(indices, np.repeat(lengths, lengths), columns)
-        second = _greedy(by_column, starts, rows, np.argsort(-weight, kind="stable").tolist())
-        best = second if second.count < best.count else best
+    by_column, starts = transposed(indptr, indices, columns)
+    # A column's degree, nearly: the entries of the rows it stands in.
+    lengths = np.diff(indptr)
+    weight = np.bincount(indices, np.repeat(lengths, lengths), columns)
+    tried = orders(weight, lambda: conflicts(indptr, indices, columns))
+    best = fewest(lambda order: _greedy(by_column, starts, rows, order), tried, fullest)
     return best if stop_at is None or best.count < stop_at else None
 
 
-def _transposed(indptr: Numbers, indices: Numbers, columns: int) -> tuple[list[int], list[int]]:
+def fewest(colour: Callable[[Sequence[int]], Colouring], tried: Iterable[Sequence[int]], bound: int) -> Colouring:
+    """The colouring with fewest colours of those that the orders lead to; one with `bound` colours is taken at once."""
+    best: Colouring | None = None
+    for order in tried:
+        found = colour(order)
+        if best is None or found.count < best.count:
+            best = found
+        if best.count <= bound:
+            break
+    assert best is not None, "there is a natural order"
+    return best
+
+
+def conflicts(
+    indptr: Numbers, indices: Numbers, columns: int, read: Numbers | None = None
+) -> tuple[Numbers, Numbers] | None:
+    """Which columns meet in a row where one of the two entries is `read` (None: all are); None when there are too many.
+    """
+    lengths = np.diff(indptr).astype(np.int64)
+    if np.sum(lengths**2) > EFFORT:
+        return None
+    shape = len(lengths), columns
+    whole: Any = sparse.csr_array((np.ones(len(indices), np.int64), indices, indptr), shape=shape)
+    if read is None:
+        met = whole.T @ whole
+    else:
+        lines = np.repeat(np.arange(len(lengths)), lengths)[read]
+        part: Any = sparse.csr_array((np.ones(len(lines), np.int64), (lines, indices[read])), shape=shape)
+        met = part.T @ whole
+        met = met + met.T
+    found = met.tocoo()
+    apart = found.coords[0] != found.coords[1]
+    graph: Any = sparse.csr_array((found.data[apart], (found.coords[0][apart], found.coords[1][apart])), met.shape)
+    return graph.indptr, graph.indices
+
+
+def transposed(indptr: Numbers, indices: Numbers, columns: int) -> tuple[list[int], list[int]]:
     """Row numbers column by column, and where each column starts."""
     order = np.argsort(indices, kind="stable")
     rows = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))[order]
@@ -78,12 +116,19 @@ def colour_star(indptr: Numbers, indices: Numbers, columns: int) -> Colouring:
     of colour[j] in row i, or among those of colour[i] in row j.
     """
     neighbours, starts = indices.tolist(), indptr.tolist()
-    best = _stars(neighbours, starts, range(columns))
-    if best.count > 2:
-        fullest_first = np.argsort(-np.diff(indptr), kind="stable").tolist()
-        second = _stars(neighbours, starts, fullest_first)
-        best = second if second.count < best.count else best
-    return best
+    sources = np.repeat(np.arange(columns), np.diff(indptr))
+    apart = sources != indices
+    degree = np.bincount(sources[apart], minlength=columns)
+
+    def graph() -> tuple[Numbers, Numbers] | None:
+        if np.sum(degree) > EFFORT:
+            return None
+        return np.concatenate([[0], np.cumsum(degree)]), indices[apart]
+
+    # Two colours do for stars alone: then every edge has an end without another edge.
+    inner = np.minimum(degree[sources[apart]], degree[indices[apart]]) > 1
+    bound = 3 if inner.any() else 2 if apart.any() else 1
+    return fewest(lambda order: _stars(neighbours, starts, order), orders(degree, graph), bound)
 
 
 def _stars(neighbours: list[int], starts: list[int], order: Sequence[int]) -> Colouring:
