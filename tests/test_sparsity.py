@@ -25,7 +25,7 @@ from symdiff.ir.graph import ArrayConstant, Function
 from symdiff.ir.op import Op, Partials
 from symdiff.ir.types import TensorType
 from symdiff.ops import OPSET
-from symdiff.sparsity import colour_columns, colour_star, pattern
+from symdiff.sparsity import Bicolouring, colour_both, colour_columns, colour_star, pattern
 from symdiff.sparsity import sets as sparsity_sets
 from symdiff.sparsity.orderings import incidence_degree, smallest_last
 from symdiff.sparsity.sets import Pool
@@ -314,3 +314,54 @@ def test_other_orders_save_colours() -> None:
         matrix[row, list(edge)] = True
     found = colour_columns(*csr(matrix), 2 * pairs)
     assert found is not None and found.count == 2
+
+
+# -------------------------------------------------------------------- bicolouring
+def check_shown(matrix: Any, found: Bicolouring) -> None:
+    """Sweeps with random values give every entry back, read in the group that has it."""
+    values = np.where(matrix, np.random.default_rng(0).normal(size=matrix.shape), 0.0)
+    into = (found.columns.colours == np.arange(found.columns.count)[:, None]).astype(float)
+    out = (found.rows.colours == np.arange(found.rows.count)[:, None]).astype(float)
+    assert np.all(into.sum(axis=1) > 0) and np.all(out.sum(axis=1) > 0), "no group is empty"
+    pushed, pulled = values @ into.T, out @ values
+    for i, j, by_column in zip(*np.nonzero(matrix), found.by_column, strict=True):
+        group = found.columns.colours[j] if by_column else found.rows.colours[i]
+        assert group >= 0
+        assert (pushed[i, group] if by_column else pulled[group, j]) == values[i, j], (i, j)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_bicolourings_show_every_entry(number: int) -> None:
+    rng = np.random.default_rng(number)
+    matrix = rng.random(rng.integers(0, 15, 2)) < rng.choice([0.05, 0.2, 0.6])
+    if matrix.size and rng.random() < 0.5:
+        matrix[rng.integers(matrix.shape[0])] = matrix[:, rng.integers(matrix.shape[1])] = True
+    found = colour_both(*csr(matrix), matrix.shape[1], sum(matrix.shape) + 1)
+    assert found is not None
+    check_shown(matrix, found)
+    assert colour_both(*csr(matrix), matrix.shape[1], found.count) is None
+
+
+@pytest.mark.parametrize("dense", [1, 2, 4])
+def test_arrowheads_need_few_groups_of_both(dense: int) -> None:
+    size = 40
+    arrow = np.eye(size, dtype=bool)
+    arrow[:dense] = arrow[:, :dense] = True
+    for matrix in (arrow, arrow[::-1, ::-1], arrow[np.random.default_rng(1).permutation(size)]):
+        found = colour_both(*csr(matrix), size, size)
+        assert found is not None and found.count == 2 * dense + 1
+        check_shown(matrix, found)
+
+
+def test_bands_and_full_matrices_are_no_matter_for_both() -> None:
+    for matrix, one_sided in ((tridiagonal(50), 3), (np.ones((6, 4)), 4), (np.ones((4, 6)), 4)):
+        assert colour_both(*csr(matrix), matrix.shape[1], one_sided) is None
+
+
+def test_big_patterns_are_coloured_both_ways_where_half_may_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("symdiff.sparsity.bicolouring.EFFORT", 10)
+    arrow = np.eye(20, dtype=bool)
+    arrow[0] = arrow[:, 0] = True
+    assert colour_both(*csr(arrow), 20, 4) is None
+    found = colour_both(*csr(arrow), 20, 20)
+    assert found is not None and found.count == 3
