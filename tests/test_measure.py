@@ -155,6 +155,18 @@ def test_all_modes_stand_in_one_bill() -> None:
     assert data["seeds"]["reverse"] == "n - 1" and data["kernels"] == dict(bill.kernels)
 
 
+def test_the_bill_prices_sweeps_in_both_directions() -> None:
+    """An arrowhead: two columns' groups pushed, one row pulled, and both programs counted."""
+    y = np.concatenate([np.sum(np.exp(x)).reshape(1), np.sin(x[1:]) * x[0]])
+    bill = sd.compare(y, x, sizes={"n": [60, 100]}, measure=True, seconds=0.05)
+    for found, size in zip(bill.coloured, (60, 100), strict=True):
+        assert found is not None and found.timing is not None and found.seconds is not None and found.seconds > 0
+        assert (found.colours, found.direction, found.nonzeros) == (3, "bidirectional", 3 * size - 2)
+    first, second = (found.operations for found in bill.coloured if found is not None)
+    assert 0 < first < second < 2 * first, "it grows with n, no dense Jacobian is formed"
+    assert "3 bidirectional sweeps at once give 298 of 10,000 entries" in bill.table()
+
+
 def test_results_too_large_to_form_are_left_out() -> None:
     """At a million variables no dense Jacobian fits; the compressed one is measured."""
     y = np.tanh(x[1:]) * x[:-1]

@@ -23,6 +23,7 @@ from symdiff.ir.builder import Builder
 from symdiff.ir.dims import named
 from symdiff.ir.graph import Function
 from symdiff.ops import OPSET
+from symdiff.sparsity import Bicolouring
 
 RNG = np.random.default_rng(20)
 
@@ -138,6 +139,54 @@ def test_products_outside_of_a_loop_are_there_inside() -> None:
     derivative = sd.sparse_jacobian(brusselator(z), z)
     assert derivative.method({"n": 20}) == "direct"
     check_values(derivative, dense_of(brusselator(z), z, [z], [z0]), z0)
+
+
+@pytest.mark.parametrize("format", ["csr", "csc", "bsr"])
+def test_arrowheads_are_swept_both_ways(format: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dense row, a dense column and a diagonal: three sweeps, whatever n."""
+    tail = np.sin(X[1:]) * X[0] + X[0] ** 3
+    y = np.concatenate([np.sum(np.exp(X) * X).reshape(1), tail])
+    jacobian = sd.jacobian(y, X, sparse=True, mode="coloured", format=format)
+    derivative = sd.compile(jacobian, [X])
+    found = derivative.colours({"n": 200})
+    assert isinstance(found, Bicolouring) and found.count == 3
+    assert derivative.method({"n": 200}) == "bidirectional"
+    for size, seeded in ((5, 1 << 22), (30, 1 << 22), (31, 31)):  # the last in blocks of one sweep
+        monkeypatch.setattr("symdiff.api.sparse_plans.SEEDED", seeded)
+        x0 = RNG.normal(size=size)
+        want = np.zeros((size, size))
+        want[0] = np.exp(x0) * (x0 + 1)
+        want[1:, 0] = np.sin(x0[1:]) + 3 * x0[0] ** 2
+        want[range(1, size), range(1, size)] = np.cos(x0[1:]) * x0[0]
+        got = derivative(x0)
+        assert got.format == format
+        np.testing.assert_allclose(got.toarray(), want, rtol=1e-13, atol=1e-14)
+
+
+def test_arrowheads_of_several_variables_are_swept_both_ways() -> None:
+    """Single precision, two variables, more than one function: every part lands in its place."""
+    m = sd.dim("m")
+    u, v = sd.symbol("u", (m,), dtype="float32"), sd.symbol("v", (), dtype="float32")
+    ys, xs = [u**2 * v, np.sum(u) * v], [v, u]
+    derivative = sd.sparse_jacobian(ys, xs, inputs=[u, v], mode="coloured")
+    assert derivative.method({"m": 50}) == "bidirectional"
+    u0, v0 = RNG.normal(size=12).astype(np.float32), np.float32(0.75)
+    want = np.zeros((13, 13))
+    want[:12, 0], want[12, 0] = u0**2, u0.sum()
+    want[range(12), range(1, 13)] = 2 * u0 * v0
+    want[12, 1:] = v0
+    got = derivative(u0, v0)
+    assert got.dtype == np.float32
+    np.testing.assert_allclose(got.toarray(), want, rtol=1e-5)
+
+
+def test_one_direction_stays_where_both_save_little() -> None:
+    """Two programs evaluate the function twice; asking for a direction keeps to it."""
+    y = np.concatenate([np.sum(X**2).reshape(1), X[1:] * X[0]])
+    assert sd.sparse_jacobian(y, X, mode="coloured").method({"n": 4}) == "forward"
+    assert sd.sparse_jacobian(y, X, mode="coloured").method({"n": 5}) == "bidirectional"
+    for mode in ("forward", "reverse"):
+        assert sd.sparse_jacobian(y, X, mode=mode).method({"n": 40}) == mode
 
 
 def test_few_dense_rows_go_backward() -> None:

@@ -8,12 +8,14 @@ from typing import Any, Literal
 
 import numpy as np
 
+from symdiff.api.compression import Direction
 from symdiff.api.points import random_arguments
 from symdiff.api.sparse import SparseDerivative
 from symdiff.cost import Coloured, Counts, Machine, count, predict
 from symdiff.errors import SymdiffError
 from symdiff.ir.dims import evaluate, product
 from symdiff.ir.graph import Function
+from symdiff.sparsity import Bicolouring
 
 _PROBED = (100, 40, 16, 6)
 _ENTRIES = 200_000
@@ -32,6 +34,7 @@ class Compressed:
         self._wrt = tuple(wrt)
         self.derivative = SparseDerivative(function, wrt, "coloured")
         self._counts: dict[str, tuple[Function, Counts]] = {}
+        self._colours: dict[frozenset[tuple[str, int]], dict[Literal["forward", "reverse"], int]] = {}
 
     def at(self, sizes: Mapping[str, int], number: int) -> Coloured | None:
         """What it takes at the given sizes (the point of that number); None where the Jacobian is not sparse."""
@@ -62,23 +65,35 @@ class Compressed:
         rows, columns = self._shape(sizes)
         if _SPARSE * colouring.count > min(rows, columns):
             return None
-        direction: Literal["forward", "reverse"] = "forward" if len(colouring.colours) == columns else "reverse"
-        program, counts = self._program(direction)
-        operations = counts.operations.at(self._with_colours(program, sizes, colouring.count))
+        direction: Direction
+        colours: dict[Literal["forward", "reverse"], int]
+        if isinstance(colouring, Bicolouring):
+            direction = "bidirectional"
+            colours = {"forward": colouring.columns.count, "reverse": colouring.rows.count}
+        else:
+            direction = "forward" if len(colouring.colours) == columns else "reverse"
+            colours = {direction: colouring.count}
+        self._colours[frozenset(sizes.items())] = colours
+        operations = 0
+        for one, seeds in colours.items():
+            program, counts = self._program(one)
+            operations += counts.operations.at(self._with_colours(program, sizes, seeds))
         entries = int(pattern.nnz)
         resident = 16 * entries + 8 * colouring.count * (rows + columns)
         return Coloured(colouring.count, direction, entries, rows * columns, operations, resident)
 
     def predicted(self, found: Coloured, sizes: Mapping[str, int], machine: Machine) -> Coloured:
         """The same with the time that the model gives."""
-        program, _ = self._program(found.direction)
-        at = self._with_colours(program, sizes, found.colours)
+        swept = 0.0
+        for direction, colours in self._colours[frozenset(sizes.items())].items():
+            program, _ = self._program(direction)
+            swept += predict(program, machine, self._with_colours(program, sizes, colours)).seconds
         gathered = 24.0 * found.nonzeros / machine.bandwidth_at(24.0 * found.nonzeros + 1)
-        return replace(found, seconds=predict(program, machine, at).seconds + gathered + _PYTHON)
+        return replace(found, seconds=swept + gathered + _PYTHON)
 
-    def _program(self, direction: str) -> tuple[Function, Counts]:
+    def _program(self, direction: Literal["forward", "reverse"]) -> tuple[Function, Counts]:
         if direction not in self._counts:
-            program = self.derivative.sweeps.seeded("forward" if direction == "forward" else "reverse")
+            program = self.derivative.sweeps.seeded(direction)
             self._counts[direction] = program, count(program)
         return self._counts[direction]
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from scipy import sparse
 
+from symdiff.api.compression import coloured, compressions
 from symdiff.api.expression import free_symbols
 from symdiff.api.native import Compilable, cheapest
-from symdiff.api.sparse_plans import Compression, Direct, Layout, Sweeps, direct_forms
+from symdiff.api.sparse_plans import Direct, Layout, Sweeps, direct_forms
 from symdiff.api.sparse_programs import flat, program, slope, symbolic
 from symdiff.errors import ArgumentError, DerivativeError
 from symdiff.frontend.expr import Expr
@@ -21,7 +22,7 @@ from symdiff.interp import bind_sizes
 from symdiff.ir.dims import evaluate, product
 from symdiff.ir.graph import Function
 from symdiff.ir.types import NUMPY_TYPES
-from symdiff.sparsity import Colouring, colour_columns, colour_star, pattern
+from symdiff.sparsity import Bicolouring, Colouring, pattern
 
 MODES = ("auto", "direct", "coloured", "forward", "reverse")
 FORMATS = ("csr", "csc", "bsr")
@@ -112,15 +113,24 @@ class SparseDerivative:
         """
         return self._pattern(dict(sizes or {}), dict(known or {}))
 
-    def colours(self, sizes: Mapping[str, int] | None = None, known: Mapping[str, Any] | None = None) -> Colouring:
-        """The colouring at the given sizes; its `count` is the number of sweeps that one evaluation pushes at once."""
-        return self._coloured(self._pattern(dict(sizes or {}), dict(known or {})))[1]
+    def colours(
+        self, sizes: Mapping[str, int] | None = None, known: Mapping[str, Any] | None = None
+    ) -> Colouring | Bicolouring:
+        """The colouring at the given sizes; its `count` is the number of sweeps that one evaluation does at once.
+
+        A `Bicolouring` has groups of `columns` to push and of `rows` to pull.
+        """
+        return coloured(self._pattern(dict(sizes or {}), dict(known or {})), self._mode, self._symmetric)[1]
 
     def method(self, sizes: Mapping[str, int] | None = None, known: Mapping[str, Any] | None = None) -> str:
-        """How entries are computed at the given sizes: "direct", or "forward" or "reverse" sweeps by colours."""
+        """How entries are computed at the given sizes: "direct", or "forward", "reverse" or "bidirectional" sweeps by
+        colours.
+        """
         given = dict(sizes or {}), dict(known or {})
-        layout = self._layout(self._pattern(*given), given[0])
-        return "direct" if self._directly(layout, *given) else self._coloured(self._pattern(*given))[0]
+        matrix = self._pattern(*given)
+        if self._directly(self._layout(matrix, given[0]), *given):
+            return "direct"
+        return coloured(matrix, self._mode, self._symmetric)[0]
 
     def __repr__(self) -> str:
         kind = "hessian" if self._symmetric else "jacobian"
@@ -169,14 +179,19 @@ class SparseDerivative:
         return _Plan(data, list(known.values()), _empty(layout, dtype))
 
     def _by_sweeps(self, layout: Layout, matrix: Any, sizes: Mapping[str, int]) -> Callable[..., Any]:
-        compression, order = self._compression(matrix), _order(layout, matrix)
+        dtype = NUMPY_TYPES[self.function.results[0].type.dtype]
+        parts, order = compressions(matrix, self._mode, self._symmetric), _order(layout, matrix)
+        whole = len(parts) == 1 and order is None
+        places = np.arange(matrix.nnz) if order is None else order
+        targets = [places[p.entries] for p in parts]
 
         def data(*given: Any) -> Any:
-            values = self.sweeps.values([np.asarray(a) for a in given], sizes, compression)
-            if order is None:
-                return values
-            placed = np.zeros(layout.length, values.dtype)
-            placed[order] = values
+            arrays = [np.asarray(a) for a in given]
+            if whole:
+                return self.sweeps.values(arrays, sizes, parts[0])
+            placed = np.zeros(layout.length, dtype)
+            for part, target in zip(parts, targets, strict=True):
+                placed[target] = self.sweeps.values(arrays, sizes, part)
             return placed
 
         return data
@@ -233,39 +248,6 @@ class SparseDerivative:
             raise ArgumentError("mode 'direct': no formulas for the entries alone were found; use mode='auto'")
         return None
 
-    def _compression(self, matrix: Any) -> Compression:
-        count, width = matrix.shape
-        rows = np.repeat(np.arange(count), np.diff(matrix.indptr))
-        mode, colouring = self._coloured(matrix)
-        if self._symmetric:
-            places = _mirrored(rows, matrix.indices, colouring)
-        elif mode == "forward":
-            places = colouring.colours[matrix.indices] * count + rows
-        else:
-            places = colouring.colours[rows] * width + matrix.indices
-        return Compression(mode, colouring, places, count if mode == "forward" else width, max(matrix.shape))
-
-    def _coloured(self, matrix: Any) -> tuple[Literal["forward", "reverse"], Colouring]:
-        rows, columns = matrix.shape
-        if self._symmetric:
-            best = colour_star(matrix.indptr, matrix.indices, columns)
-            plain = colour_columns(matrix.indptr, matrix.indices, columns, stop_at=best.count)
-            return "forward", plain or best
-        by_column: Colouring | None = None
-        if self._mode != "reverse":
-            by_column = colour_columns(matrix.indptr, matrix.indices, columns)
-            if self._mode == "forward":
-                assert by_column is not None
-                return "forward", by_column
-        turned = matrix.T.tocsr()
-        turned.sort_indices()
-        stop = None if by_column is None else by_column.count
-        by_row = colour_columns(turned.indptr, turned.indices, rows, stop_at=stop)
-        if by_row is not None:
-            return "reverse", by_row
-        assert by_column is not None
-        return "forward", by_column
-
 
 def _empty(layout: Layout, dtype: Any) -> Any:
     """The scipy.sparse array of a layout, entries missing: it is checked once, every call copies the shell."""
@@ -305,15 +287,6 @@ def _order(layout: Layout, matrix: Any) -> Any:
         return layout.slots
     lines = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
     return np.searchsorted(layout.keys, matrix.indices * np.int64(matrix.shape[0]) + lines)
-
-
-def _mirrored(rows: Any, columns: Any, colouring: Colouring) -> Any:
-    """Where a star colouring shows each entry: H[i, j] alone in its colour in row i, or else alone in row j."""
-    count, colours = len(colouring.colours), colouring.colours
-    key = rows * np.int64(max(colouring.count, 1)) + colours[columns]
-    _, inverse, repeats = np.unique(key, return_inverse=True, return_counts=True)
-    alone = repeats[inverse] == 1
-    return np.where(alone, colours[columns] * count + rows, colours[rows] * count + columns)
 
 
 # -------------------------------------------------------------------- from expressions and from functions
@@ -370,8 +343,8 @@ def sparse_jacobian(
     order of the arguments, by default every symbol in y in order of first appearance. format: "csr", "csc" or "bsr",
     the last with blocks of `blocksize`, by default the last axes of y and x.
     mode: "direct" computes every entry by a formula of its own, "forward" compresses columns into sweeps by a
-    colouring, "reverse" rows, "coloured" the cheaper of these; "auto" is direct where there are formulas for little
-    more than the non-zeros, else coloured.
+    colouring, "reverse" rows, "coloured" the cheaper of these or both together, where that needs fewer sweeps; "auto"
+    is direct where there are formulas for little more than the non-zeros, else coloured.
 
     With a Python function over NumPy in place of y: `sd.sparse_jacobian(f)(x0)`, derivatives in the arguments
     `argnums`. `sd.jacobian(y, x, sparse=True)` is the same for use in `sd.compile`.

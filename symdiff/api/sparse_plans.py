@@ -2,8 +2,8 @@
 
 Two ways. *Directly*: every non-zero has a formula of its own (`symdiff.structured.entries`), computed in the order in
 which scipy.sparse wants it. *Compressed*: a colouring says which columns (or rows) share a sweep, native code pushes
-(or pulls) one seed per colour through the program together, and the entries are picked from the result. The pattern
-comes from the program either way; no dense matrix is formed.
+(or pulls) one seed per colour through the program together, or pushes some and pulls others, and the entries are picked
+from the result. The pattern comes from the program either way; no dense matrix is formed.
 
 Compression adds up what shares a sweep, with factors 0 and 1: where one entry of a row is infinite or nan, others of
 that row may come out as nan.
@@ -143,13 +143,16 @@ def direct_forms(
 # -------------------------------------------------------------------- compressed
 @dataclass(frozen=True, slots=True, eq=False)
 class Compression:
-    """places: of every entry in the (colours, width) result of the sweeps."""
+    """Sweeps in one direction. entries: which of the pattern they show. places: where each of these stands in the
+    (colours, width) result.
+    """
 
     mode: Literal["forward", "reverse"]
     colouring: Colouring
     places: Any
     width: int
     seeded: int
+    entries: Any
     seeds: dict[tuple[int, int], list[Any]] = field(default_factory=dict[tuple[int, int], "list[Any]"])
 
 

@@ -27,8 +27,9 @@ FORMS = {"derived": "as derived", "closed": "in closed form"}
 
 @dataclass(frozen=True)
 class Coloured:
-    """The compressed evaluation at one point: `colours` sweeps in one direction ("forward" or "reverse") give all
-    `nonzeros` of `entries` entries. `resident`: bytes of values, pattern, seeds and compressed result."""
+    """The compressed evaluation at one point: `colours` sweeps in one direction ("forward" or "reverse"), or in both
+    ("bidirectional"), give all `nonzeros` of `entries` entries. `resident`: bytes of values, pattern, seeds and
+    compressed result."""
 
     colours: int
     direction: str

@@ -40,10 +40,10 @@ class Bicolouring:
 
 def colour_both(indptr: Numbers, indices: Numbers, columns: int, stop_at: int) -> Bicolouring | None:
     """Groups of columns and of rows that show every entry of a matrix given by its rows; None without fewer than
-    `stop_at`. Big patterns are looked at only where half of that may do.
+    `stop_at`. Big patterns are looked at only where a quarter of that may do.
     """
     rows = len(indptr) - 1
-    most = stop_at if len(indices) <= EFFORT else stop_at // 2
+    most = stop_at if len(indices) <= EFFORT else stop_at // 4
     # A column group shows at most one entry per row, a row group one per column.
     if len(indices) > (most - 1) * max(rows, columns):
         return None

@@ -1,0 +1,79 @@
+"""Which sweeps show a sparse derivative: by groups of columns, of rows, or of both, and where each entry stands."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+
+from symdiff.api.sparse_plans import Compression
+from symdiff.sparsity import Bicolouring, Colouring, colour_both, colour_columns, colour_star
+
+Direction = Literal["forward", "reverse", "bidirectional"]
+
+SECOND = 1
+"""Sweeps that must be saved before both directions are swept: the function is evaluated twice, in two programs."""
+
+
+def coloured(matrix: Any, mode: str, symmetric: bool) -> tuple[Direction, Colouring | Bicolouring]:
+    """The colouring of a pattern in compressed rows, and the direction of its sweeps.
+
+    mode: "forward" or "reverse" insist on columns or rows; others take what needs the fewest sweeps.
+    """
+    rows, columns = matrix.shape
+    if symmetric:
+        best = colour_star(matrix.indptr, matrix.indices, columns)
+        plain = colour_columns(matrix.indptr, matrix.indices, columns, stop_at=best.count)
+        return "forward", plain or best
+    direction: Direction = "forward"
+    fewest: Colouring | None = None
+    if mode != "reverse":
+        fewest = colour_columns(matrix.indptr, matrix.indices, columns)
+    if mode != "forward":
+        turned = matrix.T.tocsr()
+        turned.sort_indices()
+        stop = None if fewest is None else fewest.count
+        by_row = colour_columns(turned.indptr, turned.indices, rows, stop_at=stop)
+        if by_row is not None:
+            direction, fewest = "reverse", by_row
+    assert fewest is not None, "without a bound there is a colouring"
+    if mode not in ("forward", "reverse"):
+        both = colour_both(matrix.indptr, matrix.indices, columns, fewest.count - SECOND)
+        if both is not None:
+            return "bidirectional", both
+    return direction, fewest
+
+
+def compressions(matrix: Any, mode: str, symmetric: bool) -> list[Compression]:
+    """The sweeps that show every entry of a pattern in compressed rows."""
+    lines = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+    direction, found = coloured(matrix, mode, symmetric)
+    if isinstance(found, Bicolouring):
+        pushed, pulled = np.flatnonzero(found.by_column), np.flatnonzero(~found.by_column)
+        return [_pushed(matrix, lines, found.columns, pushed), _pulled(matrix, lines, found.rows, pulled)]
+    every = slice(None)
+    if symmetric:
+        places = _mirrored(lines, matrix.indices, found)
+        return [Compression("forward", found, places, matrix.shape[0], max(matrix.shape), every)]
+    return [_pushed(matrix, lines, found, every) if direction == "forward" else _pulled(matrix, lines, found, every)]
+
+
+def _pushed(matrix: Any, lines: Any, groups: Colouring, entries: Any) -> Compression:
+    count = matrix.shape[0]
+    places = groups.colours[matrix.indices[entries]] * count + lines[entries]
+    return Compression("forward", groups, places, count, max(matrix.shape), entries)
+
+
+def _pulled(matrix: Any, lines: Any, groups: Colouring, entries: Any) -> Compression:
+    width = matrix.shape[1]
+    places = groups.colours[lines[entries]] * width + matrix.indices[entries]
+    return Compression("reverse", groups, places, width, max(matrix.shape), entries)
+
+
+def _mirrored(rows: Any, columns: Any, colouring: Colouring) -> Any:
+    """Where a star colouring shows each entry: H[i, j] alone in its colour in row i, or else alone in row j."""
+    count, colours = len(colouring.colours), colouring.colours
+    key = rows * np.int64(max(colouring.count, 1)) + colours[columns]
+    _, inverse, repeats = np.unique(key, return_inverse=True, return_counts=True)
+    alone = repeats[inverse] == 1
+    return np.where(alone, colours[columns] * count + rows, colours[rows] * count + columns)
