@@ -110,13 +110,14 @@ def compile(  # noqa: A001 - the package is called `codegen`, and this is what i
         BAD_SHAPE: lambda sizes: ShapeError(f"{name}: an argument's shape does not fit (sizes: {dict(sizes)})"),
     }
     statuses.update(lowered.statuses)
+    # A bound call outlives the function it is made from: what the code reads lives with the code.
+    library.held = (arrays, upgrade)
     addresses = KernelAddresses(*(library.address(s) for s in (entry, *companions)))
     signature = _signature(function, name, single, statuses)
     native = function_at(signature, addresses, library)
     lap("entry")
     measure = partial(_measured, program, (width, fma, fastmath), signature, arrays)
     native.__dict__["compiled"] = Compiled(function, program, llvm, timings, first, measure, upgrade)
-    native.__dict__["_constants"] = arrays
     if upgrade is not None:
         upgrade.begin(library.address(_SYMBOL))
     return native

@@ -25,6 +25,7 @@ import time
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import llvmlite
 from llvmlite import binding as llvm
@@ -60,7 +61,7 @@ class Library:
     """Loaded machine code. Its addresses are valid while this object lives; keep it next to whatever calls them.
 
     `timings` maps stages ("parse", "passes", "codegen", "load") to seconds; `cached` tells whether the object came from
-    the disk, in which case only "load" was spent.
+    the disk, in which case only "load" was spent. `held` is what the code reads at fixed addresses; it lives as long.
     """
 
     target: Target
@@ -71,6 +72,7 @@ class Library:
     _addresses: dict[str, int] = field(repr=False)
     _tracker: llvm.ResourceTracker = field(repr=False)  # before the engine: it must be released first
     _engine: llvm.LLJIT = field(repr=False)
+    held: tuple[Any, ...] = field(default=(), repr=False)
 
     def address(self, name: str) -> int:
         """The address of a symbol that was asked for when the library was compiled."""

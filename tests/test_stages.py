@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -145,3 +146,24 @@ def test_collection_is_switched_back_on():
         assert not gc.isenabled()
         raise ArgumentError("leaving by an error")
     assert gc.isenabled()
+
+
+def test_what_the_code_reads_lives_as_long_as_a_bound_call(monkeypatch):
+    """The cell of a program in two tiers and its constants belong to the code, not to the function object."""
+    monkeypatch.setattr(compiled, "_FELT", 0)
+    monkeypatch.setattr(compiled.engine, "on_disk", lambda *_: False)
+    x = sd.symbol("x", (sd.dim("n"),))
+    weights = np.arange(5.0) + 0.123456789
+    fn = sd.compile(np.sum(np.sin(x[:5]) * weights), [x])
+    upgrade = weakref.ref(fn.compiled.upgrade)
+    at = np.linspace(-1, 1, 7)
+    call = fn.bind(at)
+    del fn
+    gc.collect()
+    assert upgrade() is not None
+    assert call() == pytest.approx(np.sum(np.sin(at[:5]) * weights))
+    upgrade().done.wait(60)
+    assert call() == pytest.approx(np.sum(np.sin(at[:5]) * weights))
+    del call
+    gc.collect()
+    assert upgrade() is None
