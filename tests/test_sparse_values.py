@@ -80,8 +80,10 @@ def test_values_of_random_programs(program: Program) -> None:
     wanted = run(f.params, jacobians(builder, [y], f.params)[0], program.args, sizes=program.sizes)
     want = np.concatenate([w.reshape(size, np.size(a)) for w, a in zip(wanted, program.args, strict=True)], axis=1)
     xs = [sd.Expr(p) for p in f.params]
-    for mode in ("forward", "reverse", "auto"):
+    for mode in ("forward", "reverse", "auto", "coloured"):
         with pytest.MonkeyPatch.context() as patch:
+            # Both directions whether they save sweeps or not.
+            patch.setattr("symdiff.api.compression.SECOND", -1000)
             for module in ("sparse", "sparse_plans"):
                 patch.setattr(f"symdiff.api.{module}.cheapest", lambda f: f)
             patch.setattr("symdiff.api.sparse_plans.compile_function", lambda f, **_: partial(_interpreted, f))
