@@ -97,7 +97,7 @@ class SymDiff(System):
         x = sd.symbol("x", (sd.dim("n"),))
         f = np.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
         fn = sd.compile(sd.hessian(f, x, form="structured"), [x])
-        return (lambda: fn(inp["x"])), lambda h: (h.bands[0], h.bands[-1])
+        return fn.bind(inp["x"]), lambda h: (h.bands[0], h.bands[-1])
 
     def bruss_jac(self, w: Any, inp: Any, threads: int) -> Any:
         n = sd.dim("n")
@@ -138,7 +138,7 @@ class SymDiff(System):
         U, V, T, M = sd.symbol("U", (n, k)), sd.symbol("V", (m, k)), sd.symbol("T", (n, m)), sd.symbol("M", (n, m))
         f = np.sum((M * (T - U @ V.T)) ** 2)
         fn = sd.compile(sd.hessian(f, U, form="structured"), [U, V, T, M])
-        return (lambda: fn(inp["U"], inp["V"], inp["T"], inp["M"])), lambda h: (h.blocks,)
+        return fn.bind(inp["U"], inp["V"], inp["T"], inp["M"]), lambda h: (h.blocks,)
 
     def mlp_grad(self, w: Any, inp: Any, threads: int) -> Any:
         b, i, h, o = sd.dims("b i h o")

@@ -272,3 +272,16 @@ REFUSED: list[tuple[type[Exception], str, Callable[[], Any]]] = [
 def test_refusals_say_what_was_expected(error: type[Exception], message: str, call: Callable[[], Any]) -> None:
     with pytest.raises(error, match=message):
         call()
+
+
+def test_a_bound_call_reads_its_arrays_anew() -> None:
+    size = sd.dim("size")
+    x = sd.symbol("x", (size,))
+    compiled = sd.compile(sd.hessian(np.sum(np.sin(x[1:] * x[:-1])), x, form="structured"), [x])
+    at = np.random.default_rng(5).normal(size=6)
+    call = compiled.bind(at)
+    np.testing.assert_allclose(call().toarray(), compiled(at).toarray())
+    at += 0.5
+    np.testing.assert_allclose(call().toarray(), compiled(at).toarray())
+    constant = sd.compile(sd.hessian(np.sum(x), x, form="structured"), [x]).bind(at)
+    assert not np.any(constant().toarray())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -162,18 +163,29 @@ class StructuredFunction:
         values = [mapping[r] for r in form.program.results]
         self.function = cheapest(Function.of([mapping[g] for g in given], values, name))
         self._templates: dict[Any, Template] = {}
-        self.native: Callable[..., Any] | None = (
+        self.native: Any = (
             compile_function(self.function, single=False, name=name, **options) if values else None
         )
 
     def __call__(self, *arrays: Any) -> Operator:
         """The operator at these arguments."""
         found = () if self.native is None else self.native(*arrays)
+        return Operator(self._template(arrays), found)
+
+    def bind(self, *arrays: Any) -> Callable[[], Operator]:
+        """A call without arguments on fixed arrays, read anew each time: an operator on factors that the next call
+        rewrites."""
+        if self.native is None:
+            return partial(Operator, self._template(arrays), ())
+        template, factors = self._template(arrays), self.native.bind(*arrays)
+        return lambda: Operator(template, factors())
+
+    def _template(self, arrays: Sequence[Any]) -> Template:
         shapes = tuple([getattr(a, "shape", None) for a in arrays])
         template = self._templates.get(shapes)
         if template is None:
             template = self._templates[shapes] = self._at([np.shape(a) for a in arrays])
-        return Operator(template, found)
+        return template
 
     def _at(self, shapes: Sequence[tuple[int, ...]]) -> Template:
         params = self.function.params
