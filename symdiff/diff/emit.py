@@ -6,6 +6,7 @@ made. A price is one number: operations at representative sizes, a move as a qua
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
 
@@ -102,7 +103,7 @@ def _after(words: Sequence[frozenset[int]], i: int, j: int, output: frozenset[in
     return left
 
 
-class _Ordered:
+class _Ordered(ABC):
     """Products of many factors as products of two."""
 
     def __init__(self, prices: Prices) -> None:
@@ -128,10 +129,10 @@ class _Ordered:
                 del work[j]
         return self.product(work, output, sizes, dtype)
 
+    @abstractmethod
     def product(
         self, args: Sequence[tuple[Node, Labels]], output: Labels, sizes: Mapping[int, Size], dtype: str
-    ) -> Node:
-        raise NotImplementedError
+    ) -> Node: ...
 
 
 class Building(_Ordered):
