@@ -17,8 +17,22 @@ from dataclasses import dataclass, replace
 
 from codegen import scalars, sharing
 from codegen.folds import LANES, Carried, Partial
-from codegen.index import Index, flatten
-from codegen.loops import Call, Carry, Count, For, Kernel, Let, Load, Pointer, Stmt, Store, Trap, statements
+from codegen.index import flatten
+from codegen.loops import (
+    Call,
+    Carry,
+    Count,
+    For,
+    Kernel,
+    Let,
+    Load,
+    Pointer,
+    Stmt,
+    Store,
+    Trap,
+    scalars_read,
+    statements,
+)
 from codegen.nodes import scalar_cost
 from codegen.records import Plan, Records, plan
 from codegen.text import BYTES, Module, register_type
@@ -384,7 +398,7 @@ class KernelWriter(ScalarWriter):
             writer.vars = {name: f"%var.{name}" for name in self.vars}
             writer.dtypes, writer.thread = self.dtypes, self.thread
             defined = {s.name for s in piece if not isinstance(s, Store) and isinstance(s, (Let, Load))}
-            for name in _mentioned(piece) - defined:
+            for name in {n for stmt in piece for n in scalars_read(stmt)} - defined:
                 if name not in self.saved:
                     cross(self, writer, name)
                 if name in self.saved:
@@ -419,22 +433,6 @@ class KernelWriter(ScalarWriter):
             f"  %wsn = load i64, ptr @{WORKSPACE}\n  %wso = mul i64 %wsn, %thread\n"
             "  %ws = getelementptr inbounds i8, ptr %wsb, i64 %wso"
         )
-
-
-def _mentioned(piece: Sequence[Stmt]) -> set[int]:
-    names: set[int] = set()
-    for stmt in piece:
-        indices: Sequence[Index] = ()
-        if isinstance(stmt, Let):
-            names.update(stmt.args)
-            indices = (stmt.attr,) if isinstance(stmt.attr, Index) else ()
-        elif isinstance(stmt, (Load, Store)):
-            indices = stmt.index
-            if isinstance(stmt, Store):
-                names.add(stmt.value)
-        for one in indices:
-            names.update(int(n[1:]) for n, _ in one.terms if n[0] == "%")
-    return names
 
 
 def _weight(body: Sequence[Stmt]) -> tuple[int, bool]:

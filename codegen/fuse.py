@@ -30,7 +30,7 @@ class Group:
 
 def plan(lowered: Lowered) -> list[Group]:
     """The groups that compute every result, in an order in which they can run."""
-    order = _needed(lowered)
+    order = lowered.needed()
     forced = _forced(order)
     results = set(lowered.results)
     groups: list[Group] = []
@@ -83,15 +83,6 @@ def is_stack(node: Node) -> bool:
         return False
     fill, _, adds = node.data
     return not fill and not any(adds) and all(a.shape == node.args[0].shape for a in node.args)
-
-
-def _needed(lowered: Lowered) -> list[Node]:
-    """The nodes that the results need, operands first."""
-    wanted = set(lowered.results)
-    for node in reversed(lowered.graph.nodes):
-        if node in wanted:
-            wanted.update(node.args)
-    return [n for n in lowered.graph.nodes if n in wanted]
 
 
 def _forced(order: list[Node]) -> set[Node]:

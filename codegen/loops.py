@@ -18,7 +18,7 @@ Scalars are numbered; `(sum %2 -> %3)` adds up %2 over the loop and calls the to
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -227,6 +227,25 @@ def statements(body: list[Stmt]) -> Iterator[Stmt]:
                 break
         else:
             stack.pop()
+
+
+def scalars_read(stmt: Stmt) -> list[int]:
+    """The names of the scalars that one statement uses, loops not entered."""
+    names: list[int] = []
+    indices: Sequence[Index] = ()
+    if isinstance(stmt, Let):
+        names += stmt.args
+        indices = (stmt.attr,) if isinstance(stmt.attr, Index) else ()
+    elif isinstance(stmt, (Load, Store)):
+        indices = stmt.index
+        names += [stmt.value] if isinstance(stmt, Store) else []
+    elif isinstance(stmt, Trap):
+        names.append(stmt.cond)
+    elif isinstance(stmt, For):
+        names += [c.value for c in stmt.carries]
+    else:
+        indices = [i for a in stmt.args if isinstance(a, Pointer) for i in a.index]
+    return [*names, *[int(n[1:]) for i in indices for n, _ in i.terms if n[0] == "%"]]
 
 
 def accessed(stmt: Stmt) -> tuple[list[Buffer], list[Buffer]]:

@@ -38,6 +38,14 @@ class Lowered:
     _known: dict[Any, int] = field(default_factory=dict[Any, int])
     _checked: set[Any] = field(default_factory=set[Any])
 
+    def needed(self) -> list[Node]:
+        """The nodes that the results need, operands first."""
+        wanted = set(self.results)
+        for node in reversed(self.graph.nodes):
+            if node in wanted:
+                wanted.update(node.args)
+        return [n for n in self.graph.nodes if n in wanted]
+
     def status(self, key: Any, message: Message) -> int:
         """The code for a failure; equal keys share one."""
         code = self._known.get(key)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from itertools import pairwise
 
-from codegen.index import Index, var
+from codegen.index import var
 from codegen.loops import (
     Buffer,
     Call,
@@ -21,11 +21,11 @@ from codegen.loops import (
     Kernel,
     Let,
     Load,
-    Pointer,
     Stmt,
     Store,
     Trap,
     accessed,
+    scalars_read,
     statements,
 )
 from codegen.nests import Memory
@@ -138,24 +138,7 @@ def _closure(names: Iterable[int], known: dict[int, Let | Load]) -> list[Let | L
 
 def _scalars(body: Sequence[Stmt]) -> set[int]:
     """The names of scalars that statements use."""
-    names: set[int] = set()
-    for stmt in statements(list(body)):
-        indices: Sequence[Index] = ()
-        if isinstance(stmt, Let):
-            names.update(stmt.args)
-            indices = (stmt.attr,) if isinstance(stmt.attr, Index) else ()
-        elif isinstance(stmt, (Load, Store)):
-            indices = stmt.index
-            if isinstance(stmt, Store):
-                names.add(stmt.value)
-        elif isinstance(stmt, Trap):
-            names.add(stmt.cond)
-        elif isinstance(stmt, For):
-            names.update(c.value for c in stmt.carries)
-        else:
-            indices = [i for a in stmt.args if isinstance(a, Pointer) for i in a.index]
-        names.update(int(n[1:]) for i in indices for n, _ in i.terms if n[0] == "%")
-    return names
+    return {name for stmt in statements(list(body)) for name in scalars_read(stmt)}
 
 
 def _inside(body: Sequence[Stmt]) -> set[int]:

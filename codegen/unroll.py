@@ -39,7 +39,7 @@ Place: TypeAlias = "tuple[int, ...]"
 
 def unroll(lowered: Lowered) -> Lowered:
     """The program with records taken apart."""
-    order = _needed(lowered)
+    order = lowered.needed()
     apart = _regions(order)
     if not apart:
         return lowered
@@ -47,16 +47,8 @@ def unroll(lowered: Lowered) -> Lowered:
     for node in order:
         work.rewrite(node)
     made = replace(lowered, graph=work.graph, results=[work.whole(node) for node in lowered.results])
-    scalars = sum(n.kind == "scalar" for n in _needed(made))
+    scalars = sum(n.kind == "scalar" for n in made.needed())
     return made if scalars <= max(LONGEST, sum(n.kind == "scalar" for n in order)) else lowered
-
-
-def _needed(lowered: Lowered) -> list[Node]:
-    wanted = set(lowered.results)
-    for node in reversed(lowered.graph.nodes):
-        if node in wanted:
-            wanted.update(node.args)
-    return [n for n in lowered.graph.nodes if n in wanted]
 
 
 # -------------------------------------------------------------------- which values

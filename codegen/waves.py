@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from codegen.index import Index
-from codegen.loops import Let, Load, Stmt, Store
+from codegen.loops import Let, Load, Stmt, Store, scalars_read
 from codegen.nodes import scalar_cost
 
 _DEAR = 20
@@ -31,7 +30,7 @@ def in_waves(body: Sequence[Stmt]) -> Sequence[Stmt]:
     depth: dict[int, int] = {}
     wave: dict[int, int] = {}
     for position, stmt in enumerate(body):
-        below = max([depth.get(n, 0) for n in _needs(stmt)], default=0)
+        below = max([depth.get(n, 0) for n in scalars_read(stmt)], default=0)
         if is_dear(stmt):
             wave[position] = below
             below += 1
@@ -45,7 +44,7 @@ def in_waves(body: Sequence[Stmt]) -> Sequence[Stmt]:
         if not isinstance(stmt, Store):
             assert isinstance(stmt, (Let, Load))
             phase[position] = wave.get(position, wanted.get(stmt.name, _END))
-        for name in _needs(stmt):
+        for name in scalars_read(stmt):
             wanted[name] = min(wanted.get(name, _END), phase[position])
 
     def key(position: int) -> tuple[int, bool, str, int]:
@@ -54,16 +53,3 @@ def in_waves(body: Sequence[Stmt]) -> Sequence[Stmt]:
         return phase[position], dear, stmt.op if dear and isinstance(stmt, Let) else "", position
 
     return [body[position] for position in sorted(range(len(body)), key=key)]
-
-
-def _needs(stmt: Stmt) -> list[int]:
-    """The scalars that a statement reads."""
-    indices: Sequence[Index] = ()
-    names: list[int] = []
-    if isinstance(stmt, Let):
-        names += stmt.args
-        indices = (stmt.attr,) if isinstance(stmt.attr, Index) else ()
-    elif isinstance(stmt, (Load, Store)):
-        indices = stmt.index
-        names += [stmt.value] if isinstance(stmt, Store) else []
-    return [*names, *[int(n[1:]) for one in indices for n, _ in one.terms if n[0] == "%"]]

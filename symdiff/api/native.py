@@ -10,6 +10,7 @@ from typing import Any
 
 from symdiff.api.expression import function_of
 from symdiff.cost import Counts, count
+from symdiff.diff import representative
 from symdiff.errors import ArgumentError
 from symdiff.frontend.expr import Expr
 from symdiff.ir.collecting import uncollected
@@ -19,9 +20,6 @@ from symdiff.simplify import optimize, simplify
 
 CLOSED_LIMIT = 40
 """Instructions of a program whose closed form is tried; finding one takes about a millisecond per instruction."""
-
-MIDDLING = 50
-"""The size at which two programs are compared when dimensions have no numbers."""
 
 
 def compile_function(function: Function, **options: Any) -> Any:
@@ -122,9 +120,7 @@ def _weight(function: Function) -> float:
     """The logarithm of the cost, summed over middling sizes and sizes where one dimension is small or large: the
     program is compiled once and must do at all of them. (A size such as n - 7 can be negative there.)"""
     counts = count(function)
-    middling = dict.fromkeys(function.dims, MIDDLING)
-    extremes = [{**middling, name: size} for name in function.dims for size in (MIDDLING // 16, MIDDLING * 8)]
-    return sum(math.log(1 + max(_price(counts, sizes), 0.0)) for sizes in (middling, *extremes))
+    return sum(math.log(1 + max(_price(counts, sizes), 0.0)) for sizes in representative(function.dims))
 
 
 def _price(counts: Counts, sizes: Mapping[str, int]) -> float:

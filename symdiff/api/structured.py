@@ -11,7 +11,7 @@ import numpy as np
 from symdiff.api.expression import Derivative, Expression, free_symbols
 from symdiff.api.native import Compilable, cheapest, compile_function
 from symdiff.cost import count
-from symdiff.diff import gradients, jacobians
+from symdiff.diff import MIDDLING, gradients, jacobians
 from symdiff.errors import ArgumentError, ShapeError
 from symdiff.frontend.expr import Expr
 from symdiff.interp import bind_sizes
@@ -29,7 +29,6 @@ from symdiff.structured.terms import Affine, Place
 Sweep: TypeAlias = Literal["forward", "reverse"]
 SWEEPS: tuple[Sweep, ...] = ("forward", "reverse")
 _LETTERS = "ijklpqrstuvwabcdefgh"
-_MIDDLING = 50
 
 
 def derivative_program(y: Value, x: Value, mode: Sweep, second: bool) -> Function:
@@ -135,10 +134,10 @@ def _shape(shape: Shape, sizes: Mapping[str, int]) -> tuple[int, ...]:
 
 
 def _price(parts: Sequence[Part], program: Function) -> tuple[float, float]:
-    sizes = dict.fromkeys(program.dims, _MIDDLING)
+    sizes = dict.fromkeys(program.dims, MIDDLING)
     for part in parts:
         for size in part.sizes.values():
-            sizes.update(dict.fromkeys(getattr(size, "names", ()), _MIDDLING))
+            sizes.update(dict.fromkeys(getattr(size, "names", ()), MIDDLING))
     entries = 0.0
     for part in parts:
         labels = dict.fromkeys(x for p in (*part.rows, *part.columns) for x in p.labels)
