@@ -84,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
                          help="price the sweeps as they are, not the closed forms compiled instead")  # fmt: skip
     compare.add_argument("--mode", action="append", default=[], metavar="MODE", choices=MODES,
                          help=f"a mode to compare (may be repeated), by default all: {', '.join(MODES)}")  # fmt: skip
+    compare.add_argument("--order", type=int, default=1, choices=(1, 2), help="2 for the Hessian of a scalar")
     compare.add_argument("--seconds", type=float, default=2.0, help="about how long to measure, 2 by default")
     compare.add_argument("--plot", metavar="FILE", help="draw cost against a dimension; the ending gives the format")
     compare.add_argument("--over", metavar="NAME", help="the dimension along the axis of the drawing")
@@ -134,7 +135,7 @@ def _compare(options: argparse.Namespace) -> int:
     bill = sd.compare(
         expression, variables if len(variables) > 1 else variables[0], sizes=sizes or None,
         measure=options.measure, progress=options.measure, seconds=options.seconds,
-        simplify=not options.as_derived, modes=options.mode or MODES,
+        simplify=not options.as_derived, modes=options.mode or MODES, order=options.order,
     )  # fmt: skip
     form = next((form for form in ("markdown", "latex", "json") if getattr(options, form)), "table")
     print(getattr(bill, form)())

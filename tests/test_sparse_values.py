@@ -302,6 +302,8 @@ REFUSED: list[tuple[type[Exception], str, Callable[[], Any]]] = [
     (ArgumentError, r"x is not among the inputs \(y\)",
      lambda: sd.sparse_jacobian(sd.symbol("y", (n,)), X, [sd.symbol("y", (n,))])),
     (ArgumentError, "expected a symbol", lambda: sd.sparse_jacobian(X, X, [X, X + 1])),
+    (ArgumentError, "mode 'acyclic': expected one of auto, direct, coloured, forward, reverse",
+     lambda: sd.sparse_jacobian(X**2, X, mode="acyclic")),
     (ArgumentError, "mode 'sideways': expected one of auto, direct, coloured, forward, reverse",
      lambda: sd.sparse_jacobian(X, X, mode="sideways")),
     (ArgumentError, r"x f64\[n\] is used but not among the parameters",

@@ -14,12 +14,12 @@ from symdiff.api.native import cheapest
 from symdiff.api.plots import plot
 from symdiff.cost import Coloured, Comparison, Poly, compare_programs, points_of
 from symdiff.diff import MODES as DIFF_MODES
-from symdiff.diff import jacobians
-from symdiff.errors import ArgumentError
+from symdiff.diff import gradients, jacobians
+from symdiff.errors import ArgumentError, ShapeError
 from symdiff.frontend.expr import Expr
 from symdiff.interp import interpret
 from symdiff.ir.builder import Builder
-from symdiff.ir.dims import product
+from symdiff.ir.dims import format_shape, product
 from symdiff.ir.graph import Function
 from symdiff.ops import OPSET
 from symdiff.simplify import optimize
@@ -63,6 +63,7 @@ def compare(
     seconds: float = 2.0,
     simplify: bool = True,
     modes: Sequence[str] = MODES,
+    order: int = 1,
 ) -> Bill:
     """What the derivative of y in x costs by every mode: the bill of the programs that are compiled.
 
@@ -73,6 +74,8 @@ def compare(
     simplify: price every program in the form `compile` chooses, in which the modes often become one; False prices and
     times them as the sweeps give them. modes: which to compare, of "forward", "reverse", "elimination" (its order
     chosen for `sizes`) and "coloured" (the compressed evaluation, where the Jacobian is sparse at `sizes`).
+    order: 2 for the Hessian of a scalar in one variable, as the Jacobian of its gradient, which is then the primal; its
+    symmetry allows star and acyclic colourings, which are weighed against each other.
     """
     xs = list(x) if isinstance(x, (list, tuple)) else [x]
     for e in (y, *xs):
@@ -80,6 +83,10 @@ def compare(
             raise ArgumentError(f"compare: given {e!r}, expected symbolic expressions")
     if not xs:
         raise ArgumentError("compare: no variable is given")
+    if order not in (1, 2):
+        raise ArgumentError(f"compare: order {order!r}, expected 1 (the Jacobian) or 2 (the Hessian)")
+    if order == 2:
+        y = _gradient(y, xs)
     if measure and not seconds > 0:
         raise ArgumentError(f"compare: seconds={seconds!r}, expected a positive number")
     chosen = [modes] if isinstance(modes, str) else list(modes)
@@ -103,7 +110,7 @@ def compare(
     programs = {name: cheapest(f) for name, f in found.items()} if simplify else dict(derived)
     inputs = sum((Poly(product(e.value.shape)) for e in xs), Poly())
     bill = compare_programs(programs.pop("primal"), programs, sizes, derived=derived, inputs=inputs)
-    small = _compressed(primal, xs) if "coloured" in chosen else None
+    small = _compressed(primal, xs, order == 2) if "coloured" in chosen else None
     if small is not None:
         bill = replace(bill, coloured=tuple([small.at(p, i) for i, p in enumerate(bill.points)]))
     if measure:
@@ -115,25 +122,33 @@ def compare(
     return Bill(**{f.name: getattr(bill, f.name) for f in fields(bill)})
 
 
-def _compressed(primal: Function, xs: Sequence[Expr]) -> Compressed | None:
+def _gradient(y: Expr, xs: Sequence[Expr]) -> Expr:
+    if len(xs) != 1 or y.value.type.rank:
+        shape = format_shape(y.value.shape)
+        raise ShapeError(f"compare: order=2 of a function of shape {shape} in {len(xs)} variables, expected a scalar "
+                         "and one variable")  # fmt: skip
+    return derive([y, *xs], lambda b, v: gradients(b, v[0], v[1:]))[0]
+
+
+def _compressed(primal: Function, xs: Sequence[Expr], symmetric: bool) -> Compressed | None:
     """The coloured evaluation, when the variables are symbols and everything is a float."""
     places = [i for e in xs for i, p in enumerate(primal.params) if (p.name, p.type) == (e.value.name, e.value.type)]
     floating = primal.results[0].type.floating and all(primal.params[i].type.floating for i in places)
     whole = len(places) == len(xs) and all(e.value.is_param for e in xs)
-    return Compressed(primal, places) if whole and floating and primal.results[0].type.rank else None
+    return Compressed(primal, places, symmetric) if whole and floating and primal.results[0].type.rank else None
 
 
 def _measured(bill: Comparison, small: Compressed | None, seconds: float, bar: Progress) -> Comparison:
     """The bill with times and predictions."""
-    others = [{"coloured": small.call} if small is not None and c is not None else {} for c in bill.coloured]
+    others = [small.calls(c) if small is not None and c is not None else {} for c in bill.coloured]
     timings, kernels = time_programs(bill.functions, bill.points, seconds, bar, others)
     machine = this_machine(bar)
     coloured: list[Coloured | None] = []
     for number, found in enumerate(bill.coloured):
         if found is not None and small is not None:
-            found = replace(small.predicted(found, bill.points[number], machine), timing=timings[number]["coloured"])
+            found = small.timed(small.predicted(found, bill.points[number], machine), timings[number])
         coloured.append(found)
-    plain = [{n: t for n, t in at.items() if n != "coloured"} for at in timings]
+    plain = [{n: t for n, t in at.items() if n in bill.functions} for at in timings]
     return replace(bill, measured=tuple(plain), kernels=kernels, machine=machine, coloured=tuple(coloured))
 
 

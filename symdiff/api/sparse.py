@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from symdiff.api.compression import coloured, compressions
+from symdiff.api.compression import Price, coloured, compressions, symmetric_colourings
 from symdiff.api.expression import free_symbols
 from symdiff.api.native import Compilable, cheapest
 from symdiff.api.sparse_plans import Direct, Layout, Sweeps, direct_forms
@@ -25,6 +25,8 @@ from symdiff.ir.types import NUMPY_TYPES
 from symdiff.sparsity import Bicolouring, Colouring, pattern
 
 MODES = ("auto", "direct", "coloured", "forward", "reverse")
+SYMMETRIC = ("star", "acyclic")
+"""Modes of Hessians besides."""
 FORMATS = ("csr", "csc", "bsr")
 
 PLANS = 8
@@ -51,8 +53,9 @@ class SparseDerivative:
         self, function: Function, wrt: Sequence[int], mode: str, *, symmetric: bool = False, format: str = "csr",
         blocksize: tuple[int, int] | None = None, **options: Any,
     ) -> None:  # fmt: skip
-        if mode not in MODES:
-            raise ArgumentError(f"mode {mode!r}: expected one of {', '.join(MODES)}")
+        modes = (*MODES, *SYMMETRIC) if symmetric else MODES
+        if mode not in modes:
+            raise ArgumentError(f"mode {mode!r}: expected one of {', '.join(modes)}")
         if format not in FORMATS:
             raise ArgumentError(f"format {format!r}: expected one of {', '.join(FORMATS)}")
         if blocksize is not None and format != "bsr":
@@ -118,9 +121,23 @@ class SparseDerivative:
     ) -> Colouring | Bicolouring:
         """The colouring at the given sizes; its `count` is the number of sweeps that one evaluation does at once.
 
-        A `Bicolouring` has groups of `columns` to push and of `rows` to pull.
+        A `Bicolouring` has groups of `columns` to push and of `rows` to pull. The `kind` of a `Colouring` is
+        "distance-2", "star" or "acyclic"; of the last entries are found by substitution.
         """
-        return coloured(self._pattern(dict(sizes or {}), dict(known or {})), self._mode, self._symmetric)[1]
+        matrix = self._pattern(dict(sizes or {}), dict(known or {}))
+        return coloured(matrix, self._mode, self._symmetric, self._price(sizes or {}))[1]
+
+    def colourings(
+        self, sizes: Mapping[str, int], known: Mapping[str, Any] | None = None
+    ) -> Sequence[Colouring | Bicolouring]:
+        """The colouring that is taken and, of a Hessian, the other one of star and acyclic where that differs."""
+        if not self._symmetric:
+            return [self.colours(sizes, known)]
+        matrix = self._pattern(dict(sizes), dict(known or {}))
+        return symmetric_colourings(matrix, self._mode, self._price(sizes), both=True)
+
+    def _price(self, sizes: Mapping[str, int]) -> Price:
+        return lambda colours: self.sweeps.seconds("forward", colours, sizes)
 
     def method(self, sizes: Mapping[str, int] | None = None, known: Mapping[str, Any] | None = None) -> str:
         """How entries are computed at the given sizes: "direct", or "forward", "reverse" or "bidirectional" sweeps by
@@ -130,7 +147,7 @@ class SparseDerivative:
         matrix = self._pattern(*given)
         if self._directly(self._layout(matrix, given[0]), *given):
             return "direct"
-        return coloured(matrix, self._mode, self._symmetric)[0]
+        return coloured(matrix, self._mode, self._symmetric, self._price(given[0]))[0]
 
     def __repr__(self) -> str:
         kind = "hessian" if self._symmetric else "jacobian"
@@ -180,7 +197,8 @@ class SparseDerivative:
 
     def _by_sweeps(self, layout: Layout, matrix: Any, sizes: Mapping[str, int]) -> Callable[..., Any]:
         dtype = NUMPY_TYPES[self.function.results[0].type.dtype]
-        parts, order = compressions(matrix, self._mode, self._symmetric), _order(layout, matrix)
+        parts = compressions(matrix, self._mode, self._symmetric, self._price(sizes), dtype)
+        order = _order(layout, matrix)
         whole = len(parts) == 1 and order is None
         places = np.arange(matrix.nnz) if order is None else order
         targets = [places[p.entries] for p in parts]
@@ -360,8 +378,9 @@ def sparse_hessian(
 ) -> Any:  # fmt: skip
     """The Hessian of a scalar as a compiled function that returns a scipy.sparse array; see `sparse_jacobian`.
 
-    It is symmetric: of entries by formulas half are computed, and a star colouring reads an entry where it or its
-    mirror image stands alone.
+    It is symmetric: of entries by formulas half are computed, and two more modes compress columns. "star" reads an
+    entry where it or its mirror image stands alone; "acyclic" needs fewer sweeps and finds entries by substitution,
+    whose rounding errors add up along chains of entries. "coloured" takes what is predicted to be faster.
     """
     if _is_function(f):
         return _of_function(f, x, inputs, argnums, "sparse_hessian", mode, True, format, blocksize)

@@ -18,6 +18,7 @@ from typing import Any, Literal
 import numpy as np
 
 from symdiff.api.native import cheapest, compile_function
+from symdiff.cost import TYPICAL, Prediction, predictor
 from symdiff.diff import jacobians
 from symdiff.diff.forward import forward
 from symdiff.diff.reverse import reverse
@@ -144,7 +145,7 @@ def direct_forms(
 @dataclass(frozen=True, slots=True, eq=False)
 class Compression:
     """Sweeps in one direction. entries: which of the pattern they show. places: where each of these stands in the
-    (colours, width) result.
+    (colours, width) result; with `solve`, elements of it from which that computes the entries.
     """
 
     mode: Literal["forward", "reverse"]
@@ -153,6 +154,7 @@ class Compression:
     width: int
     seeded: int
     entries: Any
+    solve: Callable[[Any], Any] | None = None
     seeds: dict[tuple[int, int], list[Any]] = field(default_factory=dict[tuple[int, int], "list[Any]"])
 
 
@@ -164,9 +166,23 @@ class Sweeps:
         self._options = dict(options)
         self._wrt = tuple(wrt)
         self.native: dict[str, Callable[..., Any]] = {}
+        self._prices: dict[str, tuple[Size, Callable[[Mapping[str, int]], Prediction]]] = {}
+
+    def seconds(self, mode: Literal["forward", "reverse"], colours: int, sizes: Mapping[str, int]) -> float:
+        """What the sweeps of so many colours are predicted to take, on a typical core."""
+        found = self._prices.get(mode)
+        if found is None:
+            program = self.seeded(mode)
+            found = self._prices[mode] = program.params[-1].type.shape[0], predictor(program, TYPICAL)
+        name, at = found
+        return at({str(name): max(colours, 1), **sizes}).seconds
 
     def values(self, given: Sequence[Any], sizes: Mapping[str, int], plan: Compression) -> Any:
         """The entries of one compression."""
+        picked = self._picked(given, sizes, plan)
+        return picked if plan.solve is None else plan.solve(picked)
+
+    def _picked(self, given: Sequence[Any], sizes: Mapping[str, int], plan: Compression) -> Any:
         count = plan.colouring.count
         block = max(1, min(count, SEEDED // max(plan.seeded, 1)))
         dtype = NUMPY_TYPES[self.function.results[0].type.dtype]

@@ -29,7 +29,8 @@ FORMS = {"derived": "as derived", "closed": "in closed form"}
 class Coloured:
     """The compressed evaluation at one point: `colours` sweeps in one direction ("forward" or "reverse"), or in both
     ("bidirectional"), give all `nonzeros` of `entries` entries. `resident`: bytes of values, pattern, seeds and
-    compressed result."""
+    compressed result. `kind`: of the colouring, see `symdiff.sparsity.Colouring`. `other`: of a Hessian, the colouring
+    that was weighed against it, star or acyclic."""
 
     colours: int
     direction: str
@@ -37,8 +38,19 @@ class Coloured:
     entries: int
     operations: Number
     resident: int
+    kind: str = "distance-2"
+    other: Coloured | None = None
     seconds: float | None = None
     timing: Timing | None = None
+
+    @property
+    def told(self) -> str:
+        """Sweeps and how entries are found, and what that takes."""
+        how = {"star": " of a star colouring", "acyclic": " of an acyclic colouring and substitution"}
+        text = f"{self.colours} {self.direction} sweeps at once{how.get(self.kind, '')}"
+        if self.seconds is not None:
+            text += f", predicted {format_seconds(self.seconds)}"
+        return text + (f", measured {format_seconds(self.timing.seconds)}" if self.timing is not None else "")
 
 
 @dataclass(frozen=True)
@@ -284,19 +296,15 @@ class Judgement:
         for number, (sizes, found) in enumerate(zip(self.points, self.coloured, strict=False)):
             if found is None:
                 continue
-            text = (
-                f"coloured{at_sizes(equations(sizes))}: {found.colours} {found.direction} sweeps at once give "
-                f"{found.nonzeros:,} of {found.entries:,} entries; {found.operations:,} operations, "
+            text = f"coloured{at_sizes(equations(sizes))}: {found.told}"
+            primal = self.measured[number].get("primal") if self.measured else None
+            if found.timing is not None and primal is not None:
+                text += f" ({found.timing.seconds / primal.seconds:.3g} times the primal)"
+            text += (
+                f"; {found.nonzeros:,} of {found.entries:,} entries, {found.operations:,} operations, "
                 f"{found.resident:,} bytes"
             )
-            if found.seconds is not None:
-                text += f"; predicted {format_seconds(found.seconds)}"
-            if found.timing is not None:
-                text += f", measured {format_seconds(found.timing.seconds)}"
-                primal = self.measured[number].get("primal") if self.measured else None
-                if primal is not None:
-                    text += f" ({found.timing.seconds / primal.seconds:.3g} times the primal)"
-            lines.append(text)
+            lines.append(text + (f"; instead: {found.other.told}" if found.other is not None else ""))
         return tuple(lines)
 
     def _distinct(self) -> set[Function]:

@@ -12,9 +12,9 @@ Gebremedhin, Manne, Pothen (2005); the stars are kept as in Gebremedhin, Tarafda
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from scipy import sparse
@@ -25,10 +25,12 @@ from symdiff.sparsity.sets import Numbers
 
 @dataclass(frozen=True, slots=True)
 class Colouring:
-    """colours: the colour of every column, 0 .. count - 1. count: how many there are."""
+    """colours: the colour of every column, 0 .. count - 1. count: how many there are. kind: what they promise, and so
+    how entries are found: "distance-2" and "star", each by itself; "acyclic", by substitution."""
 
     colours: Numbers
     count: int
+    kind: Literal["distance-2", "star", "acyclic"] = "distance-2"
 
 
 def colour_columns(indptr: Numbers, indices: Numbers, columns: int, stop_at: int | None = None) -> Colouring | None:
@@ -119,16 +121,25 @@ def colour_star(indptr: Numbers, indices: Numbers, columns: int) -> Colouring:
     sources = np.repeat(np.arange(columns), np.diff(indptr))
     apart = sources != indices
     degree = np.bincount(sources[apart], minlength=columns)
+    # Two colours do for stars alone: then every edge has an end without another edge.
+    inner = np.minimum(degree[sources[apart]], degree[indices[apart]]) > 1
+    bound = 3 if inner.any() else 2 if apart.any() else 1
+    tried = symmetric_orders(indptr, indices, columns)
+    return fewest(lambda order: _stars(neighbours, starts, order), tried, bound)
+
+
+def symmetric_orders(indptr: Numbers, indices: Numbers, columns: int) -> Iterator[Sequence[int]]:
+    """Orders to try for a symmetric pattern, whose diagonal may be listed or not."""
+    sources = np.repeat(np.arange(columns), np.diff(indptr))
+    apart = sources != indices
+    degree = np.bincount(sources[apart], minlength=columns)
 
     def graph() -> tuple[Numbers, Numbers] | None:
         if np.sum(degree) > EFFORT:
             return None
         return np.concatenate([[0], np.cumsum(degree)]), indices[apart]
 
-    # Two colours do for stars alone: then every edge has an end without another edge.
-    inner = np.minimum(degree[sources[apart]], degree[indices[apart]]) > 1
-    bound = 3 if inner.any() else 2 if apart.any() else 1
-    return fewest(lambda order: _stars(neighbours, starts, order), orders(degree, graph), bound)
+    return orders(degree, graph)
 
 
 def _stars(neighbours: list[int], starts: list[int], order: Sequence[int]) -> Colouring:
@@ -169,4 +180,4 @@ def _stars(neighbours: list[int], starts: list[int], order: Sequence[int]) -> Co
                     hubs[other] |= bits[w]
                     leaves[w][own] = -1
     colours = np.array([b.bit_length() - 1 for b in bits], np.int64)
-    return Colouring(colours, int(colours.max(initial=-1)) + 1)
+    return Colouring(colours, int(colours.max(initial=-1)) + 1, "star")
