@@ -5,22 +5,21 @@ the value of every size in `Tables.sizes` and `pointers` the address of every bu
 
 A vector loop runs its whole body on vectors, inner loops included (they step alike in all lanes). Cheap bodies take 32
 elements at a time, others one register; what is left is done under a mask. A sum over a vector loop has 32 partial
-sums whatever the register, element k going to sum k mod 32, which are added up by halves in the end; so results do not
-depend on the width of the machine. Straight-line code beyond `CHUNK` instructions goes to functions of their own that
+sums whatever the register, element k going to sum k mod 32, which are added up by halves; so results do not depend on
+the width of the machine. Long sums are made of stretches (`codegen.stretches`). Straight-line code beyond `CHUNK` instructions goes to functions of their own that
 talk through a workspace, because LLVM's time grows faster than the length of a function.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from codegen import scalars, sharing
-from codegen.folds import LANES, Carried, Partial
+from codegen import sharing
+from codegen.folds import CHAIN, LANES, STRIP, Carried, Partial, in_stretches
 from codegen.index import flatten
 from codegen.loops import (
     Call,
-    Carry,
     Count,
     For,
     Kernel,
@@ -35,14 +34,14 @@ from codegen.loops import (
 )
 from codegen.nodes import scalar_cost
 from codegen.records import Plan, Records, plan
-from codegen.text import BYTES, Module, register_type
+from codegen.stretches import BLOCK, StretchWriter
+from codegen.text import BYTES, Module
 from codegen.uses import uses_of
 from codegen.waves import in_waves, is_dear
-from codegen.writer import WORKSPACE, ScalarWriter, Scope, Tables
+from codegen.writer import WORKSPACE, Scope, Tables
 from symdiff.ir.dims import Size
 
 CHUNK = 1500
-BLOCK = 128
 RANGE = ", i64 %from, i64 %to, i64 %thread"
 """Parameters of a kernel whose iterations threads share."""
 _LONG = 150
@@ -80,21 +79,9 @@ def _vector_width(kernel: Kernel, module: Module) -> int:
     return max(2, module.register_bytes // widest if widest > 1 else module.register_bytes // 4)
 
 
-@dataclass(slots=True)
-class _Block:
-    """The rows that a fold runs over at the moment, and where its totals rest."""
-
-    loop: For
-    start: str
-    stop: str
-    first: str
-    stores: dict[int, Store]
-
-
-class KernelWriter(ScalarWriter):
+class KernelWriter(StretchWriter):
     """Writes the statements of one function."""
 
-    block: _Block | None = None
     shared: For | None = None
     """The loop whose iterations threads share."""
 
@@ -149,14 +136,19 @@ class KernelWriter(ScalarWriter):
         elif isinstance(stmt, Load):
             self.load(stmt)
         elif isinstance(stmt, Store):
-            self.store(stmt)
+            if self.rows is not None and stmt is self.rows.stores.get(stmt.value):
+                self.settle(stmt, self.rows)
+            else:
+                self.store(stmt)
         elif isinstance(stmt, For):
             if stmt.vector and self.scope.width == 1:
                 inner = _column_fold(stmt)
                 if inner is None:
                     self._vector_loop(stmt)
                 else:
-                    self._in_blocks(stmt, inner)
+                    self.panels(
+                        stmt, inner, self.range_of(stmt), lambda a, b: self._vector_steps(stmt, a, b, None)
+                    )
             else:
                 self._loop(stmt)
         elif isinstance(stmt, Trap):
@@ -197,12 +189,17 @@ class KernelWriter(ScalarWriter):
 
     def _loop(self, loop: For) -> None:
         """A plain loop; inside a vector loop its carried values have lanes."""
-        lines, width = self.lines, self.scope.width
         start, extent = self.range_of(loop)
-        inits: list[str] = []
-        if self.block is not None and self.block.loop is loop:
-            start, extent = self.block.start, self.block.stop
-            inits = [self._so_far(carry, self.block) for carry in loop.carries]
+        if self.rows is not None and self.rows.loop is loop:
+            start, extent = self.rows.start, self.rows.stop
+        if in_stretches(loop, CHAIN):
+            self.stretches(loop, start, extent, CHAIN, self._steps)
+        else:
+            self._steps(loop, start, extent)
+
+    def _steps(self, loop: For, start: str, extent: str) -> None:
+        """The iterations of a plain loop from `start` to `extent`."""
+        lines, width = self.lines, self.scope.width
         head, inside, done = lines.label("loop"), lines.label("body"), lines.label("done")
         before = lines.block
         lines.do(f"br label %{head}")
@@ -211,17 +208,14 @@ class KernelWriter(ScalarWriter):
         position = len(lines.lines)
         self.vars[loop.var] = counter
         carried = [Carried(self, carry, width) for carry in loop.carries]
-        for one, init in zip(carried, inits, strict=False):
-            one.init = init
         test = lines.emit(f"icmp slt i64 {counter}, {extent}")
         lines.do(f"br i1 {test}, label %{inside}, label %{done}")
         lines.begin(inside)
         outer = self.scope
         self.scope = replace(outer, splats=dict(outer.splats), angles=dict(outer.angles))
         if loop.step != 1:
-            self.module.declare("declare i64 @llvm.smin.i64(i64, i64)")
             end = self.plus(counter, self.size(loop.step))
-            self.stops[loop.var] = lines.emit(f"call i64 @llvm.smin.i64(i64 {end}, i64 {extent})")
+            self.stops[loop.var] = self.least(end, extent)
         self.body(loop.body)
         for one in carried:
             one.step()
@@ -241,8 +235,7 @@ class KernelWriter(ScalarWriter):
         if loop is self.shared:
             return "%from", "%to"
         if loop.once:
-            self.module.declare("declare i64 @llvm.smin.i64(i64, i64)")
-            return "0", self.lines.emit(f"call i64 @llvm.smin.i64(i64 {self.size(loop.extent)}, i64 1)")
+            return "0", self.least(self.size(loop.extent), "1")
         if loop.within:
             share = self.size(loop.share)
             return self.times(self.vars[loop.within], share), self.times(self.stops[loop.within], share)
@@ -252,59 +245,28 @@ class KernelWriter(ScalarWriter):
         name, size = loop.block
         length = self.size(size)
         start = self.times(length, self.vars[name])
-        self.module.declare("declare i64 @llvm.smin.i64(i64, i64)")
-        return start, self.lines.emit(f"call i64 @llvm.smin.i64(i64 {self.plus(start, length)}, i64 {extent})")
-
-    # ---------------------------------------------------------------- columns folded over many rows
-    def _in_blocks(self, loop: For, inner: For) -> None:
-        """A vector loop over columns around a fold over rows: `BLOCK` rows at a time, so that rows stay in the cache.
-
-        Between blocks the totals rest where they are stored in the end; the order of the fold does not change.
-        """
-        lines, rows = self.lines, self.size(inner.extent)
-        head, done = lines.label("rows"), lines.label("done")
-        before = lines.block
-        lines.do(f"br label %{head}")
-        lines.begin(head)
-        start, following = lines.fresh("row"), lines.fresh("n")
-        position = len(lines.lines)
-        lines.do(f"{following} = add nsw i64 {start}, {BLOCK}")
-        self.module.declare("declare i64 @llvm.smin.i64(i64, i64)")
-        stop = lines.emit(f"call i64 @llvm.smin.i64(i64 {following}, i64 {rows})")
-        first = lines.emit(f"icmp eq i64 {start}, 0")
-        stores = {s.value: s for s in loop.body if isinstance(s, Store)}
-        self.block = _Block(inner, start, stop, first, stores)
-        self._vector_loop(loop)
-        self.block = None
-        more = lines.emit(f"icmp slt i64 {following}, {rows}")
-        lines.lines.insert(position, f"  {start} = phi i64 [ 0, %{before} ], [ {following}, %{lines.block} ]")
-        lines.do(f"br i1 {more}, label %{head}, label %{done}")
-        lines.begin(done)
-
-    def _so_far(self, carry: Carry, block: _Block) -> str:
-        """What a fold goes on from: its total over the blocks before."""
-        target = block.stores[carry.out]
-        self.env.pop(-1, None)
-        self.scope.splats.pop(-1, None)
-        self.load(Load(-1, target.buffer, target.index))
-        old, kind = self.lane_values(-1), register_type(carry.dtype, self.scope.width)
-        init = scalars.identity(carry.kind, carry.dtype, self.scope.width)
-        return self.lines.emit(f"select i1 {block.first}, {kind} {init}, {kind} {old}")
+        return start, self.least(self.plus(start, length), extent)
 
     # ---------------------------------------------------------------- vector loops
     def _vector_loop(self, loop: For) -> None:
         """A loop that takes several iterations at a time."""
+        begin, extent = self.range_of(loop)
+        if in_stretches(loop, STRIP):
+            self.stretches(loop, begin, extent, STRIP, lambda one, a, b: self._vector_steps(one, a, b, None))
+            return
+        inside = loop.block or loop.within or loop is self.shared
+        self._vector_steps(loop, begin, extent, loop.extent if isinstance(loop.extent, int) and not inside else None)
+
+    def _vector_steps(self, loop: For, begin: str, extent: str, static: int | None) -> None:
+        """The iterations of a vector loop from `begin` to `extent`; `static`: how many, where that is known."""
         lines, lanes = self.lines, self.lanes
         length, dear = _weight(loop.body)
         wide = LANES if not dear and length <= _WIDE_LIMIT and lanes < LANES else 0
-        begin, extent = self.range_of(loop)
-        inside = loop.block or loop.within or loop is self.shared
-        static = loop.extent if isinstance(loop.extent, int) and not inside else None
         if static is not None:
             while lanes > 2 and lanes // 2 >= static:
                 lanes //= 2
             wide = 0 if static < LANES else wide
-        accumulators = [Partial(self, carry) for carry in loop.carries]
+        accumulators = [Partial(self, carry, bool(wide)) for carry in loop.carries]
         start = begin
         # A long body is written once, for full and for half-filled registers alike.
         long = length > _LONG and not loop.carries and _dense_stores(loop) <= length // _LONG

@@ -2,6 +2,10 @@
 
 `Carried` serves plain loops, `Partial` vector loops: there a reduction has `LANES` partial results, element k going to
 number k mod `LANES`, folded by halves behind the loop, so that results do not depend on the width of registers.
+
+Only a few values are added one after the other. The totals of many such stretches are added up together with what
+their roundings leave (`Settled`; D. E. Knuth's exact two-term sum): errors stay those of a stretch, however long the
+loop.
 """
 
 from __future__ import annotations
@@ -9,11 +13,45 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from codegen import scalars
-from codegen.loops import Carry
-from codegen.text import BYTES, constant, memory_type, register_type
+from codegen.loops import Carry, For
+from codegen.text import BYTES, Lines, constant, memory_type, register_type
 from codegen.writer import ScalarWriter
 
 LANES = 32
+CHAIN = 16
+"""Iterations of a plain loop whose values are added one after the other,"""
+STRIP = 32 * LANES
+"""and of a vector loop: so many are 32 of each lane."""
+
+
+def in_stretches(loop: For, length: int) -> bool:
+    """Whether sums over a loop are made of stretches of so many iterations."""
+    if loop.step != 1 or loop.once or any(c.inside >= 0 for c in loop.carries):
+        return False
+    return any(map(is_rounded, loop.carries)) and not (isinstance(loop.extent, int) and loop.extent <= length)
+
+
+def is_rounded(carry: Carry) -> bool:
+    """Whether every step of a reduction rounds, and the sizes of the roundings can be known."""
+    return carry.kind == "sum" and carry.dtype in ("f64", "f32")
+
+
+def two_sum(lines: Lines, kind: str, a: str, b: str) -> tuple[str, str]:
+    """a + b and the error of that sum; never under fast-math flags."""
+    total = lines.emit(f"fadd {kind} {a}, {b}")
+    second = lines.emit(f"fsub {kind} {total}, {a}")
+    first = lines.emit(f"fsub {kind} {total}, {second}")
+    return total, lines.emit(
+        f"fadd {kind} {lines.emit(f'fsub {kind} {a}, {first}')}, {lines.emit(f'fsub {kind} {b}, {second}')}"
+    )
+
+
+def with_rest(lines: Lines, dtype: str, width: int, head: str, rest: str) -> str:
+    """head + rest; where the head is not finite the rest is NaN and does not count."""
+    kind, mask = register_type(dtype, width), register_type("bool", width)
+    total = lines.emit(f"fadd {kind} {head}, {rest}")
+    known = lines.emit(f"fcmp ord {kind} {rest}, {rest}")
+    return lines.emit(f"select {mask} {known}, {kind} {total}, {kind} {head}")
 
 
 class Carried:
@@ -46,10 +84,64 @@ class Carried:
         self.writer.define(self.carry.out, self.now, self.width > 1, self.carry.dtype)
 
 
+class Settled:
+    """The total of a reduction over the stretches of a loop; of a sum over many also what its roundings left."""
+
+    def __init__(self, writer: ScalarWriter, carry: Carry, width: int, many: bool) -> None:
+        self.writer, self.carry, self.width = writer, carry, width
+        self.type = register_type(carry.dtype, width)
+        self.head, self.rest = writer.lines.fresh("total"), writer.lines.fresh("rest")
+        self.one, self.more, self.left, self.all = "", "", "", ""
+        self.rounded = many and is_rounded(carry)
+
+    def at_head(self, before: str, latch: str, following: tuple[str, str]) -> list[str]:
+        """The values at the head of the loop; none count in the first stretch."""
+        values = zip((self.head, self.rest), following, strict=True)
+        return [
+            f"  {now} = phi {self.type} [ poison, %{before} ], [ {then}, %{latch} ]"
+            for now, then in (values if self.rounded else [(self.head, following[0])])
+        ]
+
+    def stretch(self) -> None:
+        """Take the total of the stretch just written."""
+        writer = self.writer
+        self.one = writer.lane_values(self.carry.out) if self.width > 1 else writer.use(self.carry.out)[0]
+
+    def add(self) -> None:
+        """Fold it into the stretches before."""
+        lines, carry = self.writer.lines, self.carry
+        if not self.rounded:
+            self.more = scalars.combine(lines, carry.kind, carry.dtype, self.head, self.one, self.width)
+            return
+        self.more, error = two_sum(lines, self.type, self.head, self.one)
+        self.left = lines.emit(f"fadd {self.type} {self.rest}, {error}")
+
+    def go_on(self, first: str, later: str) -> tuple[str, str]:
+        """What the next stretch finds, coming from the first one or from a later one."""
+        lines = self.writer.lines
+        head = lines.emit(f"phi {self.type} [ {self.one}, %{first} ], [ {self.more}, %{later} ]")
+        if not self.rounded:
+            return head, ""
+        zero = constant(0, self.carry.dtype, self.width)
+        return head, lines.emit(f"phi {self.type} [ {zero}, %{first} ], [ {self.left}, %{later} ]")
+
+    def close(self) -> None:
+        """The total behind several stretches."""
+        self.all = self.more
+        if self.rounded:
+            self.all = with_rest(self.writer.lines, self.carry.dtype, self.width, self.more, self.left)
+
+    def finish(self, first: str, closing: str) -> None:
+        """Define the result, coming from the only stretch or from the last of several."""
+        total = self.writer.lines.emit(f"phi {self.type} [ {self.one}, %{first} ], [ {self.all}, %{closing} ]")
+        self.writer.define(self.carry.out, total, self.width > 1, self.carry.dtype)
+
+
 class Partial:
     """The partial results of a reduction over a vector loop: `LANES` of them in memory."""
 
-    def __init__(self, writer: ScalarWriter, carry: Carry) -> None:
+    def __init__(self, writer: ScalarWriter, carry: Carry, begun: bool) -> None:
+        """`begun`: a strip in registers comes first and writes them all."""
         self.writer, self.carry = writer, carry
         lines = writer.lines
         dtype = carry.dtype
@@ -57,7 +149,8 @@ class Partial:
         self.memory = lines.fresh("lanes")
         kind = memory_type(dtype, LANES)
         writer.once(self.memory, f"  {self.memory} = alloca {kind}, align 64")
-        writer.to_memory(scalars.identity(carry.kind, dtype, LANES), self.memory, dtype, LANES, BYTES[dtype])
+        if not begun:
+            writer.to_memory(scalars.identity(carry.kind, dtype, LANES), self.memory, dtype, LANES, BYTES[dtype])
         self.width, self.registers = LANES, False
         self.now, self.next = "", ""
 
