@@ -35,6 +35,7 @@ from codegen.loops import (
 )
 from codegen.nodes import scalar_cost
 from codegen.records import Plan, Records, plan
+from codegen.straight import emit_straight, is_straight
 from codegen.stretches import BLOCK, StretchWriter
 from codegen.text import BYTES, Module
 from codegen.uses import uses_of
@@ -54,6 +55,8 @@ _DEAR = 5
 
 def emit_kernel(kernel: Kernel, module: Module, tables: Tables) -> tuple[str, bool]:
     """Write the kernel's function; returns its symbol and whether it returns a status."""
+    if is_straight(kernel):
+        return emit_straight(kernel, module, tables), False
     symbol = f"@{tables.program}.{kernel.name}"
     fails = any(isinstance(s, Trap) or (isinstance(s, Call) and s.status) for s in statements(kernel.body))
     writer = KernelWriter(module, tables, symbol, _vector_width(kernel, module), uses_of(kernel))

@@ -72,6 +72,8 @@ def _space(node: Node) -> Shape | None:
         return node.args[0].shape
     if is_stack(node):
         return node.args[0].shape
+    if node.kind == "output":
+        return ()
     if node.kind == "delta" or node.kind not in INLINE:
         return None
     return node.shape

@@ -121,6 +121,10 @@ def _nest_job(nest: Nest, node: Node, targets: list[Buffer]) -> None:
             for buffer in targets:
                 nest.store(buffer, index, value)
         return
+    if node.kind == "output":
+        for buffer in targets:
+            nest.store(buffer, (), nest.outputs(node.args[0])[node.data])
+        return
     if node.kind != "reduce":
         value = nest.value(node, nest.index)
         for buffer in targets:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from fractions import Fraction
 from typing import Any, TypeAlias
 
 from codegen.contraction import Operand, contract, joined_pays
+from codegen.cores import SCALARS, Core, divide, uses
 from codegen.index import contiguous_strides
 from codegen.loops import Check
 from codegen.nodes import Graph, Node, ViewMap, compose_map
+from codegen.powers import power
 from symdiff.errors import EvaluationError, ShapeError, UnsupportedError
 from symdiff.ir.contraction import label_sizes, parse_spec
 from symdiff.ir.dims import Size, evaluate, product
@@ -69,13 +70,18 @@ def lower(function: Function) -> Lowered:
     """Lower every instruction that the results need."""
     made = Lowered(Graph())
     nodes = made.nodes
-    for value in (*function.results, *(a for v in function.instrs for a in v.args)):
-        made.uses[value] = made.uses.get(value, 0) + 1
+    order = divide(function)
+    made.uses.update(uses(function, order))
     for number, parameter in enumerate(function.params):
         _require_real(parameter, f"parameter {parameter.name}")
         kind = parameter.type
         nodes[parameter] = made.graph.make("param", kind.shape, kind.dtype, (), number)
-    for value in function.instrs:
+    for value in order:
+        if isinstance(value, Core):
+            core = made.graph.make("core", (), "f64", [nodes[a] for a in value.inputs], value)
+            for number, output in enumerate(value.outputs):
+                nodes[output] = made.graph.make("output", (), output.type.dtype, (core,), number)
+            continue
         name = value.op.name
         if name in ("apply", "functional"):
             raise UnsupportedError(
@@ -161,24 +167,12 @@ def _delta_product(graph: Graph, name: str, args: list[Node]) -> Node:
 
 def _power(made: Lowered, value: Value, args: list[Node]) -> Node:
     base, exponent = args
-    number = exponent.data if exponent.kind == "const" else None
-    if isinstance(number, int) and not isinstance(number, bool) and 0 < abs(number) <= 64:
-        return _whole_power(made, base, number)
-    if isinstance(number, Fraction) and number.denominator == 2 and abs(number) <= 8:
-        graph, whole = made.graph, (abs(number.numerator) - 1) // 2
-        power = graph.scalar("sqrt", base)
-        if whole:
-            power = graph.scalar("mul", power, _whole_power(made, base, whole))
-        # The reciprocal comes last: sqrt(inf) times a power of 1/inf would be NaN.
-        return power if number > 0 else graph.scalar("div", graph.const(1, base.shape, base.dtype), power)
-    return made.graph.scalar("pow", base, exponent)
-
-
-def _whole_power(made: Lowered, base: Node, power: int) -> Node:
-    """Products; negative powers of the reciprocal, which derivatives often need as well."""
-    if power < 0:
-        base = made.graph.scalar("div", made.graph.const(1, base.shape, base.dtype), base)
-    return base if abs(power) == 1 else made.graph.scalar("pow_int", base, attribute=abs(power))
+    graph = made.graph
+    return power(
+        exponent.data if exponent.kind == "const" else None, base, exponent,
+        lambda: graph.const(1, base.shape, base.dtype),
+        lambda name, operands, attribute: graph.scalar(name, *operands, attribute=attribute),
+    )  # fmt: skip
 
 
 def _cast(made: Lowered, value: Value, args: list[Node]) -> Node:
@@ -479,14 +473,8 @@ def _triangular_solve(made: Lowered, value: Value, args: list[Node]) -> Node:
     return made.graph.make("triangular_solve", value.type.shape, value.type.dtype, args, data)
 
 
-_SCALARS = (
-    "add sub mul div neg exp exp2 expm1 log log2 log10 log1p sqrt cbrt sin cos tan arcsin arccos arctan sinh cosh tanh",
-    "arcsinh arccosh arctanh arctan2 hypot logaddexp sigmoid softplus erf erfc lgamma digamma lt le gt ge eq ne",
-    "and or xor not select maximum minimum abs relu clip sign floor ceil round trunc mod floor_divide",
-)
-
 LOWERINGS: dict[str, _Lowering] = {
-    **dict.fromkeys(" ".join(_SCALARS).split(), _scalar),
+    **dict.fromkeys(SCALARS, _scalar),
     "pow": _power, "cast": _cast, "polygamma": _polygamma, "const": _const, "array": _array, "iota": _iota,
     "size": _size, "contract": _contract, "reshape": _reshape, "slice": _slice, "embed": _embed,
     "concatenate": _concatenate, "gather": _gather, "scatter_add": _scatter_add, "last_writer": _last_writer,

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from codegen import cores
 from codegen.index import ZERO, Index, combine, var
 from codegen.loops import Buffer, Let, Load, Stmt, Store
 from codegen.nodes import CHEAP, Node
@@ -97,6 +98,7 @@ class Nest:
         self._index_ids: dict[tuple[Index, ...], int] = {}
         self._indices: list[tuple[Index, ...]] = []
         self._wrapped: dict[tuple[int, Size], Index] = {}
+        self._cores: dict[Node, list[int]] = {}
         self.stores: list[Store] = []
         self.folds: list[Fold] = []
         self.scans: list[Scan] = []
@@ -280,6 +282,17 @@ class Nest:
         for condition in conditions:
             value = self.let("select", (condition, value, zero), node.dtype)
         return value
+
+    def outputs(self, core: Node) -> list[int]:
+        """The scalars that are the outputs of a core, in a nest without loops."""
+        names = self._cores.get(core)
+        if names is None:
+            inputs = [self.value(x, ()) for x in core.args]
+            lets, names, self.memory.names = cores.write(core.data, inputs, self.memory.names)
+            self.stmts += lets
+            self.deps.update(dict.fromkeys([let.name for let in lets], 0))
+            self._cores[core] = names
+        return names
 
     # ---------------------------------------------------------------- jobs
     def store(self, buffer: Buffer, index: tuple[Index, ...], value: int, fold: str = "") -> None:

@@ -14,11 +14,13 @@ inline kinds, and what `data` holds:
     triangle (lower, k): zero outside the triangle of the last two axes
     gather   (axis, count): operands are the array, a check node, and `count` index arrays
     alias    the operand's elements in row-major order under another shape
+    core     a `Core` of scalar instructions, which reads the operands; it is no array
 
 stored kinds:
     reduce   (kind, count): fold the operand's last `count` axes
     gemm     (batch, rows, columns, sums, symmetric): numbers of axes, and whether rows and columns may change places;
              operands [batch, rows, sums] and [batch, sums, columns], and perhaps factors [batch, sums]
+    output   number: one of the outputs of the operand, a core
     place    (fill, maps, adds): zeros (if fill), then each operand written, or added, at the affine places of its map
     others are library kinds, see `codegen.jobs`
 
@@ -37,7 +39,7 @@ AxisMap: TypeAlias = "tuple[tuple[tuple[int, Size], ...], Size]"
 ViewMap: TypeAlias = "tuple[AxisMap, ...]"
 
 INLINE = frozenset(
-    {"param", "array", "const", "iota", "size", "scalar", "view", "delta", "triangle", "gather", "alias"}
+    {"param", "array", "const", "iota", "size", "scalar", "view", "delta", "triangle", "gather", "alias", "core"}
 )
 MEMORY = frozenset({"param", "array"})
 """Kinds whose elements lie in memory without any job."""

@@ -70,6 +70,8 @@ def _part(kernel: Kernel) -> _Part:
     reads: set[Buffer] = set()
     writes: set[Buffer] = set()
     for stmt in statements(kernel.body):
+        if isinstance(stmt, Let):  # there may be very many of them
+            continue
         own = accessed(stmt)
         reads.update(b.root for b in own[0])
         writes.update(b.root for b in own[1])

@@ -87,7 +87,7 @@ class Module:
         return f'nounwind "prefer-vector-width"="{bits}" "min-legal-vector-width"="{bits}"'
 
     def declare(self, line: str) -> None:
-        """Declare an external function or intrinsic, once."""
+        """Declare an external function or intrinsic, or define a small function, once."""
         self.declarations.add(line)
 
     def use_math(self, name: str, dtype: str, width: int) -> str:

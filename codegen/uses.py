@@ -12,12 +12,13 @@ from codegen.writer import Uses
 def uses_of(kernel: Kernel) -> Uses:
     """The uses of every scalar, in one walk."""
     uses = Uses()
+    last, count, position = uses.last, uses.count, uses.position
     clock = 0
     asked: dict[int, str] = {}
 
     def use(name: int) -> None:
-        uses.last[name] = clock
-        uses.count[name] = uses.count.get(name, 0) + 1
+        last[name] = clock
+        count[name] = count.get(name, 0) + 1
 
     def use_index(index: Sequence[Index]) -> None:
         for one in index:
@@ -32,14 +33,16 @@ def uses_of(kernel: Kernel) -> Uses:
             stmt = body[at]
             at += 1
             clock += 1
-            uses.position[id(stmt)] = clock
+            position[id(stmt)] = clock
             if isinstance(stmt, Let):
-                for arg in stmt.args:
-                    use(arg)
-                if isinstance(stmt.attr, Index):
+                args, op = stmt.args, stmt.op
+                for arg in args:
+                    last[arg] = clock
+                    count[arg] = count.get(arg, 0) + 1
+                if op == "index":
                     use_index((stmt.attr,))
-                if stmt.op in ("sin", "cos") and asked.setdefault(stmt.args[0], stmt.op) != stmt.op:
-                    uses.turned.add(stmt.args[0])
+                elif op in ("sin", "cos") and asked.setdefault(args[0], op) != op:
+                    uses.turned.add(args[0])
             elif isinstance(stmt, Load):
                 use_index(stmt.index)
             elif isinstance(stmt, Store):
@@ -62,19 +65,25 @@ def _fused(kernel: Kernel, uses: Uses) -> set[int]:
     """Products to round together with the sum they are used in. A difference of two products stays as it is: x*x - y*y
     is 0 where x is y."""
     found: set[int] = set()
+    count = uses.count
     bodies: list[tuple[For | None, list[Stmt]]] = [(None, kernel.body)]
     while bodies:
         loop, body = bodies.pop()
         # Only products of the same body: a loop is written more than once, and what stands outside is computed once.
         products: set[int] = set()
         for stmt in body:
-            if isinstance(stmt, Let) and stmt.dtype in ("f64", "f32"):
-                if stmt.op == "mul":
-                    products.add(stmt.name)
-                elif stmt.op in ("add", "sub"):
-                    factors = [a for a in stmt.args if a in products]
-                    if len(factors) == 1 or stmt.op == "add":
-                        found.update([a for a in factors if uses.count[a] == 1][-1:])
+            if isinstance(stmt, Let):
+                op = stmt.op
+                if op == "mul":
+                    if stmt.dtype in ("f64", "f32"):
+                        products.add(stmt.name)
+                elif op in ("add", "sub") and stmt.dtype in ("f64", "f32"):
+                    a, b = stmt.args
+                    if b in products and count[b] == 1:
+                        if op == "add" or a not in products:
+                            found.add(b)
+                    elif a in products and count[a] == 1 and (op == "add" or b not in products):
+                        found.add(a)
             elif isinstance(stmt, For):
                 bodies.append((stmt, stmt.body))
         if loop is not None:

@@ -1,0 +1,273 @@
+"""Long kernels without loops as LLVM code: scalar statements, in functions of `CHUNK` statements each.
+
+The quick way of `codegen.emit` for what it takes apart (`is_straight`): the same instructions, written in one walk.
+Values are numbered as LLVM numbers them, which it reads faster than names. LLVM's time grows faster than the length of
+a function; what one function hands to a later one goes through the workspace. A product is rounded together with the
+sum it is used in, and sine and cosine of an angle are computed together, also across functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from codegen import scalars
+from codegen.index import flatten
+from codegen.loops import Buffer, Kernel, Let, Load, Stmt, Store
+from codegen.text import Lines, Module, literal, memory_type, register_type
+from codegen.uses import uses_of
+from codegen.writer import Tables, Uses
+from symdiff.ir.dims import Size
+
+CHUNK = 2000
+SHORTEST = 200
+"""Statements of a kernel from which it is written here."""
+_WORDS = {"add": "fadd", "sub": "fsub", "mul": "fmul", "div": "fdiv"}
+_FLOATS = ("f64", "f32")
+_SLOT = "getelementptr double, ptr %ws, i64"
+
+
+def is_straight(kernel: Kernel) -> bool:
+    """Whether a kernel is long and has nothing but scalar instructions, and accesses at fixed places."""
+    if len(kernel.body) < SHORTEST:
+        return False
+    for stmt in kernel.body:
+        if isinstance(stmt, Let):
+            if stmt.op == "index":
+                return False
+        elif not isinstance(stmt, (Load, Store)) or any(i.terms for i in stmt.index):
+            return False
+    return True
+
+
+def emit_straight(kernel: Kernel, module: Module, tables: Tables) -> str:
+    """Write the kernel's functions; returns the symbol of the one to call."""
+    symbol = f"@{tables.program}.{kernel.name}"
+    work = _Straight(kernel.body, uses_of(kernel), module, tables)
+    pieces = work.pieces()
+    head = f"(ptr noalias readonly %sz, ptr noalias readonly %pt, ptr %ws) {module.attributes} {{\nentry:\n"
+    calls: list[str] = []
+    for number, lines in enumerate(pieces):
+        module.functions.append(f"define internal void {symbol}.c{number}{head}{lines}\nret void\n}}\n")
+        calls.append(f"call void {symbol}.c{number}(ptr %sz, ptr %pt, ptr %ws)\n")
+    module.functions.append(
+        f"define internal void {symbol}(ptr noalias readonly %sz, ptr noalias readonly %pt) {module.attributes} {{\n"
+        f"entry:\n%ws = load ptr, ptr %pt\n{''.join(calls)}ret void\n}}\n"
+    )
+    return symbol
+
+
+class _Numbered(Lines):
+    """The body of a function whose values are numbered in order."""
+
+    def __init__(self, module: Module) -> None:
+        super().__init__(module)
+        self.count = 0
+
+    def emit(self, text: str) -> str:
+        name = f"%{self.count}"
+        self.count += 1
+        self.lines.append(f"{name} = {text}")
+        return name
+
+    def do(self, text: str) -> None:
+        self.lines.append(text)
+
+
+class _Straight:
+    """Writes the statements of a kernel piece by piece."""
+
+    def __init__(self, body: Sequence[Stmt], uses: Uses, module: Module, tables: Tables) -> None:
+        self.body, self.module, self.tables = body, module, tables
+        self.fused, self.turned = uses.fused if module.fma else set[int](), uses.turned
+        self.last = {name: (position - 1) // CHUNK for name, position in uses.last.items()}
+        self.other: dict[int, Let] = {}
+        """For a sine or cosine the other function of its angle."""
+        products: dict[int, Let] = {}
+        angles: dict[int, Let] = {}
+        for stmt in body:
+            if isinstance(stmt, Let):
+                if stmt.name in self.fused:
+                    products[stmt.name] = stmt
+                elif stmt.op in ("sin", "cos") and stmt.args[0] in self.turned:
+                    other = angles.setdefault(stmt.args[0], stmt)
+                    if other.op != stmt.op:
+                        self.other[other.name], self.other[stmt.name] = stmt, other
+        for name, product in products.items():  # its factors are read where the sum stands
+            for factor in product.args:
+                self.last[factor] = max(self.last[factor], self.last[name])
+        self.products = products
+        self.constants: dict[int, str] = {}
+        self.dtypes: dict[int, str] = {}
+        """Dtypes other than f64."""
+        self.slots: dict[int, int] = {}
+        self.free: list[int] = []
+        self.used = 0
+        self.where: dict[int, str] = {}
+        self.pointers: dict[Buffer, str] = {}
+        self.lines = _Numbered(module)
+        self.number = 0
+
+    def pieces(self) -> list[str]:
+        """The bodies of the functions."""
+        found: list[str] = []
+        for start in range(0, len(self.body), CHUNK):
+            self.where, self.pointers, self.lines = {}, {}, _Numbered(self.module)
+            self.number = start // CHUNK
+            self._piece(self.body[start : start + CHUNK])
+            found.append("\n".join(self.lines.lines))
+            for name in [n for n in self.slots if self.last[n] <= self.number]:
+                self.free.append(self.slots.pop(name))
+        self.tables.workspace = max(self.tables.workspace, 8 * self.used)
+        return found
+
+    def _piece(self, body: Sequence[Stmt]) -> None:
+        where, last, use, number = self.where, self.last, self.use, self.number
+        lines, append = self.lines, self.lines.lines.append
+        fused, turned, dtypes, flags = self.fused, self.turned, self.dtypes, self.module.flags
+        for stmt in body:
+            if not isinstance(stmt, Let):
+                self._access(stmt)
+                continue
+            name, op, args, dtype = stmt.name, stmt.op, stmt.args, stmt.dtype
+            if dtype != "f64":
+                dtypes[name] = dtype
+            if name in fused or name in where or name in self.slots:
+                continue
+            if op in _WORDS and dtype in _FLOATS:
+                a, b = args
+                if a in fused or b in fused:
+                    text = self._fused_sum(stmt)
+                else:
+                    x, y = where.get(a) or use(a), where.get(b) or use(b)
+                    text = f"%{lines.count}"
+                    lines.count += 1
+                    append(f"{text} = {_WORDS[op]}{flags} {'double' if dtype == 'f64' else 'float'} {x}, {y}")
+            elif op == "const":
+                self.constants[name] = where[name] = literal(stmt.attr, dtype)
+                continue
+            elif op == "size":
+                text = self.size(stmt.attr)
+                if dtype != "i64":
+                    text = lines.emit(f"sitofp i64 {text} to {register_type(dtype, 1)}")
+            elif args[0] in turned and name in self.other:
+                self._sine_and_cosine(stmt)
+                continue
+            else:
+                texts = [where.get(a) or use(a) for a in args]
+                text = scalars.emit(lines, op, dtype, dtypes.get(args[-1], "f64"), texts, 1, stmt.attr)
+            where[name] = text
+            if last.get(name, -1) > number:
+                self._save(name, text)
+
+    # ---------------------------------------------------------------- scalars
+    def use(self, name: int) -> str:
+        """A scalar that this piece has not yet seen."""
+        found = self.constants.get(name)
+        if found is None:
+            lines, slot, dtype = self.lines, self.slots[name], self.dtypes.get(name)
+            if dtype is None:
+                n = lines.count
+                found, lines.count = f"%{n + 1}", n + 2
+                lines.lines.append(f"%{n} = {_SLOT} {slot}\n{found} = load double, ptr %{n}")
+            else:
+                found = self._from_memory(lines.emit(f"{_SLOT} {slot}"), dtype)
+        self.where[name] = found
+        return found
+
+    def _save(self, name: int, text: str) -> None:
+        """Keep a scalar for later pieces."""
+        if self.free:
+            slot = self.free.pop()
+        else:
+            slot, self.used = self.used, self.used + 1
+        self.slots[name] = slot
+        lines, dtype = self.lines, self.dtypes.get(name)
+        if dtype is None:
+            lines.lines.append(f"%{lines.count} = {_SLOT} {slot}\nstore double {text}, ptr %{lines.count}")
+            lines.count += 1
+        else:
+            self._to_memory(text, lines.emit(f"{_SLOT} {slot}"), dtype)
+
+    def _fused_sum(self, stmt: Let) -> str:
+        """A sum or difference with a product, rounded once."""
+        position = 0 if stmt.args[0] in self.fused else 1
+        a, b, c = [self.where.get(n) or self.use(n)
+                   for n in (*self.products[stmt.args[position]].args, stmt.args[1 - position])]  # fmt: skip
+        kind = register_type(stmt.dtype, 1)
+        if stmt.op == "sub" and position == 1:
+            a = self.lines.emit(f"fneg {kind} {a}")
+        elif stmt.op == "sub":
+            c = self.lines.emit(f"fneg {kind} {c}")
+        return self.lines.emit(f"call {kind} {self._fma(stmt.dtype)}({kind} {a}, {kind} {b}, {kind} {c})")
+
+    def _fma(self, dtype: str) -> str:
+        """A function for the intrinsic, inlined by all tiers with passes: LLVM's quick instruction selection has no
+        way with this intrinsic, but one with calls."""
+        kind, symbol = register_type(dtype, 1), f"@sd.fma.{dtype}"
+        self.module.declare(f"declare {kind} @llvm.fma.{dtype}({kind}, {kind}, {kind})")
+        self.module.declare(
+            f"define internal {kind} {symbol}({kind} %a, {kind} %b, {kind} %c) alwaysinline nounwind {{\n"
+            f"%1 = call {kind} @llvm.fma.{dtype}({kind} %a, {kind} %b, {kind} %c)\nret {kind} %1\n}}"
+        )
+        return symbol
+
+    def _sine_and_cosine(self, stmt: Let) -> None:
+        """Both functions of an angle, where the first of them stands."""
+        kind, dtype, angle = register_type(stmt.dtype, 1), stmt.dtype, stmt.args[0]
+        symbol = self.module.use_math("sincos", dtype, 1)
+        text = self.where.get(angle) or self.use(angle)
+        both = self.lines.emit(f"call {{ {kind}, {kind} }} {symbol}({kind} {text})")
+        for let in (stmt, self.other[stmt.name]):
+            part = self.lines.emit(f"extractvalue {{ {kind}, {kind} }} {both}, {0 if let.op == 'sin' else 1}")
+            if dtype != "f64":
+                self.dtypes[let.name] = dtype
+            self.where[let.name] = part
+            if self.last.get(let.name, -1) > self.number:
+                self._save(let.name, part)
+
+    # ---------------------------------------------------------------- memory
+    def size(self, size: Size) -> str:
+        """The i64 that a size is."""
+        if isinstance(size, int):
+            return str(size)
+        address = self.lines.emit(f"getelementptr inbounds i64, ptr %sz, i64 {self.tables.size(size)}")
+        return self.lines.emit(f"load i64, ptr {address}, !invariant.load !0")
+
+    def _address(self, stmt: Load | Store) -> str:
+        buffer = stmt.buffer
+        base = self.pointers.get(buffer.root)
+        if base is None:
+            place = self.lines.emit(f"getelementptr inbounds ptr, ptr %pt, i64 {self.tables.pointers[buffer.root]}")
+            base = self.pointers[buffer.root] = self.lines.emit(f"load ptr, ptr {place}, !invariant.load !0")
+        offset = flatten(stmt.index, buffer.shape).const
+        if offset == 0:
+            return base
+        kind = memory_type(buffer.dtype, 1)
+        return self.lines.emit(f"getelementptr inbounds {kind}, ptr {base}, i64 {self.size(offset)}")
+
+    def _access(self, stmt: Stmt) -> None:
+        """A load or a store."""
+        assert isinstance(stmt, (Load, Store))
+        dtype = stmt.buffer.dtype
+        if isinstance(stmt, Load):
+            text = self._from_memory(self._address(stmt), dtype)
+            self.where[stmt.name] = text
+            if dtype != "f64":
+                self.dtypes[stmt.name] = dtype
+            if self.last.get(stmt.name, -1) > self.number:
+                self._save(stmt.name, text)
+            return
+        text = self.where.get(stmt.value) or self.use(stmt.value)
+        address = self._address(stmt)
+        if stmt.fold:
+            text = scalars.combine(self.lines, stmt.fold, dtype, self._from_memory(address, dtype), text, 1)
+        self._to_memory(text, address, dtype)
+
+    def _from_memory(self, address: str, dtype: str) -> str:
+        text = self.lines.emit(f"load {memory_type(dtype, 1)}, ptr {address}")
+        return self.lines.emit(f"icmp ne i8 {text}, 0") if dtype == "bool" else text
+
+    def _to_memory(self, text: str, address: str, dtype: str) -> None:
+        if dtype == "bool":
+            text = self.lines.emit(f"zext i1 {text} to i8")
+        self.lines.do(f"store {memory_type(dtype, 1)} {text}, ptr {address}")
