@@ -163,7 +163,7 @@ def _measured(
         timed(*arguments, sizes=sizes)
         times = [ticks[i] + 1e-9 * ticks[i + 1] for i in range(0, stop, TICK_WORDS)]
         best = [min(old, after - before) for old, (before, after) in zip(best, pairwise(times), strict=True)]
-    numbers = timed.bind_sizes(list(map(convert, signature.params, arguments)), sizes)
+    numbers = timed.bind_sizes([convert(p, a).shape for p, a in zip(signature.params, arguments, strict=True)], sizes)
     return {**numbers, **{str(size): ticks[stop + i] for i, size in enumerate(inner)}}, best
 
 

@@ -31,7 +31,8 @@ from codegen import engine, entry_ir, pyapi
 from codegen.engine import Library
 from codegen.entry_ir import Axis, BoundPlan, Plan
 from codegen.errors import ArgumentTypeError, ArgumentValueError, SignatureError
-from codegen.marshal import Array, Frame, KernelAddresses, Marshal, convert, describe, expected_text, share_memory
+from codegen.frames import Array, Frame
+from codegen.marshal import KernelAddresses, Marshal, convert, describe, expected_text, share_memory
 from codegen.signature import DTYPES, ArraySpec, Signature
 from codegen.stages import Compiled
 
@@ -72,11 +73,12 @@ class NativeFunction:
         values = marshal.positional(arrays, named)
         pairs = list(zip(self.signature.params, values, strict=True))
         params = [_live(spec, value, convert(spec, value)) for spec, value in pairs]
-        bound = marshal.bind_sizes(params, sizes)
+        bound = marshal.bind_sizes([param.shape for param in params], sizes)
         results: list[Array] = []
-        targets = marshal.output_targets(out, marshal.result_shapes(bound))
-        for spec, (target, shape, dtype) in zip(self.signature.results, targets, strict=True):
-            result = marshal.buffer_for(target, shape, dtype, ())
+        shapes = marshal.result_shapes(bound, Frame(self.signature))
+        targets = marshal.output_targets(out, shapes)
+        for spec, target, shape in zip(self.signature.results, targets, shapes, strict=True):
+            result = marshal.buffer_for(target, shape, DTYPES[spec.dtype], ())
             if target is not None and result is not target:
                 raise ArgumentValueError(f"out: the array for {spec.name} is misaligned or overlaps itself")
             for param_spec, param in zip(self.signature.params, params, strict=True):
@@ -87,6 +89,7 @@ class NativeFunction:
         return _make_bound(
             marshal,
             marshal.frame(params, results, bound),
+            tuple(results),
             elements > self._release_above,
             _fast_entry() if self.is_fast else None,
         )
@@ -176,10 +179,10 @@ class BoundCall:
 class _Bound:
     """What a bound call owns, and its portable path."""
 
-    def __init__(self, marshal: Marshal, frame: Frame) -> None:
+    def __init__(self, marshal: Marshal, frame: Frame, results: tuple[Array, ...]) -> None:
         self.marshal = marshal
         self.frame = frame
-        self.answer: Any = frame.results[0] if marshal.signature.single else tuple(frame.results)
+        self.answer: Any = results[0] if marshal.signature.single else results
 
     def __call__(self, *args: Any, **named: Any) -> Any:
         if args or named:
@@ -343,23 +346,25 @@ def _function_plan(
     return (ctypes.c_int64 * len(flat))(*flat)
 
 
-def _make_bound(marshal: Marshal, frame: Frame, release: bool, fast: _FastEntry | None) -> BoundCall:
-    bound = _Bound(marshal, frame)
+def _make_bound(
+    marshal: Marshal, frame: Frame, results: tuple[Array, ...], release: bool, fast: _FastEntry | None
+) -> BoundCall:
+    bound = _Bound(marshal, frame, results)
     if fast is None:
         call = _PortableBound()
     else:
         plan = (ctypes.c_int64 * BoundPlan.SIZE)()
         plan[BoundPlan.RUN] = marshal.addresses.run
-        plan[BoundPlan.DIMS] = ctypes.addressof(frame.dims)
-        plan[BoundPlan.DATA] = ctypes.addressof(frame.data)
-        plan[BoundPlan.STRIDES] = ctypes.addressof(frame.strides)
+        plan[BoundPlan.DIMS] = frame.dims
+        plan[BoundPlan.DATA] = frame.data
+        plan[BoundPlan.STRIDES] = frame.strides
         plan[BoundPlan.ANSWER] = id(bound.answer)
         plan[BoundPlan.FALLBACK] = id(bound)
         plan[BoundPlan.RELEASE] = int(release)
         call = fast.bound_class()
         call.__dict__["_keep"] = (plan, fast.library)
         pyapi.install(call, fast.call_bound, ctypes.addressof(plan))
-    call.__dict__.update(arguments=tuple(frame.params), out=bound.answer, _bound=bound)
+    call.__dict__.update(arguments=frame.held[: len(frame.held) - len(results)], out=bound.answer, _bound=bound)
     return call
 
 

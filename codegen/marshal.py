@@ -14,17 +14,21 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
 import numpy as np
-import numpy.typing as npt
 
 from codegen.engine import Library
 from codegen.errors import ArgumentTypeError, ArgumentValueError, KernelError
-from codegen.signature import DTYPES, ArraySpec, AxisPoly, Signature, shape_text
-
-Array: TypeAlias = npt.NDArray[Any]
+from codegen.frames import Array, Frame, address_of, data_word, stride_words
+from codegen.signature import DTYPES, ArraySpec, Signature, shape_text
 
 _KERNEL = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)  # releases the GIL
 _SHAPES = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p)
 _EXACT_OVERLAP_WORK = 10_000
+_SPARE = 8
+"""Frames kept for later calls: as many as threads that commonly call at once."""
+_SHAPES_KEPT = 64
+_PLAIN: dict[str, type] = {"f64": float, "f32": float, "i64": int, "bool": bool}
+_Sizes: TypeAlias = tuple[list[tuple[int, int]], list[tuple[int, ...]]]
+"""The value of each dimension with its place in a frame, and the shapes of the results."""
 
 
 @dataclass(frozen=True)
@@ -36,17 +40,6 @@ class KernelAddresses:
     check: int = 0
 
 
-@dataclass
-class Frame:
-    """The arguments of one kernel call in C form, and the arrays they point into."""
-
-    params: list[Array]
-    results: list[Array]
-    dims: Any
-    data: Any
-    strides: Any
-
-
 class Marshal:
     """Calls a kernel with arbitrary Python arguments."""
 
@@ -56,27 +49,107 @@ class Marshal:
         self.library = library  # owns the code at these addresses
         self._run: Callable[..., int] = _KERNEL(addresses.run)
         self._shapes: Callable[..., int] | None = _SHAPES(addresses.shapes) if addresses.shapes else None
-        self._result_axes = sum(len(r.axes) for r in signature.results)
         self._names = {p.name: i for i, p in enumerate(signature.params)}
+        places = list(enumerate(stride_words(signature)))
+        # Of a parameter: itself, its dtype, the type of Python's numbers that go into its cell as they are, its number,
+        # the place of its strides.
+        self._takes = [
+            (p, DTYPES[p.dtype], None if p.axes else _PLAIN[p.dtype], *place)
+            for p, place in zip(signature.params, places, strict=False)
+        ]
+        self._gives = [
+            (r, DTYPES[r.dtype], not r.axes, *place)
+            for r, place in zip(signature.results, places[len(self._takes) :], strict=True)
+        ]
+        self._data = data_word(signature)
+        self._slots = list(enumerate(signature.dims))
+        self._polynomials = signature.has_polynomials
+        self._needed = [name for name in signature.given if name not in signature.bound]
+        self._numbers = all(is_number for _, _, is_number, _, _ in self._gives)
+        # Sizes of results that are dimensions need no call; the kernel makes its checks when it runs, too.
+        self._counted = any(not isinstance(axis, (int, str)) for r in signature.results for axis in r.axes)
+        self._no_targets: list[Array | None] = [None] * len(signature.results)
+        self._spare: list[Frame] = []
+        self._seen: dict[tuple[tuple[int, ...], ...], _Sizes] = {}
 
     def __call__(self, *args: Any, out: Any = None, sizes: Mapping[str, int] | None = None, **named: Any) -> Any:
         """Convert, check, run, and hand the results back; with `out`, write there and return `out`'s arrays."""
-        values = args if len(args) == len(self.signature.params) and not named else self.positional(args, named)
-        params = list(map(convert, self.signature.params, values))
-        bound = self.bind_sizes(params, sizes)
-        targets = self.output_targets(out, self.result_shapes(bound))
-        results = [self.buffer_for(target, shape, dtype, params) for target, shape, dtype in targets]
-        frame = self.frame(params, results, bound)
+        values = self.positional(args, named) if named or len(args) != len(self._takes) else args
+        try:
+            frame = self._spare.pop()
+        except IndexError:
+            frame = Frame(self.signature)
+        words, cells, first = frame.words, frame.cells, self._data
+        params: list[Array] = []
+        shapes: list[tuple[int, ...]] = []
+        for spec, dtype, plain, number, place in self._takes:
+            value = values[number]
+            if type(value) is plain and (plain is not int or -(2**63) <= value < 2**63):
+                cells[number].value = value
+                shapes.append(())
+                continue
+            array: Array = value
+            if type(value) is not np.ndarray or value.dtype is not dtype or not value.flags.aligned:
+                array = convert(spec, value)
+            shapes.append(array.shape)
+            if not spec.axes:
+                if array.ndim:
+                    raise _wrong_shape(spec, array.shape)
+                cells[number].value = array.item()
+                continue
+            params.append(array)
+            words[first + number] = address_of(array)
+            words[place : place + array.ndim] = array.strides
+        key = tuple(shapes)
+        known = self._seen.get(key) if not sizes else None
+        if known is None:
+            known = self._sized(key, sizes, frame)
+        dims, wanted = known
+        for slot, size in dims:
+            words[slot] = size
+        if out is None and self._numbers:
+            self.run(frame)
+            answer = [cells[number].value for _, _, _, number, _ in self._gives]
+        else:
+            answer = self._into_arrays(frame, params, wanted, out)
+        if len(self._spare) < _SPARE:
+            self._spare.append(frame)
+        return answer[0] if self.signature.single else tuple(answer)
+
+    def _sized(self, shapes: tuple[tuple[int, ...], ...], sizes: Mapping[str, int] | None, frame: Frame) -> _Sizes:
+        """The sizes that go with these shapes of arguments, noted for the next call."""
+        bound = self.bind_sizes(shapes, sizes)
+        found = [(slot, bound[name]) for slot, name in self._slots], self.result_shapes(bound, frame)
+        if not sizes:
+            if len(self._seen) >= _SHAPES_KEPT:
+                self._seen.clear()
+            self._seen[shapes] = found
+        return found
+
+    def _into_arrays(
+        self, frame: Frame, params: Sequence[Array], shapes: Sequence[tuple[int, ...]], out: Any
+    ) -> list[Any]:
+        """Run the kernel on a frame that holds the arguments; the results, those that are arrays in `out` or made."""
+        words, cells = frame.words, frame.cells
+        targets = self.output_targets(out, shapes)
+        results: list[Array | None] = []
+        for target, shape, (_, dtype, is_number, number, place) in zip(targets, shapes, self._gives):  # noqa: B905
+            if is_number:
+                results.append(None)
+                continue
+            result = np.empty(shape, dtype) if target is None else self.buffer_for(target, shape, dtype, params)
+            results.append(result)
+            words[self._data + number] = address_of(result)
+            words[place : place + len(shape)] = result.strides
         self.run(frame)
         answer: list[Any] = []
-        for (target, _, _), result in zip(targets, results, strict=True):
-            if target is None:
-                answer.append(result if result.ndim else result.item())
-            else:
-                if result is not target:
-                    np.copyto(target, result)
-                answer.append(target)
-        return answer[0] if self.signature.single else tuple(answer)
+        for target, result, (_, _, _, number, _) in zip(targets, results, self._gives):  # noqa: B905
+            found = cells[number].value if result is None else result
+            if target is not None and found is not target:
+                target[...] = found
+                found = target
+            answer.append(found)
+        return answer
 
     def positional(self, args: Sequence[Any], named: Mapping[str, Any]) -> list[Any]:
         """Arguments in the order of the parameters, whether they came by position or by name."""
@@ -92,34 +165,45 @@ class Marshal:
             raise ArgumentTypeError(f"{signature.name}: expected {expected}, given {len(args) + len(named)}")
         return [*args, *(named[p.name] for p in signature.params[len(args) :])]
 
-    def bind_sizes(self, params: Sequence[Array], sizes: Mapping[str, int] | None) -> dict[str, int]:
-        """The value of every named dimension, each shape compared with what it must be."""
-        bound = self._given_sizes(sizes)
-        origin: dict[str, tuple[str, int]] = {}
-        polynomials: list[tuple[ArraySpec, Array, int, AxisPoly]] = []
-        for spec, array in zip(self.signature.params, params, strict=True):
-            if array.ndim != len(spec.axes):
-                raise _wrong_shape(spec, array)
-            for position, (axis, size) in enumerate(zip(spec.axes, array.shape, strict=True)):
-                if isinstance(axis, int):
-                    if size != axis:
-                        raise _wrong_shape(spec, array)
-                elif not isinstance(axis, str):
-                    polynomials.append((spec, array, position, axis))
-                elif axis not in bound:
-                    bound[axis], origin[axis] = size, (spec.name, position)
-                elif bound[axis] != size:
-                    elsewhere = "{} (axis {})".format(*origin[axis]) if axis in origin else "sizes"
-                    raise ArgumentValueError(
-                        f"{spec.name}: dimension {axis} is {size} here (axis {position}) "
-                        f"but {bound[axis]} in {elsewhere}"
-                    )
-        for spec, array, position, axis in polynomials:
-            wanted = axis(bound)
-            if array.shape[position] != wanted:
-                where = ", ".join(f"{name} = {bound[name]}" for name in axis.names)
-                raise _wrong_shape(spec, array, f": axis {position} has to be {axis} = {wanted}, because {where}")
+    def bind_sizes(self, shapes: Sequence[tuple[int, ...]], sizes: Mapping[str, int] | None) -> dict[str, int]:
+        """The value of every named dimension, the shape of each argument compared with what it must be."""
+        bound = self._given_sizes(sizes) if sizes or self._needed else {}
+        for (spec, _, _, _, _), shape in zip(self._takes, shapes, strict=True):
+            if len(shape) != len(spec.axes):
+                raise _wrong_shape(spec, shape)
+            for axis, size in zip(spec.axes, shape, strict=True):
+                if isinstance(axis, str):
+                    if bound.setdefault(axis, size) != size:
+                        raise self._disagreement(shapes, sizes)
+                elif isinstance(axis, int) and axis != size:
+                    raise _wrong_shape(spec, shape)
+        if self._polynomials:
+            self._compare_polynomials(shapes, bound)
         return bound
+
+    def _disagreement(self, shapes: Sequence[tuple[int, ...]], sizes: Mapping[str, int] | None) -> Exception:
+        """What to say of the first dimension that has two sizes."""
+        found = {name: (size, "sizes") for name, size in self._given_sizes(sizes).items()}
+        for spec, shape in zip(self.signature.params, shapes, strict=True):
+            for position, (axis, size) in enumerate(zip(spec.axes, shape, strict=True)):
+                if isinstance(axis, str):
+                    first, where = found.setdefault(axis, (size, f"{spec.name} (axis {position})"))
+                    if first != size:
+                        return ArgumentValueError(
+                            f"{spec.name}: dimension {axis} is {size} here (axis {position}) but {first} in {where}"
+                        )
+        raise AssertionError("two sizes of one dimension were seen")
+
+    def _compare_polynomials(self, shapes: Sequence[tuple[int, ...]], bound: Mapping[str, int]) -> None:
+        for spec, shape in zip(self.signature.params, shapes, strict=True):
+            for position, axis in enumerate(spec.axes):
+                if isinstance(axis, (int, str)):
+                    continue
+                wanted = axis(bound)
+                if shape[position] != wanted:
+                    where = ", ".join(f"{name} = {bound[name]}" for name in axis.names)
+                    reason = f": axis {position} has to be {axis} = {wanted}, because {where}"
+                    raise _wrong_shape(spec, shape, reason)
 
     def _given_sizes(self, sizes: Mapping[str, int] | None) -> dict[str, int]:
         signature = self.signature
@@ -129,7 +213,7 @@ class Marshal:
                 known = ", ".join(signature.dims) or "none"
                 raise ArgumentValueError(f"{signature.name}: sizes names {name!r}; its dimensions: {known}")
             given[name] = _size_of(name, size)
-        missing = [name for name in signature.given if name not in given and name not in signature.bound]
+        missing = [name for name in self._needed if name not in given]
         if missing:
             raise ArgumentTypeError(
                 f"{signature.name}: no argument shows the size of {', '.join(missing)}; "
@@ -137,29 +221,26 @@ class Marshal:
             )
         return given
 
-    def result_shapes(self, bound: Mapping[str, int]) -> list[tuple[int, ...]]:
-        """The shapes of the results, from the kernel's own function."""
-        flat = (ctypes.c_int64 * max(1, self._result_axes))()
-        if self._shapes is not None:
-            dims = (ctypes.c_int64 * max(1, len(bound)))(*(bound[name] for name in self.signature.dims))
-            status = self._shapes(dims, flat)
-            if status:
-                raise self.status_error(status, bound)
-        shapes: list[tuple[int, ...]] = []
-        start = 0
-        for spec in self.signature.results:
-            shapes.append(tuple(flat[start : start + len(spec.axes)]))
-            start += len(spec.axes)
-        return shapes
+    def result_shapes(self, bound: Mapping[str, int], frame: Frame) -> list[tuple[int, ...]]:
+        """The shapes of the results; sizes that are computed come from the kernel's own function."""
+        results = self.signature.results
+        if not self._counted:
+            return [tuple([bound[a] if isinstance(a, str) else cast(int, a) for a in r.axes]) for r in results]
+        for slot, name in self._slots:
+            frame.words[slot] = bound[name]
+        assert self._shapes is not None, "results that are arrays need the function"
+        status = self._shapes(frame.dims, frame.shapes)
+        if status:
+            raise self.status_error(status, bound)
+        flat = iter(frame.result_sizes(sum(len(r.axes) for r in results)))
+        return [tuple([next(flat) for _ in r.axes]) for r in results]
 
-    def output_targets(
-        self, out: Any, shapes: Sequence[tuple[int, ...]]
-    ) -> list[tuple[Array | None, tuple[int, ...], np.dtype[Any]]]:
-        """For each result: the array that `out` gives for it (or None), its shape, its dtype."""
+    def output_targets(self, out: Any, shapes: Sequence[tuple[int, ...]]) -> list[Array | None]:
+        """For each result the array that `out` gives for it, or None."""
         results = self.signature.results
         if out is None:
-            given: tuple[Any, ...] = (None,) * len(results)
-        elif isinstance(out, tuple):
+            return self._no_targets
+        if isinstance(out, tuple):
             given = cast("tuple[Any, ...]", out)
         elif self.signature.single:
             given = (out,)
@@ -170,17 +251,15 @@ class Marshal:
             )
         if len(given) != len(results):
             raise ArgumentTypeError(f"out: expected {len(results)} arrays, given {len(given)}")
-        targets: list[tuple[Array | None, tuple[int, ...], np.dtype[Any]]] = []
         for spec, shape, target in zip(results, shapes, given, strict=True):
             if target is not None:
                 check_output(spec, shape, target)
-            targets.append((target, shape, DTYPES[spec.dtype]))
         present = [(spec.name, array) for spec, array in zip(results, given, strict=True) if array is not None]
         for i, (name, target) in enumerate(present):
             for other_name, other in present[:i]:
                 if share_memory(target, other):
                     raise ArgumentValueError(f"out: the arrays for {other_name} and {name} share memory")
-        return targets
+        return list(given)
 
     @staticmethod
     def buffer_for(
@@ -193,23 +272,22 @@ class Marshal:
             return np.empty(shape, dtype)
         return target
 
-    def frame(self, params: list[Array], results: list[Array], bound: Mapping[str, int]) -> Frame:
-        """The three arrays of a kernel call. They point into `params` and `results`, which the frame keeps."""
-        arrays = params + results
-        strides = [stride for array in arrays for stride in array.strides]
-        return Frame(
-            params,
-            results,
-            (ctypes.c_int64 * max(1, len(self.signature.dims)))(*(bound[name] for name in self.signature.dims)),
-            (ctypes.c_void_p * max(1, len(arrays)))(*(array.__array_interface__["data"][0] for array in arrays)),
-            (ctypes.c_int64 * max(1, len(strides)))(*strides),
-        )
+    def frame(self, params: Sequence[Array], results: Sequence[Array], bound: Mapping[str, int]) -> Frame:
+        """A frame of its own for calls on these arrays, which it keeps."""
+        frame = Frame(self.signature)
+        frame.held = (*params, *results)
+        for slot, name in self._slots:
+            frame.words[slot] = bound[name]
+        for number, (array, place) in enumerate(zip(frame.held, stride_words(self.signature), strict=True)):
+            frame.words[self._data + number] = address_of(array)
+            frame.words[place : place + array.ndim] = array.strides
+        return frame
 
     def run(self, frame: Frame) -> None:
         """Run the kernel on a frame; a status becomes an exception."""
         status = self._run(frame.dims, frame.data, frame.strides)
         if status:
-            raise self.status_error(status, dict(zip(self.signature.dims, frame.dims, strict=False)))
+            raise self.status_error(status, frame.sizes(self.signature))
 
     def status_error(self, status: int, bound: Mapping[str, int]) -> Exception:
         """The exception for a status code."""
@@ -227,8 +305,6 @@ def convert(spec: ArraySpec, value: Any) -> Array:
     dtype = DTYPES[spec.dtype]
     if type(value) is np.ndarray and value.dtype is dtype and value.flags.aligned:
         return value
-    if type(value) is float and spec.dtype == "f64":
-        return np.array(value)
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
         raise ArgumentTypeError(f"{spec.name}: a masked array with masked elements cannot be passed; fill it first")
     try:
@@ -244,6 +320,8 @@ def convert(spec: ArraySpec, value: Any) -> Array:
         )
     if given.dtype.kind == "u" and dtype.kind == "i" and given.size and int(given.max()) > np.iinfo(np.int64).max:
         raise ArgumentValueError(f"{spec.name}: the value {given.max()} does not fit into int64")
+    if given.dtype is dtype and given.flags.aligned:
+        return given
     with np.errstate(over="ignore"):  # a Python number beyond float32 is infinite there
         return np.require(given, dtype, "A")
 
@@ -258,9 +336,8 @@ def _size_of(name: str, size: Any) -> int:
     return value
 
 
-def _wrong_shape(spec: ArraySpec, array: Array, reason: str = "") -> ArgumentValueError:
-    given = shape_text(array.shape)
-    return ArgumentValueError(f"{spec.name}: expected shape {spec.shape_text}, given {given}{reason}")
+def _wrong_shape(spec: ArraySpec, shape: tuple[int, ...], reason: str = "") -> ArgumentValueError:
+    return ArgumentValueError(f"{spec.name}: expected shape {spec.shape_text}, given {shape_text(shape)}{reason}")
 
 
 def _converts(given: np.ndarray[Any, Any], dtype: np.dtype[Any], plain: bool) -> bool:

@@ -25,7 +25,7 @@ from handmade_kernels import (
     vectors,
 )
 
-from codegen import engine, entry, pyapi
+from codegen import engine, entry, frames, pyapi
 from codegen.entry import make_function
 from codegen.signature import Signature
 
@@ -131,6 +131,46 @@ def test_the_gil_is_released_above_the_threshold(make, bound):
     timer.start()
     assert call() == ()  # the kernel ends only when the timer's thread can run
     timer.join()
+
+
+def test_threads_share_the_portable_path(library):
+    """Frames are borrowed for a call: sizes and numbers of one thread never meet those of another."""
+    f, g = (make_function(s, library, portable=True) for s in (MATVEC_SIGNATURE, PRODUCT))
+    problems = [(RNG.standard_normal((k + 2, k + 1)), RNG.standard_normal(k + 1)) for k in range(6)]
+    wrong = []
+
+    def work(number):
+        W, x = problems[number]
+        expected, out = W @ x, np.empty(len(W))
+        for _ in range(300):
+            wrong.extend(1 for y in (f(W, x), f(W, x, out=out)) if not np.allclose(y, expected, rtol=1e-12))
+            wrong.extend([1] * (g(2.0, number, 3.0) != (6.0 * number, 3.0 * number, 6.0, 2.0 * number)))
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_sizes_seen_before_are_still_checked(library):
+    f = make_function(ADD3, library, portable=True)
+    for n in [*range(200), 3, 150]:
+        assert f(*np.ones((3, n))).shape == (n,)
+    for sizes, message in (({"n": 4}, "but 4 in sizes"), ({"k": 3}, "sizes names 'k'")):
+        with pytest.raises(ValueError, match=message):
+            f(*np.ones((3, 3)), sizes=sizes)
+    with pytest.raises(ValueError, match=r"dimension n is 2 here \(axis 0\) but 3 in x"):
+        f(np.ones(3), np.ones(3), np.ones(2))
+
+
+def test_addresses_are_those_numpy_gives():
+    base = RNG.standard_normal((6, 8))
+    frozen = base[2:4]
+    frozen.flags.writeable = False
+    for array in (base, base.T[3:], base[::-1, ::2], frozen, np.array(1.0), np.empty((0, 3)), base.view(np.recarray)):
+        assert frames.address_of(array) == array.__array_interface__["data"][0] == frames._slowly(array)
 
 
 # ---- the process
