@@ -37,10 +37,10 @@ from codegen.nodes import scalar_cost
 from codegen.records import Plan, Records, plan
 from codegen.straight import emit_straight, is_straight
 from codegen.stretches import BLOCK, StretchWriter
-from codegen.text import BYTES, Module
+from codegen.text import BYTES, Module, register_type
 from codegen.uses import uses_of
 from codegen.waves import in_waves, is_dear
-from codegen.writer import WORKSPACE, Scope, Tables
+from codegen.writer import WORKSPACE, Named, Scope, Slot, Tables
 from symdiff.ir.dims import Size
 
 CHUNK = 1500
@@ -49,6 +49,8 @@ RANGE = ", i64 %from, i64 %to, i64 %thread"
 _LONG = 150
 _TWICE = 40
 _WIDE_LIMIT = 14
+_TAIL = 64
+"""Instructions written for the last iterations of a fold, whose partial results then stay in registers."""
 _DEAR = 5
 """Instructions of at least this cost fill the pipeline by themselves."""
 
@@ -263,35 +265,43 @@ class KernelWriter(StretchWriter):
 
     def _vector_steps(self, loop: For, begin: str, extent: str, static: int | None) -> None:
         """The iterations of a vector loop from `begin` to `extent`; `static`: how many, where that is known."""
-        lines, lanes = self.lines, self.lanes
+        lanes = self.lanes
         length, dear = _weight(loop.body)
         wide = LANES if not dear and length <= _WIDE_LIMIT and lanes < LANES else 0
         if static is not None:
             while lanes > 2 and lanes // 2 >= static:
                 lanes //= 2
-            wide = 0 if static < LANES else wide
+            wide = 0 if static < LANES and not loop.carries else wide
+        some = -(-(LANES - 1 if static is None else static % LANES) // lanes)
+        if wide and loop.carries and length * some <= _TAIL:
+            self._in_registers(loop, begin, extent, lanes, some)
+            return
+        wide = 0 if static is not None and static < LANES else wide
         accumulators = [Partial(self, carry, bool(wide)) for carry in loop.carries]
         start = begin
         # A long body is written once, for full and for half-filled registers alike.
         long = length > _LONG and not loop.carries and _dense_stores(loop) <= length // _LONG
         long = long or length > CHUNK
 
-        def whole(width: int) -> str:
-            if begin == "0":
-                return lines.emit(f"and i64 {extent}, {-width}")
-            own = lines.emit(f"and i64 {lines.emit(f'sub i64 {extent}, {begin}')}, {-width}")
-            return self.plus(begin, own)
-
         if wide:
-            start = self._strip(loop, begin, start, whole(LANES), LANES, accumulators, masked=False, in_registers=True)
+            stop = self._whole(begin, extent, LANES)
+            start = self._strip(loop, begin, start, stop, LANES, accumulators, masked=False, in_registers=True)
         twice = lanes
         if not long and not wide and (static is None or static >= lanes):
             twice = 2 * lanes if dear and length <= _TWICE and (static is None or static >= 2 * lanes) else lanes
-            start = self._strip(loop, begin, start, whole(twice), twice, accumulators, masked=False, in_registers=False)
+            stop = self._whole(begin, extent, twice)
+            start = self._strip(loop, begin, start, stop, twice, accumulators, masked=False, in_registers=False)
         if static is None or static % (LANES if wide else twice) or long:
             self._strip(loop, begin, start, extent, lanes, accumulators, masked=True, in_registers=False)
         for one in accumulators:
             one.finish()
+
+    def _whole(self, begin: str, extent: str, width: int) -> str:
+        """Where the last whole group of `width` iterations ends."""
+        if begin == "0":
+            return self.lines.emit(f"and i64 {extent}, {-width}")
+        own = self.lines.emit(f"and i64 {self.lines.emit(f'sub i64 {extent}, {begin}')}, {-width}")
+        return self.plus(begin, own)
 
     def _strip(
         self, loop: For, begin: str, start: str, stop: str, width: int, partials: Sequence[Partial], masked: bool,
@@ -308,14 +318,9 @@ class KernelWriter(StretchWriter):
         test = lines.emit(f"icmp slt i64 {counter}, {stop}")
         lines.do(f"br i1 {test}, label %{inside}, label %{done}")
         lines.begin(inside)
-        outer, names, saved = self.scope, dict(self.env), dict(self.saved)
-        self.scope = Scope(width, "", loop.var)
-        self.vars[loop.var] = counter
+        outer, names, saved = self._enter(loop, width, counter)
         if masked:
-            left = lines.emit(f"sub i64 {stop}, {counter}")
-            kind = f"<{width} x i64>"
-            self.stop_after(left)
-            self.scope.mask = lines.emit(f"icmp slt {kind} {self.lane_numbers()}, {self.splat(left, 'i64', width)}")
+            self._mask(lines.emit(f"sub i64 {stop}, {counter}"))
         phis = [one.enter(width, in_registers) for one in partials]
         self.body(loop.body)
         for one in partials:
@@ -332,6 +337,55 @@ class KernelWriter(StretchWriter):
         for one in partials:
             one.leave()
         return counter
+
+    def _in_registers(self, loop: For, begin: str, stop: str, width: int, some: int) -> None:
+        """A fold that keeps its partial results in registers: `LANES` iterations at a time, then register by register.
+
+        Short rows spend their time on what is left of `LANES` iterations; that takes `some` registers at most.
+        """
+        lines = self.lines
+        partials = [Partial(self, carry, begun=True, stays=True) for carry in loop.carries]
+        whole = self._whole(begin, stop, LANES)
+        start = self._strip(loop, begin, begin, whole, LANES, partials, masked=False, in_registers=True)
+        now = [one.pieces(width) for one in partials]
+        left, done = lines.emit(f"sub i64 {stop}, {start}"), lines.label("done")
+        ways: list[tuple[str, list[list[str]]]] = []
+        for number in range(some):
+            inside, first = lines.label("body"), number * width
+            test = lines.emit(f"icmp sgt i64 {left}, {first}")
+            ways.append((lines.block, [list(pieces) for pieces in now]))
+            lines.do(f"br i1 {test}, label %{inside}, label %{done}")
+            lines.begin(inside)
+            outer, names, saved = self._enter(loop, width, self.plus(start, str(first)))
+            self._mask(lines.emit(f"sub i64 {left}, {first}") if first else left)
+            self.body(loop.body)
+            for one, pieces in zip(partials, now, strict=True):
+                pieces[number] = one.folded(pieces[number])
+            self.scope, self.env, self.saved = outer, names, saved
+        ways.append((lines.block, now))
+        lines.do(f"br label %{done}")
+        lines.begin(done)
+        merged: list[list[str]] = []
+        for which, one in enumerate(partials):
+            kind = register_type(one.carry.dtype, width)
+            coming = [[f"[ {made[which][n]}, %{block} ]" for block, made in ways] for n in range(LANES // width)]
+            merged.append([lines.emit(f"phi {kind} {', '.join(each)}") for each in coming])
+        for one, pieces in zip(partials, merged, strict=True):
+            one.finish(pieces)
+
+    def _enter(self, loop: For, width: int, counter: str) -> tuple[Scope, dict[int, Named], dict[int, Slot]]:
+        """Begin the body of a vector loop; returns what is to be put back behind it."""
+        outside = self.scope, dict(self.env), dict(self.saved)
+        self.scope = Scope(width, "", loop.var)
+        self.vars[loop.var] = counter
+        return outside
+
+    def _mask(self, left: str) -> None:
+        """Only the first `left` lanes of the body count."""
+        scope = self.scope
+        self.stop_after(left)
+        kind = f"<{scope.width} x i64>"
+        scope.mask = self.lines.emit(f"icmp slt {kind} {self.lane_numbers()}, {self.splat(left, 'i64', scope.width)}")
 
     # ---------------------------------------------------------------- long straight-line code
     def _in_chunks(self, body: Sequence[Stmt]) -> None:

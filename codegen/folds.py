@@ -138,21 +138,23 @@ class Settled:
 
 
 class Partial:
-    """The partial results of a reduction over a vector loop: `LANES` of them in memory."""
+    """The partial results of a reduction over a vector loop: `LANES` of them in memory, or in registers to the end."""
 
-    def __init__(self, writer: ScalarWriter, carry: Carry, begun: bool) -> None:
-        """`begun`: a strip in registers comes first and writes them all."""
+    def __init__(self, writer: ScalarWriter, carry: Carry, begun: bool, stays: bool = False) -> None:
+        """`begun`: a strip in registers comes first and writes them all. `stays`: they are never in memory."""
         self.writer, self.carry = writer, carry
         lines = writer.lines
         dtype = carry.dtype
         self.type = register_type(dtype, LANES)
-        self.memory = lines.fresh("lanes")
+        self.memory = "" if stays else lines.fresh("lanes")
+        self.width, self.registers = LANES, False
+        self.now, self.next = "", ""
+        if stays:
+            return
         kind = memory_type(dtype, LANES)
         writer.once(self.memory, f"  {self.memory} = alloca {kind}, align 64")
         if not begun:
             writer.to_memory(scalars.identity(carry.kind, dtype, LANES), self.memory, dtype, LANES, BYTES[dtype])
-        self.width, self.registers = LANES, False
-        self.now, self.next = "", ""
 
     def enter(self, width: int, in_registers: bool) -> Callable[[str, str], str] | None:
         """Begin a strip; in registers there is a value at the head of the loop."""
@@ -184,23 +186,43 @@ class Partial:
 
     def leave(self) -> None:
         """End a strip."""
-        if self.registers:
+        if self.registers and self.memory:
             self.writer.to_memory(self.now, self.memory, self.carry.dtype, LANES, BYTES[self.carry.dtype])
 
-    def finish(self) -> None:
-        """Fold the partial results by halves."""
+    def pieces(self, width: int) -> list[str]:
+        """The partial results behind a strip in registers, `width` of them in each."""
+        kind = register_type(self.carry.dtype, LANES)
+        return [_picked(self.writer.lines, kind, self.now, first, width) for first in range(0, LANES, width)]
+
+    def folded(self, piece: str) -> str:
+        """A piece with the values of the iteration just written, under its mask."""
+        writer, width = self.writer, self.writer.scope.width
+        kind, mask = register_type(self.carry.dtype, width), register_type("bool", width)
+        new = writer.fold(self.carry, piece, width)
+        return writer.lines.emit(f"select {mask} {writer.scope.mask}, {kind} {new}, {kind} {piece}")
+
+    def finish(self, pieces: list[str] | None = None) -> None:
+        """Fold the partial results by halves: those in memory, or the pieces they are in."""
         writer, lines, dtype = self.writer, self.writer.lines, self.carry.dtype
-        total = writer.from_memory(self.memory, dtype, LANES, BYTES[dtype])
-        width = LANES
+        parts = [writer.from_memory(self.memory, dtype, LANES, BYTES[dtype])] if pieces is None else pieces
+        width = LANES // len(parts)
+
+        def both(a: str, b: str) -> str:
+            return scalars.combine(lines, self.carry.kind, dtype, a, b, width)
+
+        while len(parts) > 1:
+            half = len(parts) // 2
+            parts = [both(a, b) for a, b in zip(parts[:half], parts[half:], strict=True)]
+        total = parts[0]
         while width > 1:
-            kind, half = register_type(dtype, width), width // 2
-            parts: list[str] = []
-            for first in (0, half):
-                picked = ", ".join(f"i32 {first + i}" for i in range(half))
-                parts.append(
-                    lines.emit(f"extractelement {kind} {total}, i64 {first}") if half == 1 else
-                    lines.emit(f"shufflevector {kind} {total}, {kind} poison, <{half} x i32> <{picked}>")
-                )  # fmt: skip
-            total = scalars.combine(lines, self.carry.kind, dtype, parts[0], parts[1], half)
-            width = half
+            kind, width = register_type(dtype, width), width // 2
+            total = both(_picked(lines, kind, total, 0, width), _picked(lines, kind, total, width, width))
         writer.define(self.carry.out, total, False, dtype)
+
+
+def _picked(lines: Lines, kind: str, vector: str, first: int, width: int) -> str:
+    """Some lanes of a vector."""
+    if width == 1:
+        return lines.emit(f"extractelement {kind} {vector}, i64 {first}")
+    picked = ", ".join(f"i32 {first + i}" for i in range(width))
+    return lines.emit(f"shufflevector {kind} {vector}, {kind} poison, <{width} x i32> <{picked}>")

@@ -22,6 +22,8 @@ WORKSPACE = "sd.workspace"
 
 Named: TypeAlias = "tuple[str, bool]"
 """A scalar's text, and whether it has one value for each lane."""
+Slot: TypeAlias = "tuple[int, bool, str]"
+"""Where in the workspace a scalar is, whether it has lanes, and its dtype."""
 
 
 @dataclass(eq=False, slots=True)
@@ -76,7 +78,7 @@ class ScalarWriter:
         self.lines.block = "start"
         self.prologue: dict[str, str] = {}
         self.env: dict[int, Named] = {}
-        self.saved: dict[int, tuple[int, bool, str]] = {}  # name -> workspace slot, lanes?, dtype
+        self.saved: dict[int, Slot] = {}
         self.dtypes: dict[int, str] = {}
         self.deferred: dict[int, Let] = {}  # products that wait for the sum they are fused into
         self.vars: dict[str, str] = {}

@@ -1,0 +1,68 @@
+"""Folds of short rows: 32 partial results, element k in number k mod 32, added up by halves, bit by bit."""
+
+import math
+
+import numpy as np
+import pytest
+
+import symdiff as sd
+
+LENGTHS = (0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 17, 20, 31, 32, 33, 50, 63, 64, 65, 100)
+
+
+def by_halves(x, fold, identity):
+    """What rows fold to, as the order is promised; written in NumPy from the promise alone."""
+    partial = np.full((len(x), 32), identity, x.dtype)
+    for k in range(x.shape[1]):
+        partial[:, k % 32] = fold(partial[:, k % 32], x[:, k])
+    while partial.shape[1] > 1:
+        half = partial.shape[1] // 2
+        partial = fold(partial[:, :half], partial[:, half:])
+    return partial[:, 0]
+
+
+def rows(rng, length, dtype):
+    x = (rng.normal(size=(5, length)) * 10.0 ** rng.integers(-3, 4, size=(5, length))).astype(dtype)
+    if length > 2:
+        x[1, 1], x[2, 2], x[3, :] = np.inf, np.nan, -0.0
+    return x
+
+
+@pytest.mark.parametrize("dtype", ["f64", "f32"])
+def test_sums_of_rows_have_the_promised_order(rng, dtype):
+    m, n = sd.dims("m n")
+    x = sd.symbol("x", (m, n), dtype=dtype)
+    fn = sd.compile(np.sum(x, axis=1), [x])
+    for length in LENGTHS:
+        values = rows(rng, length, "f8" if dtype == "f64" else "f4")
+        np.testing.assert_array_equal(fn(values), by_halves(values, np.add, 0.0))
+
+
+def test_sums_of_rows_of_fixed_length(rng):
+    m = sd.dim("m")
+    for length in (1, 2, 3, 6, 12, 20, 31, 33, 40):
+        x = sd.symbol("x", (m, length))
+        values = rng.normal(size=(7, length))
+        exact = [math.fsum(row) for row in values]
+        np.testing.assert_allclose(sd.compile(np.sum(x, axis=1), [x])(values), exact, rtol=1e-14, atol=1e-14)
+
+
+def test_the_largest_of_short_rows(rng):
+    m, n = sd.dims("m n")
+    x = sd.symbol("x", (m, n))
+    fn = sd.compile([np.max(x, axis=1), np.min(x, axis=1)], [x])
+    for length in LENGTHS[1:]:
+        values = rows(rng, length, "f8")
+        for got, expected in zip(fn(values), (np.max(values, axis=1), np.min(values, axis=1)), strict=True):
+            np.testing.assert_array_equal(got, expected)
+
+
+def test_rows_that_do_not_begin_at_zero_and_strided_rows(rng):
+    m, n = sd.dims("m n")
+    x, w = sd.symbol("x", (m, n)), sd.symbol("w", (n,))
+    fn = sd.compile([x[:, 1:] @ w[1:], x[:, ::2] @ w[::2]], [x, w])
+    for length in LENGTHS[2:]:
+        values, weights = rng.normal(size=(4, length)), rng.normal(size=length)
+        got = fn(values, weights)
+        np.testing.assert_allclose(got[0], values[:, 1:] @ weights[1:], rtol=1e-13, atol=1e-13)
+        np.testing.assert_allclose(got[1], values[:, ::2] @ weights[::2], rtol=1e-13, atol=1e-13)
