@@ -13,7 +13,7 @@ from scipy import sparse
 from symdiff.api.compression import Price, coloured, compressions, symmetric_colourings
 from symdiff.api.expression import free_symbols
 from symdiff.api.native import Compilable, cheapest
-from symdiff.api.sparse_plans import Direct, Layout, Sweeps, direct_forms
+from symdiff.api.sparse_plans import MOVED, Direct, Layout, Sweeps, direct_forms
 from symdiff.api.sparse_programs import flat, program, slope, symbolic
 from symdiff.errors import ArgumentError, DerivativeError
 from symdiff.frontend.expr import Expr
@@ -145,7 +145,7 @@ class SparseDerivative:
         """
         given = dict(sizes or {}), dict(known or {})
         matrix = self._pattern(*given)
-        if self._directly(self._layout(matrix, given[0]), *given):
+        if self._directly(self._layout(matrix, given[0]), matrix, *given):
             return "direct"
         return coloured(matrix, self._mode, self._symmetric, self._price(given[0]))[0]
 
@@ -189,7 +189,7 @@ class SparseDerivative:
     def _make_plan(self, sizes: dict[str, int], known: dict[str, Any]) -> _Plan:
         matrix = self._pattern(sizes, known)
         layout = self._layout(matrix, sizes)
-        data = self._directly(layout, sizes, known)
+        data = self._directly(layout, matrix, sizes, known)
         if data is None:
             data = self._by_sweeps(layout, matrix, sizes)
         dtype = NUMPY_TYPES[self.function.results[0].type.dtype]
@@ -249,7 +249,7 @@ class SparseDerivative:
 
     # ---------------------------------------------------------------- methods
     def _directly(
-        self, layout: Layout, sizes: Mapping[str, int], known: Mapping[str, Any]
+        self, layout: Layout, matrix: Any, sizes: Mapping[str, int], known: Mapping[str, Any]
     ) -> Callable[..., Any] | None:
         if self._mode not in ("auto", "direct"):
             return None
@@ -259,12 +259,32 @@ class SparseDerivative:
                 options=self._options,
             )
         for form in self._direct:
-            found = form.plan(layout, sizes, known)
-            if found is not None:
-                return found
+            if form.entries.holds(sizes) and (self._mode == "direct" or self._pays(form, matrix, sizes)):
+                return form.plan(layout, sizes, known)
         if self._mode == "direct" and len(layout.keys):
             raise ArgumentError("mode 'direct': no formulas for the entries alone were found; use mode='auto'")
         return None
+
+
+    def _pays(self, form: Direct, matrix: Any, sizes: Mapping[str, int]) -> bool:
+        """Whether formulas are predicted to be faster than sweeps."""
+        if form.entries.rows is not None or form.entries.count(sizes) <= matrix.nnz:  # nothing is computed besides
+            return True
+        price = self._price(sizes)
+        own = form.seconds(sizes)
+        if self._symmetric:
+            least = min(2, matrix.shape[0])
+        else:
+            columns = np.bincount(matrix.indices, minlength=1)
+            least = min(int(np.diff(matrix.indptr).max(initial=0)), int(columns.max()))
+        if own <= price(least):  # however few colours there are
+            return True
+        direction, colouring = coloured(matrix, self._mode, self._symmetric, price)
+        if isinstance(colouring, Bicolouring):
+            swept = price(colouring.columns.count) + self.sweeps.seconds("reverse", colouring.rows.count, sizes)
+        else:
+            swept = self.sweeps.seconds("reverse" if direction == "reverse" else "forward", colouring.count, sizes)
+        return own <= swept + MOVED * matrix.nnz
 
 
 def _empty(layout: Layout, dtype: Any) -> Any:

@@ -38,8 +38,8 @@ SEEDED = 1 << 22
 MOST_SOURCES = 3
 """Terms that may meet in one entry and still be gathered; more are scattered."""
 
-WORTH = 4
-"""Direct formulas may have so many entries for each non-zero: what they compute besides is left out."""
+MOVED = 5e-9
+"""Seconds to put one value of a formula where it belongs, from an array of all values; on a two-core Zen 3."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,16 +68,19 @@ class Direct:
         self.entries = entries
         self._options = dict(options)
         self._native: dict[Any, Callable[..., Any]] = {}
+        self._price: Callable[[Mapping[str, int]], Prediction] | None = None
+
+    def seconds(self, sizes: Mapping[str, int]) -> float:
+        """What the values term by term, each then moved to its place, are predicted to take on a typical core."""
+        if self._price is None:
+            self._price = predictor(self.entries.by_term(), TYPICAL)
+        return self._price(sizes).seconds + MOVED * self.entries.count(sizes)
 
     def plan(
         self, layout: Layout, sizes: Mapping[str, int], known: Mapping[str, Any]
-    ) -> Callable[..., Any] | None:
-        """How to compute the data of a layout; None where formulas do not hold or do not pay."""
+    ) -> Callable[..., Any]:
+        """How to compute the data of a layout, at sizes where the formulas hold."""
         entries = self.entries
-        if not entries.holds(sizes) or not entries.terms:
-            return None
-        if entries.count(sizes) > WORTH * max(len(layout.keys), 1):
-            return None
         columns = layout.shape[1]
         if entries.rows is not None and layout.slots is None:
             places = entries.row_places(sizes)
@@ -86,6 +89,8 @@ class Direct:
         index = entries.index_program()
         rows, own = entries.places(sizes, interpret(index, [known[p.name] for p in index.params], sizes))
         keys = rows * columns + own
+        if layout.slots is None and np.array_equal(keys, layout.keys):
+            return self._compiled("terms", entries.by_term)
         at = np.searchsorted(layout.keys, keys)
         inside = at < len(layout.keys)
         inside[inside] = layout.keys[at[inside]] == keys[inside]

@@ -19,6 +19,10 @@ Numbers: TypeAlias = "np.ndarray[Any, Any]"
 LIMIT = 500_000_000
 """Non-zeros beyond which a pattern is refused: compressed rows would take more memory than a dense answer is worth."""
 
+_NARROW = 32
+"""Columns of a union, counted with repetitions, up to which it is sorted rather than multiplied."""
+_REMEMBERED = 4
+
 
 class Pool:
     """Sets of columns 0 .. width - 1 by number. Methods take arrays of set numbers and return such arrays."""
@@ -30,6 +34,7 @@ class Pool:
         self._columns: Numbers = np.zeros(4096, np.int32 if width < 2**31 else np.int64)
         self._rows = 1
         self._filled = 0
+        self._united: list[tuple[Numbers, Numbers, Numbers]] = []  # pairs and their unions, the last few times
 
     @property
     def filled(self) -> int:
@@ -71,10 +76,18 @@ class Pool:
         low, high = np.minimum(a[differ], b[differ]), np.maximum(a[differ], b[differ])
         key = low * self._rows + high
         pairs, inverse = _distinct(key)
-        members = np.stack(np.divmod(pairs, self._rows), axis=1).ravel()
-        joined = self._join(np.arange(0, len(members) + 1, 2), members)
+        joined = self._pairs(*np.divmod(pairs, self._rows))
         result[differ] = joined if inverse is None else joined[inverse]
         return result.reshape(shape)
+
+    def _pairs(self, low: Numbers, high: Numbers) -> Numbers:
+        """The unions of pairs; a program unites the same ones again and again."""
+        for known_low, known_high, joined in self._united:
+            if np.array_equal(low, known_low) and np.array_equal(high, known_high):
+                return joined
+        joined = self._join(np.arange(0, 2 * len(low) + 1, 2), np.stack([low, high], axis=1).ravel())
+        self._united = [*self._united[1 - _REMEMBERED :], (low, high, joined)]
+        return joined
 
     def merge(self, groups: Numbers, numbers: Numbers, count: int) -> Numbers:
         """The union of the sets of each group 0 .. count - 1; `groups` and `numbers` are flat and go together."""
@@ -115,21 +128,43 @@ class Pool:
             members = members[np.repeat((sizes > 1) & (longest < self.width), sizes)]
             indptr = np.concatenate([[0], np.cumsum(sizes[open_groups])])
         refuse_beyond_limit(int(self._lengths[members].sum()))
+        columns, lengths = self._few(indptr, members) or self._many(indptr, members)
+        new = lengths > longest[open_groups]
+        if np.all(new):
+            result[open_groups] = self._append(columns, lengths)
+        elif np.any(new):
+            result[open_groups[new]] = self._append(columns[np.repeat(new, lengths)], lengths[new])
+        return result
+
+    def _few(self, indptr: Numbers, members: Numbers) -> tuple[Numbers, Numbers] | None:
+        """The columns of all unions and their lengths, sorted as rows of a table; None where it would be wide."""
+        own = self._lengths[members]
+        filled = np.add.reduceat(own, indptr[:-1])
+        width, count = int(filled.max()), len(filled)
+        if width > _NARROW or width * count > 2 * int(filled.sum()):
+            return None
+        table = np.full((count, width), self.width, self._columns.dtype)
+        columns = self.rows(members)[1]
+        if width * count == len(columns):
+            table.ravel()[:] = columns
+        else:
+            table[np.arange(width) < filled[:, None]] = columns
+        table.sort(axis=1)
+        kept = table < self.width
+        kept[:, 1:] &= table[:, 1:] != table[:, :-1]
+        return table[kept], np.count_nonzero(kept, axis=1)
+
+    def _many(self, indptr: Numbers, members: Numbers) -> tuple[Numbers, Numbers]:
+        """The same by a product of sparse matrices."""
         used, local = self._local(members)
         own_indptr, own_columns = self.rows(used)
-        left = sparse.csr_array((np.ones(len(local), np.bool_), local, indptr), shape=(len(open_groups), len(used)))
+        left = sparse.csr_array((np.ones(len(local), np.bool_), local, indptr), shape=(len(indptr) - 1, len(used)))
         right = sparse.csr_array(
             (np.ones(len(own_columns), np.bool_), own_columns, own_indptr), shape=(len(used), self.width)
         )
         joined: Any = left @ right
         joined.sort_indices()
-        lengths = np.diff(joined.indptr).astype(np.int64)
-        new = lengths > longest[open_groups]
-        if np.all(new):
-            result[open_groups] = self._append(joined.indices, lengths)
-        elif np.any(new):
-            result[open_groups[new]] = self._append(joined.indices[np.repeat(new, lengths)], lengths[new])
-        return result
+        return joined.indices, np.diff(joined.indptr).astype(np.int64)
 
     def _local(self, members: Numbers) -> tuple[Numbers, Numbers]:
         """The different members, and every member's place among them."""
@@ -165,7 +200,7 @@ class Pool:
         place = np.zeros(self._rows, np.int64)
         place[used] = np.arange(1, len(used) + 1)
         columns = columns.copy()
-        self._rows, self._filled = 1, 0
+        self._rows, self._filled, self._united = 1, 0, []
         self._columns = columns[:0]
         self._append(columns, np.diff(indptr))
         return [place[numbers] for numbers in live]

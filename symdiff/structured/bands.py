@@ -111,7 +111,7 @@ def taken(builder: Builder, value: Value, start: Size, count: Size) -> Value:
 
 
 def joined(builder: Builder, parts: Sequence[Value]) -> Value:
-    """Vectors one behind the other."""
+    """Arrays one behind the other along the last axis."""
     return parts[0] if len(parts) == 1 else builder.make(builder.opset["concatenate"], tuple(parts), (("axis", -1),))
 
 

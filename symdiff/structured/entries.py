@@ -21,6 +21,7 @@ from symdiff.ir.dims import Shape, Size, evaluate, named, product, size_names
 from symdiff.ir.graph import Function, Value, topological
 from symdiff.ir.types import TensorType
 from symdiff.structured.bands import Segment, by_rows, joined, mirrored, run_of
+from symdiff.structured.local import local_blocks
 from symdiff.structured.moves import embedded, flattened
 from symdiff.structured.propagate import Structure
 from symdiff.structured.terms import Indirect, NoStructureError, Place, Term, collected
@@ -160,6 +161,10 @@ def find_entries(
         segments, by_row = by_rows(builder, order, mirrored(order, runs) if symmetric else runs)
     except NoStructureError:
         segments, by_row = list[Segment](), None
+        placed = [(number, term) for number, own in enumerate(structure.results) for term in own]
+        blocks = local_blocks(builder, placed, out, variables, dtype)
+        if blocks is not None:
+            terms = [Term(t.factors, t.sizes, t.places[::-1]) for t in blocks] if transposed else blocks
     values = [_value(builder, t, dtype) for t in terms]
     return Entries(builder, tuple(structure.params), tuple(terms), values, tuple(order.assumed), segments, by_row)
 

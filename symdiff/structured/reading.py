@@ -114,6 +114,10 @@ def _read(builder: Builder, value: Value, places: tuple[Place, ...], sizes: Mapp
     if value.type.rank:
         attrs = (("sizes", tuple(counts)), ("starts", tuple(starts)), ("steps", tuple(steps)))
         value = builder.make(builder.opset["slice"], (value,), attrs)
+    if value.type.dtype == "bool":  # no sum, not even over one
+        shape = tuple([n for x, n in zip(labels, counts, strict=True) if x in sizes])
+        value = builder.make(builder.opset["reshape"], (value,), (("rank", value.type.rank), ("shape", shape)))
+        labels = [x for x in labels if x in sizes]
     return Factor(contract(builder, [value], [tuple(labels)], kept), kept)
 
 
