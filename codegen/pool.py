@@ -5,10 +5,16 @@ A module of its own, `text()`, compiled once, holds
     i32 @sd.parallel(ptr work, ptr a, ptr b, i64 count, i64 threads)
 
 It runs `i32 work(a, b, from, to, thread)` over 0 .. count in pieces, on at most so many threads, the caller among them
-as thread 0, and returns the largest status. Promises: a worker that wakes late finds nothing left and costs nothing; a
-worker waits for more work a few microseconds and then sleeps; a caller that finds the pool in use, or cannot start a
-thread, does all the work itself. A child of a fork starts with an empty pool. Workers block all signals and never touch
-Python. POSIX threads are found in the process; `available()` tells whether there are any.
+as thread 0, and returns the largest status. Pieces get smaller towards the end, so that all finish together. Promises:
+a worker that wakes late finds nothing left and costs nothing; a worker waits for more work for tens of microseconds and
+then sleeps; a caller that finds the pool in use, or cannot start a thread, does all the work itself. A child of a fork
+starts with an empty pool. Workers block all signals and never touch Python. POSIX threads are found in the process;
+`available()` tells whether there are any.
+
+Sharing may cost more than it brings: where other processes keep the processor busy, a worker is put to rest in the
+middle of a piece, and everyone waits. So an account is kept for each `work`: what sharing gained, by the caller's own
+pace against the time that it took. When an account falls below `_GRACE`, the caller works alone for `_REPAY` times the
+loss before it tries again: in the long run threads cost next to nothing where they cannot help.
 """
 
 from __future__ import annotations
@@ -17,6 +23,7 @@ import ctypes
 import os
 import platform
 import signal
+import time
 from functools import cache
 
 from codegen import engine
@@ -24,16 +31,26 @@ from codegen import engine
 SYMBOL = "sd.parallel"
 DECLARATION = f"declare i32 @{SYMBOL}(ptr, ptr, ptr, i64, i64)"
 _CELL = "sd.pool"
-_BYTES = 1024
-_SPINS = 400
-"""Looks at the pool before a thread sleeps: about ten microseconds."""
-_PIECES = 8
-"""Pieces for each thread: enough to even out, few enough that handing them out costs nothing."""
+_BYTES = 2048
+_SPINS = 2000
+"""Looks at the pool before a worker sleeps: some tens of microseconds, less than waking it costs on many machines;"""
+_PATIENCE = 400
+"""and looks of the caller for those that still work, before it leaves its processor to them."""
+_SHARES = 4
+"""A piece is what is left over so many times the number of threads."""
+_ACCOUNTS = 64
+_GRACE = 200_000
+"""Nanoseconds that an account may be in debt."""
+_MOST_CREDIT = 8_000_000
+"""Nanoseconds of gain that are remembered, to be weighed against later losses."""
+_REPAY = 32
+_LONGEST_DEBT = 1_000_000_000
 
 _pool = (ctypes.c_char * _BYTES)()
 _NEEDED = (
     "pthread_create", "pthread_detach", "pthread_mutex_init", "pthread_mutex_lock", "pthread_mutex_unlock",
     "pthread_cond_init", "pthread_cond_wait", "pthread_cond_signal", "pthread_cond_broadcast", "pthread_sigmask",
+    "clock_gettime",
 )  # fmt: skip
 
 
@@ -47,7 +64,8 @@ if hasattr(os, "register_at_fork"):
 
 def available() -> bool:
     """Whether the process offers POSIX threads."""
-    return hasattr(signal, "SIG_BLOCK") and all(hasattr(ctypes.pythonapi, name) for name in _NEEDED)
+    known = hasattr(signal, "SIG_BLOCK") and hasattr(time, "CLOCK_MONOTONIC")
+    return known and all(hasattr(ctypes.pythonapi, name) for name in _NEEDED)
 
 
 @cache
@@ -61,8 +79,10 @@ def text() -> str:
     machine = platform.machine().lower()
     pause = "pause" if machine in ("x86_64", "amd64") else "yield" if machine in ("arm64", "aarch64") else ""
     values = {
-        "PAUSE": f'call void asm sideeffect "{pause}", ""()' if pause else "", "SPINS": _SPINS, "PIECES": _PIECES,
-        "SIG_BLOCK": int(getattr(signal, "SIG_BLOCK", 0)),
+        "PAUSE": f'call void asm sideeffect "{pause}", ""()' if pause else "", "SPINS": _SPINS, "PATIENCE": _PATIENCE,
+        "SHARES": _SHARES, "SIG_BLOCK": int(getattr(signal, "SIG_BLOCK", 0)), "GRACE": -_GRACE,
+        "MOST_CREDIT": _MOST_CREDIT, "REPAY": -_REPAY, "LONGEST_DEBT": _LONGEST_DEBT,
+        "CLOCK": int(getattr(time, "CLOCK_MONOTONIC", 0)), "HASH_SHIFT": 64 - _ACCOUNTS.bit_length() + 1,
         **{name: f"getelementptr (i8, ptr @{_CELL}, i64 {at})" for name, at in _LAYOUT.items()},
     }  # fmt: skip
     made = _TEXT
@@ -75,19 +95,37 @@ def text() -> str:
 # conditions get more room than any C library asks for.
 _LAYOUT = {
     "MUTEX": 0, "GO": 128, "DONE": 256, "READY": 384, "STARTED": 392, "BUSY": 400, "ASLEEP": 408, "WAITING": 416,
-    "ROUND": 448, "WORK": 456, "A": 464, "B": 472, "COUNT": 480, "PIECE": 488, "LIMIT": 496, "OPEN": 504,
-    "NEXT": 576, "ACTIVE": 640, "JOINED": 648, "STATUS": 704,
+    "ROUND": 448, "WORK": 456, "A": 464, "B": 472, "COUNT": 480, "PARTS": 488, "LIMIT": 496, "OPEN": 504,
+    "NEXT": 576, "ACTIVE": 640, "JOINED": 648, "STATUS": 704, "LEDGER": 1024,
 }  # fmt: skip
 
 _TEXT = """
-@sd.pool = external global [1024 x i8], align 64
+@sd.pool = external global [2048 x i8], align 64
 
 define i32 @sd.parallel(ptr %work, ptr %a, ptr %b, i64 %count, i64 %threads) nounwind {
 entry:
   %few = icmp sle i64 %count, 1
   %lone = icmp sle i64 %threads, 1
   %alone = or i1 %few, %lone
-  br i1 %alone, label %serial, label %try
+  br i1 %alone, label %serial, label %consult
+
+consult:                                         ; an account: the balance, and for how long to work alone
+  %number = ptrtoint ptr %work to i64
+  %mixed = mul i64 %number, -7046029254386353131
+  %place = lshr i64 %mixed, $HASH_SHIFT
+  %account = getelementptr [2 x i64], ptr $LEDGER, i64 %place
+  %owed.at = getelementptr i64, ptr %account, i64 1
+  %owed = load atomic i64, ptr %owed.at monotonic, align 8
+  %owes = icmp sgt i64 %owed, 0
+  br i1 %owes, label %repay, label %try
+
+repay:
+  %repay.start = call i64 @now()
+  %repay.status = call i32 %work(ptr %a, ptr %b, i64 0, i64 %count, i64 0)
+  %repay.end = call i64 @now()
+  %repaid = sub i64 %repay.end, %repay.start
+  %owed.before = atomicrmw sub ptr %owed.at, i64 %repaid monotonic
+  ret i32 %repay.status
 
 serial:
   %own = call i32 %work(ptr %a, ptr %b, i64 0, i64 %count, i64 0)
@@ -112,9 +150,9 @@ init:
 
 workers:
   %wanted = sub i64 %threads, 1
-  br label %start
+  br label %count.workers
 
-start:
+count.workers:
   %started = load i64, ptr $STARTED
   %lacking = icmp slt i64 %started, %wanted
   br i1 %lacking, label %create, label %publish
@@ -132,19 +170,17 @@ created:
   call i32 @pthread_detach(i64 %thread)
   %more = add i64 %started, 1
   store i64 %more, ptr $STARTED
-  br label %start
+  br label %count.workers
 
 publish:
-  %shares = mul i64 %threads, $PIECES
-  %up = add i64 %count, %shares
-  %up1 = sub i64 %up, 1
-  %piece = sdiv i64 %up1, %shares
+  %parts = mul i64 %threads, $SHARES
+  %start = call i64 @now()
   call i32 @pthread_mutex_lock(ptr $MUTEX)
   store ptr %work, ptr $WORK
   store ptr %a, ptr $A
   store ptr %b, ptr $B
   store i64 %count, ptr $COUNT
-  store i64 %piece, ptr $PIECE
+  store i64 %parts, ptr $PARTS
   store i64 %wanted, ptr $LIMIT
   store i64 0, ptr $JOINED
   store i64 1, ptr $OPEN
@@ -161,7 +197,9 @@ wake:
 
 woken:
   call i32 @pthread_mutex_unlock(ptr $MUTEX)
-  call void @pieces(i64 0)
+  %begun = call i64 @now()
+  %done.here = call i64 @pieces(i64 0)
+  %finished = call i64 @now()
   call i32 @pthread_mutex_lock(ptr $MUTEX)
   store i64 0, ptr $OPEN
   call i32 @pthread_mutex_unlock(ptr $MUTEX)
@@ -176,7 +214,7 @@ look:                                            ; those that are in it finish a
 look.more:
   $PAUSE
   %look.next = add i64 %look.n, 1
-  %looks.left = icmp slt i64 %look.next, $SPINS
+  %looks.left = icmp slt i64 %look.next, $PATIENCE
   br i1 %looks.left, label %look, label %sleep
 
 sleep:
@@ -199,27 +237,80 @@ slept:
   br label %end
 
 end:
+  %end.time = call i64 @now()
+  %some.here = icmp sgt i64 %done.here, 0
+  br i1 %some.here, label %settle, label %settled
+
+settle:                                          ; what the caller would have taken alone, less what all took
+  %own.ns = sub i64 %finished, %begun
+  %own.time = sitofp i64 %own.ns to double
+  %all = sitofp i64 %count to double
+  %here = sitofp i64 %done.here to double
+  %ratio = fdiv double %all, %here
+  %alone.time = fmul double %own.time, %ratio
+  %alone.ns = fptosi double %alone.time to i64
+  %taken.ns = sub i64 %end.time, %start
+  %gain = sub i64 %alone.ns, %taken.ns
+  %balance = load i64, ptr %account
+  %sum = add i64 %balance, %gain
+  %kept = call i64 @llvm.smin.i64(i64 %sum, i64 $MOST_CREDIT)
+  %loses = icmp slt i64 %kept, $GRACE
+  br i1 %loses, label %borrow, label %keep
+
+keep:
+  store i64 %kept, ptr %account
+  br label %settled
+
+borrow:
+  %debt = mul i64 %kept, $REPAY
+  %debt.most = call i64 @llvm.smin.i64(i64 %debt, i64 $LONGEST_DEBT)
+  store i64 0, ptr %account
+  store atomic i64 %debt.most, ptr %owed.at monotonic, align 8
+  br label %settled
+
+settled:
   %status = load atomic i32, ptr $STATUS acquire, align 4
   store atomic i64 0, ptr $BUSY release, align 8
   ret i32 %status
 }
 
-; Take pieces until none is left.
-define internal void @pieces(i64 %thread) noinline nounwind {
+define internal i64 @now() noinline nounwind {
+  %time = alloca [2 x i64], align 8
+  call i32 @clock_gettime(i32 $CLOCK, ptr %time)
+  %nanoseconds.at = getelementptr i64, ptr %time, i64 1
+  %seconds = load i64, ptr %time
+  %nanoseconds = load i64, ptr %nanoseconds.at
+  %whole = mul i64 %seconds, 1000000000
+  %sum = add i64 %whole, %nanoseconds
+  ret i64 %sum
+}
+
+; Take pieces until none is left; the number of iterations that were done here.
+define internal i64 @pieces(i64 %thread) noinline nounwind {
 entry:
   %work = load ptr, ptr $WORK
   %a = load ptr, ptr $A
   %b = load ptr, ptr $B
   %count = load i64, ptr $COUNT
-  %piece = load i64, ptr $PIECE
+  %parts = load i64, ptr $PARTS
   br label %head
 head:
-  %from = atomicrmw add ptr $NEXT, i64 %piece acq_rel
-  %left = icmp slt i64 %from, %count
-  br i1 %left, label %body, label %end
+  %done = phi i64 [ 0, %entry ], [ %done, %retry ], [ %done.more, %body ], [ %done.more, %bad ]
+  %from = load atomic i64, ptr $NEXT monotonic, align 8
+  %left = sub i64 %count, %from
+  %some = icmp sgt i64 %left, 0
+  br i1 %some, label %take, label %end
+take:
+  %share = sdiv i64 %left, %parts
+  %piece = call i64 @llvm.smax.i64(i64 %share, i64 1)
+  %to = add i64 %from, %piece
+  %exchange = cmpxchg ptr $NEXT, i64 %from, i64 %to acq_rel monotonic
+  %mine = extractvalue { i64, i1 } %exchange, 1
+  br i1 %mine, label %body, label %retry
+retry:
+  br label %head
 body:
-  %up = add i64 %from, %piece
-  %to = call i64 @llvm.smin.i64(i64 %up, i64 %count)
+  %done.more = add i64 %done, %piece
   %status = call i32 %work(ptr %a, ptr %b, i64 %from, i64 %to, i64 %thread)
   %good = icmp eq i32 %status, 0
   br i1 %good, label %head, label %bad
@@ -227,7 +318,7 @@ bad:
   %before = atomicrmw umax ptr $STATUS, i32 %status acq_rel
   br label %head
 end:
-  ret void
+  ret i64 %done
 }
 
 define internal ptr @worker(ptr %round) nounwind {
@@ -291,7 +382,7 @@ enter:
   store i64 %number, ptr $JOINED
   %before = atomicrmw add ptr $ACTIVE, i64 1 acq_rel
   call i32 @pthread_mutex_unlock(ptr $MUTEX)
-  call void @pieces(i64 %number)
+  call i64 @pieces(i64 %number)
   call i32 @pthread_mutex_lock(ptr $MUTEX)
   %after = atomicrmw sub ptr $ACTIVE, i64 1 acq_rel
   %last = icmp eq i64 %after, 1
@@ -319,6 +410,8 @@ declare i32 @pthread_cond_wait(ptr, ptr)
 declare i32 @pthread_cond_signal(ptr)
 declare i32 @pthread_cond_broadcast(ptr)
 declare i32 @pthread_sigmask(i32, ptr, ptr)
+declare i32 @clock_gettime(i32, ptr)
 declare i64 @llvm.smin.i64(i64, i64)
+declare i64 @llvm.smax.i64(i64, i64)
 declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)
 """

@@ -1,5 +1,6 @@
 """Several threads give the bits of one: random programs, long sums, rows, failures; a pool in use, forks, exit."""
 
+import ctypes
 import os
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from codegen_programs import Program, arguments
 
 import codegen
 import symdiff as sd
-from codegen import main, pool
+from codegen import engine, main, pool
 from codegen.jobs import build
 from symdiff.errors import ArgumentError, EvaluationError
 from symdiff.ir.text import parse_function
@@ -176,3 +177,44 @@ def test_symmetric_products_have_the_same_bits(shape, rng):
     np.testing.assert_allclose(expected, x.T @ (weights[:, None] * x), rtol=1e-10, atol=1e-9)
     np.testing.assert_array_equal(expected, expected.T)
     same_bits([two(x, weights)], [expected])
+
+
+SLEEPY = """
+define i32 @work(ptr %calls, ptr %none, i64 %from, i64 %to, i64 %thread) {
+  %own = icmp eq i64 %thread, 0
+  %place = select i1 %own, i64 0, i64 1
+  %at = getelementptr i64, ptr %calls, i64 %place
+  %before = atomicrmw add ptr %at, i64 1 monotonic
+  %done.at = getelementptr i64, ptr %calls, i64 2
+  %done = sub i64 %to, %from
+  %total = atomicrmw add ptr %done.at, i64 %done monotonic
+  %long = select i1 %own, i32 300, i32 20000
+  call i32 @usleep(i32 %long)
+  ret i32 0
+}
+declare i32 @usleep(i32)
+"""
+
+
+def test_a_caller_works_alone_for_a_while_where_sharing_costs_time():
+    """A worker that sleeps in the middle of its piece stands for one whose processor is taken by others."""
+    library = engine.compile_text(SLEEPY, ["work"], opt=0)
+    types = [ctypes.c_void_p] * 3 + [ctypes.c_int64] * 2
+    parallel = ctypes.CFUNCTYPE(ctypes.c_int32, *types)(pool.library().address(pool.SYMBOL))
+    calls = (ctypes.c_int64 * 3)()
+
+    def run():
+        ctypes.memset(calls, 0, ctypes.sizeof(calls))
+        assert parallel(library.address("work"), ctypes.addressof(calls), None, 40, 2) == 0
+        assert calls[2] == 40  # every iteration once, whoever did it
+        return calls[0], calls[1]
+
+    helped = False
+    for _ in range(50):
+        own, others = run()
+        if helped and (own, others) == (1, 0):
+            break
+        helped = helped or others > 0
+    else:
+        pytest.fail("the caller went on waiting for others")
+    assert run() == (1, 0)
