@@ -14,10 +14,9 @@ length of a function.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from codegen import sharing
-from codegen.folds import CHAIN, LANES, STRIP, Carried, Partial, in_stretches
+from codegen.folds import CHAIN, CHAINS, LANES, STRIP, Partial, in_stretches
 from codegen.index import flatten
 from codegen.loops import (
     Call,
@@ -33,10 +32,9 @@ from codegen.loops import (
     scalars_read,
     statements,
 )
-from codegen.nodes import scalar_cost
 from codegen.records import Plan, Records, plan
 from codegen.straight import emit_straight, is_straight
-from codegen.stretches import BLOCK, StretchWriter
+from codegen.stretches import BLOCK, WIDE_LIMIT, StretchWriter, light, weight
 from codegen.text import BYTES, Module, register_type
 from codegen.uses import uses_of
 from codegen.waves import in_waves, is_dear
@@ -48,11 +46,10 @@ RANGE = ", i64 %from, i64 %to, i64 %thread"
 """Parameters of a kernel whose iterations threads share."""
 _LONG = 150
 _TWICE = 40
-_WIDE_LIMIT = 14
+_NARROW = 128
+"""Bytes of columns that are folded at a time behind those taken by `LANES`."""
 _TAIL = 64
 """Instructions written for the last iterations of a fold, whose partial results then stay in registers."""
-_DEAR = 5
-"""Instructions of at least this cost fill the pipeline by themselves."""
 
 
 def emit_kernel(kernel: Kernel, module: Module, tables: Tables) -> tuple[str, bool]:
@@ -76,13 +73,19 @@ def emit_kernel(kernel: Kernel, module: Module, tables: Tables) -> tuple[str, bo
 
 def _vector_width(kernel: Kernel, module: Module) -> int:
     """Lanes of one register: the widest element type decides."""
+    widest = _widest(kernel.body)
+    return max(2, module.register_bytes // widest if widest > 1 else module.register_bytes // 4)
+
+
+def _widest(body: Sequence[Stmt]) -> int:
+    """Bytes of the widest element type."""
     widest = 1
-    for stmt in statements(kernel.body):
+    for stmt in statements(list(body)):
         if isinstance(stmt, Let):
             widest = max(widest, BYTES[stmt.dtype])
         elif isinstance(stmt, (Load, Store)):
             widest = max(widest, BYTES[stmt.buffer.dtype])
-    return max(2, module.register_bytes // widest if widest > 1 else module.register_bytes // 4)
+    return widest
 
 
 class KernelWriter(StretchWriter):
@@ -198,43 +201,11 @@ class KernelWriter(StretchWriter):
         start, extent = self.range_of(loop)
         if self.rows is not None and self.rows.loop is loop:
             start, extent = self.rows.start, self.rows.stop
-        if in_stretches(loop, CHAIN):
-            self.stretches(loop, start, extent, CHAIN, self._steps)
+        chains = CHAINS if light(loop) else 1
+        if in_stretches(loop, CHAIN * chains):
+            self.stretches(loop, start, extent, CHAIN * chains, lambda one, a, b: self.steps(one, a, b, chains))
         else:
-            self._steps(loop, start, extent)
-
-    def _steps(self, loop: For, start: str, extent: str) -> None:
-        """The iterations of a plain loop from `start` to `extent`."""
-        lines, width = self.lines, self.scope.width
-        head, inside, done = lines.label("loop"), lines.label("body"), lines.label("done")
-        before = lines.block
-        lines.do(f"br label %{head}")
-        lines.begin(head)
-        counter, following = lines.fresh("i"), lines.fresh("n")
-        position = len(lines.lines)
-        self.vars[loop.var] = counter
-        carried = [Carried(self, carry, width) for carry in loop.carries]
-        test = lines.emit(f"icmp slt i64 {counter}, {extent}")
-        lines.do(f"br i1 {test}, label %{inside}, label %{done}")
-        lines.begin(inside)
-        outer = self.scope
-        self.scope = replace(outer, splats=dict(outer.splats), angles=dict(outer.angles))
-        if loop.step != 1:
-            end = self.plus(counter, self.size(loop.step))
-            self.stops[loop.var] = self.least(end, extent)
-        self.body(loop.body)
-        for one in carried:
-            one.step()
-        lines.do(f"{following} = add nsw i64 {counter}, {self.size(loop.step)}")
-        latch = lines.block
-        lines.do(f"br label %{head}")
-        phis = [f"  {counter} = phi i64 [ {start}, %{before} ], [ {following}, %{latch} ]"]
-        phis += [one.phi(before, latch) for one in carried]
-        lines.lines[position:position] = phis
-        lines.begin(done)
-        self.scope = outer
-        for one in carried:
-            one.finish()
+            self.steps(loop, start, extent, chains)
 
     def range_of(self, loop: For) -> tuple[str, str]:
         """Where a loop begins and ends."""
@@ -266,8 +237,8 @@ class KernelWriter(StretchWriter):
     def _vector_steps(self, loop: For, begin: str, extent: str, static: int | None) -> None:
         """The iterations of a vector loop from `begin` to `extent`; `static`: how many, where that is known."""
         lanes = self.lanes
-        length, dear = _weight(loop.body)
-        wide = LANES if not dear and length <= _WIDE_LIMIT and lanes < LANES else 0
+        length, dear = weight(loop.body)
+        wide = LANES if not dear and length <= WIDE_LIMIT and lanes < LANES else 0
         if static is not None:
             while lanes > 2 and lanes // 2 >= static:
                 lanes //= 2
@@ -284,24 +255,21 @@ class KernelWriter(StretchWriter):
         long = long or length > CHUNK
 
         if wide:
-            stop = self._whole(begin, extent, LANES)
-            start = self._strip(loop, begin, start, stop, LANES, accumulators, masked=False, in_registers=True)
+            stop = self.whole(begin, extent, wide)
+            start = self._strip(loop, begin, start, stop, wide, accumulators, masked=False, in_registers=True)
+            narrow = _NARROW // _widest(loop.body)
+            if narrow > lanes and not loop.carries and any(isinstance(s, For) and light(s) for s in loop.body):
+                stop = self.whole(begin, extent, narrow)
+                start = self._strip(loop, begin, start, stop, narrow, accumulators, masked=False, in_registers=False)
         twice = lanes
         if not long and not wide and (static is None or static >= lanes):
             twice = 2 * lanes if dear and length <= _TWICE and (static is None or static >= 2 * lanes) else lanes
-            stop = self._whole(begin, extent, twice)
+            stop = self.whole(begin, extent, twice)
             start = self._strip(loop, begin, start, stop, twice, accumulators, masked=False, in_registers=False)
-        if static is None or static % (LANES if wide else twice) or long:
+        if static is None or static % (wide or twice) or long:
             self._strip(loop, begin, start, extent, lanes, accumulators, masked=True, in_registers=False)
         for one in accumulators:
             one.finish()
-
-    def _whole(self, begin: str, extent: str, width: int) -> str:
-        """Where the last whole group of `width` iterations ends."""
-        if begin == "0":
-            return self.lines.emit(f"and i64 {extent}, {-width}")
-        own = self.lines.emit(f"and i64 {self.lines.emit(f'sub i64 {extent}, {begin}')}, {-width}")
-        return self.plus(begin, own)
 
     def _strip(
         self, loop: For, begin: str, start: str, stop: str, width: int, partials: Sequence[Partial], masked: bool,
@@ -345,7 +313,7 @@ class KernelWriter(StretchWriter):
         """
         lines = self.lines
         partials = [Partial(self, carry, begun=True, stays=True) for carry in loop.carries]
-        whole = self._whole(begin, stop, LANES)
+        whole = self.whole(begin, stop, LANES)
         start = self._strip(loop, begin, begin, whole, LANES, partials, masked=False, in_registers=True)
         now = [one.pieces(width) for one in partials]
         left, done = lines.emit(f"sub i64 {stop}, {start}"), lines.label("done")
@@ -453,15 +421,6 @@ class KernelWriter(StretchWriter):
             f"  %wsn = load i64, ptr @{WORKSPACE}\n  %wso = mul i64 %wsn, %thread\n"
             "  %ws = getelementptr inbounds i8, ptr %wsb, i64 %wso"
         )
-
-
-def _weight(body: Sequence[Stmt]) -> tuple[int, bool]:
-    """How many instructions a body has, and whether one of them is a dear function."""
-    length, dear = 0, False
-    for stmt in statements(list(body)):
-        length += 1
-        dear = dear or (isinstance(stmt, Let) and scalar_cost(stmt.op) >= _DEAR)
-    return length, dear
 
 
 def _dense_stores(loop: For) -> int:

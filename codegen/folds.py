@@ -18,8 +18,10 @@ from codegen.text import BYTES, Lines, constant, memory_type, register_type
 from codegen.writer import ScalarWriter
 
 LANES = 32
+CHAINS = 2
+"""Folds that run side by side in a plain loop with a short body, which would wait for each addition otherwise."""
 CHAIN = 16
-"""Iterations of a plain loop whose values are added one after the other,"""
+"""Iterations of a plain loop, for each chain, whose values are added one after the other,"""
 STRIP = 32 * LANES
 """and of a vector loop: so many are 32 of each lane."""
 
@@ -57,7 +59,7 @@ def with_rest(lines: Lines, dtype: str, width: int, head: str, rest: str) -> str
 class Carried:
     """A value that a plain loop carries round."""
 
-    def __init__(self, writer: ScalarWriter, carry: Carry, width: int) -> None:
+    def __init__(self, writer: ScalarWriter, carry: Carry, width: int, init: str = "") -> None:
         self.writer, self.carry, self.width = writer, carry, width
         self.type = register_type(carry.dtype, width)
         self.now, self.next = writer.lines.fresh("acc"), ""
@@ -65,7 +67,7 @@ class Carried:
             self.init = constant(carry.init, carry.dtype, width)
             writer.define(carry.inside, self.now, width > 1, carry.dtype)
         else:
-            self.init = scalars.identity(carry.kind, carry.dtype, width)
+            self.init = init or scalars.identity(carry.kind, carry.dtype, width)
 
     def step(self) -> None:
         """Write what happens at the end of an iteration."""
@@ -79,9 +81,14 @@ class Carried:
         """The value at the head of the loop."""
         return f"  {self.now} = phi {self.type} [ {self.init}, %{before} ], [ {self.next}, %{latch} ]"
 
-    def finish(self) -> None:
-        """Define the result behind the loop."""
-        self.writer.define(self.carry.out, self.now, self.width > 1, self.carry.dtype)
+
+def by_halves(lines: Lines, carry: Carry, width: int, parts: list[str]) -> str:
+    """The total of partial results, the first half folded with the second again and again."""
+    while len(parts) > 1:
+        half = len(parts) // 2
+        pairs = zip(parts[:half], parts[half:], strict=True)
+        parts = [scalars.combine(lines, carry.kind, carry.dtype, a, b, width) for a, b in pairs]
+    return parts[0]
 
 
 class Settled:
@@ -206,17 +213,11 @@ class Partial:
         writer, lines, dtype = self.writer, self.writer.lines, self.carry.dtype
         parts = [writer.from_memory(self.memory, dtype, LANES, BYTES[dtype])] if pieces is None else pieces
         width = LANES // len(parts)
-
-        def both(a: str, b: str) -> str:
-            return scalars.combine(lines, self.carry.kind, dtype, a, b, width)
-
-        while len(parts) > 1:
-            half = len(parts) // 2
-            parts = [both(a, b) for a, b in zip(parts[:half], parts[half:], strict=True)]
-        total = parts[0]
+        total = by_halves(lines, self.carry, width, parts)
         while width > 1:
             kind, width = register_type(dtype, width), width // 2
-            total = both(_picked(lines, kind, total, 0, width), _picked(lines, kind, total, width, width))
+            halves = [_picked(lines, kind, total, first, width) for first in (0, width)]
+            total = by_halves(lines, self.carry, width, halves)
         writer.define(self.carry.out, total, False, dtype)
 
 

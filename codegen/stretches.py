@@ -6,18 +6,24 @@ the width of registers; no more than a few dozen roundings run through a sum of 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from codegen import scalars
-from codegen.folds import Settled, is_rounded, two_sum, with_rest
-from codegen.loops import For, Load, Store
+from codegen.folds import CHAINS, Carried, Settled, by_halves, is_rounded, two_sum, with_rest
+from codegen.loops import For, Let, Load, Stmt, Store, statements
+from codegen.nodes import scalar_cost
 from codegen.text import BYTES, constant, memory_type, register_type
 from codegen.writer import ScalarWriter
 
 BLOCK = 128
 PANEL = 512
 """Rows and columns of what a fold over rows takes at a time."""
+WIDE_LIMIT = 14
+"""Instructions of a body that is cheap enough to be written for many lanes, or several times."""
+DEAR = 5
+"""Instructions of at least this cost fill the pipeline by themselves."""
 
 
 @dataclass(slots=True)
@@ -37,6 +43,10 @@ class StretchWriter(ScalarWriter):
     """Writes loops that fold."""
 
     rows: Rows | None = None
+
+    @abstractmethod
+    def body(self, body: Sequence[Stmt]) -> None:
+        """Write statements in order."""
 
     def least(self, a: str, b: str) -> str:
         self.module.declare("declare i64 @llvm.smin.i64(i64, i64)")
@@ -105,6 +115,66 @@ class StretchWriter(ScalarWriter):
         lines.do(f"br i1 {more}, label %{head}, label %{done}")
         lines.begin(done)
 
+    def steps(self, loop: For, start: str, extent: str, chains: int) -> None:
+        """The iterations of a plain loop from `start` to `extent`; a fold may run in chains side by side.
+
+        Iteration k goes to chain k mod `chains`, what is left in the end to the first one.
+        """
+        every = [[""] * len(loop.carries)] * chains
+        if chains > 1:
+            start, every = self._rounds(loop, start, self.whole(start, extent, chains), every)
+        first = self._rounds(loop, start, extent, every[:1])[1]
+        for number, carry in enumerate(loop.carries):
+            parts = [made[number] for made in (*first, *every[1:])]
+            width = self.scope.width
+            self.define(carry.out, by_halves(self.lines, carry, width, parts), width > 1, carry.dtype)
+
+    def _rounds(self, loop: For, start: str, extent: str, inits: list[list[str]]) -> tuple[str, list[list[str]]]:
+        """Iterations in rounds of as many as there are chains, given what each goes on from; what each comes to."""
+        lines, width, outer = self.lines, self.scope.width, self.scope
+        head, inside, done = lines.label("loop"), lines.label("body"), lines.label("done")
+        before = lines.block
+        lines.do(f"br label %{head}")
+        lines.begin(head)
+        counter, following = lines.fresh("i"), lines.fresh("n")
+        position = len(lines.lines)
+        carried = [
+            [Carried(self, carry, width, init) for carry, init in zip(loop.carries, own, strict=True)] for own in inits
+        ]
+        test = lines.emit(f"icmp slt i64 {counter}, {extent}")
+        lines.do(f"br i1 {test}, label %{inside}, label %{done}")
+        lines.begin(inside)
+        names = self.env
+        for number, own in enumerate(carried):
+            self.scope = replace(outer, splats=dict(outer.splats), angles=dict(outer.angles))
+            if len(inits) > 1:
+                self.env = dict(names)
+            self.vars[loop.var] = self.plus(counter, str(number))
+            if loop.step != 1:
+                end = self.plus(counter, self.size(loop.step))
+                self.stops[loop.var] = self.least(end, extent)
+            self.body(loop.body)
+            for one in own:
+                one.step()
+        self.env = names
+        step = self.size(loop.step) if len(inits) == 1 else str(len(inits))
+        lines.do(f"{following} = add nsw i64 {counter}, {step}")
+        latch = lines.block
+        lines.do(f"br label %{head}")
+        phis = [f"  {counter} = phi i64 [ {start}, %{before} ], [ {following}, %{latch} ]"]
+        phis += [one.phi(before, latch) for own in carried for one in own]
+        lines.lines[position:position] = phis
+        lines.begin(done)
+        self.scope = outer
+        return counter, [[one.now for one in own] for own in carried]
+
+    def whole(self, begin: str, extent: str, width: int) -> str:
+        """Where the last whole group of `width` iterations ends."""
+        if begin == "0":
+            return self.lines.emit(f"and i64 {extent}, {-width}")
+        own = self.lines.emit(f"and i64 {self.lines.emit(f'sub i64 {extent}, {begin}')}, {-width}")
+        return self.plus(begin, own)
+
     # ---------------------------------------------------------------- columns folded over many rows
     def panels(self, loop: For, inner: For, reach: tuple[str, str], steps: Callable[[str, str], None]) -> None:
         """A vector loop over columns around a fold over rows, in blocks that stay in the cache.
@@ -166,3 +236,21 @@ class StretchWriter(ScalarWriter):
         """Free the name of the value that rests in memory."""
         self.env.pop(-1, None)
         self.scope.splats.pop(-1, None)
+
+
+def weight(body: Sequence[Stmt]) -> tuple[int, bool]:
+    """How many instructions a body has, and whether one of them is a dear function."""
+    length, dear = 0, False
+    for stmt in statements(list(body)):
+        length += 1
+        dear = dear or (isinstance(stmt, Let) and scalar_cost(stmt.op) >= DEAR)
+    return length, dear
+
+
+def light(loop: For) -> bool:
+    """Whether a plain loop is a fold that waits for its sums: `CHAINS` of them then run side by side."""
+    if not loop.carries or loop.vector or loop.step != 1 or loop.once or any(c.inside >= 0 for c in loop.carries):
+        return False
+    length, dear = weight(loop.body)
+    short = isinstance(loop.extent, int) and loop.extent <= 2 * CHAINS
+    return not short and not dear and length <= WIDE_LIMIT and all(isinstance(s, (Let, Load)) for s in loop.body)

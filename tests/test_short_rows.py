@@ -1,4 +1,4 @@
-"""Folds of short rows: 32 partial results, element k in number k mod 32, added up by halves, bit by bit."""
+"""Folds of short rows and narrow columns: the order that is promised, bit by bit, and every number of what is left."""
 
 import math
 
@@ -66,3 +66,18 @@ def test_rows_that_do_not_begin_at_zero_and_strided_rows(rng):
         got = fn(values, weights)
         np.testing.assert_allclose(got[0], values[:, 1:] @ weights[1:], rtol=1e-13, atol=1e-13)
         np.testing.assert_allclose(got[1], values[:, ::2] @ weights[::2], rtol=1e-13, atol=1e-13)
+
+
+@pytest.mark.parametrize("columns", [1, 3, 4, 16, 20, 33, 50])
+def test_columns_folded_over_any_number_of_rows(rng, columns):
+    m, n = sd.dims("m n")
+    x, w = sd.symbol("x", (m, n)), sd.symbol("w", (m,))
+    fn = sd.compile([np.sum(x, axis=0), x.T @ w, np.max(x, axis=0)], [x, w])
+    for rows_of in (1, 2, 3, 31, 32, 33, 34, 127, 128, 129, 161, 300):
+        values, weights = rng.normal(size=(rows_of, columns)), rng.normal(size=rows_of)
+        total, product, largest = fn(values, weights)
+        size = np.sum(np.abs(values), axis=0)
+        exact = np.array([math.fsum(column) for column in values.T])
+        assert np.all(np.abs(total - exact) <= 8 * np.spacing(size))
+        np.testing.assert_allclose(product, values.T @ weights, rtol=1e-12, atol=1e-12)
+        np.testing.assert_array_equal(largest, np.max(values, axis=0))
