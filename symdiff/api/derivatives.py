@@ -19,6 +19,7 @@ from symdiff.diff import gradients, jacobians, pull_back, push_forward
 from symdiff.errors import ArgumentError, ShapeError
 from symdiff.frontend.expr import Expr, as_expr, broadcast_to
 from symdiff.ir.builder import Builder
+from symdiff.ir.collecting import uncollected
 from symdiff.ir.dims import format_shape
 from symdiff.ir.graph import Function, Value
 from symdiff.ops import OPSET
@@ -38,9 +39,10 @@ def derive(
     axes: how many axes of a result are the function's, the leading ones; by default as many as the function has.
     kinks: choices at kinks, which the closed form then keeps.
     """
-    builder = Builder(with_kinks(kinks))
-    mapping = builder.absorb([e.value for e in inputs])
-    results = make(builder, [mapping[e.value] for e in inputs])
+    with uncollected():
+        builder = Builder(with_kinks(kinks))
+        mapping = builder.absorb([e.value for e in inputs])
+        results = make(builder, [mapping[e.value] for e in inputs])
     first = inputs[0]
     primal = (first.primal if isinstance(first, Derivative) else None) or first.value
     rank = first.value.type.rank if axes is None else axes

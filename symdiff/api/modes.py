@@ -33,10 +33,9 @@ def cheapest_mode(
     function at any size, as nothing else does (Baur and Strassen 1983)."""
     out, into = nominal(product(y.shape)), sum(nominal(product(x.shape)) for x in xs)
     swept: Mode = "forward" if into == 1 < out else "reverse"
-    order = topological([y])
     if not y.type.rank or not y.type.floating or not all(x.type.floating for x in xs):
         return swept
-    if len(order) > PRICED:
+    if len(topological([y])) > PRICED:
         return "forward" if into < out else "reverse"
     prices: dict[Mode, float] = {}
     params = [v for v in topological([y, *xs]) if v.is_param]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from symdiff.api.expression import function_of
+from symdiff.api.expression import unmerged
 from symdiff.cost import Counts, count
 from symdiff.diff import representative
 from symdiff.errors import ArgumentError
@@ -91,7 +91,7 @@ def compile(  # noqa: A001
     plain = [i for i, r in enumerate(results) if isinstance(r, Expr)]
     if len(plain) == len(results):
         with uncollected():
-            program = cheapest(function_of(results, inputs, name))
+            program = cheapest(unmerged(results, inputs, name))
             return compile_function(program, single=not several, name=name, **options)
     parts: list[tuple[Callable[..., Any], list[int]]] = []
     if plain:

@@ -37,10 +37,10 @@ class _Gathered:
         return terms[0]
 
     def mask(self) -> Handle | None:
+        if None in self.masks:
+            return None
         total: Handle | None = None
-        for mask in dict.fromkeys(m.value if m is not None else None for m in self.masks):
-            if mask is None:
-                return None
+        for mask in dict.fromkeys([m.value for m in self.masks if m is not None]):
             handle = Handle(self.terms[0].builder, mask)
             total = handle if total is None else total.op("and", handle)
         return total
@@ -54,11 +54,13 @@ def reverse(
     active: set[Value] = set(wrt)
     curved: set[Value] = set()  # values with a product to protect somewhere below them
     for value in order:
-        if value.type.floating and any(a in active for a in value.args):
+        moves = bent = False
+        for a in value.args:
+            moves = moves or a in active
+            bent = bent or a in curved
+        if moves and value.type.floating:
             active.add(value)
-        if value in active and (
-            any(a in curved for a in value.args) or (value.args and value.op.name not in _ADDITIVE)
-        ):
+        if (bent or (value.args and value.op.name not in _ADDITIVE)) and value in active:
             curved.add(value)
     gathered: dict[Value, _Gathered] = {}
     for value, cotangent in seeds:
@@ -72,7 +74,7 @@ def reverse(
         cotangent = contributions.total()
         if value in wanted:
             found[value] = cotangent
-        if any(a in active for a in value.args):
+        if not active.isdisjoint(value.args):
             mask = contributions.mask() if value in curved else None
             _pull(builder, value, cotangent, mask, active, curved, gathered)
     return [found.get(v) for v in wrt]

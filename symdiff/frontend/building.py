@@ -316,4 +316,4 @@ def concrete(value: Value) -> Any:
 
 def make(name: str, args: Sequence[Value], /, **attrs: Any) -> Value:
     """Apply the op `name`; attributes as keywords."""
-    return BUILDER.make(OPSET[name], tuple(args), tuple(sorted(attrs.items())))
+    return BUILDER.make(BUILDER.ops[name], tuple(args), tuple(sorted(attrs.items())) if attrs else ())

@@ -27,13 +27,13 @@ from symdiff.ir.graph import Value
 @numpy_function("add")
 def add(x: Any, y: Any) -> Any:
     a, b = broadcast_exprs(promote([x, y]), "add")
-    return a.apply("or" if a.dtype == "bool" else "add", a, b)
+    return a.apply("or" if a.value.type.dtype == "bool" else "add", a, b)
 
 
 @numpy_function("subtract")
 def subtract(x: Any, y: Any) -> Any:
     a, b = broadcast_exprs(promote([x, y]), "subtract")
-    if a.dtype == "bool":
+    if a.value.type.dtype == "bool":
         raise DtypeError("subtract: NumPy does not subtract booleans; use x ^ y, or cast with x.astype(float)")
     return a.apply("sub", a, b)
 
@@ -41,10 +41,12 @@ def subtract(x: Any, y: Any) -> Any:
 @numpy_function("multiply")
 def multiply(x: Any, y: Any) -> Any:
     a, b = promote([x, y])
+    op = "and" if a.value.type.dtype == "bool" else "mul"
+    if a.value.type.shape == b.value.type.shape:
+        return a.apply(op, a, b)
     shape = broadcast_shape([a.value.type.shape, b.value.type.shape], "multiply")
-    filled = a.value.op.name == "const" or b.value.op.name == "const"
-    if filled or a.dtype == "bool" or a.value.type.shape == b.value.type.shape:
-        return a.apply("and" if a.dtype == "bool" else "mul", broadcast_to(a, shape), broadcast_to(b, shape))
+    if op == "and" or a.value.op.name == "const" or b.value.op.name == "const":
+        return a.apply(op, broadcast_to(a, shape), broadcast_to(b, shape))
     rank = len(shape)
     words = [range(rank - e.ndim, rank) for e in (a, b)]
     return contraction([a, b], words, range(rank), where="multiply")

@@ -206,8 +206,9 @@ def wrap(value: Value, *operands: Any) -> Any:
     """`value` as an expression of the most derived class among the operands and the default."""
     kind = _default[0]
     for operand in operands:
-        if isinstance(operand, Expr) and issubclass(type(operand), kind):
-            kind = type(operand)
+        own = type(operand)
+        if own is not kind and isinstance(operand, Expr) and issubclass(own, kind):
+            kind = own
     return kind(value)
 
 
@@ -269,7 +270,7 @@ _DTYPES = _FLOATS | {"i64", "bool"}
 
 def promote(operands: Sequence[Any], floating: bool = False) -> list[Any]:
     """Operands as expressions of one dtype by NumPy's rules; a float dtype at least when `floating`."""
-    exprs = [o if is_weak(o) else as_expr(o) for o in operands]
+    exprs = [o if isinstance(o, Expr) or is_weak(o) else as_expr(o) for o in operands]
     kinds = {e.value.type.dtype if isinstance(e, Expr) else "" for e in exprs}
     if len(kinds) == 1 and kinds <= (_FLOATS if floating else _DTYPES):
         return exprs

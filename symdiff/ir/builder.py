@@ -80,6 +80,7 @@ class Builder:
 
     def __init__(self, opset: OpSet) -> None:
         self.opset = opset
+        self.ops = opset.named
         # True and 1 are equal keys in Python, so constants carry the dtype in their attributes.
         self._table: dict[tuple[Op, tuple[Value, ...], AttrItems], Value] = {}
         self._params: dict[tuple[str, TensorType], Value] = {}
@@ -101,6 +102,17 @@ class Builder:
                 return self._keep_folded(key, value)
         return self._keep(key, Value(op, args, attrs, op.infer([a.type for a in args], named)))
 
+    def again(self, value: Value, args: tuple[Value, ...]) -> Value:
+        """`value`'s instruction on other operands, as `make` makes it; on the same ones it is the same value."""
+        if args != value.args:
+            return self.make(value.op, args, value.attrs)
+        key = (value.op, args, value.attrs)
+        made = self._table.get(key)
+        if made is None:
+            made = value.op.fold(self, args, dict(value.attrs)) if value.op.fold is not None else None
+            made = self._keep(key, value) if made is None else self._keep_folded(key, made)
+        return made
+
     def _keep(self, key: tuple[Op, tuple[Value, ...], AttrItems], value: Value) -> Value:
         self._table[key] = value
         return value
@@ -114,8 +126,10 @@ class Builder:
         key = (value.op, args, value.attrs)
         made = self._table.get(key)
         if made is None:
-            kind = value.op.infer([a.type for a in args], dict(value.attrs))
-            made = value if args == value.args and kind == value.type else Value(value.op, args, value.attrs, kind)
+            made = value
+            if args != value.args:
+                kind = value.op.infer([a.type for a in args], dict(value.attrs))
+                made = Value(value.op, args, value.attrs, kind)
             self._table[key] = made
         return made
 
@@ -141,9 +155,9 @@ class Builder:
     def apply(self, op: Op, operands: Sequence[Any], attrs: Mapping[str, Any]) -> Handle:
         """Apply `op` to handles and numbers."""
         like = next(o for o in operands if isinstance(o, Handle)).value.type
-        args = tuple(
+        args = tuple([
             o.value if isinstance(o, Handle) else self.const(o, like.shape, like.dtype) for o in operands
-        )
+        ])
         return Handle(self, self.make(op, args, freeze_attrs(attrs)))
 
     # ---------------------------------------------------------------- whole functions
@@ -206,7 +220,7 @@ class Handle:
 
     def op(self, name: str, /, *others: Any, **attrs: Any) -> Handle:
         """Apply the op called `name` to this handle and others."""
-        return self.builder.apply(self.builder.opset[name], (self, *others), attrs)
+        return self.builder.apply(self.builder.ops[name], (self, *others), attrs)
 
     def const(self, number: Any, shape: Iterable[Size] | None = None, dtype: str | None = None) -> Handle:
         """A constant, by default of this handle's shape and dtype."""
@@ -220,7 +234,7 @@ class Handle:
         kind = self.value.type
         a = left.value if isinstance(left, Handle) else builder.const(left, kind.shape, kind.dtype)
         b = right.value if isinstance(right, Handle) else builder.const(right, kind.shape, kind.dtype)
-        return Handle(builder, builder.make(builder.opset[name], (a, b)))
+        return Handle(builder, builder.make(builder.ops[name], (a, b)))
 
     def __add__(self, other: Any) -> Handle:
         return self._binary("add", self, other)
@@ -253,7 +267,7 @@ class Handle:
         return self._binary("pow", other, self)
 
     def __neg__(self) -> Handle:
-        return self.op("neg")
+        return Handle(self.builder, self.builder.make(self.builder.ops["neg"], (self.value,)))
 
     def __repr__(self) -> str:
         return f"Handle({self.value!r})"

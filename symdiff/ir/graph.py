@@ -7,7 +7,7 @@ list or an explicit stack, so depth is no limit.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -103,18 +103,18 @@ def topological(results: Iterable[Value]) -> list[Value]:
     """Every value the results need, operands first, in a deterministic order (depth first, left to right)."""
     order: list[Value] = []
     done: set[Value] = set()
+    stack: list[Value] = []
     for result in results:
-        if result in done:
-            continue
-        stack: list[tuple[Value, Iterator[Value]]] = [(result, iter(result.args))]
-        open_values = {result}
+        stack.append(result)
         while stack:
-            value, pending = stack[-1]
-            for operand in pending:
-                if operand not in done and operand not in open_values:
-                    open_values.add(operand)
-                    stack.append((operand, iter(operand.args)))
-                    break
+            value = stack[-1]
+            if value in done:
+                stack.pop()
+                continue
+            waiting = [a for a in value.args if a not in done]
+            if waiting:
+                waiting.reverse()  # the first operand comes first
+                stack += waiting
             else:
                 stack.pop()
                 done.add(value)

@@ -160,10 +160,14 @@ class Op:
 
 
 class OpSet(Mapping[str, Op]):
-    """Named ops, fixed at construction. Handed to builders, parsers and interpreters from outside."""
+    """Named ops, fixed at construction. Handed to builders, parsers and interpreters from outside.
+
+    `named` is the same mapping for those who ask often.
+    """
 
     def __init__(self, ops: Iterable[Op], rules: Mapping[str, Rule] | None = None) -> None:
         self._ops: dict[str, Op] = {}
+        self.named: Mapping[str, Op] = self._ops
         self._rules = dict(rules or {})
         for op in ops:
             if op.name in self._ops:

@@ -24,9 +24,9 @@ def same_type(name: str, allowed: frozenset[str]) -> Callable[[Sequence[TensorTy
         first = types[0]
         if first.dtype not in allowed:
             raise DtypeError(f"{name}: operand has dtype {first.dtype}, expected {' or '.join(sorted(allowed))}")
-        if len(types) > 1:
-            require_same_shape(name, types)
-            for other in types[1:]:
+        for other in types:
+            if other is not first:  # most often they are one object
+                require_same_shape(name, types)
                 if other.dtype != first.dtype:
                     raise DtypeError(f"{name}: operands have dtypes {first.dtype} and {other.dtype}, expected one")
         return TensorType(first.dtype, first.shape) if first.facts else first

@@ -31,8 +31,10 @@ def _number(value: Value) -> int | Fraction | None:
     return number if isinstance(number, (int, Fraction)) else None
 
 
-def _alike(a: Value, b: Value) -> bool:
-    """Whether operands fit; folding comes before the type rule, which refuses the others."""
+def _constants(a: Value, b: Value) -> bool:
+    """Whether one of two operands is a constant and they fit: folding comes before the type rule."""
+    if a.op.name != "const" and b.op.name != "const":
+        return False
     return a.type.shape == b.type.shape and a.type.dtype == b.type.dtype
 
 
@@ -42,7 +44,7 @@ def _filled(builder: Builder, like: Value, number: Any) -> Value:
 
 def _fold_add(builder: Builder, args: Args, attrs: Attrs) -> Value | None:
     a, b = args
-    if not _alike(a, b):
+    if not _constants(a, b):
         return None
     na, nb = _number(a), _number(b)
     if na is not None and nb is not None:
@@ -52,7 +54,7 @@ def _fold_add(builder: Builder, args: Args, attrs: Attrs) -> Value | None:
 
 def _fold_sub(builder: Builder, args: Args, attrs: Attrs) -> Value | None:
     a, b = args
-    if not _alike(a, b):
+    if not _constants(a, b):
         return None
     na, nb = _number(a), _number(b)
     if na is not None and nb is not None:
@@ -64,7 +66,7 @@ def _fold_sub(builder: Builder, args: Args, attrs: Attrs) -> Value | None:
 
 def _fold_mul(builder: Builder, args: Args, attrs: Attrs) -> Value | None:
     a, b = args
-    if not _alike(a, b):
+    if not _constants(a, b):
         return None
     na, nb = _number(a), _number(b)
     if na is not None and nb is not None:
@@ -76,7 +78,7 @@ def _fold_mul(builder: Builder, args: Args, attrs: Attrs) -> Value | None:
 
 def _fold_div(builder: Builder, args: Args, attrs: Attrs) -> Value | None:
     a, b = args
-    if not _alike(a, b):
+    if not _constants(a, b):
         return None
     na, nb = _number(a), _number(b)
     if na is not None and nb is not None and nb != 0:
@@ -91,7 +93,7 @@ def _fold_neg(builder: Builder, args: Args, attrs: Attrs) -> Value | None:
 
 def _fold_pow(builder: Builder, args: Args, attrs: Attrs) -> Value | None:
     a, b = args
-    if not _alike(a, b):
+    if not _constants(a, b):
         return None
     na, nb = _number(a), _number(b)
     if nb == 1:

@@ -29,21 +29,27 @@ def optimize(function: Function, opset: OpSet) -> Function:
     builder = Builder(opset)
     mapping: dict[Value, Value] = {p: builder.adopt(p) for p in function.params}
     for value in function.instrs:
-        mapping[value] = _clean(builder, value.op, tuple([mapping[a] for a in value.args]), value.attrs)
+        args = tuple([mapping[a] for a in value.args])
+        found = _found(builder, value.op, args, value.attrs)
+        mapping[value] = builder.again(value, args) if found is None else found
     return Function.of([mapping[p] for p in function.params], [mapping[r] for r in function.results], function.name)
 
 
 def _clean(builder: Builder, op: Op, args: Args, attrs: AttrItems) -> Value:
+    found = _found(builder, op, args, attrs)
+    return builder.make(op, args, attrs) if found is None else found
+
+
+def _found(builder: Builder, op: Op, args: Args, attrs: AttrItems) -> Value | None:
+    """What an instruction becomes, if it becomes another one."""
     local = LOCAL.get(op.name)
     if local is not None:
         found = local(builder, args, attrs)
         if found is not None:
             return found
-    if op.elementwise:
-        found = _before_broadcast(builder, op, args, attrs)
-        if found is not None:
-            return found
-    return builder.make(op, args, attrs)
+    if op.elementwise and args[0].type.shape:  # a scalar is no broadcast
+        return _before_broadcast(builder, op, args, attrs)
+    return None
 
 
 def _make(builder: Builder, name: str, *args: Value) -> Value:
@@ -78,6 +84,8 @@ def _mul(builder: Builder, args: Args, attrs: AttrItems) -> Value | None:
     a, b = args
     if a.op.name == "neg" and b.op.name == "neg":
         return _make(builder, "mul", a.args[0], b.args[0])
+    if a.op.name != "const" and b.op.name != "const":
+        return None
     na, nb = number_in(a), number_in(b)
     if na is None and nb is not None:
         a, b, na = b, a, nb
