@@ -7,16 +7,21 @@ of at least max(1, n); the C signature in the capsule is checked to be the one l
 
 import ctypes
 import importlib
+from functools import cache
 from typing import Any
 
 from codegen import engine
 from codegen.errors import CompilationError
 
-_capsules: dict[str, Any] | None
-try:
-    _capsules = importlib.import_module("scipy.linalg.cython_lapack").__pyx_capi__
-except ImportError:  # kernels without linear algebra run without SciPy
-    _capsules = None
+
+@cache
+def _capsules() -> dict[str, Any] | None:
+    """What SciPy offers; it is imported at the first use, for most kernels run without it."""
+    try:
+        return importlib.import_module("scipy.linalg.cython_lapack").__pyx_capi__
+    except ImportError:
+        return None
+
 
 PREFIX = "symdiff_"
 
@@ -38,16 +43,17 @@ ROUTINES = tuple(kind + stem for stem in _SHAPES for kind in "ds")
 
 def available() -> bool:
     """Whether SciPy is installed, and with it LAPACK."""
-    return _capsules is not None
+    return _capsules() is not None
 
 
 def address(routine: str) -> int:
     """The address of a routine, for example ``dgetrf``."""
     if routine not in ROUTINES:
         raise CompilationError(f"LAPACK routine {routine!r} is not one of {', '.join(ROUTINES)}")
-    if _capsules is None:
+    capsules = _capsules()
+    if capsules is None:
         raise CompilationError(f"LAPACK routine {routine} needs SciPy, which is not installed")
-    capsule = _capsules[routine]
+    capsule = capsules[routine]
     name = _capsule_name(capsule)
     if not _same_signature(name.decode(), routine):
         raise CompilationError(f"LAPACK routine {routine} has the unexpected C signature {name.decode()!r}")

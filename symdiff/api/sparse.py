@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import sparse
 
 from symdiff.api.compression import Price, coloured, compressions, symmetric_colourings
 from symdiff.api.expression import free_symbols
@@ -22,7 +21,10 @@ from symdiff.interp import bind_sizes
 from symdiff.ir.dims import evaluate, product
 from symdiff.ir.graph import Function
 from symdiff.ir.types import NUMPY_TYPES
+from symdiff.later import later
 from symdiff.sparsity import Bicolouring, Colouring, pattern
+
+sparse = later("scipy.sparse")
 
 MODES = ("auto", "direct", "coloured", "forward", "reverse")
 SYMMETRIC = ("star", "acyclic")

@@ -7,12 +7,12 @@ was called, the parser by name. Functions known and refused carry a hint at the 
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable
 from functools import cache
 from typing import Any, TypeVar
 
 import numpy as np
-from scipy import special
 
 from symdiff.errors import UnsupportedError
 
@@ -22,6 +22,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 FUNCTIONS: dict[str, Callable[..., Any]] = {}
 # NumPy (or SciPy) function or ufunc -> function of expressions.
 NUMPY: dict[Any, Callable[..., Any]] = {}
+# name in scipy.special -> function of expressions. SciPy is not imported for it: who calls its functions has done so.
+_SPECIAL: dict[str, Callable[..., Any]] = {}
 # "np.sort" -> what to use instead.
 _HINTS: dict[str, str] = {}
 _KEYWORDS: dict[Any, frozenset[str] | None] = {}
@@ -55,9 +57,7 @@ def scipy_function(*names: str) -> Callable[[F], F]:
 
     def register(function: F) -> F:
         for name in names:
-            found = _find(special, name)
-            if found is not None:
-                NUMPY[found] = function
+            _SPECIAL[name] = function
             FUNCTIONS[f"scipy.special.{name}"] = FUNCTIONS[f"special.{name}"] = function
             FUNCTIONS.setdefault(name, function)
         return function
@@ -104,7 +104,7 @@ def unsupported(name: str) -> UnsupportedError:
 
 def call(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Answer a call of a NumPy function that met a symbolic argument."""
-    implementation = NUMPY.get(function)
+    implementation = NUMPY.get(function) or _special(function)
     if implementation is None:
         raise unsupported(numpy_name(function))
     if len(args) > 1 and not isinstance(function, np.ufunc):
@@ -116,6 +116,16 @@ def call(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if kwargs:
         kwargs = _accepted(function, implementation, kwargs)
     return implementation(*args, **kwargs)
+
+
+def _special(function: Any) -> Callable[..., Any] | None:
+    """What answers a function of scipy.special."""
+    name = getattr(function, "__name__", "")
+    known = _SPECIAL.get(name)
+    if known is None or _find(sys.modules.get("scipy.special"), name) is not function:
+        return None
+    NUMPY[function] = known
+    return known
 
 
 @cache

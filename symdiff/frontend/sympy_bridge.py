@@ -10,15 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import sympy
-
 from symdiff.errors import ArgumentError, ShapeError
 from symdiff.frontend.expr import Expr, constant, symbol
 from symdiff.frontend.sympy_nodes import children_of, handler_of, operands_of, size_of
 from symdiff.frontend.sympy_out import to_sympy
 from symdiff.ir.dims import Size, format_shape, named, size_names
+from symdiff.later import later
 
-sp: Any = sympy
+sp = later("sympy")
 
 
 def from_sympy(expr: Any, symbols: Mapping[str, Any] | None = None) -> Any:

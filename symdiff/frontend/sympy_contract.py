@@ -12,13 +12,12 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import sympy
-from sympy.matrices.expressions.diagonal import DiagMatrix, DiagonalOf
-
 from symdiff.errors import UnsupportedError
 from symdiff.ir.contraction import Labels, Spec
+from symdiff.later import later
 
-sp: Any = sympy
+sp = later("sympy")
+diagonals = later("sympy.matrices.expressions.diagonal")
 
 
 class _Factor(NamedTuple):
@@ -63,7 +62,7 @@ class Contraction:
         for number, factor in enumerate(self.factors):
             labels = factor.labels
             if len(labels) == 2 and labels[0] == labels[1] and self.places(labels[0]) > 2:
-                self.factors[number] = _Factor(labels[:1], DiagonalOf(factor.matrix))
+                self.factors[number] = _Factor(labels[:1], diagonals.DiagonalOf(factor.matrix))
 
     def merge(self) -> None:
         """Operands over the same labels are multiplied entry by entry, where that is no chain already."""
@@ -89,7 +88,7 @@ class Contraction:
                 other = self.fresh
                 self.fresh += 1
                 self.sizes[other] = self.sizes[label]
-                self.factors[number] = _Factor((label, other), DiagMatrix(factor.matrix))
+                self.factors[number] = _Factor((label, other), diagonals.DiagMatrix(factor.matrix))
                 self.rename_one(label, other, number)
         for label in self.sizes:
             if self.places(label) > 2:

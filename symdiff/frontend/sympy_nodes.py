@@ -9,20 +9,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
+from functools import cache
 from typing import Any
 
 import numpy as np
-import sympy
-from sympy.matrices.expressions.applyfunc import ElementwiseApplyFunction
-from sympy.matrices.expressions.diagonal import DiagMatrix, DiagonalOf
 
 from symdiff.errors import UnsupportedError
 from symdiff.frontend.building import BUILDER, exact_number
 from symdiff.frontend.expr import Expr, constant, wrap
 from symdiff.frontend.registry import FUNCTIONS
 from symdiff.ir.dims import Dim, Size, named
+from symdiff.later import later
 
-sp: Any = sympy
+sp = later("sympy")
+_applied = later("sympy.matrices.expressions.applyfunc")
+_diagonals = later("sympy.matrices.expressions.diagonal")
 Handler = Callable[[Any, Any, "list[Any]"], Any]
 
 
@@ -80,7 +81,7 @@ def operands_of(node: Any) -> list[Any]:
         return [*node.expr.args]
     if isinstance(node, sp.polygamma):
         return [node.args[1]]
-    if isinstance(node, ElementwiseApplyFunction):
+    if isinstance(node, _applied.ElementwiseApplyFunction):
         return [node.expr]
     if isinstance(node, (sp.MatrixSymbol, sp.Identity, sp.ZeroMatrix, sp.OneMatrix)):
         return []
@@ -122,9 +123,10 @@ def _fraction(node: Any) -> tuple[list[Any], list[Any]]:
 
 
 def handler_of(node: Any) -> Handler:
+    handlers = _handlers()
     for kind in type(node).__mro__:
-        if kind in HANDLERS:
-            return HANDLERS[kind]
+        if kind in handlers:
+            return handlers[kind]
     raise UnsupportedError(f"from_sympy: {type(node).__name__} is not supported: {short(node)}")
 
 
@@ -140,7 +142,7 @@ def short(node: Any) -> str:
 def _number(reader: Any, node: Any, operands: list[Any]) -> Any:
     if node.is_Rational:
         return int(node) if node.is_Integer else Fraction(int(node.p), int(node.q))
-    for value, name in _SPECIAL:
+    for value, name in _special():
         if node is value:
             return wrap(BUILDER.const(name))
     if node.is_Float:
@@ -154,9 +156,10 @@ def _number(reader: Any, node: Any, operands: list[Any]) -> Any:
     raise UnsupportedError(f"from_sympy: the constant {node} is not supported (real numbers only)")
 
 
-_SPECIAL: tuple[tuple[Any, str], ...] = (
-    (sp.pi, "pi"), (sp.E, "e"), (sp.EulerGamma, "euler_gamma"), (sp.oo, "inf"), (-sp.oo, "-inf"), (sp.nan, "nan"),
-)  # fmt: skip
+def _special() -> tuple[tuple[Any, str], ...]:
+    return (
+        (sp.pi, "pi"), (sp.E, "e"), (sp.EulerGamma, "euler_gamma"), (sp.oo, "inf"), (-sp.oo, "-inf"), (sp.nan, "nan"),
+    )  # fmt: skip
 
 
 def _boolean(reader: Any, node: Any, operands: list[Any]) -> Any:
@@ -405,35 +408,39 @@ def _diag(reader: Any, node: Any, operands: list[Any]) -> Any:
     return FUNCTIONS["diag"](vector[:, 0] if size_of(node.args[0].shape[1]) == 1 else vector[0])
 
 
-_ONE_NAME = {
-    "sin": sp.sin, "cos": sp.cos, "tan": sp.tan, "arcsin": sp.asin, "arccos": sp.acos, "arctan": sp.atan,
-    "sinh": sp.sinh, "cosh": sp.cosh, "tanh": sp.tanh, "arcsinh": sp.asinh, "arccosh": sp.acosh, "arctanh": sp.atanh,
-    "arctan2": sp.atan2, "exp": sp.exp, "log": sp.log, "abs": sp.Abs, "sign": sp.sign, "floor": sp.floor,
-    "ceil": sp.ceiling, "erf": sp.erf, "erfc": sp.erfc, "gammaln": sp.loggamma, "mod": sp.Mod, "less": sp.Lt,
-    "less_equal": sp.Le, "greater": sp.Gt, "greater_equal": sp.Ge, "equal": sp.Eq, "not_equal": sp.Ne,
-    "logical_not": sp.Not, "power": sp.HadamardPower, "trace": sp.Trace,
-}  # fmt: skip
-HANDLERS: dict[Any, Handler] = {
-    sp.Symbol: lambda reader, node, operands: reader.scalar(node),
-    sp.MatrixSymbol: lambda reader, node, operands: reader.matrix(node),
-    **{kind: _named(name) for name, kind in _ONE_NAME.items()},
-    sp.Inverse: _named("inv"), sp.Determinant: _named("det"),
-    sp.sec: _reciprocal("cos"), sp.csc: _reciprocal("sin"), sp.cot: _reciprocal("tan"),
-    sp.sech: _reciprocal("cosh"), sp.csch: _reciprocal("sinh"), sp.coth: _reciprocal("tanh"),
-    sp.asec: _of_reciprocal("arccos"), sp.acsc: _of_reciprocal("arcsin"), sp.asech: _of_reciprocal("arccosh"),
-    sp.acsch: _of_reciprocal("arcsinh"), sp.acoth: _of_reciprocal("arctanh"), sp.acot: _of_reciprocal("arctan"),
-    sp.Max: _folded("maximum"), sp.Min: _folded("minimum"), sp.And: _folded("logical_and"),
-    sp.Or: _folded("logical_or"), sp.Xor: _folded("logical_xor"), sp.MatAdd: _folded("add"),
-    sp.HadamardProduct: _folded("multiply"), sp.KroneckerProduct: _folded("kron"),
-    sp.Number: _number, sp.NumberSymbol: _number, sp.core.numbers.NaN: _number,
-    sp.logic.boolalg.BooleanTrue: _boolean, sp.logic.boolalg.BooleanFalse: _boolean,
-    sp.Add: _add, sp.Mul: _mul, sp.Pow: _pow, sp.gamma: _gamma, sp.factorial: _factorial, sp.beta: _beta,
-    sp.polygamma: _polygamma,
-    sp.Heaviside: _heaviside, sp.Piecewise: _piecewise, sp.ITE: _ite,
-    sp.core.function.AppliedUndef: _undefined, sp.Derivative: _derivative, sp.Subs: _subs,
-    sp.MatrixBase: _dense, sp.NDimArray: _dense, sp.MatMul: _matmul, sp.MatPow: _matpow,
-    sp.Transpose: _transpose, sp.Adjoint: _transpose, sp.Identity: lambda reader, node, operands: FUNCTIONS["eye"](
-        size_of(node.shape[0])), sp.ZeroMatrix: _filled(0), sp.OneMatrix: _filled(1),
-    sp.matrices.expressions.matexpr.MatrixElement: _element, sp.Indexed: _indexed,
-    ElementwiseApplyFunction: _applyfunc, sp.BlockMatrix: _blocks, DiagMatrix: _diag, DiagonalOf: _diagonal,
-}  # fmt: skip
+@cache
+def _handlers() -> dict[Any, Handler]:
+    """What answers each kind of node."""
+    one_name = {
+        "sin": sp.sin, "cos": sp.cos, "tan": sp.tan, "arcsin": sp.asin, "arccos": sp.acos, "arctan": sp.atan,
+        "sinh": sp.sinh, "cosh": sp.cosh, "tanh": sp.tanh, "arcsinh": sp.asinh, "arccosh": sp.acosh,
+        "arctanh": sp.atanh, "arctan2": sp.atan2, "exp": sp.exp, "log": sp.log, "abs": sp.Abs,
+        "sign": sp.sign, "floor": sp.floor, "ceil": sp.ceiling, "erf": sp.erf, "erfc": sp.erfc, "gammaln": sp.loggamma,
+        "mod": sp.Mod, "less": sp.Lt, "less_equal": sp.Le, "greater": sp.Gt, "greater_equal": sp.Ge, "equal": sp.Eq,
+        "not_equal": sp.Ne, "logical_not": sp.Not, "power": sp.HadamardPower, "trace": sp.Trace,
+    }  # fmt: skip
+    return {
+        sp.Symbol: lambda reader, node, operands: reader.scalar(node),
+        sp.MatrixSymbol: lambda reader, node, operands: reader.matrix(node),
+        **{kind: _named(name) for name, kind in one_name.items()},
+        sp.Inverse: _named("inv"), sp.Determinant: _named("det"),
+        sp.sec: _reciprocal("cos"), sp.csc: _reciprocal("sin"), sp.cot: _reciprocal("tan"),
+        sp.sech: _reciprocal("cosh"), sp.csch: _reciprocal("sinh"), sp.coth: _reciprocal("tanh"),
+        sp.asec: _of_reciprocal("arccos"), sp.acsc: _of_reciprocal("arcsin"), sp.asech: _of_reciprocal("arccosh"),
+        sp.acsch: _of_reciprocal("arcsinh"), sp.acoth: _of_reciprocal("arctanh"), sp.acot: _of_reciprocal("arctan"),
+        sp.Max: _folded("maximum"), sp.Min: _folded("minimum"), sp.And: _folded("logical_and"),
+        sp.Or: _folded("logical_or"), sp.Xor: _folded("logical_xor"), sp.MatAdd: _folded("add"),
+        sp.HadamardProduct: _folded("multiply"), sp.KroneckerProduct: _folded("kron"),
+        sp.Number: _number, sp.NumberSymbol: _number, sp.core.numbers.NaN: _number,
+        sp.logic.boolalg.BooleanTrue: _boolean, sp.logic.boolalg.BooleanFalse: _boolean,
+        sp.Add: _add, sp.Mul: _mul, sp.Pow: _pow, sp.gamma: _gamma, sp.factorial: _factorial, sp.beta: _beta,
+        sp.polygamma: _polygamma,
+        sp.Heaviside: _heaviside, sp.Piecewise: _piecewise, sp.ITE: _ite,
+        sp.core.function.AppliedUndef: _undefined, sp.Derivative: _derivative, sp.Subs: _subs,
+        sp.MatrixBase: _dense, sp.NDimArray: _dense, sp.MatMul: _matmul, sp.MatPow: _matpow,
+        sp.Transpose: _transpose, sp.Adjoint: _transpose, sp.Identity: lambda reader, node, operands: FUNCTIONS["eye"](
+            size_of(node.shape[0])), sp.ZeroMatrix: _filled(0), sp.OneMatrix: _filled(1),
+        sp.matrices.expressions.matexpr.MatrixElement: _element, sp.Indexed: _indexed,
+        _applied.ElementwiseApplyFunction: _applyfunc, sp.BlockMatrix: _blocks, _diagonals.DiagMatrix: _diag,
+        _diagonals.DiagonalOf: _diagonal,
+    }  # fmt: skip

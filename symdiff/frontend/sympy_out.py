@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from functools import cache
 from typing import Any
 
 import numpy as np
-import sympy
-from sympy.matrices.expressions.applyfunc import ElementwiseApplyFunction
 
 from symdiff.errors import UnsupportedError
 from symdiff.frontend.expr import Expr
@@ -21,8 +20,10 @@ from symdiff.frontend.sympy_contract import Contraction, shape_of
 from symdiff.ir.contraction import Spec, parse_spec
 from symdiff.ir.dims import Size, format_shape, size_names
 from symdiff.ir.graph import Value, attribute_sizes, topological
+from symdiff.later import later
 
-sp: Any = sympy
+sp = later("sympy")
+_applied = later("sympy.matrices.expressions.applyfunc")
 
 # Entry by entry, an array of more entries than this makes a useless and slow result.
 _MOST_ENTRIES = 10_000
@@ -89,7 +90,7 @@ def constant(number: Any) -> Any:
     if isinstance(number, bool):
         return sp.true if number else sp.false
     if isinstance(number, str):
-        return _SPECIAL[number]
+        return _special()[number]
     return sp.Rational(number.numerator, number.denominator) if isinstance(number, Fraction) else sp.Integer(number)
 
 
@@ -111,10 +112,11 @@ def _symbol(name: str) -> Any:
     return sp.Symbol(name, integer=True, positive=True)
 
 
-_SPECIAL: dict[str, Any] = {
-    "pi": sp.pi, "e": sp.E, "euler_gamma": sp.EulerGamma, "inf": sp.oo, "-inf": -sp.oo, "nan": sp.nan,
-    "-0.0": sp.Integer(0),
-}  # fmt: skip
+def _special() -> dict[str, Any]:
+    return {
+        "pi": sp.pi, "e": sp.E, "euler_gamma": sp.EulerGamma, "inf": sp.oo, "-inf": -sp.oo, "nan": sp.nan,
+        "-0.0": sp.Integer(0),
+    }  # fmt: skip
 
 
 def _cast(x: Any, source: str, dtype: str) -> Any:
@@ -139,27 +141,30 @@ def _cbrt(x: Any) -> Any:
     return x**third if x.is_nonnegative else sp.sign(x) * sp.Abs(x) ** third
 
 
-SCALAR: dict[str, Callable[..., Any]] = {
-    "add": lambda x, y: _chain(sp.Add, x, y), "sub": lambda x, y: _chain(sp.Add, x, -_closed(y)),
-    "mul": lambda x, y: _chain(sp.Mul, x, y), "div": lambda x, y: x / y,
-    "neg": lambda x: -x, "pow": lambda x, y: x**y,
-    "exp": sp.exp, "exp2": lambda x: 2**x, "expm1": lambda x: sp.exp(x) - 1, "log": sp.log,
-    "log2": lambda x: sp.log(x) / sp.log(2), "log10": lambda x: sp.log(x) / sp.log(10),
-    "log1p": lambda x: sp.log(1 + x), "sqrt": sp.sqrt, "cbrt": _cbrt,
-    "sin": sp.sin, "cos": sp.cos, "tan": sp.tan, "arcsin": sp.asin, "arccos": sp.acos, "arctan": sp.atan,
-    "sinh": sp.sinh, "cosh": sp.cosh, "tanh": sp.tanh, "arcsinh": sp.asinh, "arccosh": sp.acosh, "arctanh": sp.atanh,
-    "arctan2": sp.atan2, "hypot": lambda x, y: sp.sqrt(x**2 + y**2),
-    "logaddexp": lambda x, y: sp.log(sp.exp(x) + sp.exp(y)),
-    "sigmoid": lambda x: 1 / (1 + sp.exp(-x)), "softplus": lambda x: sp.log(1 + sp.exp(x)),
-    "erf": sp.erf, "erfc": sp.erfc, "lgamma": _lgamma, "digamma": sp.digamma,
-    "lt": sp.Lt, "le": sp.Le, "gt": sp.Gt, "ge": sp.Ge, "eq": sp.Eq, "ne": sp.Ne,
-    "and": sp.And, "or": sp.Or, "xor": sp.Xor, "not": sp.Not,
-    "select": lambda c, x, y: sp.Piecewise((x, c), (y, sp.true)),
-    "maximum": sp.Max, "minimum": sp.Min, "abs": sp.Abs, "relu": lambda x: sp.Max(x, 0),
-    "clip": lambda x, low, high: sp.Min(sp.Max(x, low), high),
-    "sign": sp.sign, "floor": sp.floor, "ceil": sp.ceiling, "trunc": _truncated,
-    "mod": sp.Mod, "floor_divide": lambda x, y: sp.floor(x / y),
-}  # fmt: skip
+@cache
+def _scalars() -> dict[str, Callable[..., Any]]:
+    """The function for each op."""
+    return {
+        "add": lambda x, y: _chain(sp.Add, x, y), "sub": lambda x, y: _chain(sp.Add, x, -_closed(y)),
+        "mul": lambda x, y: _chain(sp.Mul, x, y), "div": lambda x, y: x / y,
+        "neg": lambda x: -x, "pow": lambda x, y: x**y,
+        "exp": sp.exp, "exp2": lambda x: 2**x, "expm1": lambda x: sp.exp(x) - 1, "log": sp.log,
+        "log2": lambda x: sp.log(x) / sp.log(2), "log10": lambda x: sp.log(x) / sp.log(10),
+        "log1p": lambda x: sp.log(1 + x), "sqrt": sp.sqrt, "cbrt": _cbrt,
+        "sin": sp.sin, "cos": sp.cos, "tan": sp.tan, "arcsin": sp.asin, "arccos": sp.acos, "arctan": sp.atan,
+        "sinh": sp.sinh, "cosh": sp.cosh, "tanh": sp.tanh, "arcsinh": sp.asinh, "arccosh": sp.acosh,
+        "arctanh": sp.atanh, "arctan2": sp.atan2, "hypot": lambda x, y: sp.sqrt(x**2 + y**2),
+        "logaddexp": lambda x, y: sp.log(sp.exp(x) + sp.exp(y)),
+        "sigmoid": lambda x: 1 / (1 + sp.exp(-x)), "softplus": lambda x: sp.log(1 + sp.exp(x)),
+        "erf": sp.erf, "erfc": sp.erfc, "lgamma": _lgamma, "digamma": sp.digamma,
+        "lt": sp.Lt, "le": sp.Le, "gt": sp.Gt, "ge": sp.Ge, "eq": sp.Eq, "ne": sp.Ne,
+        "and": sp.And, "or": sp.Or, "xor": sp.Xor, "not": sp.Not,
+        "select": lambda c, x, y: sp.Piecewise((x, c), (y, sp.true)),
+        "maximum": sp.Max, "minimum": sp.Min, "abs": sp.Abs, "relu": lambda x: sp.Max(x, 0),
+        "clip": lambda x, low, high: sp.Min(sp.Max(x, low), high),
+        "sign": sp.sign, "floor": sp.floor, "ceil": sp.ceiling, "trunc": _truncated,
+        "mod": sp.Mod, "floor_divide": lambda x, y: sp.floor(x / y),
+    }  # fmt: skip
 
 
 def scalar(value: Value) -> Callable[..., Any] | None:
@@ -172,7 +177,7 @@ def scalar(value: Value) -> Callable[..., Any] | None:
         case "apply":
             return lambda *xs: _undefined(value.attr("name"), value.attr("wrt"), xs)
         case name:
-            return SCALAR.get(name)
+            return _scalars().get(name)
 
 
 def _undefined(name: str, wrt: tuple[int, ...], xs: Sequence[Any]) -> Any:
@@ -402,7 +407,7 @@ class _Matrices:
             case "pow" if _number(value.args[1]) is not None:
                 return sp.HadamardPower(a, constant(_number(value.args[1])))
             case _ if len(operands) == 1:
-                return ElementwiseApplyFunction(function, a)
+                return _applied.ElementwiseApplyFunction(function, a)
             case _:
                 raise _refuse(value, "takes several matrices entry by entry, which SymPy does not write")
 
@@ -412,7 +417,7 @@ class _Matrices:
             raise _refuse(value, "reduces some of the axes, which SymPy's matrix expressions do not write")
         if value.op.name == "norm":
             return sp.sqrt(sp.Trace(sp.MatMul(sp.Transpose(x), x)))
-        exps = ElementwiseApplyFunction(sp.exp, x)
+        exps = _applied.ElementwiseApplyFunction(sp.exp, x)
         spec = parse_spec("i->" if rank == 1 else "ij->")
         total = Contraction(spec, [exps], [rank], ()).run()
         return sp.log(total) if value.op.name == "logsumexp" else sp.MatMul(1 / total, exps)

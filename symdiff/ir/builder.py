@@ -122,7 +122,7 @@ class Builder:
         return self._keep(key, value)
 
     def remake(self, value: Value, args: tuple[Value, ...]) -> Value:
-        """`value`'s instruction on other operands, without folding (its type is inferred again)."""
+        """`value`'s instruction on other operands, without folding; its type is inferred where they are others."""
         key = (value.op, args, value.attrs)
         made = self._table.get(key)
         if made is None:

@@ -241,11 +241,12 @@ def _instruction(reader: _Reader, builder: Builder, names: dict[str, Value]) -> 
             key = reader.name("an attribute name")
             reader.expect("=")
             attrs.append((key, _value(reader, builder.opset)))
-    template = Value(op, tuple(args), tuple(attrs), kind)
     end = reader.at
     try:
         if op.arity is not None and op.arity != len(args):
             raise SymdiffError(f"{op_name}: {len(args)} operands given, expected {op.arity}")
+        inferred = op.infer([a.type for a in args], dict(attrs))
+        template = Value(op, tuple(args), tuple(attrs), inferred)
         value = builder.remake(template, template.args)
     except ParseError:
         raise

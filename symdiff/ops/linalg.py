@@ -11,7 +11,6 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
-import scipy.linalg
 
 from symdiff.errors import DtypeError, EvaluationError, ShapeError
 from symdiff.ir.builder import Handle
@@ -19,7 +18,10 @@ from symdiff.ir.contraction import einsum, spread, sum_over
 from symdiff.ir.dims import format_shape
 from symdiff.ir.op import Attrs, Op, Rules, Sample
 from symdiff.ir.types import TensorType
+from symdiff.later import later
 from symdiff.ops.helpers import matmul, no_values, random_spd, random_well_conditioned, square, transposed
+
+scipy_linalg = later("scipy.linalg")
 
 
 def _matrix(name: str, result: Callable[[TensorType], tuple[Any, ...]]) -> Any:
@@ -176,7 +178,7 @@ def _triangular_solve(a: Any, b: Any, lower: bool, trans: bool) -> Any:
     if np.any(np.diagonal(triangle, axis1=-2, axis2=-1) == 0):
         raise EvaluationError("triangular_solve: the triangle has a zero on its diagonal")
     if np.ndim(a) == 2 and np.ndim(b) == 2 and np.size(b):
-        return scipy.linalg.solve_triangular(triangle, b, lower=lower, trans=1 if trans else 0, check_finite=False)
+        return scipy_linalg.solve_triangular(triangle, b, lower=lower, trans=1 if trans else 0, check_finite=False)
     return np.linalg.solve(np.swapaxes(triangle, -1, -2) if trans else triangle, b)
 
 

@@ -6,14 +6,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from scipy import special
 
 from symdiff.errors import ArgumentError, DtypeError
 from symdiff.ir.builder import Handle
 from symdiff.ir.contraction import einsum, expand, spread, sum_over, times
 from symdiff.ir.op import Attrs, Kink, NoDerivative, Op, Rules, Sample
 from symdiff.ir.types import TensorType
+from symdiff.later import later
 from symdiff.ops.helpers import ANY, FLOATS, as_float, axes_in, choose
+
+special = later("scipy.special")
 
 Axes = tuple[int, ...]
 _EVEN = "split evenly among the entries that attain it"

@@ -10,14 +10,16 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
-from scipy import special
 
 from symdiff.errors import ArgumentError
 from symdiff.ir.builder import Builder, Handle
 from symdiff.ir.graph import Value
 from symdiff.ir.op import Attrs, Op, Partials, Sample
 from symdiff.ir.types import TensorType
+from symdiff.later import later
 from symdiff.ops.helpers import FLOATS, NUMBERS, choose, elementwise, no_values, same_type
+
+special = later("scipy.special")
 
 Args = tuple[Value, ...]
 
@@ -212,13 +214,13 @@ logaddexp = elementwise(
     latex=r"\log(\exp({0}) + \exp({1}))", intervals=(_ALL, _ALL), fold=_fold_logaddexp,
     doc="log(exp(x) + exp(y)), stable at both ends",
 )  # fmt: skip
-erf = elementwise("erf", special.erf, lambda y, x: (_two_over_root_pi(x) * exp(-(x * x)),),
+erf = elementwise("erf", lambda x: special.erf(x), lambda y, x: (_two_over_root_pi(x) * exp(-(x * x)),),
                   latex=r"\operatorname{{erf}} {0}", intervals=(_ALL,))  # fmt: skip
-erfc = elementwise("erfc", special.erfc, lambda y, x: (-_two_over_root_pi(x) * exp(-(x * x)),),
+erfc = elementwise("erfc", lambda x: special.erfc(x), lambda y, x: (-_two_over_root_pi(x) * exp(-(x * x)),),
                    latex=r"\operatorname{{erfc}} {0}", intervals=(_ALL,))  # fmt: skip
-lgamma = elementwise("lgamma", special.gammaln, lambda y, x: (digamma(x),), latex=r"\log\Gamma({0})",
+lgamma = elementwise("lgamma", lambda x: special.gammaln(x), lambda y, x: (digamma(x),), latex=r"\log\Gamma({0})",
                      intervals=(_POSITIVE,), doc="log |gamma(x)|")  # fmt: skip
-digamma = elementwise("digamma", special.psi, lambda y, x: (polygamma(x, order=1),), latex=r"\psi({0})",
+digamma = elementwise("digamma", lambda x: special.psi(x), lambda y, x: (polygamma(x, order=1),), latex=r"\psi({0})",
                       intervals=(_POSITIVE,))  # fmt: skip
 
 

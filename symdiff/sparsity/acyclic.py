@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import sparse
-from scipy.sparse import csgraph, linalg
 
+from symdiff.later import later
 from symdiff.sparsity.colouring import Colouring, fewest, symmetric_orders
 from symdiff.sparsity.sets import Numbers
+
+sparse, csgraph, linalg = (later(name) for name in ("scipy.sparse", "scipy.sparse.csgraph", "scipy.sparse.linalg"))
 
 
 def colour_acyclic(indptr: Numbers, indices: Numbers, columns: int, stop_at: int | None = None) -> Colouring | None:

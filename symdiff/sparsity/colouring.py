@@ -17,10 +17,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from scipy import sparse
 
+from symdiff.later import later
 from symdiff.sparsity.orderings import EFFORT, orders
 from symdiff.sparsity.sets import Numbers
+
+sparse = later("scipy.sparse")
 
 
 @dataclass(frozen=True, slots=True)

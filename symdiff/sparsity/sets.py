@@ -10,9 +10,11 @@ from __future__ import annotations
 from typing import Any, TypeAlias
 
 import numpy as np
-from scipy import sparse
 
 from symdiff.errors import ArgumentError
+from symdiff.later import later
+
+sparse = later("scipy.sparse")
 
 Numbers: TypeAlias = "np.ndarray[Any, Any]"
 

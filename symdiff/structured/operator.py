@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
-from scipy import sparse
-from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
 from symdiff.errors import ArgumentError, ShapeError
 from symdiff.ir.dims import format_shape
+from symdiff.later import later
+
+sparse, linalg = later("scipy.sparse"), later("scipy.sparse.linalg")
 
 Array: TypeAlias = "np.ndarray[Any, Any]"
 Steps: TypeAlias = "tuple[tuple[int, int], ...]"
@@ -238,9 +239,9 @@ class Operator:
         matrix = sparse.coo_array((values, (rows, columns)), shape=self.shape)
         return matrix if format == "coo" else matrix.tocsr().asformat(format)
 
-    def linear_operator(self) -> LinearOperator:
+    def linear_operator(self) -> Any:
         """The matrix for scipy's iterative solvers."""
-        return aslinearoperator(self)
+        return linalg.aslinearoperator(self)
 
     def matvec(self, v: Any) -> Array:
         """The matrix times a flat vector, as scipy's solvers ask for it."""
