@@ -25,7 +25,7 @@ from codegen.marshal import KernelAddresses, Marshal, convert
 from codegen.memory import ARENA, SCRATCH
 from codegen.signature import ArraySpec, AxisSpec, Signature, Status
 from codegen.stages import Compiled
-from codegen.tiers import CELL, Upgrade, through_cell
+from codegen.tiers import CELL, Upgrade, asked, through_cell
 from symdiff.errors import ArgumentError, ShapeError, UnsupportedError
 from symdiff.ir.dims import Dim, Size, evaluate
 from symdiff.ir.graph import Function
@@ -83,6 +83,7 @@ def compile(  # noqa: A001 - the package is called `codegen`, and this is what i
 
     if threads < 1:
         raise ArgumentError(f"threads: given {threads}, expected at least 1")
+    asked()
     program, lowered = build(function, _SYMBOL, threads if pool.available() else 1)
     lap("lower")
     width, fma = _machine()
@@ -118,6 +119,7 @@ def compile(  # noqa: A001 - the package is called `codegen`, and this is what i
     lap("entry")
     measure = partial(_measured, program, (width, fma, fastmath), signature, arrays)
     native.__dict__["compiled"] = Compiled(function, program, llvm, timings, first, measure, upgrade)
+    asked()
     if upgrade is not None:
         upgrade.begin(library.address(_SYMBOL))
     return native
@@ -131,7 +133,8 @@ def _imports(program: Program, llvm: str, arrays: Sequence[Any]) -> dict[str, in
         imports[pool.SYMBOL] = pool.library().address(pool.SYMBOL)
     for dtype in ("f64", "f32"):
         if f"@{sharing.symbol(dtype)}(" in llvm:
-            imports[sharing.symbol(dtype)] = _shared_product(width, fma, dtype).address(sharing.symbol(dtype))
+            shared = _shared_product(width, fma, dtype, program.threads > 1)
+            imports[sharing.symbol(dtype)] = shared.address(sharing.symbol(dtype))
     for routine in lapack.ROUTINES:
         if f"@{lapack.PREFIX}{routine}(" in llvm:
             imports[lapack.PREFIX + routine] = lapack.address(routine)
@@ -173,9 +176,8 @@ def inspect(native: NativeFunction) -> Compiled:
 
 
 @cache
-def _shared_product(register_bytes: int, fma: bool, dtype: str) -> engine.Library:
-    """The same cut into parts."""
-    threads = pool.available()
+def _shared_product(register_bytes: int, fma: bool, dtype: str, threads: bool) -> engine.Library:
+    """The same cut into parts; for threads or without any."""
     imports = {gemm.symbol(dtype): _product(register_bytes, fma, dtype).address(gemm.symbol(dtype))}
     imports[SCRATCH] = ctypes.addressof(_scratch)
     if threads:
@@ -188,7 +190,7 @@ def _shared_product(register_bytes: int, fma: bool, dtype: str) -> engine.Librar
 def _product(register_bytes: int, fma: bool, dtype: str) -> engine.Library:
     """The matrix product, which all programs share."""
     text = gemm.text(register_bytes, fma, dtype)
-    return engine.compile_text(text, [gemm.symbol(dtype)], opt=3, imports={SCRATCH: ctypes.addressof(_scratch)})
+    return engine.compile_text(text, [gemm.symbol(dtype)], opt=2, imports={SCRATCH: ctypes.addressof(_scratch)})
 
 
 def _tiers(llvm: str, opt: int) -> tuple[int, int]:

@@ -177,6 +177,8 @@ def host_target() -> Target:
 
 def target_of(cpu: str | None, features: str | None) -> Target:
     """The target for a processor name; the host's features go with the host's name only."""
+    if cpu is None and features is None and _host is not None:  # known: no need to wait for a compilation
+        return _host
     with LLVM_LOCK:
         _initialize()
         if cpu is None:

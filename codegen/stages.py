@@ -62,7 +62,7 @@ class Compiled:
 
     def settle(self, seconds: float | None = None) -> bool:
         """Wait until the code in force is the last one; whether it is."""
-        return self.upgrade is None or self.upgrade.done.wait(seconds)
+        return self.upgrade is None or self.upgrade.settle(seconds)
 
     def explain(self, *arrays: Any, sizes: Mapping[str, int] | None = None) -> str:
         """The kernels as a table; with arguments of the function also predicted and measured times."""

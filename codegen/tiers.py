@@ -18,6 +18,9 @@ from collections.abc import Mapping
 from codegen import engine
 
 CELL = "sd.cell"
+PAUSE = 0.25
+"""Seconds without any compilation after which better code is made: a program that compiles one function after the
+other, or that is still making its first calls, does not wait for it."""
 
 
 def through_cell(symbol: str) -> tuple[str, str]:
@@ -50,6 +53,12 @@ class Upgrade:
                 _working.set()
                 threading.Thread(target=_work, name="symdiff-compile").start()
 
+    def settle(self, seconds: float | None) -> bool:
+        """Wait for the better code, which is then made without a pause; whether it is in force."""
+        if not self.done.is_set():
+            _hurried.set()
+        return self.done.wait(seconds)
+
     def finish(self) -> None:
         """Compile, and exchange the code."""
         start = time.perf_counter()
@@ -62,14 +71,32 @@ class Upgrade:
 _lock = threading.Lock()
 _waiting: deque[weakref.ref[Upgrade]] = deque()
 _working = threading.Event()
+_hurried = threading.Event()
+_asked = 0.0
+
+
+def asked() -> None:
+    """Note that code is being asked for now."""
+    global _asked
+    _asked = time.monotonic()
+
+
+def _rest() -> None:
+    """Wait for a pause in compilations, unless somebody waits for the better code or the program ends."""
+    while threading.main_thread().is_alive():
+        left = _asked + PAUSE - time.monotonic()
+        if left <= 0 or _hurried.wait(min(left, 0.05)):
+            return
 
 
 def _work() -> None:
     while True:
+        _rest()
         with _lock:
             if not _waiting or not threading.main_thread().is_alive():
                 _waiting.clear()
                 _working.clear()
+                _hurried.clear()
                 return
             found = _waiting.popleft()()
         if found is not None:

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import weakref
 
 import numpy as np
@@ -100,6 +101,23 @@ def test_programs_nobody_holds_are_not_compiled_again(felt, monkeypatch):
         sd.compile(*long_program(50))
         gc.collect()
     assert len(started) <= 1
+
+
+def test_better_code_waits_for_a_pause_or_for_whom_it_is_asked_by(felt, monkeypatch):
+    """A program that compiles one function after the other does not wait for better code of the first."""
+    monkeypatch.setattr(tiers, "PAUSE", 1000.0)
+    fn = sd.compile(*long_program(60))
+    assert not fn.compiled.upgrade.done.wait(0.3), "better code was made at once"
+    assert fn.compiled.settle(100)
+
+
+def test_nothing_waits_for_code_made_in_advance(felt, monkeypatch):
+    """Lowering and emission ask the engine for the processor's name only."""
+    found = threading.Thread(target=engine.host_target)
+    with engine.LLVM_LOCK:
+        found.start()
+        found.join(20)
+    assert not found.is_alive()
 
 
 def test_tiers_by_length():
