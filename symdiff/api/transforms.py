@@ -27,6 +27,7 @@ from symdiff.frontend.trace import Traced, flatten, trace, unflatten
 from symdiff.ir.builder import Builder, Handle
 from symdiff.ir.contraction import contract, expand
 from symdiff.ir.dims import format_shape
+from symdiff.ir.collecting import uncollected
 from symdiff.ir.graph import Value, topological
 from symdiff.ir.types import TensorType
 from symdiff.ops import OPSET
@@ -195,7 +196,9 @@ class Transformed:
         return None
 
     def _compiled(self, args: tuple[Any, ...]) -> tuple[_Program, list[Any]]:
-        program = _Program(trace(self.symbolic, args, static_argnums=self._static, like=self.function), self._threads)
+        with uncollected():
+            traced = trace(self.symbolic, args, static_argnums=self._static, like=self.function)
+            program = _Program(traced, self._threads)
         arrays = program.traced.arguments(args)
         assert arrays is not None, "a program serves the arguments it was traced with"
         self._programs.append(program)
