@@ -25,9 +25,9 @@ from symdiff.frontend.expr import Expr, as_expr
 from symdiff.frontend.nesting import LEAF
 from symdiff.frontend.trace import Traced, flatten, trace, unflatten
 from symdiff.ir.builder import Builder, Handle
+from symdiff.ir.collecting import uncollected
 from symdiff.ir.contraction import contract, expand
 from symdiff.ir.dims import format_shape
-from symdiff.ir.collecting import uncollected
 from symdiff.ir.graph import Value, topological
 from symdiff.ir.types import TensorType
 from symdiff.ops import OPSET
