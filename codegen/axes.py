@@ -18,6 +18,8 @@ _LONGEST = 2000
 """Programs of more nodes are straight-line code; there is nothing to look for."""
 _LONG = 512
 """Axes of fewer elements, where that is a number, need no blocks."""
+_CACHE = 1 << 15
+"""Elements that a cache holds: where one step of an axis takes more, blocks of it save nothing."""
 
 
 def choose(nodes: Sequence[Node], groups: Sequence[Group]) -> Size | None:
@@ -27,7 +29,7 @@ def choose(nodes: Sequence[Node], groups: Sequence[Group]) -> Size | None:
     stored = {n: g for g in groups for n in g.nodes}
     axes = {s for g in groups if g.space is not None for s in g.space if isinstance(s, Dim) or s >= _LONG}
     leaves = {n: _leaves(n, stored) for n in stored}
-    best, gain = None, float(_NOMINAL - 1)
+    best, gain = None, (float(_NOMINAL - 1), float("inf"))
     for axis in sorted(axes, key=str):
         own = _gain(axis, nodes, stored, leaves)
         if own > gain:
@@ -52,10 +54,13 @@ def _leaves(node: Node, stored: dict[Node, Group]) -> set[Node]:
     return found
 
 
-def _gain(axis: Size, nodes: Sequence[Node], stored: dict[Node, Group], leaves: dict[Node, set[Node]]) -> float:
+def _gain(
+    axis: Size, nodes: Sequence[Node], stored: dict[Node, Group], leaves: dict[Node, set[Node]]
+) -> tuple[float, float]:
     """Elements for one step of the axis that need not leave the cache, at nominal sizes, in the best stage.
 
-    A stage is what can run before a fold over the axis is needed.
+    A stage is what can run before a fold over the axis is needed. The second number counts those that lie side by side
+    in memory: among equals, rows make better blocks than columns.
     """
     stage: dict[Node, int] = {}
     for node in nodes:
@@ -65,20 +70,28 @@ def _gain(axis: Size, nodes: Sequence[Node], stored: dict[Node, Group], leaves: 
         member = axis in _space(node) and not _alone(node)
         for leaf in own:
             readers.setdefault(leaf, set()).add((stage[node] if member else -1, id(stored[node])))
-    gains: dict[int, float] = {}
+    gains: dict[int, tuple[float, float]] = {}
+
+    def save(stage: int, elements: float, leading: bool) -> None:
+        total, rows = gains.get(stage, (0.0, 0.0))
+        gains[stage] = total + elements, rows + elements * leading
+
     for leaf, users in readers.items():
         if leaf.shape.count(axis) != 1 or leaf.rank < 2:
             continue
         stages = {s for s, _ in users}
         volume = product([s for s in leaf.shape if s != axis])
         elements = float(evaluate(volume, dict.fromkeys(size_names([volume]), _NOMINAL)))
+        if elements > _CACHE:
+            continue
+        leading = leaf.shape[0] == axis
         if leaf.kind in MEMORY:
             for one in stages - {-1}:
                 if sum(s == one for s, _ in users) > 1:
-                    gains[one] = gains.get(one, 0.0) + elements
+                    save(one, elements, leading)
         elif stages == {stage[leaf]} and not _alone(leaf):
-            gains[stage[leaf]] = gains.get(stage[leaf], 0.0) + elements
-    return max(gains.values(), default=0.0)
+            save(stage[leaf], elements, leading)
+    return max(gains.values(), default=(0.0, 0.0))
 
 
 def _space(node: Node) -> tuple[Size, ...]:

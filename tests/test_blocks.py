@@ -95,3 +95,21 @@ def test_sums_over_many_blocks_stay_close():
     z, s = np.log1p(np.exp(0.1)), 0.1 / (1 + np.exp(-0.1))
     assert abs(value - len(X) * z) <= 16 * np.spacing(len(X) * z)
     assert abs(slope[0] - len(X) * s) <= 64 * np.spacing(len(X) * s)
+
+
+def axis_of(function):
+    """What blocks run along, from the text of the loops."""
+    text = str(codegen.compile(function).loops)
+    return text.split(" chunks of ")[1].split(":")[0]
+
+
+@pytest.mark.parametrize(("rows", "columns"), [("n", "d"), ("d", "n"), ("a", "b"), ("b", "a"), ("100000", "d")])
+def test_blocks_run_along_rows_whatever_axes_are_called(rows, columns):
+    text = (
+        '%0: f64[@1] = contract(%X, %w) {spec = "ij,j->i"}\n%1: f64[@1] = exp(%0)\n%2: f64[] = contract(%1) '
+        '{spec = "i->"}\n%3: f64[@2] = contract(%X, %1) {spec = "ij,i->j"}\nreturn %2, %3'
+    )
+    params = "%X: f64[@1,@2], %w: f64[@2]"
+    for short, long in (("@1", rows), ("@2", columns)):
+        text, params = text.replace(short, long), params.replace(short, long)
+    assert axis_of(text_function(text, params)) == rows
