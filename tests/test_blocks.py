@@ -107,7 +107,7 @@ def axis_of(function):
 def test_blocks_run_along_rows_whatever_axes_are_called(rows, columns):
     text = (
         '%0: f64[@1] = contract(%X, %w) {spec = "ij,j->i"}\n%1: f64[@1] = exp(%0)\n%2: f64[] = contract(%1) '
-        '{spec = "i->"}\n%3: f64[@2] = contract(%X, %1) {spec = "ij,i->j"}\nreturn %2, %3'
+        '{spec = "i->"}\n%3: f64[@2] = contract(%X) {spec = "ij->j"}\nreturn %2, %3'
     )
     params = "%X: f64[@1,@2], %w: f64[@2]"
     for short, long in (("@1", rows), ("@2", columns)):
