@@ -86,7 +86,7 @@ def test_a_block_has_as_many_entries_as_there_are_nonzeros() -> None:
     arrays = arguments(inputs, {"m": 5, "n": 6, "e": 20}, np.random.default_rng(0))
     assert derivative(*arrays).nnz == 20 * 2 * 7
     sizes = bind_sizes(derivative.function.params, [a.shape for a in arrays])
-    forms = direct_forms(derivative.function, [0, 1], symmetric=False, transposed=False, options={})
+    forms = direct_forms(derivative.function, [0, 1], symmetric=False, transposed=False)
     assert [len(f.entries.terms) for f in forms] == [1, 1]
     assert [f.entries.count(sizes) for f in forms] == [280, 280]
 

@@ -44,9 +44,12 @@ def jacobian(
     `blocksize`); several functions or variables follow one another. Of a Python function it is callable as it is.
     form="structured": the factors it is made of, see `Structured`; compiled, a function that returns an `Operator`.
     """
-    _check_form(sparse, form, format, blocksize, kinks, "jacobian")
+    _check_form(sparse, form, format, blocksize, "jacobian")
     if sparse and _is_function(y):
-        return sparse_jacobian(y, mode=mode, argnums=argnums if x is None else x, format=format, blocksize=blocksize)
+        return sparse_jacobian(
+            y, mode=mode, argnums=argnums if x is None else x, format=format, blocksize=blocksize, kinks=kinks,
+            threads=threads,
+        )  # fmt: skip
     if _is_function(y):
         _no_structure(form, "jacobian")
         chosen = "reverse" if mode == "auto" else checked(mode)
@@ -54,8 +57,10 @@ def jacobian(
     if x is None:
         raise ArgumentError("jacobian: no variable is given; call it as jacobian(y, x)")
     if sparse:
-        return Sparse(y, x, mode, False, format, blocksize)
-    return structured_jacobian(y, x, mode) if form == "structured" else jacobian_of(y, x, mode, sizes, kinks=kinks)
+        return Sparse(y, x, mode, False, format, blocksize, kinks)
+    if form == "structured":
+        return structured_jacobian(y, x, mode, kinks)
+    return jacobian_of(y, x, mode, sizes, kinks=kinks)
 
 
 def hessian(
@@ -68,10 +73,12 @@ def hessian(
     mode, sizes, sparse, form, format, blocksize and kinks: see `jacobian`. Of a function the gradient is taken by
     reverse mode and differentiated again by `mode`, forward by default. threads: see `compile`.
     """
-    _check_form(sparse, form, format, blocksize, kinks, "hessian")
+    _check_form(sparse, form, format, blocksize, "hessian")
     if sparse and _is_function(f):
         chosen = argnums if x is None else x
-        return sparse_hessian(f, argnums=chosen, mode=mode, format=format, blocksize=blocksize)
+        return sparse_hessian(
+            f, argnums=chosen, mode=mode, format=format, blocksize=blocksize, kinks=kinks, threads=threads
+        )
     if _is_function(f):
         _no_structure(form, "hessian")
         second = "forward" if mode == "auto" else checked(mode)
@@ -79,19 +86,17 @@ def hessian(
     if x is None:
         raise ArgumentError("hessian: no variable is given; call it as hessian(f, x)")
     if sparse:
-        return Sparse(f, x, mode, True, format, blocksize)
-    return structured_hessian(f, x, mode) if form == "structured" else hessian_of(f, x, mode, sizes, kinks)
+        return Sparse(f, x, mode, True, format, blocksize, kinks)
+    return structured_hessian(f, x, mode, kinks) if form == "structured" else hessian_of(f, x, mode, sizes, kinks)
 
 
-def _check_form(sparse: bool, form: str, format: str, blocksize: Any, kinks: Kinks, where: str) -> None:
+def _check_form(sparse: bool, form: str, format: str, blocksize: Any, where: str) -> None:
     if form not in ("dense", "structured"):
         raise ArgumentError(f"{where}: form {form!r}, expected 'dense' or 'structured'")
     if sparse and form == "structured":
         raise ArgumentError(f"{where}: sparse=True and form='structured', expected one of them")
     if not sparse and (format != "csr" or blocksize is not None):
         raise ArgumentError(f"{where}: format and blocksize are for sparse=True")
-    if kinks and (sparse or form == "structured"):
-        raise ArgumentError(f"{where}: kinks= is for dense derivatives, not for sparse and structured ones")
 
 
 def _no_structure(form: str, where: str) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from symdiff.api.expression import unmerged
+from symdiff.api.pieces import Part, Together
 from symdiff.cost import Counts, count
 from symdiff.diff import representative
 from symdiff.errors import ArgumentError
@@ -40,25 +41,12 @@ class Compilable(ABC):
     """An output of `compile` that is no array: a sparse or structured derivative."""
 
     @abstractmethod
-    def compiled(self, inputs: Sequence[Expr], name: str, **options: Any) -> Callable[..., Any]:
+    def compiled(self, inputs: Sequence[Expr], name: str, **options: Any) -> Part:
         """A function of arrays in the order of `inputs`. options: threads and fastmath, as of `compile`."""
 
-
-class Together:
-    """Several compiled outputs behind one call: arrays from one native program, the others from their own."""
-
-    def __init__(self, parts: Sequence[tuple[Callable[..., Any], list[int]]], count: int) -> None:
-        self.parts = tuple(parts)
-        self._count = count
-
-    def __call__(self, *arrays: Any) -> tuple[Any, ...]:
-        """The outputs in the order they were given to `compile`."""
-        found: list[Any] = [None] * self._count
-        for function, places in self.parts:
-            values = function(*arrays)
-            for place, value in zip(places, values if len(places) > 1 else (values,), strict=True):
-                found[place] = value
-        return tuple(found)
+    @abstractmethod
+    def part(self, inputs: Sequence[Expr], name: str, tag: str, **options: Any) -> Part:
+        """The same as one output of several, not compiled yet; tag: ends names that it makes up."""
 
 
 def compile(  # noqa: A001
@@ -70,7 +58,8 @@ def compile(  # noqa: A001
     symbols, in the order of the arguments; unused ones are allowed. Arrays of any size that fits the named dimensions,
     any strides; scalars come back as Python numbers. `fn(..., out=...)` writes into the caller's arrays.
 
-    Derivatives with sparse=True come back as scipy.sparse arrays, those with form="structured" as operators.
+    Derivatives with sparse=True come back as scipy.sparse arrays, those with form="structured" as operators. All
+    outputs of one call share what they have in common.
 
     threads: at most so many share the work of a long call; results have the same bits for any number. fastmath: sums
     and products may be reordered and fused; NaN and infinity keep their meaning.
@@ -93,12 +82,11 @@ def compile(  # noqa: A001
         with uncollected():
             program = cheapest(unmerged(results, inputs, name))
             return compile_function(program, single=not several, name=name, **options)
-    parts: list[tuple[Callable[..., Any], list[int]]] = []
-    if plain:
-        dense = [results[i] for i in plain]
-        parts.append((compile(dense if len(dense) > 1 else dense[0], inputs, name=name, **options), plain))
-    parts += [(r.compiled(inputs, name, **options), [i]) for i, r in enumerate(results) if isinstance(r, Compilable)]
-    return Together(parts, len(results))
+    with uncollected():
+        dense = cheapest(unmerged([results[i] for i in plain], inputs, name))
+        others = [(i, r) for i, r in enumerate(results) if isinstance(r, Compilable)]
+        parts = [(r.part(inputs, name, tag=f"_{i}", **options), i) for i, r in others]
+        return Together(dense, plain, parts, lambda f: compile_function(f, single=False, name=name, **options))
 
 
 def cheapest(function: Function) -> Function:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from symdiff.api.compression import Price, coloured, compressions, symmetric_colourings
 from symdiff.api.expression import free_symbols
-from symdiff.api.native import Compilable, cheapest
+from symdiff.api.kinks import Kinks, with_kinks
+from symdiff.api.native import Compilable, cheapest, compile_function
+from symdiff.api.pieces import Native, Piece
 from symdiff.api.sparse_plans import MOVED, Direct, Layout, Sweeps, direct_forms
 from symdiff.api.sparse_programs import flat, program, slope, symbolic
 from symdiff.errors import ArgumentError, DerivativeError
@@ -37,9 +40,11 @@ PLANS = 8
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Plan:
-    """What is fixed by the sizes. data(*arrays) computes the entries in the order of the layout."""
+    """What is fixed by the sizes. data(*arrays) computes the entries in the order of the layout, as `piece` does where
+    one program is enough."""
 
     data: Callable[..., Any]
+    piece: Piece | None
     known: list[Any]
     shell: Any  # the matrix with other entries
 
@@ -53,7 +58,7 @@ class SparseDerivative:
 
     def __init__(
         self, function: Function, wrt: Sequence[int], mode: str, *, symmetric: bool = False, format: str = "csr",
-        blocksize: tuple[int, int] | None = None, **options: Any,
+        blocksize: tuple[int, int] | None = None, kinks: Kinks = None, tag: str = "", **options: Any,
     ) -> None:  # fmt: skip
         modes = (*MODES, *SYMMETRIC) if symmetric else MODES
         if mode not in modes:
@@ -67,10 +72,12 @@ class SparseDerivative:
                 what = f"the variable {p.name}" if p.is_param else "the function"
                 raise DerivativeError(f"{what} has dtype {p.type.dtype}: only floats have derivatives")
         self.function = cheapest(function)
-        self.sweeps = Sweeps(self.function, wrt, options)
+        self._opset = with_kinks(kinks)
+        self._native = Native(lambda program: compile_function(program, single=False, name="sparse", **options))
+        self.sweeps = Sweeps(self.function, wrt, self._native, self._opset, tag)
         self.format = format
         self._given = function
-        self._options = options
+        self._tag = tag
         self._wrt = tuple(wrt)
         self._mode = mode
         self._symmetric = symmetric
@@ -83,7 +90,9 @@ class SparseDerivative:
     def __call__(self, *arrays: Any) -> Any:
         """The derivative at the given inputs as a scipy.sparse array with sorted indices."""
         given, plan = self._prepare(arrays)
-        data = plan.data(*given)
+        return self._matrix(plan, plan.data(*given))
+
+    def _matrix(self, plan: _Plan, data: Any) -> Any:
         matrix = copy.copy(plan.shell)
         matrix.data = data if self.format != "bsr" else data.reshape(plan.shell.data.shape)
         return matrix
@@ -99,16 +108,24 @@ class SparseDerivative:
         Integer inputs shape the pattern: they keep their values.
         """
         given, plan = self._prepare(arrays)
-        bind = getattr(plan.data, "bind", None)
-        if bind is not None:
-            return bind(*given)
-        held = np.array(plan.data(*given))
+        call = partial(plan.data, *given) if plan.piece is None else self._native.bind(plan.piece, given)
+        held = call()
 
         def again() -> Any:
-            held[...] = plan.data(*given)
+            found = call()
+            if found is not held:
+                held[...] = found
             return held
 
         return again
+
+    def piece(self, arrays: Sequence[Any]) -> Piece | None:
+        """The matrix as an output beside others, see `symdiff.api.pieces`."""
+        _, plan = self._prepare(arrays)
+        if plan.piece is None:
+            return None
+        finish = plan.piece.finish
+        return replace(plan.piece, finish=lambda found: self._matrix(plan, finish(found)))
 
     def pattern(self, sizes: Mapping[str, int] | None = None, known: Mapping[str, Any] | None = None) -> Any:
         """The structural non-zeros at the given sizes, a boolean scipy.sparse.csr_array.
@@ -191,27 +208,33 @@ class SparseDerivative:
     def _make_plan(self, sizes: dict[str, int], known: dict[str, Any]) -> _Plan:
         matrix = self._pattern(sizes, known)
         layout = self._layout(matrix, sizes)
-        data = self._directly(layout, matrix, sizes, known)
-        if data is None:
-            data = self._by_sweeps(layout, matrix, sizes)
-        dtype = NUMPY_TYPES[self.function.results[0].type.dtype]
-        return _Plan(data, list(known.values()), _empty(layout, dtype))
+        shell = _empty(layout, NUMPY_TYPES[self.function.results[0].type.dtype])
+        piece = self._directly(layout, matrix, sizes, known)
+        if piece is None:
+            found = self._by_sweeps(layout, matrix, sizes)
+            if not isinstance(found, Piece):
+                return _Plan(found, None, list(known.values()), shell)
+            piece = found
+        return _Plan(lambda *given: self._native.call(piece, given), piece, list(known.values()), shell)
 
-    def _by_sweeps(self, layout: Layout, matrix: Any, sizes: Mapping[str, int]) -> Callable[..., Any]:
+    def _by_sweeps(self, layout: Layout, matrix: Any, sizes: dict[str, int]) -> Piece | Callable[..., Any]:
         dtype = NUMPY_TYPES[self.function.results[0].type.dtype]
         parts = compressions(matrix, self._mode, self._symmetric, self._price(sizes), dtype)
         order = _order(layout, matrix)
-        whole = len(parts) == 1 and order is None
+        shapes = {i: tuple([evaluate(s, sizes) for s in self.function.params[i].type.shape]) for i in self._wrt}
+        piece = self.sweeps.piece(shapes, sizes, parts[0]) if len(parts) == 1 else None
+        if piece is not None:
+            if order is None:
+                return piece
+            finish = piece.finish
+            return replace(piece, finish=lambda found: _placed(finish(found), order, layout))
         places = np.arange(matrix.nnz) if order is None else order
         targets = [places[p.entries] for p in parts]
 
         def data(*given: Any) -> Any:
-            arrays = [np.asarray(a) for a in given]
-            if whole:
-                return self.sweeps.values(arrays, sizes, parts[0])
             placed = np.zeros(layout.length, dtype)
             for part, target in zip(parts, targets, strict=True):
-                placed[target] = self.sweeps.values(arrays, sizes, part)
+                placed[target] = self.sweeps.values(given, shapes, sizes, part)
             return placed
 
         return data
@@ -252,14 +275,14 @@ class SparseDerivative:
     # ---------------------------------------------------------------- methods
     def _directly(
         self, layout: Layout, matrix: Any, sizes: Mapping[str, int], known: Mapping[str, Any]
-    ) -> Callable[..., Any] | None:
+    ) -> Piece | None:
         if self._mode not in ("auto", "direct"):
             return None
         if self._direct is None:
             self._direct = direct_forms(
-                self._given, self._wrt, symmetric=self._symmetric, transposed=self.format == "csc",
-                options=self._options,
-            )
+                self._given, self._wrt, symmetric=self._symmetric, transposed=self.format == "csc", opset=self._opset,
+                tag=self._tag,
+            )  # fmt: skip
         for form in self._direct:
             if form.entries.holds(sizes) and (self._mode == "direct" or self._pays(form, matrix, sizes)):
                 return form.plan(layout, sizes, known)
@@ -287,6 +310,13 @@ class SparseDerivative:
         else:
             swept = self.sweeps.seconds("reverse" if direction == "reverse" else "forward", colouring.count, sizes)
         return own <= swept + MOVED * matrix.nnz
+
+
+def _placed(values: Any, order: Any, layout: Layout) -> Any:
+    """Values of compressed rows where the layout has them."""
+    placed = np.zeros(layout.length, values.dtype)
+    placed[order] = values
+    return placed
 
 
 def _empty(layout: Layout, dtype: Any) -> Any:
@@ -337,12 +367,14 @@ class Sparse(Compilable):
     """
 
     def __init__(
-        self, y: Any, x: Any, mode: str, symmetric: bool, format: str, blocksize: tuple[int, int] | None
-    ) -> None:
+        self, y: Any, x: Any, mode: str, symmetric: bool, format: str, blocksize: tuple[int, int] | None,
+        kinks: Kinks = None,
+    ) -> None:  # fmt: skip
         where = "hessian" if symmetric else "jacobian"
         self.functions = symbolic(y, where, "function")
         self.variables = symbolic(x, where, "variable")
-        self._options = (mode, symmetric, format, blocksize)
+        self._options = (mode, symmetric, format, blocksize, kinks)
+        with_kinks(kinks)  # a choice that is none is refused here
         self._where = where
         for v in self.variables:
             if not v.value.is_param:
@@ -360,6 +392,9 @@ class Sparse(Compilable):
         function, wrt = program(self.functions, self.variables, self.symbols() if inputs is None else inputs, name)
         return _derivative(function, wrt, *self._options, **options)
 
+    def part(self, inputs: Sequence[Expr], name: str, tag: str, **options: Any) -> SparseDerivative:
+        return self.compiled(inputs, name, tag=tag, **options)
+
     def __repr__(self) -> str:
         names = ", ".join(v.value.name for v in self.variables)
         return f"<sparse {self._where} in {names}; sd.compile it to get numbers>"
@@ -367,15 +402,18 @@ class Sparse(Compilable):
 
 def _derivative(
     function: Function, wrt: Sequence[int], mode: str, symmetric: bool, format: str,
-    blocksize: tuple[int, int] | None, **options: Any,
+    blocksize: tuple[int, int] | None, kinks: Kinks, **options: Any,
 ) -> SparseDerivative:  # fmt: skip
-    function = slope(function, wrt) if symmetric else flat(function)
-    return SparseDerivative(function, wrt, mode, symmetric=symmetric, format=format, blocksize=blocksize, **options)
+    function = slope(function, wrt, with_kinks(kinks)) if symmetric else flat(function)
+    return SparseDerivative(
+        function, wrt, mode, symmetric=symmetric, format=format, blocksize=blocksize, kinks=kinks, **options
+    )
 
 
 def sparse_jacobian(
     y: Any, x: Any = None, inputs: Sequence[Expr] | None = None, mode: str = "auto",
-    argnums: int | Sequence[int] = 0, format: str = "csr", blocksize: tuple[int, int] | None = None,
+    argnums: int | Sequence[int] = 0, format: str = "csr", blocksize: tuple[int, int] | None = None, *,
+    kinks: Kinks = None, threads: int = 1,
 ) -> Any:  # fmt: skip
     """The Jacobian as a compiled function that returns a scipy.sparse array with a fixed pattern.
 
@@ -387,16 +425,18 @@ def sparse_jacobian(
     is direct where there are formulas for little more than the non-zeros, else coloured.
 
     With a Python function over NumPy in place of y: `sd.sparse_jacobian(f)(x0)`, derivatives in the arguments
-    `argnums`. `sd.jacobian(y, x, sparse=True)` is the same for use in `sd.compile`.
+    `argnums`. `sd.jacobian(y, x, sparse=True)` is the same for use in `sd.compile`. kinks: derivatives to take at
+    kinks, as for `gradient`; threads: see `compile`.
     """
     if _is_function(y):
-        return _of_function(y, x, inputs, argnums, "sparse_jacobian", mode, False, format, blocksize)
-    return Sparse(y, x, mode, False, format, blocksize).compiled(inputs, "sparse_jacobian")
+        return _of_function(y, x, inputs, argnums, "sparse_jacobian", (mode, False, format, blocksize, kinks), threads)
+    return Sparse(y, x, mode, False, format, blocksize, kinks).compiled(inputs, "sparse_jacobian", threads=threads)
 
 
 def sparse_hessian(
     f: Any, x: Any = None, inputs: Sequence[Expr] | None = None, argnums: int | Sequence[int] = 0,
-    mode: str = "auto", format: str = "csr", blocksize: tuple[int, int] | None = None,
+    mode: str = "auto", format: str = "csr", blocksize: tuple[int, int] | None = None, *,
+    kinks: Kinks = None, threads: int = 1,
 ) -> Any:  # fmt: skip
     """The Hessian of a scalar as a compiled function that returns a scipy.sparse array; see `sparse_jacobian`.
 
@@ -405,8 +445,8 @@ def sparse_hessian(
     whose rounding errors add up along chains of entries. "coloured" takes what is predicted to be faster.
     """
     if _is_function(f):
-        return _of_function(f, x, inputs, argnums, "sparse_hessian", mode, True, format, blocksize)
-    return Sparse(f, x, mode, True, format, blocksize).compiled(inputs, "sparse_hessian")
+        return _of_function(f, x, inputs, argnums, "sparse_hessian", (mode, True, format, blocksize, kinks), threads)
+    return Sparse(f, x, mode, True, format, blocksize, kinks).compiled(inputs, "sparse_hessian", threads=threads)
 
 
 def _is_function(y: Any) -> bool:
@@ -414,14 +454,13 @@ def _is_function(y: Any) -> bool:
 
 
 def _of_function(
-    f: Callable[..., Any], x: Any, inputs: Any, argnums: int | Sequence[int], where: str, mode: str, symmetric: bool,
-    format: str, blocksize: tuple[int, int] | None,
+    f: Callable[..., Any], x: Any, inputs: Any, argnums: int | Sequence[int], where: str, options: tuple[Any, ...],
+    threads: int,
 ) -> SparseFunction:  # fmt: skip
     if x is not None or inputs is not None:
         raise ArgumentError(f"{where}: a function has no symbols; choose its arguments by argnums")
-    return SparseFunction(
-        f, argnums, lambda g, wrt: _derivative(g, wrt, mode, symmetric, format, blocksize), where
-    )  # fmt: skip
+    with_kinks(options[-1])
+    return SparseFunction(f, argnums, lambda g, wrt: _derivative(g, wrt, *options, threads=threads), where)
 
 
 class SparseFunction:

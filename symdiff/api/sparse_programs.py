@@ -12,15 +12,16 @@ from symdiff.frontend.expr import Expr
 from symdiff.ir.builder import Builder, Handle
 from symdiff.ir.dims import format_shape, product
 from symdiff.ir.graph import Function, Value
+from symdiff.ir.op import OpSet
 from symdiff.ops import OPSET
 
 
-def slope(function: Function, wrt: Sequence[int]) -> Function:
+def slope(function: Function, wrt: Sequence[int], opset: OpSet = OPSET) -> Function:
     """The gradient of a scalar function, its parts one after the other."""
     if len(function.results) != 1 or function.results[0].type.rank:
         shapes = ", ".join(format_shape(r.shape) for r in function.results)
         raise ShapeError(f"sparse_hessian: the function has shape {shapes}, expected a scalar")
-    builder = Builder(OPSET)
+    builder = Builder(opset)
     mapping = builder.inline(function)
     xs = [mapping[function.params[i]] for i in wrt]
     slopes = gradients(builder, mapping[function.results[0]], xs)

@@ -9,7 +9,9 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from symdiff.api.expression import Derivative, Expression, free_symbols
+from symdiff.api.kinks import Kinks, with_kinks
 from symdiff.api.native import Compilable, cheapest, compile_function
+from symdiff.api.pieces import Native, Piece
 from symdiff.cost import count
 from symdiff.diff import MIDDLING, gradients, jacobians
 from symdiff.errors import ArgumentError, ShapeError
@@ -18,6 +20,7 @@ from symdiff.interp import bind_sizes
 from symdiff.ir.builder import Builder
 from symdiff.ir.dims import Shape, Size, evaluate, format_shape
 from symdiff.ir.graph import Function, Value
+from symdiff.ir.op import OpSet
 from symdiff.ir.types import NUMPY_TYPES
 from symdiff.ops import OPSET
 from symdiff.simplify import optimize
@@ -31,9 +34,9 @@ SWEEPS: tuple[Sweep, ...] = ("forward", "reverse")
 _LETTERS = "ijklpqrstuvwabcdefgh"
 
 
-def derivative_program(y: Value, x: Value, mode: Sweep, second: bool) -> Function:
+def derivative_program(y: Value, x: Value, mode: Sweep, second: bool, opset: OpSet = OPSET) -> Function:
     """The Jacobian of y in x, or with `second` its Hessian, as a sweep makes it."""
-    builder = Builder(OPSET)
+    builder = Builder(opset)
     mapping = builder.absorb([y, x])
     target = mapping[y]
     if second:
@@ -49,12 +52,13 @@ class Structured(Compilable):
     factors only and returns an `Operator`.
     """
 
-    def __init__(self, y: Value, x: Value, mode: str, second: bool) -> None:
+    def __init__(self, y: Value, x: Value, mode: str, second: bool, kinks: Kinks = None) -> None:
+        opset = with_kinks(kinks)
         sweeps: list[Sweep] = [s for s in SWEEPS if mode in ("auto", s)]
         self.out: Shape = x.shape if second else y.shape
         self.inside: Shape = x.shape
         self.dtype = y.type.dtype
-        found = [self._found(derivative_program(y, x, sweep, second), second) for sweep in sweeps]
+        found = [self._found(derivative_program(y, x, sweep, second, opset), second) for sweep in sweeps]
         # The form with fewer dense entries, then the cheaper one.
         self.parts, self.assumed, self.program, self._numbers = min(found, key=lambda f: _price(f[0], f[2]))
         self._x = x
@@ -102,6 +106,11 @@ class Structured(Compilable):
     # ---------------------------------------------------------------- numbers
     def compiled(self, inputs: Sequence[Expr], name: str, **options: Any) -> StructuredFunction:
         """Native code for the factors; see `sd.compile`."""
+        made = StructuredFunction(self, inputs, name, **options)
+        made.compile()
+        return made
+
+    def part(self, inputs: Sequence[Expr], name: str, tag: str, **options: Any) -> StructuredFunction:
         return StructuredFunction(self, inputs, name, **options)
 
     def template(self, sizes: Mapping[str, int]) -> Template:
@@ -162,22 +171,29 @@ class StructuredFunction:
         values = [mapping[r] for r in form.program.results]
         self.function = cheapest(Function.of([mapping[g] for g in given], values, name))
         self._templates: dict[Any, Template] = {}
-        self.native: Any = (
-            compile_function(self.function, single=False, name=name, **options) if values else None
-        )
+        self._native = Native(lambda program: compile_function(program, single=False, name=name, **options))
+
+    def compile(self) -> None:
+        """Make the native code now rather than at the first call."""
+        if self.function.results:
+            self._native.of(self.function)
 
     def __call__(self, *arrays: Any) -> Operator:
         """The operator at these arguments."""
-        found = () if self.native is None else self.native(*arrays)
-        return Operator(self._template(arrays), found)
+        piece = self.piece(arrays)
+        return Operator(self._template(arrays), ()) if piece is None else self._native.call(piece, arrays)
 
     def bind(self, *arrays: Any) -> Callable[[], Operator]:
         """A call without arguments on fixed arrays, read anew each time: an operator on factors that the next call
         rewrites."""
-        if self.native is None:
+        piece = self.piece(arrays)
+        if piece is None:
             return partial(Operator, self._template(arrays), ())
-        template, factors = self._template(arrays), self.native.bind(*arrays)
-        return lambda: Operator(template, factors())
+        return self._native.bind(piece, arrays)
+
+    def piece(self, arrays: Sequence[Any]) -> Piece | None:
+        """The operator as an output beside others, see `symdiff.api.pieces`; None for one without factors."""
+        return Piece(self.function, partial(Operator, self._template(arrays))) if self.function.results else None
 
     def _template(self, arrays: Sequence[Any]) -> Template:
         shapes = tuple([getattr(a, "shape", None) for a in arrays])
@@ -224,18 +240,18 @@ def _place_text(place: Place, names: Mapping[int, str]) -> str:
 
 
 # -------------------------------------------------------------------- from expressions
-def structured_jacobian(y: Any, x: Any, mode: str) -> Any:
+def structured_jacobian(y: Any, x: Any, mode: str, kinks: Kinks = None) -> Any:
     """The Jacobian with the structure that its identity factors give it; nested as x is."""
     _check(y, "jacobian", "function")
-    return _nested(x, lambda v: _made(y, v, mode, False))
+    return _nested(x, lambda v: _made(y, v, mode, False, kinks))
 
 
-def structured_hessian(f: Any, x: Any, mode: str) -> Structured:
+def structured_hessian(f: Any, x: Any, mode: str, kinks: Kinks = None) -> Structured:
     """The Hessian of a scalar in one symbol, with the structure that its identity factors give it."""
     _check(f, "hessian", "function")
     if f.value.type.rank:
         raise ShapeError(f"hessian: the function has shape {format_shape(f.value.shape)}, expected a scalar")
-    return _made(f, x, mode, True)
+    return _made(f, x, mode, True, kinks)
 
 
 def _nested(x: Any, make: Callable[[Any], Structured]) -> Any:
@@ -246,14 +262,14 @@ def _nested(x: Any, make: Callable[[Any], Structured]) -> Any:
     return make(x)
 
 
-def _made(y: Expr, x: Any, mode: str, second: bool) -> Structured:
+def _made(y: Expr, x: Any, mode: str, second: bool, kinks: Kinks) -> Structured:
     where = "hessian" if second else "jacobian"
     if mode not in ("auto", *SWEEPS):
         raise ArgumentError(f"{where}: mode {mode!r} with form='structured', expected 'auto', 'forward' or 'reverse'")
     _check(x, where, "variable")
     if not x.value.is_param:
         raise ArgumentError(f"{where}: form='structured' in the expression {x}, expected a symbol")
-    return Structured(y.value, x.value, mode, second)
+    return Structured(y.value, x.value, mode, second, kinks)
 
 
 def _check(e: Any, where: str, role: str) -> None:

@@ -52,26 +52,29 @@ class Entries:
         """The values term by term."""
         return Function.of(self.params, [joined(self.builder, self.values)], "entries")
 
-    def gathered(self, count: int) -> Function:
+    def gathered(self, count: int, tag: str = "") -> Function:
         """Every entry from `count` places of the values term by term, behind which stands a zero: takes one array of
-        positions each besides the parameters."""
+        positions each besides the parameters. tag: ends new names, so that programs can be put into one."""
         builder = self.builder
         dtype = self.values[0].type.dtype
         everything = joined(builder, [*self.values, builder.const(0, (1,), dtype)])
         taken = {*(p.name for p in self.params)}
-        length = named(_fresh("entries", {str(d) for v in self.params for d in size_names(v.type.shape)}))
-        sources = [builder.param(_fresh(f"source_{i}", taken), TensorType("i64", (length,))) for i in range(count)]
+        dims = {str(d) for v in self.params for d in size_names(v.type.shape)}
+        length = named(_fresh(f"entries{tag}", dims))
+        kind = TensorType("i64", (length,))
+        sources = [builder.param(_fresh(f"source_{i}{tag}", taken), kind) for i in range(count)]
         values = builder.handle(everything)
         parts = [values.op("gather", builder.handle(s), axis=-1) for s in sources]
         return Function.of([*self.params, *sources], [functools.reduce(operator.add, parts).value], "entries")
 
-    def scattered(self) -> tuple[Function, str]:
+    def scattered(self, tag: str = "") -> tuple[Function, str]:
         """Every value added where an array of positions says, and the name of the dimension that counts the entries."""
         builder = self.builder
         values = joined(builder, self.values)
         dims = {str(d) for v in self.params for d in size_names(v.type.shape)}
-        length = _fresh("entries", dims)
-        target = builder.param(_fresh("target", {p.name for p in self.params}), TensorType("i64", values.type.shape))
+        length = _fresh(f"entries{tag}", dims)
+        kind = TensorType("i64", values.type.shape)
+        target = builder.param(_fresh(f"target{tag}", {p.name for p in self.params}), kind)
         attrs = (("axis", -1), ("sizes", (named(length),)))
         added = builder.make(builder.opset["scatter_add"], (values, target), attrs)
         return Function.of([*self.params, target], [added], "entries"), length
