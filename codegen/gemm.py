@@ -9,15 +9,16 @@ Strides are in elements, `s` may be null. It returns 0, or 1 where there is no m
 what C holds; `HALF` says that the product is symmetric, so that tiles below the diagonal are left out; `MIRROR` copies
 the part above the diagonal below it in the end.
 
-A tile of the result stays in registers over a stretch of k; tiles begin from zero or from what C holds, so every
-element is one chain of fused multiply-adds in the order of k, whatever the blocking: bits do not depend on the width of
-the machine or on the path taken. Small B with dense rows are read where they lie; others are packed into panels as wide
-as a tile, and A into panels as high where many columns use them, block by block so that panels stay in the caches.
-Scales are multiplied in when B is packed.
+A tile of the result stays in registers over a stretch of k: `_CHAIN` fused multiply-adds in the order of k make a sum,
+the sums of a stretch are added up in order, and so are the stretches where C lies. Bits depend on k alone, neither on
+the width of the machine nor on the path taken. Small B with dense rows are read where they lie; others are packed into
+panels as wide as a tile, and A into panels as high where many columns use them, block by block so that panels stay in
+the caches. Scales are multiplied in when B is packed.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from codegen import memory, packing
@@ -31,6 +32,8 @@ _PARAMETERS = (
 )
 
 _KC = 192
+_CHAIN = 32
+"""Products of a sum that goes to C, and of a chain of which it is made."""
 _MC = 192
 _NC = 1536
 _DIRECT_BYTES = 32_768
@@ -87,6 +90,7 @@ def text(register_bytes: int, fma: bool, dtype: str) -> str:
 def _micro(module: Module, tile: _Tile, masked: bool) -> str:
     """A tile: C[rows, columns] (+)= A[rows, k] B[k, columns]; `first` begins from zero. Masked: fewer columns."""
     lines = Lines(module)
+    module.declare("declare i64 @llvm.smin.i64(i64, i64)")
     t = REGISTER[tile.dtype]
     kind, mask_kind = f"<{tile.width} x {t}>", f"<{tile.width} x i1>"
     align = BYTES[tile.dtype]
@@ -106,8 +110,11 @@ def _micro(module: Module, tile: _Tile, masked: bool) -> str:
         a_rows.append(lines.emit(f"getelementptr {t}, ptr %a, i64 {lines.emit(f'mul i64 {row}, %ar')}"))
         c_rows.append(lines.emit(f"getelementptr {t}, ptr %c, i64 {lines.emit(f'mul i64 {row}, %cr')}"))
 
+    def at(base: str, v: int) -> str:
+        return lines.emit(f"getelementptr {t}, ptr {base}, i64 {v * tile.width}") if v else base
+
     def read(base: str, v: int) -> str:
-        place = lines.emit(f"getelementptr {t}, ptr {base}, i64 {v * tile.width}") if v else base
+        place = at(base, v)
         if not masked:
             return lines.emit(f"load {kind}, ptr {place}, align {align}")
         return lines.emit(
@@ -116,7 +123,7 @@ def _micro(module: Module, tile: _Tile, masked: bool) -> str:
         )
 
     def write(value: str, base: str, v: int) -> None:
-        place = lines.emit(f"getelementptr {t}, ptr {base}, i64 {v * tile.width}") if v else base
+        place = at(base, v)
         if not masked:
             lines.do(f"store {kind} {value}, ptr {place}, align {align}")
         else:
@@ -125,19 +132,17 @@ def _micro(module: Module, tile: _Tile, masked: bool) -> str:
                 f"{mask_kind} {masks[v]})"
             )
 
-    lines.do("br i1 %first, label %sums, label %old")
-    lines.begin("old")
-    old = [[read(c_rows[i], v) for v in vectors] for i in rows]
-    lines.do("br label %sums")
+    kept = {(i, v): lines.emit(f"getelementptr {kind}, ptr %kept, i64 {i * tile.vectors + v}")
+            for i in rows for v in vectors}  # fmt: skip
+    lines.do("br label %chain")
+    lines.begin("chain")
+    lines.do(f"%from = phi i64 [ 0, %entry ], [ %next, %more ]\n  %next = add nsw i64 %from, {_CHAIN}")
+    lines.do("%to = call i64 @llvm.smin.i64(i64 %next, i64 %k)\n  br label %sums")
     lines.begin("sums")
-    lines.do("%l = phi i64 [ 0, %entry ], [ 0, %old ], [ %l1, %step ]")
-    for i in rows:
-        for v in vectors:
-            lines.do(
-                f"%acc{i}.{v} = phi {kind} [ zeroinitializer, %entry ], [ {old[i][v]}, %old ], [ %new{i}.{v}, %step ]"
-            )
-    lines.do("%more = icmp slt i64 %l, %k")
-    lines.do("br i1 %more, label %step, label %store")
+    lines.do("%l = phi i64 [ %from, %chain ], [ %l1, %step ]")
+    for i, v in kept:
+        lines.do(f"%acc{i}.{v} = phi {kind} [ zeroinitializer, %chain ], [ %new{i}.{v}, %step ]")
+    lines.do("%on = icmp slt i64 %l, %to\n  br i1 %on, label %step, label %chained")
     lines.begin("step")
     row = lines.emit(f"getelementptr {t}, ptr %b, i64 {lines.emit('mul i64 %l, %bs')}")
     b = [read(row, v) for v in vectors]
@@ -151,24 +156,55 @@ def _micro(module: Module, tile: _Tile, masked: bool) -> str:
             lines.do(
                 f"%new{i}.{v} = call {kind} @llvm.fma.{suffix}({kind} {every}, {kind} {b[v]}, {kind} %acc{i}.{v})"
             )
-    lines.do("%l1 = add nsw i64 %l, 1")
-    lines.do("br label %sums")
-    lines.begin("store")
-    for i in rows:
-        for v in vectors:
-            write(f"%acc{i}.{v}", c_rows[i], v)
-        if i + 1 < tile.rows:
-            over = lines.emit(f"icmp sle i64 %rows, {i + 1}")
-            lines.do(f"br i1 {over}, label %end, label %row{i + 1}")
-            lines.begin(f"row{i + 1}")
-    lines.jump("end")
+    lines.do("%l1 = add nsw i64 %l, 1\n  br label %sums")
+    lines.begin("chained")
+    lines.do("%alone = icmp eq i64 %from, 0\n  %ends = icmp sge i64 %next, %k")
+    lines.do("br i1 %alone, label %one, label %several")
+    lines.begin("one")
+    lines.do("br i1 %ends, label %total, label %keep")
+    lines.begin("keep")
+    for (i, v), place in kept.items():
+        lines.do(f"store {kind} %acc{i}.{v}, ptr {place}, align {align}")
+    lines.do("br label %more")
+    lines.begin("several")
+    for (i, v), place in kept.items():
+        before = lines.emit(f"load {kind}, ptr {place}, align {align}")
+        lines.do(f"%sum{i}.{v} = fadd {kind} {before}, %acc{i}.{v}")
+    lines.do("br i1 %ends, label %total, label %again")
+    lines.begin("again")
+    for (i, v), place in kept.items():
+        lines.do(f"store {kind} %sum{i}.{v}, ptr {place}, align {align}")
+    lines.do("br label %more")
+    lines.begin("more")
+    lines.do("br label %chain")
+    lines.begin("total")
+    for i, v in kept:
+        lines.do(f"%all{i}.{v} = phi {kind} [ %acc{i}.{v}, %one ], [ %sum{i}.{v}, %several ]")
+    lines.do("br i1 %first, label %set, label %add")
+
+    def put(way: str, one: Callable[[int, int], None]) -> None:
+        """Leave the rows of a tile that exist."""
+        lines.begin(way)
+        for i in rows:
+            for v in vectors:
+                one(i, v)
+            if i + 1 < tile.rows:
+                over = lines.emit(f"icmp sle i64 %rows, {i + 1}")
+                lines.do(f"br i1 {over}, label %end, label %{way}{i + 1}")
+                lines.begin(f"{way}{i + 1}")
+        lines.do("br label %end")
+
+    put("set", lambda i, v: write(f"%all{i}.{v}", c_rows[i], v))
+    put("add", lambda i, v: write(lines.emit(f"fadd {kind} {read(c_rows[i], v)}, %all{i}.{v}"), c_rows[i], v))
+    lines.begin("end")
     lines.do("ret void")
     body = "\n".join(lines.lines)
     name = f"{tile.dtype}.masked{tile.vectors}" if masked else tile.dtype
     return (
         f"define internal void @sd.tile.{name}(i64 %rows, i64 %columns, i64 %k, "
         f"ptr noalias %a, i64 %ar, i64 %as, ptr noalias %b, i64 %bs, ptr noalias %c, i64 %cr, i1 %first) noinline "
-        f"{module.attributes} {{\nentry:\n{body}\n}}\n"
+        f"{module.attributes} {{\nentry:\n"
+        f"  %kept = alloca [{tile.rows * tile.vectors} x {kind}], align 64\n{body}\n}}\n"
     )
 
 

@@ -21,6 +21,7 @@ from codegen.nodes import Node, ViewMap
 from codegen.placing import place
 from symdiff.ir.dims import Shape, Size, product
 
+_FLOATS = ("f64", "f32")
 _EDGE = 8
 """Windows that start and end so close to the ends of an axis are added in one pass."""
 
@@ -214,12 +215,41 @@ def _scatter_add(writer: Writer, node: Node, buffer: Buffer) -> None:
     updates, _, *indices = node.args
     rank = indices[0].rank
     writer.fill(buffer, _zero(node.dtype))
+    rest = writer.memory.temp(node.shape, node.dtype) if node.dtype in _FLOATS else None
+    if rest is not None:
+        writer.fill(rest, 0)
     nest = writer.nest(updates.shape, serial=range(at, at + rank))
     own = nest.index[at : at + rank]
     places = [nest.wrapped(nest.value(x, own), node.shape[at + j]) for j, x in enumerate(indices)]
     target = (*nest.index[:at], *places, *nest.index[at + rank :])
     assert len(indices) == count
-    nest.store(buffer, target, nest.value(updates, nest.index), "sum")
+    value = nest.value(updates, nest.index)
+    if rest is None:
+        nest.store(buffer, target, value, "sum")
+        return
+    before = nest.load(buffer, target)
+    total, error = _sum_and_error(nest, before, value, node.dtype)
+    nest.store(buffer, target, total)
+    nest.store(rest, target, nest.let("add", (nest.load(rest, target), error), node.dtype))
+    last = writer.nest(node.shape)
+    parts = [last.load(one, last.index) for one in (buffer, rest)]
+    last.store(buffer, last.index, _with_rest(last, *parts, node.dtype))
+
+
+def _sum_and_error(nest: Nest, a: int, b: int, dtype: str) -> tuple[int, int]:
+    """A sum of two and what its rounding leaves (Knuth)."""
+
+    def minus(x: int, y: int) -> int:
+        return nest.let("sub", (x, y), dtype)
+
+    total = nest.let("add", (a, b), dtype)
+    second = minus(total, a)
+    return total, nest.let("add", (minus(a, minus(total, second)), minus(b, second)), dtype)
+
+
+def _with_rest(nest: Nest, total: int, rest: int, dtype: str) -> int:
+    """A sum and what its roundings left; that is no number where the sum is none."""
+    return nest.let("add", (total, nest.let("finite_or_zero", (rest,), dtype)), dtype)
 
 
 def _last_writer(writer: Writer, node: Node, buffer: Buffer) -> None:
@@ -250,10 +280,18 @@ def _cumsum(writer: Writer, node: Node, buffer: Buffer) -> None:
     axis, reverse = node.data
     nest = writer.nest(_running_space(node))
     index = _moved(nest, axis, node.shape[axis], reverse)
+    value = nest.value(node.args[0], index)
     before = nest.scan(node.dtype, 0)
-    total = nest.let("add", (before, nest.value(node.args[0], index)), node.dtype)
+    if node.dtype in _FLOATS:
+        total, error = _sum_and_error(nest, before, value, node.dtype)
+        left = nest.scan(node.dtype, 0)
+        rest = nest.let("add", (left, error), node.dtype)
+        nest.step(left, rest)
+        nest.store(buffer, index, _with_rest(nest, total, rest, node.dtype))
+    else:
+        total = nest.let("add", (before, value), node.dtype)
+        nest.store(buffer, index, total)
     nest.step(before, total)
-    nest.store(buffer, index, total)
 
 
 def _prod_others(writer: Writer, node: Node, buffer: Buffer) -> None:

@@ -33,6 +33,8 @@ BLOCK_BYTES = 1 << 18
 LONGEST_BLOCK = 256
 PARTS_BYTES = 1 << 22
 MOST_CHUNKS = 16
+LONGEST_CHUNK = 32
+"""Blocks in a chunk, where the parts that chunks fold up are small."""
 BAD_SHAPE = -1
 SHARED_WORK = 1 << 20
 """Work from which threads share a loop, in units of about a twentieth of a nanosecond."""
@@ -324,7 +326,8 @@ class _Main:
         size = least(fitting, extent)
         blocks = up(extent, size)
         chunks = lines.emit(f"sdiv i64 {PARTS_BYTES}, {most(value(block.parts), 1)}")
-        chunks = least(least(most(chunks, 1), MOST_CHUNKS), blocks)
+        wanted = least(most(up(blocks, str(LONGEST_CHUNK)), MOST_CHUNKS), blocks)
+        chunks = least(most(chunks, 1), wanted)
         each = up(blocks, chunks)
         known = self.sizes.known
         known[block.size], known[block.chunks] = size, up(blocks, each)

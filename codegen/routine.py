@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from codegen.lapack import PREFIX
-from codegen.text import REGISTER, Lines, Module
+from codegen.text import BYTES, REGISTER, Lines, Module, register_type
 
 _LETTER = {"f64": "d", "f32": "s"}
 
@@ -51,6 +51,26 @@ class Routine(Lines):
             otherwise()
             self.do(f"br label %{end}")
         self.begin(end)
+
+    def in_lanes(self, extent: str, width: int, body: Callable[[str, int], None]) -> None:
+        """Run `body` with a counter and the number of lanes: `width` of them at a time, then one by one."""
+        whole = self.emit(f"and i64 {extent}, {-width}")
+        self.loop(whole, lambda j: body(j, width), width)
+        self.loop(extent, lambda j: body(j, 1), start=whole)
+
+    def lanes(self, width: int) -> str:
+        """The type of so many elements."""
+        return register_type(self.dtype, width)
+
+    def get_lanes(self, base: str, offset: str, width: int) -> str:
+        """So many elements that lie side by side."""
+        place = self.place(base, offset)
+        return self.emit(f"load {self.lanes(width)}, ptr {place}, align {BYTES[self.dtype]}")
+
+    def put_lanes(self, text: str, base: str, offset: str, width: int) -> None:
+        """Store so many elements side by side."""
+        place = self.place(base, offset)
+        self.do(f"store {self.lanes(width)} {text}, ptr {place}, align {BYTES[self.dtype]}")
 
     def add(self, a: str, b: str | int) -> str:
         """Sum of two sizes."""

@@ -4,21 +4,26 @@ A module of its own for each dtype, `text(...)`, compiled once, holds
 
     i32 @sd.product.<dtype>(... as @sd.gemm.<dtype> ..., i64 threads)
 
-Rows of the result go to threads in blocks; a row's sums are what they are without. Where a small result sums over a
-great many products, stretches of `STRETCH` are summed on their own and added up in order, whatever the number of
-threads: so bits do not depend on it, and no rounding error runs through the whole sum.
+Rows of the result go to threads in blocks; a row's sums are what they are without. Long sums are cut into stretches of
+`STRETCH` products, whatever the number of threads. Where the result is small, stretches go to threads. The sums of
+stretches are added up in order together with what these additions leave, so that errors do not grow with the sum.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from codegen import gemm, memory, pool
+from codegen.folds import two_sum, with_rest
 from codegen.memory import SCRATCH
 from codegen.routine import Routine
-from codegen.text import BYTES, Module, literal
+from codegen.text import BYTES, Module
 
-STRETCH = 8192
-_LONG = 4 * STRETCH
+STRETCH = 2048
 _SMALL = 128 * 128
+_ROOM = 1 << 22
+"""Elements of a result whose stretches are computed side by side, and of all of them."""
+_LANES = 8
 _MUCH = 1 << 21
 """Products from which threads share a matrix product: about fifty microseconds."""
 _PARTS = 2
@@ -51,7 +56,8 @@ def text(register_bytes: int, fma: bool, dtype: str, threads: bool) -> str:
         module.declare(pool.DECLARATION)
     parameters = ", ".join(f"{_type(w)} %{w}" for w in _WORDS[:13])
     module.functions += [memory.text(module), f"@{SCRATCH} = external global ptr\n", _rows(module, dtype)]
-    module.functions += [_stretches(module, dtype), _product(module, dtype, parameters, threads)]
+    module.functions += [_settled(module, dtype), _finish(module, dtype), _stretches(module, dtype)]
+    module.functions.append(_product(module, dtype, parameters, threads))
     return module.text()
 
 
@@ -122,22 +128,56 @@ def _stretches(module: Module, dtype: str) -> str:
     return _finished(r, "stretches", worst)
 
 
+def _settled(module: Module, dtype: str) -> str:
+    """Add a dense part to C, and what that leaves to a dense rest."""
+    r = Routine(module, dtype)
+
+    def row(i: str) -> None:
+        c, rest, part = r.place("%c", r.mul(i, "%cr")), *[r.place(x, r.mul(i, "%n")) for x in ("%rest", "%part")]
+
+        def add(j: str, width: int) -> None:
+            head, error = two_sum(r, r.lanes(width), r.get_lanes(c, j, width), r.get_lanes(part, j, width))
+            r.put_lanes(head, c, j, width)
+            r.put_lanes(r.emit(f"fadd {r.lanes(width)} {r.get_lanes(rest, j, width)}, {error}"), rest, j, width)
+
+        r.in_lanes("%n", _LANES, add)
+
+    r.loop("%m", row)
+    parameters = "i64 %m, i64 %n, ptr %c, i64 %cr, ptr noalias %rest, ptr noalias %part"
+    return r.define(f"sd.settled.{dtype}", "void", parameters, "ret void")
+
+
+def _finish(module: Module, dtype: str) -> str:
+    """Add the rest to C."""
+    r = Routine(module, dtype)
+
+    def row(i: str) -> None:
+        c, rest = r.place("%c", r.mul(i, "%cr")), r.place("%rest", r.mul(i, "%n"))
+
+        def add(j: str, width: int) -> None:
+            r.put_lanes(with_rest(r, dtype, width, r.get_lanes(c, j, width), r.get_lanes(rest, j, width)), c, j, width)
+
+        r.in_lanes("%n", _LANES, add)
+
+    r.loop("%m", row)
+    return r.define(f"sd.finish.{dtype}", "void", "i64 %m, i64 %n, ptr %c, i64 %cr, ptr noalias %rest", "ret void")
+
+
 def _product(module: Module, dtype: str, parameters: str, threads: bool) -> str:
     r = Routine(module, dtype)
     status = r.variable("i32", "0")
     common = r.fresh("common")
     r.lines.insert(0, f"  {common} = alloca [{len(_WORDS)} x i64], align 8")
     size = r.mul("%m", "%n")
-    long = r.emit(f"icmp sge i64 %k, {_LONG}")
-    small = r.emit(f"icmp sle i64 {size}, {_SMALL}")
-    some = r.emit(f"icmp sgt i64 {size}, 0")
+    bytes_ = r.mul(size, BYTES[dtype])
+    count = r.emit(f"sdiv i64 {r.add('%k', STRETCH - 1)}, {STRETCH}")
     much = r.emit(f"icmp sgt i64 {r.mul(size, '%k')}, {_MUCH}")
     several = r.emit("icmp sgt i64 %threads, 1") if threads else "false"
 
-    def common_is(rows: str, parts: str) -> None:
+    def common_is(**own: str) -> None:
         for number, word in enumerate(_WORDS):
             place = r.emit(f"getelementptr inbounds i64, ptr {common}, i64 {number}")
-            value = {"rows": rows, "parts": parts}.get(word, f"%{word}")
+            value = own.get(word, "null" if word == "parts" else "0" if word == "rows" else f"%{word}")
             r.do(f"store {_type(word)} {value}, ptr {place}")
 
     def share(name: str, count: str) -> None:
@@ -146,58 +186,82 @@ def _product(module: Module, dtype: str, parameters: str, threads: bool) -> str:
             done = r.emit(f"call i32 @{pool.SYMBOL}({words})")
         else:
             done = r.emit(f"call i32 @sd.{name}.{dtype}(ptr {common}, ptr null, i64 0, i64 {count}, i64 0)")
-        r.do(f"store i32 {done}, ptr {status}")
+        keep(done)
 
-    def by_stretches() -> None:
-        count = r.emit(f"sdiv i64 {r.add('%k', STRETCH - 1)}, {STRETCH}")
-        bytes_ = r.mul(r.mul(count, size), BYTES[dtype])
-        block = r.emit(f"call ptr @sd.acquire(ptr @{SCRATCH}, i64 {bytes_})")
+    def long(parts: str, compute: Callable[[str, Callable[[str], None]], None]) -> None:
+        """Memory for a rest and so many parts; `compute` gets the address of the parts, and adds them up in C."""
+        block = r.emit(f"call ptr @sd.acquire(ptr @{SCRATCH}, i64 {r.mul(bytes_, r.add(parts, 1))})")
         r.leave(r.emit(f"icmp eq ptr {block}, null"), 1)
-        parts = r.emit(f"getelementptr i8, ptr {block}, i64 64")
-        common_is("0", parts)
-        share("stretches", count)
-        add = r.emit(f"icmp ne i64 {r.emit(f'and i64 %flags, {gemm.ADD}')}, 0")
-        total = r.variable(r.type, literal(0, dtype))
+        rest = r.emit(f"getelementptr i8, ptr {block}, i64 64")
+        r.module.declare("declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)")
 
-        def element(i: str) -> None:
-            def column(j: str) -> None:
-                place = r.at(i, "%cr", j)
-                own = r.emit(f"select i1 {add}, {r.type} {r.get('%c', place)}, {r.type} {literal(-0.0, dtype)}")
-                r.do(f"store {r.type} {own}, ptr {total}")
+        def zero(place: str, length: str) -> None:
+            r.do(f"call void @llvm.memset.p0.i64(ptr {place}, i8 0, i64 {length}, i1 false)")
 
-                def stretch(l: str) -> None:
-                    part = r.get(parts, r.add(r.mul(l, size), r.at(i, "%n", j)))
-                    before = r.emit(f"load {r.type}, ptr {total}")
-                    r.do(f"store {r.type} {r.emit(f'fadd {r.type} {before}, {part}')}, ptr {total}")
+        zero(rest, bytes_)
+        row = r.mul("%n", BYTES[dtype])
+        added = r.emit(f"icmp ne i64 {r.emit(f'and i64 %flags, {gemm.ADD}')}, 0")
+        r.when(added, lambda: None, lambda: r.loop("%m", lambda i: zero(r.place("%c", r.mul(i, "%cr")), row)))
 
-                r.loop(count, stretch)
-                r.put(r.emit(f"load {r.type}, ptr {total}"), "%c", place)
+        def settle(part: str) -> None:
+            r.do(f"call void @sd.settled.{dtype}(i64 %m, i64 %n, ptr %c, i64 %cr, ptr {rest}, ptr {part})")
 
-            r.loop("%n", column)
-
-        r.loop("%m", element)
+        compute(r.place(rest, size), settle)
+        r.do(f"call void @sd.finish.{dtype}(i64 %m, i64 %n, ptr %c, i64 %cr, ptr {rest})")
         r.do(f"call void @sd.release(ptr @{SCRATCH}, ptr {block})")
         mirror()
+
+    def side_by_side(parts: str, settle: Callable[[str], None]) -> None:
+        common_is(parts=parts)
+        share("stretches", count)
+        r.loop(count, lambda l: settle(r.place(parts, r.mul(l, size))))
+
+    half = r.emit(f"and i64 %flags, {gemm.HALF}")
+
+    def in_turn(part: str, settle: Callable[[str], None]) -> None:
+        unscaled = r.emit("icmp eq ptr %scale, null")
+
+        def stretch(l: str) -> None:
+            own = r.emit(f"select i1 {unscaled}, ptr null, ptr {r.place('%scale', l)}")
+            short(
+                k=r.least(r.sub("%k", l), STRETCH), a=r.place("%a", r.mul(l, "%as")),
+                b=r.place("%b", r.mul(l, "%bs")), scale=own, c=part, cr="%n", flags=half,
+            )  # fmt: skip
+            settle(part)
+
+        r.loop("%k", stretch, STRETCH)
 
     def mirror() -> None:
         flag = r.emit(f"icmp ne i64 {r.emit(f'and i64 %flags, {gemm.MIRROR}')}, 0")
         # Adding an empty sum changes nothing but mirrors.
-        every = str(gemm.ADD | gemm.HALF | gemm.MIRROR)
-        r.when(flag, lambda: r.do(f"store i32 {_call(r, k='0', scale='null', flags=every)}, ptr {status}"))
+        words = {"k": "0", "scale": "null", "flags": str(gemm.ADD | gemm.HALF | gemm.MIRROR)}
+        r.when(flag, lambda: keep(_call(r, **words)))
 
-    def by_rows() -> None:
-        blocks = r.mul("%threads", _PARTS)
-        fair = r.emit(f"sdiv i64 {r.sub(r.add('%m', blocks), 1)}, {blocks}")
-        whole = r.emit(f"and i64 {r.add(fair, _ROWS - 1)}, {-_ROWS}")
-        common_is(whole, "null")
-        share("rows", r.emit(f"sdiv i64 {r.sub(r.add('%m', whole), 1)}, {whole}"))
+    def keep(code: str) -> None:
+        _keep(r, status, code)
+
+    def short(**own: str) -> None:
+        """One stretch, by rows where threads share it; all but mirrored."""
+        if not threads:
+            keep(_call(r, **own))
+            return
+
+        def by_rows() -> None:
+            blocks = r.mul("%threads", _PARTS)
+            fair = r.emit(f"sdiv i64 {r.sub(r.add('%m', blocks), 1)}, {blocks}")
+            whole = r.emit(f"and i64 {r.add(fair, _ROWS - 1)}, {-_ROWS}")
+            common_is(**own, rows=whole)
+            share("rows", r.emit(f"sdiv i64 {r.sub(r.add('%m', whole), 1)}, {whole}"))
+
+        r.when(r.emit(f"and i1 {much}, {several}"), by_rows, lambda: keep(_call(r, **own)))
+
+    def once() -> None:
+        short(flags=r.emit(f"and i64 %flags, {~gemm.MIRROR}"))
         mirror()
 
-    def at_once() -> None:
-        r.do(f"store i32 {_call(r)}, ptr {status}")
-
-    stretched = r.emit(f"and i1 {long}, {r.emit(f'and i1 {small}, {some}')}")
-    shared = r.emit(f"and i1 {much}, {several}")
-    r.when(stretched, by_stretches, lambda: r.when(shared, by_rows, at_once) if threads else at_once())
+    small = r.emit(f"icmp sle i64 {size}, {_SMALL}")
+    fits = r.emit(f"and i1 {small}, {r.emit(f'icmp sle i64 {r.mul(size, count)}, {_ROOM}')}")
+    cut = r.emit(f"and i1 {r.emit(f'icmp sgt i64 %k, {STRETCH}')}, {r.emit(f'icmp sgt i64 {size}, 0')}")
+    r.when(cut, lambda: r.when(fits, lambda: long(count, side_by_side), lambda: long("1", in_turn)), once)
     ending = r.emit(f"load i32, ptr {status}")
     return r.define(symbol(dtype), "i32", f"{parameters}, i64 %threads", f"ret i32 {ending}", linkage="")

@@ -1,0 +1,111 @@
+"""Long sums: errors within the bound of pairwise summation on every path, and what is not finite stays what it is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import symdiff as sd
+
+pytest.importorskip("llvmlite")
+
+Array = NDArray[np.floating]
+N = 100_003
+
+
+def _terms(kind: str, dtype: Any) -> Array:
+    rng = np.random.default_rng(3)
+    made = {
+        "equal": np.full(N, 0.1), "thirds": np.full(N, 1 / 3), "falling": 1 / (1 + np.arange(N)),
+        "rising": np.sqrt(np.arange(N)), "random": rng.normal(size=N),
+        "alternating": np.where(np.arange(N) % 2, -0.1, 0.1) + 1e-3,
+    }  # fmt: skip
+    return made[kind].astype(dtype)
+
+
+def _columns(x: Array, count: int) -> Array:
+    return np.ascontiguousarray(np.broadcast_to(x[:, None], (x.size, count)))
+
+
+def _rows(x: Array, count: int) -> Array:
+    return np.ascontiguousarray(_columns(x, count).T)
+
+
+def _ones(*shape: int, like: Array) -> Array:
+    return np.ones(shape, like.dtype)
+
+
+PATHS: dict[str, Callable[[Array, Callable[..., Any]], Any]] = {
+    "total": lambda x, jit: jit(lambda x: np.sum(x))(x),
+    "mean": lambda x, jit: jit(lambda x: np.mean(x))(x) * N,
+    "dot": lambda x, jit: jit(lambda x, y: np.dot(x, y))(x, _ones(N, like=x)),
+    "dear": lambda x, jit: jit(lambda x: np.sum(x * np.cos(x - x)))(x),
+    "one column": lambda x, jit: jit(lambda a: np.sum(a, axis=0))(_columns(x, 1))[0],
+    "columns": lambda x, jit: jit(lambda a: np.sum(a, axis=0))(_columns(x, 7))[5],
+    "many columns": lambda x, jit: jit(lambda a: np.sum(a, axis=0))(_columns(x[:5000], 600))[577],
+    "rows": lambda x, jit: jit(lambda a: np.sum(a, axis=1))(_rows(x, 3))[1],
+    "strided rows": lambda x, jit: jit(lambda a: np.sum(a, axis=1))(_columns(x, 3).T)[1],
+    "two axes": lambda x, jit: jit(lambda a: np.sum(a, axis=(0, 1)))(_columns(x, 6).reshape(N, 2, 3))[1] / 2,
+    "last axes": lambda x, jit: jit(lambda a: np.sum(a, axis=(1, 2)))(_columns(x, 2)[None])[0] / 2,
+    "matrix by vector": lambda x, jit: jit(lambda a, v: a @ v)(_rows(x, 3), _ones(N, like=x))[1],
+    "vector by matrix": lambda x, jit: jit(lambda a, v: v @ a)(_columns(x, 3), _ones(N, like=x))[1],
+    "small product": lambda x, jit: jit(lambda a, b: a @ b)(_rows(x, 3), _ones(N, 4, like=x))[1, 2],
+    "product": lambda x, jit: jit(lambda a, b: a @ b)(_rows(x[:9000], 150), _ones(9000, 130, like=x))[149, 129],
+    "weighted Gram": lambda x, jit: jit(lambda a, w: a.T @ (w[:, None] * a))(_ones(N, 3, like=x), x)[1, 2],
+    "running": lambda x, jit: jit(lambda x: np.cumsum(x))(x)[-1],
+    "running columns": lambda x, jit: jit(lambda a: np.cumsum(a, axis=0))(_columns(x, 3))[-1, 1],
+    "scattered": lambda x, jit: sd.grad(lambda v, i, w: np.sum(v[i] * w))(
+        np.zeros(3, x.dtype), np.ones(N, np.int64), x)[1],
+    "gradient over rows": lambda x, jit: sd.value_and_grad(lambda v, a, w: np.sum(np.sin(a @ v) * 0 + w * (a @ v)))(
+        np.zeros(3, x.dtype), _ones(N, 3, like=x), x)[1][1],
+}  # fmt: skip
+LENGTHS = {"many columns": 5000, "product": 9000}
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_errors_stay_within_the_bound_of_pairwise_summation(path: str) -> None:
+    for dtype in (np.float64, np.float32):
+        for kind in ("equal", "thirds", "falling", "rising", "random", "alternating"):
+            x = _terms(kind, dtype)
+            used = x[: LENGTHS.get(path, N)].astype(np.float64)
+            exact, size = math.fsum(used), math.fsum(np.abs(used))
+            got = float(PATHS[path](x, sd.jit))
+            bound = 0.5 * math.log2(used.size) * float(np.finfo(dtype).eps) * size
+            assert abs(got - exact) <= bound, (dtype, kind, abs(got - exact) / bound)
+
+
+def test_total_of_every_length() -> None:
+    total = sd.jit(lambda a: (np.sum(a), np.sum(a, axis=0), np.sum(a, axis=1)))
+    rng = np.random.default_rng(1)
+    for length in (0, 1, 15, 16, 17, 31, 32, 33, 127, 128, 129, 511, 512, 513, 1023, 1024, 1025, 2049, 8193):
+        a = rng.integers(-9, 9, (length, 3)).astype(float)  # exact in any order
+        for x in (a, a.T):
+            for got, axis in zip(total(x), (None, 0, 1), strict=True):
+                assert np.array_equal(got, np.sum(x, axis=axis)), (length, axis)
+
+
+@pytest.mark.parametrize("length", [3, 40, 5000])
+@pytest.mark.parametrize("values", [(np.inf,), (-np.inf,), (np.inf, -np.inf), (np.nan,), (1e308,) * 3])
+def test_what_is_not_finite_goes_through_sums(length: int, values: tuple[float, ...]) -> None:
+    x = np.random.default_rng(0).normal(size=length)
+    x[:: max(1, length // 3)][: len(values)] = values
+    a, ones = _columns(x, 3), np.ones(length)
+    with np.errstate(all="ignore"):
+        expected = np.sum(x)
+    programs = {
+        "total": lambda: sd.jit(lambda x: np.sum(x))(x),
+        "columns": lambda: sd.jit(lambda a: np.sum(a, axis=0))(a)[1],
+        "rows": lambda: sd.jit(lambda a: np.sum(a, axis=1))(a.T)[1],
+        "matrix by vector": lambda: sd.jit(lambda a, v: a @ v)(np.ascontiguousarray(a.T), ones)[1],
+        "product": lambda: sd.jit(lambda a, b: a @ b)(np.ascontiguousarray(a.T), np.ones((length, 4)))[1, 2],
+        "running": lambda: sd.jit(lambda x: np.cumsum(x))(x)[-1],
+        "scattered": lambda: sd.grad(lambda v, i, w: np.sum(v[i] * w))(np.zeros(2), np.ones(length, int), x)[1],
+    }
+    for name, program in programs.items():
+        got = program()
+        assert np.isnan(got) if np.isnan(expected) else got == expected, (name, got, expected)
