@@ -8,7 +8,8 @@ The weight is chosen so that the error counts relative to the final result. Run:
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -190,12 +191,101 @@ binary64. Written by bench/vmath_fit.py; edit the fits there, not this file.
 '''
 
 
+# -- what pairs need: numbers as two floats, series to 2^-104, roots ---------------------------------------------------
+
+
+def pair(x: Real, parts: int = 2) -> tuple[float, ...]:
+    """x as the sum of floats."""
+    made: list[float] = []
+    for _ in range(parts):
+        made.append(float(x - mp.fsum(map(mp.mpf, made))))
+    return tuple(made)
+
+
+def bisected(f: Function, low: Real, high: Real) -> Real:
+    rising = f(high) > 0
+    for _ in range(320):
+        middle = (low + high) / 2
+        low, high = (low, middle) if (f(middle) > 0) == rising else (middle, high)
+    return (low + high) / 2
+
+
+def lgamma_roots() -> list[tuple[float, ...]]:
+    """Roots of lgamma from -2 to -10, as far as numbers lie between them and the poles: root, radius, Taylor series."""
+    rows: list[tuple[float, ...]] = []
+    for n in range(3, 11):
+        for low in (mp.mpf(-n), mp.mpf(-n) + mp.mpf(1) / 2):
+            f = lambda x: mp.log(abs(mp.gamma(x)))  # noqa: E731
+            tiny = mp.mpf(10) ** -25
+            root = bisected(f, low + tiny, low + mp.mpf(1) / 2 - tiny)
+            radius = mp.mpf(2) ** mp.floor(mp.log(abs(root - mp.nint(root)), 2) - 11)
+            taylor = [mp.polygamma(k - 1, root) / mp.factorial(k) for k in range(1, 7)]
+            rows.append((*pair(root), float(radius), *map(float, taylor)))
+    return rows
+
+
+def digamma_roots() -> list[tuple[float, ...]]:
+    """The roots of digamma from 0 to -17, a small radius, and the Taylor series."""
+    rows: list[tuple[float, ...]] = []
+    for n in range(17):
+        tiny = mp.mpf(10) ** -25
+        root = bisected(mp.digamma, mp.mpf(-n - 1) + tiny, mp.mpf(-n) - tiny)
+        taylor = [mp.polygamma(k, root) / mp.factorial(k) for k in range(1, 5)]
+        rows.append((*pair(root), 2.0**-18, *map(float, taylor)))
+    return rows
+
+
+def pairs_text() -> str:
+    def row(name: str, values: Sequence[object], about: str) -> str:
+        body = "".join(textwrap.fill(f"{v!r},", 116, initial_indent="    ", subsequent_indent="     ") + "\n"
+                       for v in values)  # fmt: skip
+        return f"# {about}\n{name} = (\n{body})\n"
+
+    def split(name: str, terms: list[Real], exact: int, about: str) -> list[str]:
+        return [row(name, [pair(t) for t in terms[:exact]], about),
+                row(f"{name}_REST", [float(t) for t in terms[exact:]], "The rest of it, where floats are enough.")]
+
+    with mp.workdps(110):
+        short = mp.mpf(float.fromhex("0x1.62e42fefa3800p-1"))
+        lgamma = Fit(near(careful(lambda t: (mp.loggamma(2 + t) - mp.fsum(c * t ** (k + 1) for k, c in enumerate(LEAD)))
+                                  / t**6), lambda t: LEAD_NEXT), -0.51, 0.51, 16, lambda t: mp.mpf(1), "")
+        rest, _ = remez(lgamma)
+        parts = [
+            f"PI = {pair(mp.pi)}\nONE_OVER_PI = {pair(1 / mp.pi)}\n",
+            "# ln(2) to 42 bits, and two more floats\n" + f"LN2 = {(float(short), *pair(mp.log(2) - short))}\n",
+            *split("SINE", [(-1) ** k / mp.factorial(2 * k + 1) for k in range(15)], 8, "sin(r) / r in r^2"),
+            *split("COSINE", [(-1) ** k / mp.factorial(2 * k) for k in range(16)], 9, "cos(r) in r^2"),
+            *split("ATANH", [mp.mpf(2) / (2 * k + 1) for k in range(22)], 11, "log((1 + s)/(1 - s)) / s in s^2"),
+            *split("PSI", [mp.bernoulli(2 * k) / (2 * k) for k in range(1, 15)], 5,
+                   "z^2 (log(z) - 1/(2 z) - digamma(z)) in 1/z^2"),
+            row("STIRLING", [float(mp.bernoulli(2 * k) / (2 * k * (2 * k - 1))) for k in range(1, 9)],
+                "z (lgamma(z) - (z - 1/2) log(z) + z - log(2 pi)/2) in 1/z^2"),
+            row("LGAMMA", [pair(c) for c in LEAD], "lgamma(2 + t) / t, |t| <= 1/2"),
+            row("LGAMMA_REST", rest, "The rest of it, where floats are enough."),
+            row("LGAMMA_ROOTS", lgamma_roots(), "Roots of lgamma (two floats), radius, Taylor coefficients"),
+            row("DIGAMMA_ROOTS", digamma_roots(), "The same of digamma"),
+        ]  # fmt: skip
+    return PAIRS_HEADER + "\n".join(parts)
+
+
+PAIRS_HEADER = '''"""Numbers for functions that are computed with pairs of floats (`gamma_left`), lowest order first.
+
+Written by bench/vmath_fit.py.
+"""
+
+'''
+with mp.workdps(110):
+    LEAD = [1 - mp.euler, *[(-1) ** k * (mp.zeta(k) - 1) / k for k in range(2, 6)]]
+    LEAD_NEXT = (mp.zeta(6) - 1) / 6
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    target = Path(__file__).resolve().parent.parent / "codegen" / "vmath" / "tables.py"
-    parser.add_argument("--output", type=Path, default=target)
-    target = parser.parse_args().output
-    target.write_text(HEADER + "\n".join(table(name, fit) for name, fit in ALL_FITS.items()))
+    folder = Path(__file__).resolve().parent.parent / "codegen" / "vmath"
+    parser.add_argument("--output", type=Path, default=folder)
+    folder = parser.parse_args().output
+    (folder / "gamma_tables.py").write_text(pairs_text())
+    (folder / "tables.py").write_text(HEADER + "\n".join(table(name, fit) for name, fit in ALL_FITS.items()))
 
 
 if __name__ == "__main__":

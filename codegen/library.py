@@ -232,8 +232,8 @@ def _scatter_add(writer: Writer, node: Node, buffer: Buffer) -> None:
     nest.store(buffer, target, total)
     nest.store(rest, target, nest.let("add", (nest.load(rest, target), error), node.dtype))
     last = writer.nest(node.shape)
-    parts = [last.load(one, last.index) for one in (buffer, rest)]
-    last.store(buffer, last.index, _with_rest(last, *parts, node.dtype))
+    head, left = (last.load(one, last.index) for one in (buffer, rest))
+    last.store(buffer, last.index, _with_rest(last, head, left, node.dtype))
 
 
 def _sum_and_error(nest: Nest, a: int, b: int, dtype: str) -> tuple[int, int]:

@@ -39,14 +39,18 @@ def _softplus(x: Any) -> Any:
 
 def _log_gamma(x: Any) -> Any:
     """log|gamma(x)| with enough bits for the roots at 1 and 2 and below zero."""
-    with mp.workprec(400):
+    with mp.workprec(600):
         if x > 0:
             return mp.loggamma(x)
+        if x == mp.floor(x):
+            return mp.inf
         return mp.log(mp.pi / abs(x * mp.sinpi(x))) - mp.loggamma(-x)
 
 
 def _digamma(x: Any) -> Any:
-    with mp.workprec(400):
+    with mp.workprec(600):
+        if x < 0 and x == mp.floor(x):
+            return mp.nan
         return mp.digamma(x) if abs(x) > mp.mpf(2) ** -300 else -1 / x
 
 
@@ -105,8 +109,8 @@ DOMAINS: dict[str, Domain] = {
     "cbrt": Domain(-30, 30, spots=(1.0, 2.0, 4.0)), "erf": Domain(-6, 6, spots=(1.0, 5.9)),
     "erfc": Domain(-6, 27.3, spots=(0.0, 3.5, 26.5)), "normcdf": Domain(-38.6, 9, spots=(0.0, -37.5)),
     "sigmoid": Domain(-746, 40, spots=(0.0,)), "softplus": Domain(-746, 40, spots=(0.0, -37.0)),
-    "lgamma": Domain(-0.5, 12, -0.5, spots=(1.0, 2.0, 0.5, 1.5, 5.99, 6.0)),
-    "digamma": Domain(0.01, 12, 5e-324, spots=(_ROOT, 1.0, 2.0, 5.99, 6.0)),
+    "lgamma": Domain(-9, 12, -2.0**52, spots=(1.0, 2.0, 0.5, 1.5, 5.99, 6.0)),
+    "digamma": Domain(-9, 12, -2.0**52, spots=(_ROOT, 1.0, 2.0, 5.99, 6.0)),
     **{f"polygamma_{k}": Domain(0.01, 20, 5e-324, 1e9, (1.0, 8.0)) for k in (1, 2, 3, 7)},
 }
 

@@ -3,12 +3,12 @@
 Takes function names, a dtype ("f64" or "f32") and a width; width 1 means plain scalars.
 Gives the text of LLVM functions `<W x T> @sd.<name>.v<W><T>(<W x T>, ...)` and of the intrinsics that they declare.
 Promises: NumPy/SciPy meaning at special values; the same bits at every width and on every machine with IEEE arithmetic;
-no fast-math flag; every function is one self-contained body (its rare scalar helper carries its name), so texts of
-several calls can be concatenated as long as no function is asked for twice at one dtype and width.
+no fast-math flag; every function is one body (its rare helper carries its name, or is among the declarations), so texts
+of several calls can be concatenated as long as no function is asked for twice at one dtype and width.
 
 Errors in f64, over the whole range (denormals included): at most 1 ulp for exp exp2, the logarithms, sin cos tan and
 their inverses, sinh cosh and the inverse hyperbolics, pow cbrt hypot; 2 ulp for expm1 tanh sigmoid softplus erf erfc
-normcdf; 4 ulp for the gamma family to the right of zero (gamma.py says what holds to the left). f32: 1 ulp.
+normcdf; 4 ulp for the gamma family (polygamma to the right of zero; gamma.py says what holds to the left). f32: 1 ulp.
 
 `sincos` returns the literal struct { sine, cosine }. `polygamma_<k>` exists for every integer 1 <= k <= 100.
 Functions whose vectors are 512 bits wide carry "prefer-vector-width"="512" and "min-legal-vector-width"="512"; a caller
@@ -103,7 +103,7 @@ def _generate(name: str, dtype: str, width: int) -> tuple[str, str, frozenset[st
         computed = body(b, *arguments)
         results = list(computed) if isinstance(computed, tuple) else [computed]
     text = b.function(arguments, results, "ATTRIBUTES")
-    return text, "".join(b.helpers.values()), frozenset(b.intrinsics)
+    return text, "".join(b.helpers.values()), frozenset(b.intrinsics | b.common)
 
 
 def definitions(names: Iterable[str], dtype: str, width: int, inline: bool) -> str:
@@ -118,6 +118,6 @@ def definitions(names: Iterable[str], dtype: str, width: int, inline: bool) -> s
 
 
 def declarations(names: Iterable[str], dtype: str, width: int) -> list[str]:
-    """The `declare` lines those functions need, sorted; callers drop duplicates across calls."""
+    """What those functions share with others, sorted: `declare` lines and cold functions. Callers drop duplicates."""
     _check(dtype, width)
     return sorted({line for name in names for line in _generate(name, dtype, width)[2]})

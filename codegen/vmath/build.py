@@ -16,6 +16,7 @@ from math import isinf, isnan
 
 FLOATS = {"f64": "double", "f32": "float"}
 LANE_BITS = {"f64": 64, "f32": 32, "i64": 64, "i32": 32, "i1": 1}
+_SHARED = 4
 _SCALARS = {**FLOATS, "i64": "i64", "i32": "i32", "i1": "i1", "i128": "i128"}
 
 Number = int | float
@@ -125,6 +126,7 @@ class Build:
         self.width, self.symbol = width, symbol
         self.intrinsics: set[str] = set()
         self.helpers: dict[str, str] = {}
+        self.common: set[str] = set()
         self._lines: list[str] = []
         self._known: dict[tuple[str, ...], Value] = {}
         self._fresh = 0
@@ -344,6 +346,32 @@ class Build:
         if len(results) == 1:
             return [Value(self, called, results[0].kind)]
         return [self.emit(r.kind, f"extractvalue {result} {called}, {i}") for i, r in enumerate(results)]
+
+    def shared(self, name: str, x: Value, body: Callable[[Build, Sequence[Value]], Sequence[Value]]) -> Value:
+        """Call a long cold function, one for all widths from `_SHARED` on: it would take long to compile for each."""
+        width = min(self.width, _SHARED)
+        inner = Build(width, f"@sd.{name}.{suffix(x.kind, width)}")
+        inputs = [Value(inner, "%x0", x.kind)]
+        results = body(inner, inputs)
+        self.intrinsics |= inner.intrinsics
+        self.common.add(inner.function(inputs, results, "noinline cold nounwind"))
+        part, whole = type_text(x.kind, width), self.type(x.kind)
+
+        def lanes(start: int, count: int) -> str:
+            return f"<{count} x i32> <{', '.join(f'i32 {start + k}' for k in range(count))}>"
+
+        parts: list[str] = []
+        for start in range(0, self.width, width):
+            own = x.text
+            if width < self.width:
+                own = self.emit(x.kind, f"shufflevector {whole} {x.text}, {whole} poison, {lanes(start, width)}").text
+            parts.append(self.emit(x.kind, f"call {part} {inner.symbol}({part} {own}) cold").text)
+        while len(parts) > 1:
+            kind, twice = type_text(x.kind, width), lanes(0, 2 * width)
+            parts = [self.emit(x.kind, f"shufflevector {kind} {a}, {kind} {b}, {twice}").text
+                     for a, b in zip(parts[::2], parts[1::2], strict=True)]  # fmt: skip
+            width *= 2
+        return Value(self, parts[0], x.kind)
 
     # -- whole functions --------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ each costs two instructions.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from .build import Build, Value
@@ -33,6 +34,39 @@ def two_sum(x: Value, y: Value) -> Pair:
 def two_product(b: Build, x: Value, y: Value) -> Pair:
     hi = x * y
     return Pair(hi, b.fma(x, y, -hi))
+
+
+def plus(b: Build, x: Pair, y: Pair) -> Pair:
+    """x + y, right to about 2**-104 of the larger also where they cancel."""
+    head, rest = two_sum(x.hi, y.hi), two_sum(x.lo, y.lo)
+    head = fast_two_sum(head.hi, head.lo + rest.hi)
+    return fast_two_sum(head.hi, head.lo + rest.lo)
+
+
+def times(b: Build, x: Pair, y: Pair) -> Pair:
+    """x y, right to about 2**-104."""
+    hi, lo = two_product(b, x.hi, y.hi)
+    return fast_two_sum(hi, b.fma(x.hi, y.lo, b.fma(x.lo, y.hi, lo)))
+
+
+def constant(b: Build, value: tuple[float, float]) -> Pair:
+    return Pair(b.const(value[0], "f64"), b.const(value[1], "f64"))
+
+
+def negative(x: Pair) -> Pair:
+    return Pair(-x.hi, -x.lo)
+
+
+def chosen(b: Build, mask: Value, yes: Pair, no: Pair) -> Pair:
+    return Pair(b.select(mask, yes.hi, no.hi), b.select(mask, yes.lo, no.lo))
+
+
+def series(b: Build, x: Pair, pairs: Sequence[tuple[float, float]], rest: Sequence[float]) -> Pair:
+    """sum of c_i x**i by Horner's rule; the first coefficients are pairs, the others have so little weight."""
+    value = Pair(b.horner(x.hi, rest), b.const(0.0, "f64"))
+    for c in reversed(pairs):
+        value = plus(b, times(b, x, value), constant(b, c))
+    return value
 
 
 def quotient(b: Build, x: Pair, y: Pair) -> Pair:

@@ -2,12 +2,10 @@
 
 Positive arguments below 6 are shifted by the recurrence to an interval with one polynomial (lgamma: around 2, digamma:
 [1, 2] with the root 1.4616... factored out), larger ones use the asymptotic series. Negative arguments are rare: they
-go through the reflection formula in a function of their own.
+go through functions of their own (`gamma_left`).
 
-Accuracy: within 4 ulp, lgamma for x >= -1/2, the others for x > 0. At negative arguments there are roots between the
-poles, where the reflection formula cancels; there the error is bounded by the terms that cancel: 1e-15 times
-max(1, |lgamma(|x|)|) for lgamma, 1e-15 times 4 + |digamma(|x|)| + |pi cot(pi x)| for digamma, 4 ulp of the larger term
-for polygamma_k with k <= 3, in proportion to k beyond.
+Accuracy: within 4 ulp, at the roots of lgamma and digamma too. polygamma_k by the reflection formula, which cancels at
+its negative roots: there 4 ulp of the larger term for k <= 3, in proportion to k beyond.
 """
 
 from __future__ import annotations
@@ -16,7 +14,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from math import comb, factorial, log2, pi
 
-from . import tables
+from . import gamma_left, tables
 from .build import Build, Value
 from .double import Pair, fast_two_sum, quotient, two_product, two_sum
 from .explog import log, log_sum, normal
@@ -74,19 +72,10 @@ def _lgamma_right(b: Build, x: Value) -> Value:
     return b.select((b.fabs(x) > 0.0) & (x < _INF), result, b.fabs(x) + _INF)
 
 
-def _lgamma_left(b: Build, inputs: Sequence[Value]) -> list[Value]:
-    """x < -1/2: log(pi / (a |sin(pi a)|)) - lgamma(a), a = -x; infinite at the integers."""
-    a = -inputs[0]
-    whole = a >= 2.0**51
-    r, sine, _ = _sin_cos_pi(b, b.select(whole, 0.0, a))
-    result = -log(b, b.fabs(sine.hi) * (a * (1.0 / pi))) - _lgamma_right(b, a)
-    return [b.select(r.equals(0.0), _INF, result)]
-
-
 def lgamma(b: Build, x: Value) -> Value:
     left = x < -0.5
     right = _lgamma_right(b, x)
-    return b.rare(left, [right], lambda: [b.select(left, b.outlined("left", [x], _lgamma_left)[0], right)])[0]
+    return b.rare(left, [right], lambda: [b.select(left, b.shared("lgamma.left", x, gamma_left.lgamma), right)])[0]
 
 
 # -- digamma --------------------------------------------------------------------------------------------------------
@@ -119,21 +108,10 @@ def _digamma_right(b: Build, x: Value) -> Value:
     return b.select(far, large, near)
 
 
-def _digamma_left(b: Build, inputs: Sequence[Value]) -> list[Value]:
-    """x <= 0: digamma(a) + 1/a + pi cot(pi a), a = -x; no value at the negative integers."""
-    x = inputs[0]
-    a = -x
-    whole = a >= 2.0**51
-    r, sine, cosine = _sin_cos_pi(b, b.select(whole, 0.0, a))
-    cot = (cosine.hi / sine.hi) * pi
-    result = b.select(r.equals(0.0), _NAN, cot + (_digamma_right(b, a) + 1.0 / a))
-    return [b.select(a < 2.0**-60, -1.0 / x, result)]
-
-
 def digamma(b: Build, x: Value) -> Value:
     left = x <= 0.0
     right = _digamma_right(b, x)
-    return b.rare(left, [right], lambda: [b.select(left, b.outlined("left", [x], _digamma_left)[0], right)])[0]
+    return b.rare(left, [right], lambda: [b.select(left, b.shared("digamma.left", x, gamma_left.digamma), right)])[0]
 
 
 # -- polygamma ------------------------------------------------------------------------------------------------------
