@@ -1,7 +1,7 @@
 """What a call costs: median nanoseconds through the fast entry, the portable path, ctypes by hand, and plain Python.
 
     python bench/calls.py            # the table
-    python bench/calls.py --leaks    # ten million calls of each kind; resident memory and reference counts around them
+    python bench/calls.py --leak N   # N calls of each kind (errors and conversions N / 20): memory and reference counts
     python bench/calls.py --json     # the figures, for comparison with a stored run
 """
 
@@ -23,6 +23,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a plain checkout measures itself
 
+import symdiff as sd
 from codegen import engine, entry
 from codegen.signature import ArraySpec, Signature
 
@@ -92,12 +93,26 @@ define i32 @add3.shapes(ptr %dims, ptr %out) {
 }
 """
 
+FAILING = """
+define i32 @fails(ptr %dims, ptr %data, ptr %strides) {
+  ret i32 7
+}
+define i32 @fails.shapes(ptr %dims, ptr %out) {
+  %n = load i64, ptr %dims
+  store i64 %n, ptr %out
+  %second = getelementptr i64, ptr %out, i64 1
+  store i64 %n, ptr %second
+  ret i32 0
+}
+"""
+
 
 def specs(names: str, *axes: str) -> tuple[ArraySpec, ...]:
     return tuple(ArraySpec(name, "f64", axes) for name in names.split())
 
 
 PRODUCT = Signature("product", (), specs("x y z"), specs("v gx gy gz"))
+FAILS = Signature("fails", ("n",), specs("x", "n"), specs("r s", "n"))
 ADD3 = Signature("add3", ("n",), specs("x y z", "n"), specs("r", "n"), single=True)
 
 
@@ -175,28 +190,99 @@ def measure() -> dict[str, dict[str, float]]:
     return {group: {name: median_ns(timer) for name, timer in rows.items()} for group, rows in cases().items()}
 
 
+def _refused(function: Callable[..., Any], *args: Any, **named: Any) -> Callable[[], None]:
+    def call() -> None:
+        try:
+            function(*args, **named)
+        except Exception as error:
+            del error
+        else:
+            raise AssertionError("a wrong call was taken")
+
+    return call
+
+
+def kinds() -> tuple[dict[str, tuple[timeit.Timer, int]], list[Any]]:
+    """Calls of every kind, each with what it is slower by; the objects whose references are watched."""
+    library = engine.compile_text(KERNELS + FAILING, ["product", "add3", "add3.shapes", "fails", "fails.shapes"])
+    product, add3 = entry.make_function(PRODUCT, library), entry.make_function(ADD3, library)
+    released = entry.make_function(ADD3, library, release_above=-1)
+    portable = [entry.make_function(s, library, portable=True) for s in (PRODUCT, ADD3)]
+    fails = entry.make_function(FAILS, library)
+    jitted = sd.jit(lambda x, y, z: np.sum(x * y * z))
+    u, v, w = np.random.default_rng(1).standard_normal((3, 8))
+    lengths = [tuple(np.ones((3, n))) for n in range(100)]
+    out, ones, narrow, f32 = np.empty(8), [1.0] * 8, np.empty(5), np.ones(8, np.float32)
+    cells = tuple(np.empty(()) for _ in range(4))
+    frozen = np.empty(8)
+    frozen.flags.writeable = False
+    number, whole = np.float64(2.5), 10**6
+    names = {
+        "product": product, "add3": add3, "released": released, "p_product": portable[0], "p_add3": portable[1],
+        "jitted": jitted, "u": u, "v": v, "w": w, "out": out, "ones": ones, "cells": cells, "number": number,
+        "whole": whole, "bound_product": product.bind(1.5, 2.5, 3.5), "bound_add3": add3.bind(u, v, w, out=out),
+        "bound_portable": portable[1].bind(u, v, w), "lengths": lengths, "f32": f32,
+        "wrong_shape": _refused(add3, u, v, narrow), "wrong_rank": _refused(add3, u, v, 1.0),
+        "wrong_dtype": _refused(add3, u, v, 1j * w), "wrong_count": _refused(add3, u, v),
+        "wrong_name": _refused(add3, u, v, q=w), "wrong_out": _refused(add3, u, v, w, out=narrow),
+        "frozen_out": _refused(add3, u, v, w, out=frozen), "huge": _refused(product, 1.0, 2.0, 10**400),
+        "failing": _refused(fails, u), "failing_out": _refused(fails, u, out=(out, None)),
+        "failing_bound": _refused(fails.bind(u)),
+    }  # fmt: skip
+    statements = {
+        "scalars": ("product(1.5, 2.5, 3.5)", 1),
+        "integers and NumPy's numbers": ("product(1, number, whole)", 1),
+        "arrays": ("add3(u, v, w)", 1),
+        "arrays, the GIL released": ("released(u, v, w)", 1),
+        "out=": ("add3(u, v, w, out=out)", 1),
+        "out= of numbers": ("product(1.5, 2.5, 3.5, out=cells)", 1),
+        "bound, numbers": ("bound_product()", 1),
+        "bound, arrays": ("bound_add3()", 1),
+        "bound, portable": ("bound_portable()", 2),
+        "sizes that change": ("for args in lengths: add3(*args)", 100),
+        "a transform": ("jitted(u, v, w)", 2),
+        "keywords": ("add3(u, z=w, y=v)", 20),
+        "a list": ("add3(u, v, ones)", 20),
+        "float32 for float64": ("add3(u, v, f32)", 20),
+        "overlapping out=": ("add3(u, v, w, out=w)", 20),
+        "portable, scalars": ("p_product(1.5, 2.5, 3.5)", 20),
+        "portable, arrays": ("p_add3(u, v, w)", 20),
+        "portable, out=": ("p_add3(u, v, w, out=out)", 20),
+        "portable, sizes that change": ("for args in lengths: p_add3(*args)", 2000),
+        **{f"error: {name}": (f"{name.replace(' ', '_')}()", 20) for name in (
+            "wrong shape", "wrong rank", "wrong dtype", "wrong count", "wrong name", "wrong out", "frozen out", "huge",
+            "failing", "failing out", "failing bound",
+        )},
+    }  # fmt: skip
+    watched = [u, v, w, out, ones, *cells, number, narrow, f32, None, (), True, np.dtype(float), np.ndarray, float]
+    timers = {name: (timeit.Timer(text, globals=names), slower) for name, (text, slower) in statements.items()}
+    return timers, watched
+
+
 def leaks(calls: int) -> int:
     """Run each kind of call many times; print growth; 1 if something grew."""
     failed = 0
-    for group, rows in cases().items():
-        for name, repeat in rows.items():
-            if "fast" not in name and "bound" not in name:
-                continue
-            count = calls if "list" not in name else calls // 20
-            repeat.timeit(10_000)
-            gc.collect()
-            before = _resident(), sys.getallocatedblocks(), sys.getrefcount(np.dtype(float))
-            repeat.timeit(count)
-            gc.collect()
-            after = _resident(), sys.getallocatedblocks(), sys.getrefcount(np.dtype(float))
-            grown = [b - a for a, b in zip(before, after, strict=True)]
-            bad = grown[0] > 1_000_000 or grown[1] > 1000 or abs(grown[2]) > 100
-            failed |= bad
-            print(
-                f"{group:34} {name:32} {count:>11,} calls: {grown[0] / 1e3:+8.0f} kB, {grown[1]:+d} blocks, "
-                f"{grown[2]:+d} references{'   LEAK' if bad else ''}"
-            )
+    timers, watched = kinds()
+    for name, (timer, slower) in timers.items():
+        count = max(1, calls // slower)
+        timer.timeit(max(1, min(count, 2_000 // slower)))
+        before = _state(watched)
+        timer.timeit(count)
+        memory, blocks, *references = [b - a for a, b in zip(before, _state(watched), strict=True)]
+        moved = max(map(abs, references))
+        bad = memory > 2_000_000 or blocks > 1000 or moved > 50
+        failed |= bad
+        print(
+            f"{name:32} {count:>11,} times: {memory / 1e3:+8.0f} kB, {blocks:+5d} blocks, "
+            f"{moved:3d} references at most{'   LEAK' if bad else ''}",
+            flush=True,
+        )
     return failed
+
+
+def _state(watched: list[Any]) -> tuple[int, ...]:
+    gc.collect()
+    return _resident(), sys.getallocatedblocks(), *[sys.getrefcount(o) for o in watched]
 
 
 def _resident() -> int:
@@ -206,12 +292,11 @@ def _resident() -> int:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--leaks", action="store_true")
-    parser.add_argument("--calls", type=int, default=10_000_000)
+    parser.add_argument("--leak", type=int, metavar="N")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    if options.leaks:
-        return leaks(options.calls)
+    if options.leak:
+        return leaks(options.leak)
     figures = measure()
     if options.json:
         print(json.dumps(figures, indent=1))

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import weakref
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -85,6 +86,15 @@ def test_nothing_leaks(make):
     after = [sys.getrefcount(o) for o in watched]
     assert all(abs(a - b) < 50 for a, b in zip(after, before, strict=True)), list(zip(before, after, strict=True))
     assert sys.getallocatedblocks() - blocks < 500
+
+
+def test_no_kind_of_call_leaks():
+    """The whole check is `bench/calls.py --leak 10000000`."""
+    script = Path(__file__).parent.parent / "bench" / "calls.py"
+    done = subprocess.run(
+        [sys.executable, script, "--leak", "5000"], capture_output=True, text=True, timeout=200, check=False
+    )
+    assert done.returncode == 0 and done.stdout.count(" times: ") > 25, done.stdout + done.stderr
 
 
 def test_functions_are_freed(library):
