@@ -25,7 +25,7 @@ import time
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import llvmlite
 from llvmlite import binding as llvm
@@ -39,7 +39,9 @@ _SHORT = 200
 """Lines of a function worth simplifying: long ones are straight-line code, which gains nothing."""
 
 LLVM_LOCK = threading.RLock()
-"""Held around every use of LLVM: one compilation at a time. Re-entrant, because a collection may run finalizers."""
+"""Held around every use of LLVM, the disposal of modules and libraries included: one compilation at a time, and who
+holds it may fork (llvmlite has a lock of its own, which nobody would release in the child). Re-entrant, because a
+collection may run finalizers."""
 
 _JIT_LINK = sys.platform != "win32"
 """The newer of LLVM's two linkers, which finds room near the code for everything; for COFF it is not ready."""
@@ -73,6 +75,7 @@ class Library:
     _tracker: llvm.ResourceTracker = field(repr=False)  # before the engine: it must be released first
     _engine: llvm.LLJIT = field(repr=False)
     held: tuple[Any, ...] = field(default=(), repr=False)
+    _lock: ClassVar[Any] = LLVM_LOCK  # here, because the module's names may be gone when the interpreter ends
 
     def address(self, name: str) -> int:
         """The address of a symbol that was asked for when the library was compiled."""
@@ -90,11 +93,12 @@ class Library:
 
     def __del__(self) -> None:
         # The code must go before the engine that holds it, whatever order a collection would choose.
-        tracker, engine = getattr(self, "_tracker", None), getattr(self, "_engine", None)
-        if tracker is not None:
-            tracker.close()
-        if engine is not None:
-            engine.close()
+        with self._lock:
+            tracker, engine = getattr(self, "_tracker", None), getattr(self, "_engine", None)
+            if tracker is not None:
+                tracker.close()
+            if engine is not None:
+                engine.close()
 
 
 def compile_text(
@@ -126,15 +130,20 @@ def compile_text(
                 return _load(body, wanted, imports, target, opt, True, timings)
             except CompilationError:
                 body = None  # an intact file that does not link here: compile, which gives the true reason
-        machine = _machine(target, opt)
-        module = _optimized(ir_text, machine, opt, timings)
-        with _timed(timings, "codegen"):
-            body = bytes(machine.emit_object(module))
-        undefined = [f.name for f in module.functions if f.is_declaration and not f.name.startswith("llvm.")]
+        body, undefined = _object(ir_text, target, opt, timings)
         library = _load(body, wanted, imports, target, opt, False, timings, undefined)
     if cache:
         objcache.store(key, body)
     return library
+
+
+def _object(ir_text: str, target: Target, opt: int, timings: dict[str, float]) -> tuple[bytes, list[str]]:
+    """The object of a module, and the names it does not define. The module is disposed of before this returns."""
+    machine = _machine(target, opt)
+    module = _optimized(ir_text, machine, opt, timings)
+    with _timed(timings, "codegen"):
+        body = bytes(machine.emit_object(module))
+    return body, [f.name for f in module.functions if f.is_declaration and not f.name.startswith("llvm.")]
 
 
 def on_disk(ir_text: str, opt: int) -> bool:

@@ -22,7 +22,7 @@ import inspect
 import keyword
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
@@ -94,6 +94,11 @@ class NativeFunction:
             _fast_entry() if self.is_fast else None,
         )
 
+    def guarded(self) -> "Guarded | None":
+        """The function for exact arguments and one choice of sizes; None where there is no fast entry."""
+        fast = _fast_entry() if self.is_fast else None
+        return Guarded(self, self._marshal, fast, self._release_above) if fast is not None else None
+
     @property
     def ir(self) -> str:
         """The tensor program, as text."""
@@ -155,6 +160,38 @@ class NativeFunction:
 
     def __deepcopy__(self, memo: object) -> "NativeFunction":
         return self
+
+
+class Guarded:
+    """A function that takes exact arrays and numbers, of sizes that were named before, and refuses everything else.
+
+    `call(...)` runs the kernel, or gives `Guarded.REFUSED` and does nothing; a kernel that fails is refused, too.
+    """
+
+    REFUSED: Any = object()
+
+    def __init__(self, native: NativeFunction, marshal: Marshal, fast: "_FastEntry", release_above: int) -> None:
+        signature = native.signature
+        self._marshal = marshal
+        self._wanted = (ctypes.c_int64 * max(1, len(signature.dims)))()
+        plan = _function_plan(signature, marshal.addresses, _refuse, release_above, self._wanted)
+        assert plan is not None, "the function itself has one"
+        self.call: Callable[..., Any] = fast.function_class()
+        self.call.__dict__.update(_keep=(plan, fast.library, marshal, self._wanted), signature=signature)
+        pyapi.install(self.call, fast.call, ctypes.addressof(plan))
+
+    def sizes_of(self, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+        """What `expect` takes for arguments of these shapes."""
+        bound = self._marshal.bind_sizes(shapes, None)
+        return tuple([bound[name] for name in self._marshal.signature.dims])
+
+    def expect(self, sizes: tuple[int, ...]) -> None:
+        """Take these sizes from now on, and no others."""
+        self._wanted[: len(sizes)] = sizes
+
+
+def _refuse(*_: Any, **__: Any) -> Any:
+    return Guarded.REFUSED
 
 
 class BoundCall:
@@ -296,7 +333,11 @@ def fast_entry_status() -> str:
 
 
 def _function_plan(
-    signature: Signature, addresses: KernelAddresses, marshal: Marshal, release_above: int
+    signature: Signature,
+    addresses: KernelAddresses,
+    fallback: Callable[..., Any],
+    release_above: int,
+    wanted: _Plan | None = None,
 ) -> _Plan | None:
     params, results = signature.params, signature.results
     in_axes = sum(len(p.axes) for p in params)
@@ -314,7 +355,9 @@ def _function_plan(
     head[Plan.RUN] = addresses.run
     head[Plan.SHAPES] = addresses.shapes
     head[Plan.CHECK] = addresses.check if signature.has_polynomials else 0
-    head[Plan.FALLBACK] = id(marshal)
+    head[Plan.FALLBACK] = id(fallback)
+    head[Plan.WANTED] = 0 if wanted is None else ctypes.addressof(wanted)
+    head[Plan.SIZES] = len(signature.dims)
     # No argument count matches -1: where `sizes=` is needed, every call goes to Python.
     head[Plan.PARAMS] = len(params) if not set(signature.given) - signature.bound else -1
     head[Plan.RESULTS] = len(results)

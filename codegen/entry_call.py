@@ -244,6 +244,26 @@ bound:
   %result.rec = phi ptr [ %records, %start ], [ %rec.next, %param.next ]
   %result.strides = phi ptr [ %strides, %start ], [ %stride.to.next, %param.next ]
   %in.elements = phi i64 [ 0, %start ], [ %elements.next, %param.next ]
+  %wanted = word ptr, %plan[$P_WANTED]
+  %sizes = word i64, %plan[$P_SIZES]
+  %any.size = icmp eq ptr %wanted, null
+  br i1 %any.size, label %sized, label %want
+
+want:
+  %s = phi i64 [ 0, %bound ], [ %s.next, %want.one ]
+  %all.wanted = icmp eq i64 %s, %sizes
+  br i1 %all.wanted, label %sized, label %want.one
+
+want.one:
+  %want.from = getelementptr i64, ptr %wanted, i64 %s
+  %want.size = load i64, ptr %want.from
+  %have.from = getelementptr i64, ptr %dims, i64 %s
+  %have.size = load i64, ptr %have.from
+  %s.next = add i64 %s, 1
+  %as.wanted = icmp eq i64 %want.size, %have.size
+  br i1 %as.wanted, label %want, label %fallback
+
+sized:
   %check = word ptr, %plan[$P_CHECK]
   %no.check = icmp eq ptr %check, null
   br i1 %no.check, label %checked, label %do.check

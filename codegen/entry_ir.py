@@ -12,6 +12,9 @@ dtype number, descriptor. An axis code is `value << 2 | kind`.
 
 Plan of a bound call: the words of `BoundPlan`.
 
+A plan may want certain sizes (`WANTED`): calls on others go to Python, too. The words at that address may change from
+call to call.
+
 Two shorthands keep the text readable: `%x = word T, %p[k]` loads word k of a block that never changes, and
 `%x = field T, %p[k]` loads the field at byte k of a structure.
 """
@@ -25,7 +28,7 @@ from codegen.entry_out import OUT_TEXT
 
 
 class Plan(IntEnum):
-    """Words at the head of a function's plan; the last seven are word offsets within the call's frame."""
+    """Words at the head of a function's plan; DATA to OBJECTS are word offsets within the call's frame."""
 
     RUN = 0
     SHAPES = 1
@@ -42,7 +45,11 @@ class Plan(IntEnum):
     OUT_SHAPES = 12
     SCRATCH = 13
     OBJECTS = 14
-    RECORDS = 15
+    WANTED = 15
+    """The address of the only sizes that are taken; 0 for any."""
+    SIZES = 16
+    """How many there are."""
+    RECORDS = 17
 
 
 class BoundPlan(IntEnum):

@@ -62,7 +62,8 @@ class Upgrade:
     def finish(self) -> None:
         """Compile, and exchange the code."""
         start = time.perf_counter()
-        self._library = engine.compile_text(self._text, [self._symbol], opt=self.opt, imports=self._imports)
+        with engine.LLVM_LOCK:  # all the while: a collection here may dispose of modules, and another thread may fork
+            self._library = engine.compile_text(self._text, [self._symbol], opt=self.opt, imports=self._imports)
         self.cell.value = self._library.address(self._symbol)
         self._timings["second tier"] = time.perf_counter() - start
         self.done.set()

@@ -107,8 +107,18 @@ class _Program:
         tree = traced.out_tree
         self.native = compile_function(optimize(traced.function, OPSET), single=tree is LEAF, threads=threads)
         # Whether native code gives what the function gives, and takes its arguments as they are.
+        self._guarded: Any = None
         self.bare = tree is LEAF or (tree.kind is tuple and all(c is LEAF for c in tree.children))
         self.direct = self.bare and not traced.static and all(c is LEAF for c in traced.in_tree.children)
+
+    def guarded(self) -> Any:
+        """The native function that refuses what might belong to another program; None where there is none."""
+        dtypes = self.traced.dtypes
+        arrays = all(p.type.shape for p in self.traced.function.params)
+        # A number in Python is whatever the others are: among several dtypes it tells nothing.
+        if self._guarded is None and self.direct and (arrays or all(d == "f64" for d in dtypes)):
+            self._guarded = self.native.guarded()
+        return self._guarded
 
     def __call__(self, arrays: Sequence[Any]) -> Any:
         flat = self.native(*arrays)
@@ -134,6 +144,9 @@ def _positional(function: Callable[..., Any], args: tuple[Any, ...]) -> int:
     return len(args) - isinstance(function, _Keyworded)
 
 
+_NUMBERS = (float, int, bool)
+_LOOK = operator.attrgetter("shape", "dtype")
+
 class Transformed:
     """A function transform: expressions in, expressions out; numbers in, native code.
 
@@ -151,8 +164,11 @@ class Transformed:
         self._rule = rule
         self._static = static
         self._programs: list[_Program] = []
-        # Native code by shapes and dtypes of plain arrays: a repeated call looks nothing over.
-        self._direct: dict[tuple[Any, ...], Callable[..., Any]] = {}
+        # Native code by shapes and dtypes of arrays and types of numbers: a repeated call looks nothing over.
+        self._direct: dict[tuple[Any, ...], tuple[Callable[..., Any], Any, tuple[int, ...]]] = {}
+        # What the last call ran, as long as arguments look the same, and what it gives when they do not.
+        self._last: Callable[..., Any] | None = None
+        self._refused: Any = None
         self._keyworded: dict[tuple[tuple[str, Any], ...], Transformed] = {}
 
     def _with_keywords(self, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> Any:
@@ -169,12 +185,26 @@ class Transformed:
             return self._with_keywords(args, keywords)
         if _INSIDE.get():  # a function being traced may close over symbols, so numbers stay symbolic here
             return self.symbolic(*args)
+        if self._last is not None:
+            found = self._last(*args)
+            if found is not self._refused:
+                return found
+        return self._known(args)
+
+    def _known(self, args: tuple[Any, ...]) -> Any:
+        """Arguments unlike those of the last call."""
         try:
-            key = tuple([(a.shape, a.dtype) for a in args])
-            native = self._direct.get(key)
-        except (AttributeError, TypeError):
+            key = tuple([type(a) if type(a) in _NUMBERS else _LOOK(a) for a in args])
+            found = self._direct.get(key)
+        except (AttributeError, TypeError):  # something to be taken apart
             return self._slow(args, None)
-        return self._slow(args, key) if native is None else native(*args)
+        if found is None:
+            return self._slow(args, key)
+        native, guarded, sizes = found
+        if guarded is not None:
+            guarded.expect(sizes)
+            self._refused, self._last = guarded.REFUSED, guarded.call
+        return native(*args)
 
     def _slow(self, args: tuple[Any, ...], key: tuple[Any, ...] | None) -> Any:
         found = self._find(args)
@@ -183,8 +213,12 @@ class Transformed:
                 return self.symbolic(*args)
             found = self._compiled(args)
         program, arrays = found
-        if key is not None and program.direct and len(self._direct) < 1000 and all(map(operator.is_, arrays, args)):
-            self._direct[key] = program.native
+        # Native code takes Python's numbers for what they are here; other things are converted each time.
+        exact = program.direct and all(a is b or type(b) in _NUMBERS for a, b in zip(arrays, args, strict=True))
+        if key is not None and exact and len(self._direct) < 1000:
+            guarded = program.guarded()
+            sizes = () if guarded is None else guarded.sizes_of([a.shape for a in arrays])
+            self._direct[key] = program.native, guarded, sizes
         return program(arrays)
 
     def _find(self, args: tuple[Any, ...]) -> tuple[_Program, list[Any]] | None:

@@ -1,0 +1,124 @@
+"""Repeated calls of transforms: the shortest way gives what the first call would, whatever changed in between."""
+
+import threading
+
+import numpy as np
+import pytest
+
+import symdiff as sd
+from codegen import entry
+from symdiff.api import transforms
+
+
+@pytest.fixture(params=["fast", "portable"])
+def way(request, monkeypatch):
+    if request.param == "portable":
+        monkeypatch.setattr(entry, "_fast", None)
+        monkeypatch.setattr(entry, "_fast_refused", "not wanted here")
+
+
+def test_sizes_take_turns(way, rng):
+    f = sd.jit(lambda x, y: x * np.sum(y))
+    for n, m in [(3, 4), (3, 4), (5, 4), (3, 4), (4, 4), (4, 4), (5, 4), (1, 4), (1, 4), (3, 1), (0, 2), (3, 4)]:
+        x, y = rng.normal(size=n), rng.normal(size=m)
+        for _ in range(2):
+            np.testing.assert_allclose(f(x, y), x * y.sum(), rtol=1e-14, atol=1e-14)
+
+
+def test_answers_that_depend_on_sizes_are_given_anew(way):
+    f = sd.jit(lambda x: x * 2 if x.shape[0] > 3 else x * 3)
+    small, large = np.ones(3), np.ones(4)
+    for x, factor in [(small, 3), (small, 3), (large, 2), (large, 2), (small, 3), (np.ones(9), 2), (small, 3)]:
+        assert f(x)[0] == factor
+
+
+def test_numbers_keep_the_dtype_of_what_they_meet(way):
+    f = sd.jit(lambda x, y: x * y)
+    single, double = np.ones(3, np.float32), np.ones(3)
+    for x, y, dtype in [
+        (double, 2.0, "f8"), (double, 2.0, "f8"), (single, 2.0, "f4"), (single, 2.0, "f4"), (double, 3, "f8"),
+        (single, np.float64(2), "f8"), (single, np.float64(2), "f8"), (single, 2, "f4"), (double, np.float32(2), "f8"),
+        (double, True, "f8"), (double, 2.0, "f8"), (np.arange(3), 2.0, "f8"),
+    ]:  # fmt: skip
+        got = f(x, y)
+        assert got.dtype == np.dtype(dtype), (x.dtype, y)
+        np.testing.assert_array_equal(got, np.asarray(x * y, dtype))
+
+
+def test_kinds_of_numbers_are_kinds_of_programs(way):
+    f = sd.jit(lambda k: k / 2)
+    for k, expected in [(3, 1.5), (3.0, 1.5), (np.int64(3), 1.5), (3, 1.5), (np.float32(3), 1.5), (np.array(3.0), 1.5)]:
+        for _ in range(2):
+            assert f(k) == expected
+    g = sd.jit(lambda x, flag: np.where(flag, x, -x))
+    x = np.arange(3.0)
+    for flag in (True, True, False, np.bool_(True), np.array(False), 1.0, 0):
+        np.testing.assert_array_equal(g(x, flag), np.where(flag, x, -x))
+
+
+def test_other_arguments_than_before(way):
+    f = sd.value_and_grad(lambda x: np.sum(x * x))
+    x = np.arange(3.0)
+    for given in (x, x, x[::-1].copy()[::-1], x.astype(">f8"), np.ma.masked_array(x), x):
+        value, gradient = f(given)
+        assert value == 5.0
+        np.testing.assert_array_equal(gradient, 2 * x)
+    for wrong in (None, "x", object()):
+        with pytest.raises((TypeError, sd.SymdiffError)):
+            f(wrong)
+    with pytest.raises(TypeError):
+        f()
+    f(x)
+    with pytest.raises((TypeError, sd.SymdiffError)):
+        f(x, x)
+
+
+def test_failures_are_told_after_many_good_calls(way):
+    f = sd.jit(np.linalg.cholesky)
+    good = np.diag([4.0, 9.0])
+    for _ in range(3):
+        np.testing.assert_array_equal(f(good), np.diag([2.0, 3.0]))
+    with pytest.raises(sd.SymdiffError, match="positive definite"):
+        f(-good)
+    np.testing.assert_array_equal(f(good), np.diag([2.0, 3.0]))
+
+
+def test_a_compiled_function_inside_a_traced_one_stays_symbolic(way):
+    inner = sd.jit(lambda x: np.sum(x**3))
+    x = np.arange(3.0)
+    for _ in range(3):
+        assert inner(x) == 9.0
+    outer = sd.grad(lambda t: inner(t) + inner(x) * t[0])
+    np.testing.assert_array_equal(outer(x), 3 * x**2 + [9.0, 0, 0])
+
+
+def test_repeated_calls_stay_in_native_code(monkeypatch, rng):
+    f = sd.jit(lambda x, s: x * s)
+    x = rng.normal(size=4)
+    f(x, 2.0), f(x, 2.0)
+
+    def never(*_):
+        raise AssertionError("looked over again")
+
+    monkeypatch.setattr(transforms.Transformed, "_known", never)
+    np.testing.assert_array_equal(f(x, 3.0), 3 * x)
+    with pytest.raises(AssertionError, match="looked over again"):
+        f(x[:3], 3.0)
+
+
+def test_threads_with_sizes_of_their_own(rng):
+    f = sd.jit(lambda x, y: np.sum(x * y) + x)
+    problems = [rng.normal(size=(2, n)) for n in (2, 3, 2, 5, 8, 3)]
+    wrong = []
+
+    def work(x, y):
+        for _ in range(400):
+            if not np.allclose(f(x, y), x @ y + x, rtol=1e-12, atol=1e-12):
+                wrong.append(len(x))
+
+    threads = [threading.Thread(target=work, args=problem) for problem in problems]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
