@@ -18,7 +18,7 @@ from codegen.uses import uses_of
 from codegen.writer import Tables, Uses
 from symdiff.ir.dims import Size
 
-CHUNK = 2000
+CHUNK = 4000
 SHORTEST = 200
 """Statements of a kernel from which it is written here."""
 _WORDS = {"add": "fadd", "sub": "fsub", "mul": "fmul", "div": "fdiv"}

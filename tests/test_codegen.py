@@ -8,6 +8,7 @@ import pytest
 from codegen_programs import Program, agree, arguments, close, text_function
 
 import codegen
+from codegen import straight
 from codegen.index import Index
 from codegen.jobs import build
 from codegen.loops import For, Store, verify
@@ -252,7 +253,8 @@ def test_what_has_no_native_code_is_refused_by_name():
 
 # -------------------------------------------------------------------- long programs
 @pytest.mark.parametrize("shape", [(), ("n",)])
-def test_long_straight_programs_compile_in_pieces(shape, rng):
+def test_long_straight_programs_compile_in_pieces(shape, rng, monkeypatch):
+    monkeypatch.setattr(straight, "CHUNK", 2000)
     builder = Builder(OPSET)
     params = [builder.param(name, TensorType("f64", named_shape(shape))) for name in "xy"]
     pool = [builder.handle(p) for p in params]
