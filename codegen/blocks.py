@@ -16,11 +16,27 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
+from codegen.again import made_again
 from codegen.gemm import ADD
 from codegen.index import Index, combine, contiguous_strides, flatten, var
-from codegen.loops import Block, Buffer, Call, Count, For, Kernel, Let, Load, Pointer, Stmt, Store, Trap, statements
+from codegen.loops import (
+    Block,
+    Buffer,
+    Call,
+    Count,
+    For,
+    Kernel,
+    Let,
+    Load,
+    Pointer,
+    Stmt,
+    Store,
+    Trap,
+    accessed,
+    statements,
+)
 from codegen.nests import Memory, Nest
 from codegen.placing import place
 from codegen.rows import join_rows, never_more, row_loop
@@ -35,6 +51,8 @@ _CHUNK = "c0"
 _GEMM = {0: ((3, 4), (9, 10)), 1: ((6, 8), (9, None)), 2: ((3, 5), (6, 7), (11, None))}
 """For the size argument of a matrix product that runs over the axis: pointers that move, and the argument that says
 how far (None: one element)."""
+_STEPS = {3: range(4, 6), 6: range(7, 9), 9: range(10, 11)}
+"""The strides that belong to a pointer."""
 
 _SUMS = 2
 
@@ -255,15 +273,17 @@ def in_blocks(kernels: Sequence[Kernel], axis: Size, memory: Memory) -> tuple[li
     if best is None:
         return list(kernels), []
     before, group, after = best[1]
-    each: Size = 0
-    for buffer in _kept(group, units):
-        each = each + _row(buffer, axis) * BYTES[buffer.dtype]
     outside = {b for u in (*before, *after) for side in (u.reads, u.writes) for b in side}
     targets = _targets(group)
     for unit in group:
         _enter(unit)
     fills, folds, parts = _parts(targets, [u.kernel for u in group], memory)
-    joined = join_rows([u.kernel for u in group], memory.temps, outside)
+    kept = [b for b in _kept(group, units) if b.kind != "temp"]
+    repeated = made_again([u.kernel for u in group], memory, outside)
+    joined = join_rows(repeated, memory.temps, outside, _NAME)
+    used = {b.root for k in joined for s in statements(k.body) for side in accessed(s) for b in side}
+    kept += [b for b in memory.temps if b in used - outside and b.shape.count(axis) == 1]
+    each = _bytes(kept, axis)
     loop = For(_NAME, axis, [s for k in joined for s in k.body], step=_SIZE, block=(_CHUNK, _SPAN))
     for number, buffer in enumerate(memory.temps):
         if buffer not in outside and axis in buffer.shape:
@@ -324,6 +344,14 @@ def _gain(group: Sequence[_Unit], units: Sequence[_Unit]) -> float:
     """What blocks are good for: matrices and more that pass between kernels, unless these join row by row anyway."""
     loose = {b for u in group if not _by_row(u) for side in (u.reads, u.writes) for b in side}
     return float(sum(len(b.shape) - 1 for b in _kept(group, units) if b in loose))
+
+
+def _bytes(buffers: Sequence[Buffer], axis: Size) -> Size:
+    """Bytes of one row of each."""
+    total: Size = 0
+    for buffer in buffers:
+        total = total + _row(buffer, axis) * BYTES[buffer.dtype]
+    return total
 
 
 def _row(buffer: Buffer, axis: Size) -> Size:
@@ -418,6 +446,17 @@ def _shrunk(buffer: Buffer, loop: For, axis: Size) -> Buffer:
         private=True,
     )  # fmt: skip
     old, new = contiguous_strides(buffer.shape), contiguous_strides(small.shape)
+    steps: dict[Size, Size] = dict(zip(old, new, strict=True))
+    strided: list[tuple[Call, list[Any]]] = []
+    for call in calls:
+        args: list[Any] = list(call.args)
+        for position, own in _STEPS.items() if call.routine == "gemm" else ():
+            pointer = args[position]
+            if at and isinstance(pointer, Pointer) and pointer.buffer.root is buffer:
+                if not all(args[i] in steps for i in own):
+                    return buffer
+                args[own.start : own.stop] = [steps[args[i]] for i in own]
+        strided.append((call, args))
     flat = small
     if len(small.shape) != 1:
         flat = Buffer(f"{small.name}'", small.dtype, (product(small.shape),), small.kind, 0, small)
@@ -434,6 +473,8 @@ def _shrunk(buffer: Buffer, loop: For, axis: Size) -> Buffer:
         target.buffer, target.index = flat, (combine(moved, offset.const),)
     for call in calls:
         call.writes = tuple([small if b.root is buffer else b for b in call.writes])
+    for call, args in strided:
+        call.args = tuple(args)
     return small
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from codegen.lower import Lowered
-from codegen.nodes import CHEAP, INLINE, MEMORY, Node
+from codegen.nodes import CHEAP, INLINE, MEMORY, Node, permutation
 from symdiff.ir.dims import Shape
 
 _MAX_JOBS = 64
@@ -99,7 +99,7 @@ def _forced(order: list[Node]) -> set[Node]:
             if arg.kind not in INLINE or arg.kind in MEMORY:
                 continue
             if node.kind == "alias" or (node.kind == "gemm" and not _readable(node, number, must)):
-                must.add(arg)
+                must.add(_in_order(arg) if node.kind == "gemm" and number < 2 else arg)
             elif arg.cost <= CHEAP:
                 continue
             elif node.kind == "view":
@@ -122,6 +122,12 @@ def _forced(order: list[Node]) -> set[Node]:
         if node in must:
             node.cost = 0
     return must
+
+
+def _in_order(arg: Node) -> Node:
+    """What to store for an operand: where only its axes are exchanged, the array in the order it is computed in."""
+    base = arg.args[0] if arg.kind == "view" else arg
+    return base if base is arg or permutation(arg.data, base.shape, arg.shape) is not None else arg
 
 
 def _readable(node: Node, number: int, stored: set[Node]) -> bool:

@@ -11,17 +11,19 @@ the part above the diagonal below it in the end.
 
 A tile of the result stays in registers over a stretch of k: `_CHAIN` fused multiply-adds in the order of k make a sum,
 the sums of a stretch are added up in order, and so are the stretches where C lies. Bits depend on k alone, neither on
-the width of the machine nor on the path taken. Small B with dense rows are read where they lie; others are packed into
+the width of the machine nor on the blocking. Small B with dense rows are read where they lie; others are packed into
 panels as wide as a tile, and A into panels as high where many columns use them, block by block so that panels stay in
-the caches. Scales are multiplied in when B is packed.
+the caches. Scales are multiplied in when B is packed. A narrow C that is a product of rows with rows is left to
+`codegen.dots`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import reduce
 
-from codegen import memory, packing
+from codegen import dots, memory, packing
 from codegen.routine import Routine
 from codegen.text import BYTES, REGISTER, Lines, Module
 
@@ -40,6 +42,10 @@ _DIRECT_BYTES = 32_768
 """B with dense rows is read where it lies when a stretch of it is at most so long,"""
 _FLAT = 24
 """or for so few rows of A."""
+_NARROW = 12
+_FEWEST, _MOST = 16, 8 * _CHAIN
+"""Rows of A and columns of B that are both dense are multiplied where they lie, along the sum, for at most so many
+columns and for so many products (a chain for each lane). Threads share rows, so those are not asked for."""
 _PACK_ROWS_FOR = 96
 """A is packed for so many columns of C, or where its rows are not dense."""
 
@@ -65,6 +71,11 @@ def _tile(module: Module, dtype: str) -> _Tile:
     return _Tile(dtype, 8 if module.register_bytes == 64 else 4, 3 if 3 * width % packing.FOUR == 0 else 2, width)
 
 
+def _heights(tile: _Tile) -> list[int]:
+    """Rows of tiles, for what is left of a matrix: at least two."""
+    return [h for h in (2, 4, 8) if h <= tile.rows]
+
+
 def symbol(dtype: str) -> str:
     """The routine's name."""
     return f"sd.gemm.{dtype}"
@@ -79,9 +90,13 @@ def text(register_bytes: int, fma: bool, dtype: str) -> str:
     """The text of a module that holds the routine and what it calls."""
     module = Module(register_bytes, fma)
     tile = _tile(module, dtype)
-    tiles = [_micro(module, tile, masked=False)]
-    tiles += [_micro(module, replace(tile, vectors=v), masked=True) for v in range(1, tile.vectors + 1)]
-    module.functions += [*tiles, packing.text(module, dtype), _tiles(module, tile), _product(module, tile)]
+    tiles: list[str] = []
+    for rows in _heights(tile):
+        own = replace(tile, rows=rows)
+        tiles += [_micro(module, own, masked=False)]
+        tiles += [_micro(module, replace(own, vectors=v), masked=True) for v in range(1, tile.vectors + 1)]
+    module.functions += [*tiles, packing.text(module, dtype), dots.text(module, dtype), _tiles(module, tile)]
+    module.functions.append(_product(module, tile))
     module.functions += [memory.text(module), f"@{memory.SCRATCH} = external global ptr\n"]
     return module.text()
 
@@ -199,7 +214,7 @@ def _micro(module: Module, tile: _Tile, masked: bool) -> str:
     lines.begin("end")
     lines.do("ret void")
     body = "\n".join(lines.lines)
-    name = f"{tile.dtype}.masked{tile.vectors}" if masked else tile.dtype
+    name = f"{tile.dtype}.{tile.rows}" + (f".masked{tile.vectors}" if masked else "")
     return (
         f"define internal void @sd.tile.{name}(i64 %rows, i64 %columns, i64 %k, "
         f"ptr noalias %a, i64 %ar, i64 %as, ptr noalias %b, i64 %bs, ptr noalias %c, i64 %cr, i1 %first) noinline "
@@ -240,18 +255,29 @@ def _tiles(module: Module, tile: _Tile) -> str:
             c = r.place("%c", r.at(i, "%cr", j))
             words = f"ptr {a}, i64 %ar, i64 %as, ptr {b}, i64 %bs, ptr {c}, i64 %cr, i1 %first"
 
-            def call(name: str, width: str) -> None:
-                r.do(f"call void @sd.tile.{name}(i64 {high}, i64 {width}, i64 %k, {words})")
+            def call(height: int, ending: str, width: str) -> None:
+                r.do(f"call void @sd.tile.{tile.dtype}.{height}{ending}(i64 {high}, i64 {width}, i64 %k, {words})")
 
-            def part(vectors: int) -> None:
-                own = f"{tile.dtype}.masked{vectors}"
+            def part(height: int, vectors: int) -> None:
+                def own() -> None:
+                    call(height, f".masked{vectors}", left)
+
                 if vectors == tile.vectors:
-                    call(own, left)
+                    own()
                 else:
                     fits = r.emit(f"icmp sle i64 {left}, {vectors * tile.width}")
-                    r.when(fits, lambda: call(own, left), lambda: part(vectors + 1))
+                    r.when(fits, own, lambda: part(height, vectors + 1))
 
-            r.when(whole, lambda: call(tile.dtype, str(tile.columns)), lambda: part(1))
+            def rows_of(heights: list[int]) -> None:
+                def own() -> None:
+                    r.when(whole, lambda: call(heights[0], "", str(tile.columns)), lambda: part(heights[0], 1))
+
+                if len(heights) == 1:
+                    own()
+                else:
+                    r.when(r.emit(f"icmp sle i64 {high}, {heights[0]}"), own, lambda: rows_of(heights[1:]))
+
+            rows_of(_heights(tile))
 
         r.loop(stop, rows, tile.rows)
 
@@ -353,6 +379,19 @@ def _product(module: Module, tile: _Tile) -> str:
         r.do(f"call void @sd.release(ptr @sd.scratch, ptr {memory})")
 
     module.declare("declare i64 @llvm.smax.i64(i64, i64)")
-    r.when(simple, unpacked, packed)
+    def dotted() -> None:
+        words = f"i64 %m, i64 %n, i64 %k, ptr %a, i64 %ar, ptr %b, i64 %bc, ptr %c, i64 %cr, ptr %scale, i1 {add}"
+        r.do(f"call void @sd.dots.{tile.dtype}({words})")
+
+    along = [
+        r.emit(f"icmp {test}")
+        for test in (
+            "eq i64 %as, 1", "eq i64 %bs, 1", "ne i64 %bc, 1", f"sle i64 %n, {_NARROW}",
+            f"sge i64 %k, {_FEWEST}", f"sle i64 %k, {_MOST}",
+        )
+    ]  # fmt: skip
+    full = r.emit(f"xor i1 {half}, true")
+    rows_with_rows = reduce(lambda x, y: r.emit(f"and i1 {x}, {y}"), along, full)
+    r.when(rows_with_rows, dotted, lambda: r.when(simple, unpacked, packed))
     r.when(mirrored, lambda: r.do(f"call void @sd.mirror.{tile.dtype}(i64 %n, ptr %c, i64 %cr)"))
     return r.define(symbol(tile.dtype), "i32", _PARAMETERS, "ret i32 0", linkage="")

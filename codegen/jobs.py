@@ -9,6 +9,7 @@ from __future__ import annotations
 from codegen import fuse
 from codegen.axes import choose
 from codegen.blocks import in_blocks
+from codegen.layout import with_axis_last
 from codegen.library import WRITERS, Choice, Writer, placed
 from codegen.loops import Buffer, Kernel, Program, Stmt, Store, verify
 from codegen.lower import Lowered, lower
@@ -26,6 +27,11 @@ def build(function: Function, name: str, threads: int = 1) -> tuple[Program, Low
     """The loop-nest program of a function."""
     lowered = unroll(lower(function))
     groups = fuse.plan(lowered)
+    axis = choose(lowered.graph.nodes, groups)
+    if axis is not None:
+        laid_out = with_axis_last(lowered, axis)
+        groups = groups if laid_out is lowered else fuse.plan(laid_out)
+        lowered = laid_out
     memory = Memory()
     params = [
         Buffer(p.name, p.type.dtype, p.type.shape, "param", number) for number, p in enumerate(function.params)
@@ -67,7 +73,6 @@ def build(function: Function, name: str, threads: int = 1) -> tuple[Program, Low
             writer.parts.append(nest)
         for node, buffer in made:
             memory.buffers.setdefault(node, buffer)
-    axis = choose(lowered.graph.nodes, groups)
     bodies = [body for writer in writers for body in _kernels(writer, axis) if body]
     kernels = [Kernel(f"k{number}", body) for number, body in enumerate(bodies)]
     kernels, blocks = in_blocks(kernels, axis, memory) if axis is not None else (kernels, [])

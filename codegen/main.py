@@ -29,7 +29,8 @@ TICKS = "sd.ticks"
 TICK_WORDS = 2
 """Seconds and nanoseconds, before the first kernel and behind each; behind them the sizes of `block_sizes`."""
 STACK_BYTES = 16_384
-BLOCK_BYTES = 1 << 18
+BLOCK_BYTES = 1 << 19
+SHORTEST_BLOCK = 2 * LANES
 LONGEST_BLOCK = 256
 PARTS_BYTES = 1 << 22
 MOST_CHUNKS = 16
@@ -321,7 +322,7 @@ class _Main:
             return lines.emit(f"udiv i64 {more}, {b}")
 
         fitting = lines.emit(f"sdiv i64 {BLOCK_BYTES}, {most(value(block.each), 1)}")
-        fitting = least(most(lines.emit(f"and i64 {fitting}, {-LANES}"), LANES), LONGEST_BLOCK)
+        fitting = least(most(lines.emit(f"and i64 {fitting}, {-LANES}"), SHORTEST_BLOCK), LONGEST_BLOCK)
         extent = most(value(block.extent), 1)
         size = least(fitting, extent)
         blocks = up(extent, size)

@@ -128,7 +128,7 @@ class Graph:
             return self.const(x.data, shape, x.dtype)
         if x.kind == "view":
             return self.view(x.args[0], shape, tuple([compose_map(m, maps) for m in x.data]))
-        order = _permutation(maps, x.shape, shape) if x.kind == "place" else None
+        order = permutation(maps, x.shape, shape) if x.kind == "place" else None
         if order is not None:  # elements are placed where they are wanted
             fill, places, adds = x.data
             moved = tuple([tuple([place[a] for a in order]) for place in places])
@@ -186,7 +186,7 @@ class Graph:
         return self.make("alias", shape, x.dtype, (x,))
 
 
-def _permutation(maps: ViewMap, old: Shape, new: Shape) -> list[int] | None:
+def permutation(maps: ViewMap, old: Shape, new: Shape) -> list[int] | None:
     """For every axis of the view the operand's axis it is, if the view only permutes axes."""
     order = [-1] * len(new)
     for axis, (terms, const) in enumerate(maps):

@@ -38,19 +38,29 @@ class _Part:
         return (self.writes & (other.reads | other.writes)) | (self.reads & other.writes)
 
 
-def join_rows(kernels: Sequence[Kernel], temps: list[Buffer], outside: Collection[Buffer] = ()) -> list[Kernel]:
-    """Join what can be joined; `temps` gets the smaller buffers. `outside`: buffers that other kernels use as well."""
+def join_rows(
+    kernels: Sequence[Kernel], temps: list[Buffer], outside: Collection[Buffer] = (), block: str = ""
+) -> list[Kernel]:
+    """Join what can be joined; `temps` gets the smaller buffers. `outside`: buffers that other kernels use as well.
+
+    `block` is the loop over blocks of another axis that the kernels stand in: routines begin at that place of a row.
+    """
     parts: list[_Part] = []
     for number, kernel in enumerate(kernels):
         following = kernels[number + 1].body if number + 1 < len(kernels) else []
-        part = _softened(parts, _part(kernel), row_loop(following))
+        part = _softened(parts, _part(kernel, block), row_loop(following))
         host = _host(parts, part)
         if host is None:
             parts.append(part)
         else:
-            parts[host] = _joined(parts[host], part)
+            parts[host] = _joined(parts[host], part, block)
     _shrink(parts, temps, outside)
     return [p.kernel for p in parts]
+
+
+def joined(first: Kernel, second: Kernel) -> Kernel:
+    """Two loops over the same rows as one."""
+    return _joined(_part(first), _part(second), "").kernel
 
 
 def row_loop(body: Sequence[Stmt]) -> For | None:
@@ -66,7 +76,7 @@ def _reach(loop: For) -> tuple[Size, str, Size]:
     return loop.extent, loop.within, loop.share
 
 
-def _part(kernel: Kernel) -> _Part:
+def _part(kernel: Kernel, block: str = "") -> _Part:
     reads: set[Buffer] = set()
     writes: set[Buffer] = set()
     for stmt in statements(kernel.body):
@@ -78,7 +88,7 @@ def _part(kernel: Kernel) -> _Part:
     loop = row_loop(kernel.body)
     if loop is None:
         return _Part(kernel, reads, writes, None, set())
-    return _Part(kernel, reads, writes, loop, row_buffers(loop, kernel.body[:-1]))
+    return _Part(kernel, reads, writes, loop, row_buffers(loop, kernel.body[:-1], block))
 
 
 def _softened(parts: Sequence[_Part], part: _Part, following: For | None) -> _Part:
@@ -100,14 +110,14 @@ def _softened(parts: Sequence[_Part], part: _Part, following: For | None) -> _Pa
     return soft if part.conflicts(before) <= soft.rows & before.rows else part
 
 
-def row_buffers(loop: For, before: Sequence[Stmt]) -> set[Buffer]:
+def row_buffers(loop: For, before: Sequence[Stmt], block: str = "") -> set[Buffer]:
     """Buffers of which iteration i touches only row i."""
     extents = {s.var: s.extent for s in statements(loop.body) if isinstance(s, For)}
     good: set[Buffer] = set()
     bad = {b.root for s in before for b in accessed(s)[0]}
     for stmt in statements(loop.body):
         for buffer, index in _places(stmt):
-            if _in_row(buffer, index, loop.var, extents, isinstance(stmt, Call)):
+            if _in_row(buffer, index, loop.var, extents, isinstance(stmt, Call), block):
                 good.add(buffer.root)
             else:
                 bad.add(buffer.root)
@@ -122,22 +132,24 @@ def _places(stmt: Stmt) -> list[tuple[Buffer, tuple[Index, ...]]]:
     return []
 
 
-def _in_row(buffer: Buffer, index: tuple[Index, ...], name: str, extents: dict[str, Size], block: bool) -> bool:
+def _in_row(
+    buffer: Buffer, index: tuple[Index, ...], name: str, extents: dict[str, Size], call: bool, block: str
+) -> bool:
     root = buffer.root
     if not root.shape:
         return False
     if buffer is root:
-        return index[0] == var(name) and (not block or all(i == Index() for i in index[1:]))
+        return index[0] == var(name) and (not call or all(i == Index() for i in index[1:]))
     if len(buffer.shape) != 1:
         return False
     # A flat index stays in its row when the rest of it is dense and as long as the row.
     row = product(root.shape[1:])
     if index[0].coefficient(name) != row or index[0].const != 0:
         return False
-    rest = [(n, c) for n, c in index[0].terms if n != name]
+    rest = [(n, c) for n, c in index[0].terms if n != name and not (call and n == block)]
     if not rest:
         return True
-    return not block and len(rest) == 1 and rest[0][1] == 1 and never_more(extents.get(rest[0][0]), row)
+    return not call and len(rest) == 1 and rest[0][1] == 1 and never_more(extents.get(rest[0][0]), row)
 
 
 def never_more(size: Size | None, limit: Size) -> bool:
@@ -169,7 +181,7 @@ def _length(part: _Part) -> int:
     return sum(1 for _ in statements(part.kernel.body))
 
 
-def _joined(first: _Part, second: _Part) -> _Part:
+def _joined(first: _Part, second: _Part, block: str) -> _Part:
     one, two = first.loop, second.loop
     assert one is not None and two is not None
     name = one.var
@@ -182,7 +194,8 @@ def _joined(first: _Part, second: _Part) -> _Part:
     loop = replace(one, var=name, body=[*one.body, *two.body])
     before = [*first.kernel.body[:-1], *second.kernel.body[:-1]]
     kernel = Kernel(first.kernel.name, [*before, loop])
-    return _Part(kernel, first.reads | second.reads, first.writes | second.writes, loop, row_buffers(loop, before))
+    rows = row_buffers(loop, before, block)
+    return _Part(kernel, first.reads | second.reads, first.writes | second.writes, loop, rows)
 
 
 def _rename(body: list[Stmt], old: str, new: str) -> None:

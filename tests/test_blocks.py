@@ -6,6 +6,7 @@ from codegen_programs import agree, text_function
 
 import codegen
 from codegen import compiled, main, pool
+from codegen.loops import Let, statements
 
 LOGISTIC = text_function(
     '%0: f64[n] = contract(%X, %w) {spec = "ij,j->i"}\n%1: f64[n] = mul(%y, %0)\n%2: f64[n] = softplus(%1)\n'
@@ -24,6 +25,16 @@ MIXTURE = text_function(  # long axis in the middle, maxima over it and beside i
     '%14: f64[k,d] = contract(%9, %3) {spec = "kn,kni->ki"}\nreturn %8, %10, %11, %12, %13, %14',
     "%x: f64[n,d], %m: f64[k,d], %q: f64[k,d,d]",
 )
+WARPED = text_function(  # products whose rows, columns or sums are the long axis; a result in the given order
+    '%0: f64[k,n,d] = contract(%x) {sizes = [k], spec = "ij->kij"}\n'
+    '%1: f64[k,n,d] = contract(%m) {sizes = [n], spec = "ij->ikj"}\n%2: f64[k,n,d] = mul(%0, %1)\n'
+    '%3: f64[k,n,e] = contract(%2, %q) {spec = "knj,kij->kni"}\n%4: f64[k,n,e] = tanh(%3)\n'
+    '%5: f64[k,n] = reduce_max(%4) {axes = [-1]}\n%6: f64[n] = contract(%5) {spec = "kn->n"}\n'
+    '%7: f64[k,e,d] = contract(%4, %6, %2) {spec = "kni,n,knj->kij"}\n'
+    '%8: f64[k,n,d] = contract(%4, %q) {spec = "kni,kij->knj"}\n%9: f64[d] = contract(%8, %2) {spec = "knj,knj->j"}\n'
+    '%10: f64[n,k] = contract(%8) {spec = "knj->nk"}\nreturn %7, %9, %10',
+    "%x: f64[n,d], %m: f64[k,d], %q: f64[k,e,d]",
+)
 CENTRED = text_function(  # a fold that is needed at once: two passes over the rows
     '%0: f64[d] = contract(%X) {spec = "ij->j"}\n%1: f64[n,d] = contract(%0) {sizes = [n], spec = "j->ij"}\n'
     '%2: f64[n,d] = sub(%X, %1)\n%3: f64[n,d] = exp(%2)\n%4: f64[n] = contract(%3, %0) {spec = "ij,j->i"}\n'
@@ -34,11 +45,11 @@ ROWS = (0, 1, 31, 32, 33, 700, 2500)
 
 
 def arguments(function, rng, n, **sizes):
-    sizes = {"n": n, "d": 3, "k": 4, **sizes}
+    sizes = {"n": n, "d": 3, "k": 4, "e": 5, **sizes}
     return [rng.normal(size=[sizes[str(s)] for s in p.type.shape]) / 4 for p in function.params]
 
 
-@pytest.mark.parametrize("name", ["LOGISTIC", "MIXTURE", "CENTRED"])
+@pytest.mark.parametrize("name", ["LOGISTIC", "MIXTURE", "WARPED", "CENTRED"])
 def test_programs_in_blocks_agree_at_every_size(name, rng):
     function = globals()[name]
     native = codegen.compile(function, opt=1)
@@ -46,6 +57,28 @@ def test_programs_in_blocks_agree_at_every_size(name, rng):
     for n in ROWS[(name == "MIXTURE") :]:  # there is no maximum over nothing
         for d in (1, 3, 37) if name != "MIXTURE" else (3, 9):
             agree(function, native, arguments(function, rng, n, d=d))
+
+
+@pytest.mark.parametrize("sizes", [(0, 3, 2), (1, 1, 1), (2, 13, 1), (3, 2, 17), (5, 0, 4), (1, 12, 26)])
+def test_stacks_of_products_of_any_size_in_blocks(sizes, rng):
+    native = codegen.compile(WARPED, opt=1)
+    for n in (0, 1, 65, 300):
+        agree(WARPED, native, arguments(WARPED, rng, n, **dict(zip("kde", sizes, strict=True))))
+
+
+@pytest.mark.parametrize("name", ["MIXTURE", "WARPED"])
+def test_what_is_made_for_each_element_of_the_long_axis_has_that_axis_last(name):
+    program = codegen.inspect(codegen.compile(globals()[name])).program
+    (block,) = program.blocks
+    shapes = [t.shape for t in program.temps if block.size in t.shape and len(t.shape) > 1]
+    assert shapes and all(shape[-1] == block.size for shape in shapes), shapes
+
+
+def test_a_cheap_array_for_two_products_is_made_twice_a_row_at_a_time():
+    program = codegen.inspect(codegen.compile(MIXTURE)).program
+    made = [s for k in program.kernels for s in statements(k.body) if isinstance(s, Let) and s.op == "sub"]
+    rows = [t for t in program.temps if t.private and list(map(str, t.shape)) == ["d", "#0"]]
+    assert len(made) == 4 and len(rows) == 3, program
 
 
 def test_blocks_of_strided_arrays_and_numbers_that_are_not_finite(rng):
@@ -60,7 +93,7 @@ def test_blocks_of_strided_arrays_and_numbers_that_are_not_finite(rng):
     assert np.isnan(value) and np.isnan(slope).all()
 
 
-@pytest.mark.parametrize("name", ["LOGISTIC", "MIXTURE"])
+@pytest.mark.parametrize("name", ["LOGISTIC", "MIXTURE", "WARPED"])
 def test_bits_of_blocks_do_not_depend_on_the_width_of_registers(name, rng, monkeypatch):
     function = globals()[name]
     args = arguments(function, rng, 1100, d=9)
@@ -76,7 +109,7 @@ def test_a_matrix_is_read_once_for_value_and_gradient(golden):
 
 
 @pytest.mark.skipif(not pool.available(), reason="no POSIX threads here")
-@pytest.mark.parametrize("name", ["LOGISTIC", "MIXTURE", "CENTRED"])
+@pytest.mark.parametrize("name", ["LOGISTIC", "MIXTURE", "WARPED", "CENTRED"])
 def test_threads_share_chunks_and_give_the_bits_of_one(name, rng, monkeypatch):
     monkeypatch.setattr(main, "SHARED_WORK", 0)
     function = globals()[name]

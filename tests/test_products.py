@@ -58,3 +58,24 @@ def test_packed_products_have_the_same_bits_at_every_width(register_bytes, rng, 
     monkeypatch.setattr("codegen.compiled._machine", lambda: (register_bytes, True))
     for one, other in zip(codegen.compile(function)(*args), expected, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("register_bytes", [16, 32, 64])
+@pytest.mark.parametrize("dtype", ["f64", "f32"])
+def test_products_of_rows_with_rows_have_the_same_bits_at_every_width(register_bytes, dtype, rng, monkeypatch):
+    function = text_function(
+        f'%0: {dtype}[m,n] = contract(%a, %s, %b) {{spec = "il,l,jl->ij"}}\n'
+        f'%1: {dtype}[m,n] = contract(%a, %b) {{spec = "il,jl->ij"}}\nreturn %0, %1',
+        f"%a: {dtype}[m,l], %s: {dtype}[l], %b: {dtype}[n,l]",
+    )
+    number = {"f64": np.float64, "f32": np.float32}[dtype]
+    usual = codegen.compile(function)
+    monkeypatch.setattr("codegen.compiled._machine", lambda: (register_bytes, True))
+    native = codegen.compile(function)
+    for m, n, l in ((0, 3, 20), (1, 1, 16), (2, 2, 33), (3, 4, 64), (5, 12, 47), (10, 10, 250), (3, 9, 256), (10, 10, 300), (4, 7, 15)):
+        a, b, s = (rng.normal(size=shape).astype(number) for shape in ((m, l), (n, l), (l,)))
+        for one, other in zip(native(a, s, b), usual(a, s, b), strict=True):
+            np.testing.assert_array_equal(one, other)
+        exact = np.einsum("il,l,jl->ij", *(x.astype(float) for x in (a, s, b)))
+        bound = np.einsum("il,l,jl->ij", *(np.abs(x.astype(float)) for x in (a, s, b)))
+        assert np.all(np.abs(native(a, s, b)[0] - exact) <= 4 * np.finfo(number).eps * bound)

@@ -1,0 +1,210 @@
+"""Matrix products of rows with rows in LLVM IR: C[i, j] = sum over l of A[i, l] s[l] B[j, l], both dense along l.
+
+`text(module, dtype)` gives `@sd.dots.<dtype>`, which `codegen.gemm` calls where B has few rows: nothing is packed, and
+vectors run along the sum. Every element has as many partial sums as a 512-bit register has lanes, whatever the
+registers are; these are added by halves in the end, so bits do not depend on the width of the machine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from codegen.routine import Routine
+from codegen.text import BYTES, Module
+
+_VIRTUAL_BYTES = 64
+PARAMETERS = (
+    "i64 %m, i64 %n, i64 %k, ptr %a, i64 %ar, ptr %b, i64 %br, ptr %c, i64 %cr, ptr %scale, i1 %add"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Tile:
+    """`rows` x `columns` sums, each in `parts` registers of `width` lanes."""
+
+    dtype: str
+    rows: int
+    columns: int
+    parts: int
+    width: int
+
+    @property
+    def lanes(self) -> int:
+        return self.parts * self.width
+
+
+def text(module: Module, dtype: str) -> str:
+    """The routine and its tiles."""
+    width = max(2, module.register_bytes // BYTES[dtype])
+    parts = _VIRTUAL_BYTES // BYTES[dtype] // width
+    # As many sums as registers hold beside the vectors that they are made of.
+    sizes = {1: ((4, 4), (2, 2)), 2: ((2, 3),)}.get(parts, ((1, 3),))
+    tiles = [_Tile(dtype, *size, parts, width) for size in sizes]
+    made = [_tile(module, tile, scaled) for tile in tiles for scaled in (False, True)]
+    return "".join([*made, _all(module, tiles)])
+
+
+def _symbol(tile: _Tile, scaled: bool) -> str:
+    return f"sd.dots.{tile.dtype}.{tile.rows}x{tile.columns}{'s' if scaled else ''}"
+
+
+def _all(module: Module, tiles: list[_Tile]) -> str:
+    """Tile by tile; small results take small tiles."""
+    large, small = tiles[0], tiles[-1]
+    r = Routine(module, large.dtype)
+
+    def every(tile: _Tile, scaled: bool) -> None:
+        def row(i: str) -> None:
+            def column(j: str) -> None:
+                a, b = r.place("%a", r.mul(i, "%ar")), r.place("%b", r.mul(j, "%br"))
+                c = r.place("%c", r.at(i, "%cr", j))
+                r.do(
+                    f"call void @{_symbol(tile, scaled)}(i64 {r.sub('%m', i)}, i64 {r.sub('%n', j)}, i64 %k, ptr {a}, "
+                    f"i64 %ar, ptr {b}, i64 %br, ptr {c}, i64 %cr, ptr %scale, i1 %add)"
+                )
+
+            r.loop("%n", column, tile.columns)
+
+        r.loop("%m", row, tile.rows)
+
+    def sized(scaled: bool) -> None:
+        if small is large:
+            every(large, scaled)
+            return
+        narrow = r.emit(f"icmp sle i64 %n, {small.columns}")
+        short = r.emit(f"icmp sle i64 %m, {small.rows}")
+        r.when(r.emit(f"and i1 {narrow}, {short}"), lambda: every(small, scaled), lambda: every(large, scaled))
+
+    r.when(r.emit("icmp eq ptr %scale, null"), lambda: sized(False), lambda: sized(True))
+    return r.define(f"sd.dots.{large.dtype}", "void", PARAMETERS, "ret void")
+
+
+def _tile(module: Module, tile: _Tile, scaled: bool) -> str:
+    """One tile: its rows and columns that exist, the others repeat the last one."""
+    r = Routine(module, tile.dtype)
+    kind, align = f"<{tile.width} x {r.type}>", BYTES[tile.dtype]
+    suffix, mask_kind = f"v{tile.width}{tile.dtype}", f"<{tile.width} x i1>"
+    rows, columns, parts = range(tile.rows), range(tile.columns), range(tile.parts)
+    cells = [(i, j) for i in rows for j in columns]
+
+    def starts(base: str, step: str, count: str, lines: range) -> list[str]:
+        last = r.sub(count, 1)
+        return [r.place(base, r.mul(r.least(str(i), last), step)) if i else base for i in lines]
+
+    a_rows, b_rows = starts("%a", "%ar", "%m", rows), starts("%b", "%br", "%n", columns)
+    whole = r.emit(f"and i64 %k, {-tile.lanes}")
+    before = r.block
+
+    def step(l: str, now: dict[tuple[int, int, int], str], masks: list[str]) -> dict[tuple[int, int, int], str]:
+        """The sums with the products of one stretch of lanes added."""
+        made: dict[tuple[int, int, int], str] = {}
+        for p in parts:
+
+            def read(base: str, p: int = p) -> str:
+                place = r.place(base, r.add(l, p * tile.width) if p else l)
+                if not masks:
+                    return r.emit(f"load {kind}, ptr {place}, align {align}")
+                name = f"llvm.masked.load.{suffix}.p0"
+                module.declare(f"declare {kind} @{name}(ptr, i32, {mask_kind}, {kind})")
+                return r.emit(
+                    f"call {kind} @{name}(ptr {place}, i32 {align}, {mask_kind} {masks[p]}, {kind} zeroinitializer)"
+                )
+
+            left = [read(base) for base in a_rows]
+            if scaled:
+                factor = read("%scale")
+                left = [r.emit(f"fmul {kind} {x}, {factor}") for x in left]
+            for j in columns:
+                right = read(b_rows[j])
+                for i in rows:
+                    words = [(kind, left[i]), (kind, right), (kind, now[i, j, p])]
+                    made[i, j, p] = r.intrinsic(f"llvm.fma.{suffix}", kind, words)
+        return made
+
+    head, inside, rest, some, done = (r.label(x) for x in ("loop", "body", "rest", "some", "done"))
+    r.do(f"br label %{head}")
+    r.begin(head)
+    counter, following = r.fresh("l"), r.fresh("n")
+    sums = {(i, j, p): r.fresh("acc") for i, j in cells for p in parts}
+    position = len(r.lines)
+    more = r.emit(f"icmp slt i64 {counter}, {whole}")
+    r.do(f"br i1 {more}, label %{inside}, label %{rest}")
+    r.begin(inside)
+    new = step(counter, sums, [])
+    r.do(f"{following} = add nsw i64 {counter}, {tile.lanes}")
+    r.do(f"br label %{head}")
+    r.lines[position:position] = [
+        f"  {counter} = phi i64 [ 0, %{before} ], [ {following}, %{inside} ]",
+        *(f"  {sums[c]} = phi {kind} [ zeroinitializer, %{before} ], [ {new[c]}, %{inside} ]" for c in sums),
+    ]
+    r.begin(rest)
+    left = r.sub("%k", whole)
+    r.do(f"br i1 {r.emit(f'icmp sgt i64 {left}, 0')}, label %{some}, label %{done}")
+    r.begin(some)
+    masks: list[str] = []
+    for p in parts:
+        one = r.emit(f"insertelement <{tile.width} x i64> poison, i64 {left}, i64 0")
+        wide = f"<{tile.width} x i64>"
+        every = r.emit(f"shufflevector {wide} {one}, {wide} poison, <{tile.width} x i32> zeroinitializer")
+        numbers = ", ".join(f"i64 {p * tile.width + x}" for x in range(tile.width))
+        masks.append(r.emit(f"icmp slt {wide} <{numbers}>, {every}"))
+    last = step(whole, sums, masks)
+    r.jump(done)
+    total = {
+        c: r.emit(f"phi {kind} [ {sums[c]}, %{rest} ], [ {last[c]}, %{some} ]") for c in sums
+    }
+    _store(r, tile, [[total[i, j, p] for p in parts] for i, j in cells], cells)
+    parameters = PARAMETERS.replace("ptr %a", "ptr noalias %a").replace("ptr %b", "ptr noalias %b")
+    return r.define(_symbol(tile, scaled), "void", parameters, "ret void")
+
+
+def _store(r: Routine, tile: _Tile, sums: list[list[str]], cells: list[tuple[int, int]]) -> None:
+    """Add up the lanes of every sum by halves, two sums side by side, and write them or add them to what is there."""
+    kind, width = f"<{tile.width} x {r.type}>", tile.width
+    parts = sums
+    while len(parts[0]) > 1:
+        half = len(parts[0]) // 2
+        parts = [[r.emit(f"fadd {kind} {own[p]}, {own[p + half]}") for p in range(half)] for own in parts]
+    vectors = [own[0] for own in parts]
+    lanes = width
+    while lanes > 1:
+        # Vectors hold `width // lanes` sums of `lanes` lanes each.
+        vectors += [vectors[-1]] * (len(vectors) % 2)
+        low = [x for x in range(2 * width) if x % lanes < lanes // 2]
+        high = [x for x in range(2 * width) if x % lanes >= lanes // 2]
+
+        def picked(a: str, b: str, numbers: list[int]) -> str:
+            order = ", ".join(f"i32 {x}" for x in numbers)
+            return r.emit(f"shufflevector {kind} {a}, {kind} {b}, <{width} x i32> <{order}>")
+
+        vectors = [
+            r.emit(f"fadd {kind} {picked(a, b, low)}, {picked(a, b, high)}")
+            for a, b in zip(vectors[::2], vectors[1::2], strict=True)
+        ]
+        lanes //= 2
+    whole = r.emit(f"and i1 {r.emit(f'icmp sge i64 %m, {tile.rows}')}, {r.emit(f'icmp sge i64 %n, {tile.columns}')}")
+
+    def rows() -> None:
+        several = f"<{tile.columns} x {r.type}>"
+        vectors.append(vectors[-1])
+        for i in range(tile.rows):
+            first = i * tile.columns
+            at, lane = divmod(first, width)
+            order = ", ".join(f"i32 {lane + j}" for j in range(tile.columns))
+            two = f"{kind} {vectors[at]}, {kind} {vectors[at + 1]}"
+            own = r.emit(f"shufflevector {two}, <{tile.columns} x i32> <{order}>")
+            put(several, own, r.place("%c", r.mul("%cr", i)) if i else "%c")
+
+    def put(type_: str, own: str, place: str) -> None:
+        old = r.emit(f"load {type_}, ptr {place}, align {BYTES[tile.dtype]}")
+        both = r.emit(f"fadd {type_} {old}, {own}")
+        r.do(f"store {type_} {r.emit(f'select i1 %add, {type_} {both}, {type_} {own}')}, ptr {place}, align "
+             f"{BYTES[tile.dtype]}")  # fmt: skip
+
+    def one_by_one() -> None:
+        for number, (i, j) in enumerate(cells):
+            there = r.emit(f"and i1 {r.emit(f'icmp sgt i64 %m, {i}')}, {r.emit(f'icmp sgt i64 %n, {j}')}")
+            one = r.emit(f"extractelement {kind} {vectors[number // width]}, i64 {number % width}")
+            r.when(there, lambda one=one, i=i, j=j: put(r.type, one, r.place("%c", r.at(str(i), "%cr", str(j)))))
+
+    r.when(whole, rows, one_by_one)
