@@ -14,6 +14,7 @@ length of a function.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from codegen import sharing
 from codegen.folds import CHAIN, CHAINS, LANES, STRIP, Partial, in_stretches
@@ -158,6 +159,8 @@ class KernelWriter(StretchWriter):
                     self.panels(
                         stmt, inner, self.range_of(stmt), lambda a, b: self._vector_steps(stmt, a, b, None)
                     )
+            elif stmt.along:
+                self._along(stmt)
             else:
                 self._loop(stmt)
         elif isinstance(stmt, Trap):
@@ -195,6 +198,15 @@ class KernelWriter(StretchWriter):
         if not isinstance(arg, Count):
             return self.size(arg)
         return self.lines.emit(f"sub i64 {self.stops[arg.within]}, {self.vars[arg.within]}")
+
+    def _along(self, loop: For) -> None:
+        """What runs for some iterations of the vector loop around it; only under a mask these are not all."""
+        scope = self.scope
+        if scope.mask:
+            self.scope = replace(scope)
+            self._mask(self.lines.emit(f"sub i64 {self.size(loop.extent)}, {self.vars[loop.var]}"))
+        self.body(loop.body)
+        self.scope = scope
 
     def _loop(self, loop: For) -> None:
         """A plain loop; inside a vector loop its carried values have lanes."""
@@ -236,7 +248,10 @@ class KernelWriter(StretchWriter):
 
     def _vector_steps(self, loop: For, begin: str, extent: str, static: int | None) -> None:
         """The iterations of a vector loop from `begin` to `extent`; `static`: how many, where that is known."""
-        lanes = self.lanes
+        lanes, full = self.lanes, extent
+        for guest in loop.body:
+            if isinstance(guest, For) and guest.along:  # registers are full as long as all run
+                full, static = self.least(full, self.size(guest.extent)), None
         length, dear = weight(loop.body)
         wide = LANES if not dear and length <= WIDE_LIMIT and lanes < LANES else 0
         if static is not None:
@@ -244,7 +259,7 @@ class KernelWriter(StretchWriter):
                 lanes //= 2
             wide = 0 if static < LANES and not loop.carries else wide
         some = -(-(LANES - 1 if static is None else static % LANES) // lanes)
-        if wide and loop.carries and length * some <= _TAIL:
+        if wide and loop.carries and full == extent and length * some <= _TAIL:
             self._in_registers(loop, begin, extent, lanes, some)
             return
         wide = 0 if static is not None and static < LANES else wide
@@ -255,16 +270,16 @@ class KernelWriter(StretchWriter):
         long = long or length > CHUNK
 
         if wide:
-            stop = self.whole(begin, extent, wide)
+            stop = self.whole(begin, full, wide)
             start = self._strip(loop, begin, start, stop, wide, accumulators, masked=False, in_registers=True)
             narrow = _NARROW // _widest(loop.body)
             if narrow > lanes and not loop.carries and any(isinstance(s, For) and light(s) for s in loop.body):
-                stop = self.whole(begin, extent, narrow)
+                stop = self.whole(begin, full, narrow)
                 start = self._strip(loop, begin, start, stop, narrow, accumulators, masked=False, in_registers=False)
         twice = lanes
         if not long and not wide and (static is None or static >= lanes):
             twice = 2 * lanes if dear and length <= _TWICE and (static is None or static >= 2 * lanes) else lanes
-            stop = self.whole(begin, extent, twice)
+            stop = self.whole(begin, full, twice)
             start = self._strip(loop, begin, start, stop, twice, accumulators, masked=False, in_registers=False)
         if static is None or static % (wide or twice) or long:
             self._strip(loop, begin, start, extent, lanes, accumulators, masked=True, in_registers=False)

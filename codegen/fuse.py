@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from codegen.lower import Lowered
-from codegen.nodes import CHEAP, INLINE, MEMORY, Node, permutation
+from codegen.nodes import CHEAP, INLINE, MEMORY, Node, again, permutation
 from symdiff.ir.dims import Shape
 
 _MAX_JOBS = 64
@@ -113,11 +113,11 @@ def _forced(order: list[Node]) -> set[Node]:
                 wished.add(arg)
             else:
                 direct.add(arg)
-    wished.update(n for n, count in moved.items() if count > 1 or n in direct)
+    often = {n for n, count in moved.items() if count > 1 or n in direct}
     for node in order:
         if node.kind in INLINE:
             node.cost = node.own_cost + sum([a.cost for a in node.args])
-            if node in wished and node.cost > CHEAP:
+            if node.cost > CHEAP and (node in wished or (node in often and not again(node, must))):
                 must.add(node)
         if node in must:
             node.cost = 0

@@ -6,7 +6,10 @@ codes. Kernels of one space come from a single `Nest`; library nodes have a writ
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from codegen import fuse
+from codegen.abreast import abreast
 from codegen.axes import choose
 from codegen.blocks import in_blocks
 from codegen.layout import with_axis_last
@@ -76,7 +79,8 @@ def build(function: Function, name: str, threads: int = 1) -> tuple[Program, Low
     bodies = [body for writer in writers for body in _kernels(writer, axis) if body]
     kernels = [Kernel(f"k{number}", body) for number, body in enumerate(bodies)]
     kernels, blocks = in_blocks(kernels, axis, memory) if axis is not None else (kernels, [])
-    kernels = split(join_rows(kernels, memory.temps), memory, threads, [b.chunks for b in blocks])
+    kernels = abreast(join_rows(kernels, memory.temps))
+    kernels = split(kernels, memory, threads, [b.chunks for b in blocks])
     program = Program(
         name, function.dims, params, results, memory.temps, constants,
         kernels, lowered.checks, threads, blocks,
@@ -92,7 +96,8 @@ def _kernels(writer: Writer, axis: Size | None) -> list[list[Stmt]]:
     ]
     if all(row_loop(part) is not None for part in parts):
         return parts
-    return [[stmt for part in parts for stmt in part]]
+    ends = [0, *writer.cuts, len(parts)]
+    return [[stmt for part in parts[start:end] for stmt in part] for start, end in pairwise(ends)]
 
 
 def _results(lowered: Lowered) -> tuple[list[Buffer], dict[Node, list[Buffer]]]:

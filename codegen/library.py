@@ -32,6 +32,8 @@ class Writer:
     def __init__(self, memory: Memory) -> None:
         self.memory = memory
         self.parts: list[Nest | Stmt | Choice] = []
+        self.cuts: list[int] = []
+        """Parts that begin a kernel of their own."""
 
     def nest(self, space: Sequence[Size], serial: Iterable[int] = ()) -> Nest:
         """Begin a nest behind the parts so far."""
@@ -104,17 +106,17 @@ def _place(writer: Writer, node: Node, buffer: Buffer) -> None:
         _place_apart(writer, node, buffer)
         return
     axis, starts, ends = window
+    keeping, writer.memory.keeping = writer.memory.keeping, len(starts) == 1 and writer.memory.keeping
+    _inside(writer, node, buffer, axis, starts, ends)
+    writer.cuts.append(len(writer.parts))
     if len(starts) == 1:
-        _place_together(writer, node, buffer, axis, starts, ends)
-        return
-    low, high = max(starts), max(ends)  # ends count from the end of the axis
-    whole = node.shape[axis]
-    choice = Choice(writer.memory, whole - low - high)
-    writer.parts.append(choice)
-    writer.memory.keeping = False
-    _place_together(choice.then, node, buffer, axis, starts, ends)
-    _place_apart(choice.otherwise, node, buffer)
-    writer.memory.keeping = True
+        _edges(writer, node, buffer, axis, starts, ends)
+    else:  # windows of a few elements may not overlap at all
+        choice = Choice(writer.memory, node.shape[axis] - max(starts) - max(ends))
+        writer.parts.append(choice)
+        _edges(choice.then, node, buffer, axis, starts, ends)
+        _place_apart(choice.otherwise, node, buffer)
+    writer.memory.keeping = keeping
 
 
 def _windows(node: Node) -> tuple[int, list[int], list[int]] | None:
@@ -142,35 +144,40 @@ def _windows(node: Node) -> tuple[int, list[int], list[int]] | None:
     return (axis, starts, ends) if near else None
 
 
-def _place_together(
-    writer: Writer, node: Node, buffer: Buffer, axis: int, starts: list[int], ends: list[int]
-) -> None:
-    """What lies in all windows in one pass; then the edges, window by window."""
+def _range(writer: Writer, node: Node, axis: int, extent: Size, start: Size) -> tuple[Nest, tuple[Index, ...]]:
+    """A nest over a part of one axis, and the place of its elements."""
+    made = writer.nest((*node.shape[:axis], extent, *node.shape[axis + 1 :]))
+    return made, _shifted(made.index, axis, start)
+
+
+def _shifted(index: tuple[Index, ...], axis: int, start: Size) -> tuple[Index, ...]:
+    return (*index[:axis], combine([(1, index[axis])], start), *index[axis + 1 :])
+
+
+def _inside(writer: Writer, node: Node, buffer: Buffer, axis: int, starts: list[int], ends: list[int]) -> None:
+    """What lies in all windows, in one pass; nothing where they do not meet."""
     low, high = max(starts), max(ends)
-    whole = node.shape[axis]
-
-    def nest(extent: Size, start: Size) -> tuple[Nest, tuple[Index, ...]]:
-        made = writer.nest((*node.shape[:axis], extent, *node.shape[axis + 1 :]))
-        return made, shifted(made.index, start)
-
-    def shifted(index: tuple[Index, ...], start: Size) -> tuple[Index, ...]:
-        return (*index[:axis], combine([(1, index[axis])], start), *index[axis + 1 :])
-
-    inner, place_ = nest(whole - low - high, low)
+    inner, place_ = _range(writer, node, axis, node.shape[axis] - low - high, low)
     total = -1
     for x, start in zip(node.args, starts, strict=True):
-        value = inner.value(x, shifted(place_, -start))
+        value = inner.value(x, _shifted(place_, axis, -start))
         total = value if total < 0 else inner.let("add", (total, value), node.dtype)
     inner.store(buffer, place_, total)
+
+
+def _edges(writer: Writer, node: Node, buffer: Buffer, axis: int, starts: list[int], ends: list[int]) -> None:
+    """What lies in some windows, window by window."""
+    low, high = max(starts), max(ends)
+    whole = node.shape[axis]
     for extent, first in ((low, 0), (high, whole - high)):
         if extent:
-            edge, at = nest(extent, first)
+            edge, at = _range(writer, node, axis, extent, first)
             edge.store(buffer, at, edge.const(0, node.dtype))
     for x, start, end in zip(node.args, starts, ends, strict=True):
         for extent, first in ((low - start, start), (high - end, whole - high)):
             if extent:
-                edge, at = nest(extent, first)
-                edge.store(buffer, at, edge.value(x, shifted(at, -start)), "sum")
+                edge, at = _range(writer, node, axis, extent, first)
+                edge.store(buffer, at, edge.value(x, _shifted(at, axis, -start)), "sum")
 
 
 def _place_apart(writer: Writer, node: Node, buffer: Buffer) -> None:

@@ -110,7 +110,8 @@ class For:
     With `block`, the name of an outer loop and a size, it runs over one part of that range, the outer loop's number.
     A loop that is `once` runs its body once when the extent is above 0, with var = 0. A loop with a `step` goes from
     block to block; a loop `within` it runs over the current block alone (where the extent is a multiple of the outer
-    one, `share` times as long).
+    one, `share` times as long). What is `along` is no loop of its own: it has the variable of the vector loop around it
+    and runs for those of its iterations that are below its own extent.
     """
 
     var: str
@@ -123,6 +124,7 @@ class For:
     within: str = ""
     share: Size = 1
     once: bool = False
+    along: bool = False
     apart: bool = False
     """Known to touch different places of what is written in different iterations; private buffers aside."""
 
@@ -326,6 +328,8 @@ def _head(stmt: Stmt) -> str:
     carries = "".join(map(_carry, stmt.carries))
     if stmt.once:
         return f"if {stmt.extent} > 0"
+    if stmt.along:
+        return f"if {stmt.var} < {stmt.extent}"
     block = f" in block {stmt.block[0]} of {stmt.block[1]}" if stmt.block else ""
     reach = f"within {stmt.within}" if stmt.within else f"< {stmt.extent}{block}"
     step = f" by {stmt.step}" if stmt.step != 1 else ""
@@ -400,8 +404,9 @@ def _verify_kernel(kernel: Kernel, known: set[int]) -> None:
                     if isinstance(arg, Pointer):
                         check_place(stmt, arg.buffer, arg.index)
             else:
-                if stmt.var in variables:
-                    fail(stmt, f"{stmt.var} is a loop variable already")
+                if (stmt.var in variables) is not stmt.along:
+                    fault = "no loop variable here" if stmt.along else "a loop variable already"
+                    fail(stmt, f"{stmt.var} is {fault}")
                 if stmt.block and stmt.block[0] not in variables:
                     fail(stmt, f"{stmt.block[0]} is no loop variable here")
                 if stmt.within and stmt.within not in variables:
@@ -421,6 +426,7 @@ def _verify_kernel(kernel: Kernel, known: set[int]) -> None:
         scopes.pop()
         defined.difference_update(names)
         if loop is not None:
-            variables.discard(loop.var)
+            if not loop.along:
+                variables.discard(loop.var)
             for carry in loop.carries:
                 define(loop, carry.out)

@@ -16,7 +16,7 @@ from typing import Any
 from codegen import cores
 from codegen.index import ZERO, Index, combine, var
 from codegen.loops import Buffer, Let, Load, Stmt, Store
-from codegen.nodes import CHEAP, Node
+from codegen.nodes import CHEAP, Node, again
 from symdiff.ir.dims import Shape, Size
 
 
@@ -201,7 +201,7 @@ class Nest:
 
     def _keep(self, node: Node, at: int) -> Buffer | None:
         """An expensive value that an earlier nest computed over its whole space is stored there and loaded here."""
-        if not self.memory.keeping:
+        if not self.memory.keeping or again(node, self.memory.buffers):
             return None
         home = self.memory.homes.get(node)
         if home is None or home[0] is self:

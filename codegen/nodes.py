@@ -30,7 +30,7 @@ computed inline (a transcendental function counts 20), saturating.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any, TypeAlias
 
 from symdiff.ir.dims import Shape, Size, product
@@ -59,7 +59,11 @@ def scalar_cost(name: str) -> int:
 
 
 CHEAP = 4
-"""An inline value of at most this cost is computed again rather than stored."""
+"""An inline value of at most this cost is computed again rather than stored,"""
+_AGAIN = 16
+"""and one of at most this cost, about what writing and reading it costs,"""
+_SOURCES = 2
+"""if it is made of at most so many arrays and as many elements are computed again."""
 
 
 class Node:
@@ -92,6 +96,23 @@ class Node:
 
     def __repr__(self) -> str:
         return f"<{self.kind} {self.number} {self.dtype}{list(map(str, self.shape))} {self.data}>"
+
+
+def again(node: Node, stored: Container[Node]) -> bool:
+    """Whether an inline value is rather computed again, element by element, than stored."""
+    if node.cost > _AGAIN:
+        return False
+    sources: set[Node] = set()
+    stack = [node]
+    seen = {node}
+    while stack:
+        for arg in stack.pop().args:
+            if arg.kind not in INLINE or arg.kind in MEMORY or arg in stored:
+                sources.add(arg)
+            elif arg not in seen:
+                seen.add(arg)
+                stack.append(arg)
+    return len(sources) <= _SOURCES
 
 
 class Graph:

@@ -203,7 +203,8 @@ def work_of(body: Sequence[Stmt]) -> Size:
             if isinstance(stmt, For):
                 extents[stmt.var] = stmt.extent
                 blocked = any(isinstance(s, For) and s.block and s.block[0] == stmt.var for s in stmt.body)
-                stack.append((stmt.body, times if blocked or stmt.step != 1 else times * stmt.extent))
+                once = blocked or stmt.along or stmt.step != 1
+                stack.append((stmt.body, times if once else times * stmt.extent))
             elif isinstance(stmt, Let):
                 total = total + times * scalar_cost(stmt.op)
             elif isinstance(stmt, Call):

@@ -121,7 +121,7 @@ def _is_temporary(buffer: Buffer) -> bool:
 def _loops(kernel: Kernel, sizes: dict[str, int] | None) -> str:
     words: list[str] = []
     for stmt in statements(kernel.body):
-        if isinstance(stmt, For) and not any(isinstance(s, For) and s.block for s in stmt.body):
+        if isinstance(stmt, For) and not stmt.along and not any(isinstance(s, For) and s.block for s in stmt.body):
             blocks = " in blocks" if stmt.step != 1 else ""
             words.append(_number(stmt.extent, sizes) + ("v" if stmt.vector else "") + blocks)
     shared = "" if kernel.work is None else ", shared"

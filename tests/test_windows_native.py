@@ -1,9 +1,11 @@
 """Sums of windows in native code: one pass over what all windows share, edges apart, right for arrays of any length."""
 
+import numpy as np
 import pytest
 from codegen_programs import agree, text_function
 
 import codegen
+from codegen import main
 
 CURVE = text_function(
     '%0: f64[n-1] = slice(%x) {sizes = [n-1], starts = [0], steps = [1]}\n'
@@ -19,6 +21,16 @@ SLOPES = text_function(
     '%0: f64[n-1] = slice(%x) {sizes = [n-1], starts = [0], steps = [1]}\n%1: f64[n-1] = mul(%0, %0)\n'
     '%2: f64[n] = embed(%0) {sizes = [n], starts = [0], steps = [1]}\n'
     '%3: f64[n] = embed(%1) {sizes = [n], starts = [1], steps = [1]}\n%4: f64[n] = add(%2, %3)\nreturn %4',
+    "%x: f64[n]",
+)
+CHAIN = text_function(  # value and gradient of a sum over neighbours, and two bands of its Hessian
+    '%0: f64[n-1] = slice(%x) {sizes = [n-1], starts = [0], steps = [1]}\n'
+    '%1: f64[n-1] = slice(%x) {sizes = [n-1], starts = [1], steps = [1]}\n%2: f64[n-1] = mul(%0, %0)\n'
+    '%3: f64[n-1] = sub(%1, %2)\n%4: f64[n-1] = mul(%3, %3)\n%5: f64[] = contract(%4) {spec = "i->"}\n'
+    "%6: f64[n-1] = mul(%3, %0)\n"
+    '%7: f64[n] = embed(%6) {sizes = [n], starts = [0], steps = [1]}\n'
+    '%8: f64[n] = embed(%3) {sizes = [n], starts = [1], steps = [1]}\n%9: f64[n] = sub(%8, %7)\n'
+    "%10: f64[n-1] = add(%2, %1)\nreturn %5, %9, %10",
     "%x: f64[n]",
 )
 STENCIL = text_function(
@@ -37,6 +49,20 @@ STENCIL = text_function(
 @pytest.mark.parametrize("length", [1, 2, 3, 4, 9, 33, 1000])
 def test_windows_of_arrays_of_any_length(length, rng):
     agree(CURVE, codegen.compile(CURVE, opt=1), [rng.normal(size=length)])
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_loops_that_end_a_few_elements_apart_run_as_one(threads, rng, monkeypatch):
+    monkeypatch.setattr(main, "SHARED_WORK", 0)
+    native = codegen.compile(CHAIN, opt=1, threads=threads)
+    assert codegen.inspect(native).loops.count("if i0 < n - 2") == 1
+    for length in (1, 2, 3, 4, 5, 8, 31, 32, 33, 34, 35, 66, 1000, 8192, 8193, 8194, 8195, 20_000):
+        x = rng.normal(size=length)
+        agree(CHAIN, native, [x])
+        wide = np.zeros(2 * length)
+        wide[::2] = x
+        for one, other in zip(native(wide[::2]), codegen.compile(CHAIN)(x), strict=True):
+            np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("shape", [(2, 3), (3, 1), (4, 0), (5, 7), (40, 33)])
