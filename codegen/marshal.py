@@ -208,6 +208,9 @@ class Marshal:
     def _given_sizes(self, sizes: Mapping[str, int] | None) -> dict[str, int]:
         signature = self.signature
         given: dict[str, int] = {}
+        if sizes is not None and not isinstance(sizes, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+            shown = describe(sizes)
+            raise ArgumentTypeError(f"{signature.name}: sizes: expected a dict of sizes by name, given {shown}")
         for name, size in (sizes or {}).items():
             if name not in signature.dims:
                 known = ", ".join(signature.dims) or "none"
@@ -313,6 +316,9 @@ def convert(spec: ArraySpec, value: Any) -> Array:
     except (TypeError, ValueError, OverflowError) as error:
         shown = f"{describe(value)}: {error}"
         raise ArgumentTypeError(f"{spec.name}: expected {expected_text(spec)}, given {shown}") from None
+    except Exception as error:  # from an `__array__` that is not ours: an array on a device, say
+        error.add_note(f"{spec.name}: expected {expected_text(spec)}, given {describe(value)}")
+        raise
     if not _converts(given, dtype, _is_plain(value)):
         raise ArgumentTypeError(
             f"{spec.name}: expected {expected_text(spec)}, given {describe(value, given)}"

@@ -231,6 +231,22 @@ def test_refused_as_float64(make, value, message):
         make(PRODUCT)(1.0, value, 1.0)
 
 
+def test_errors_of_foreign_arrays_say_which_argument(make):
+    class OnDevice:
+        def __array__(self, dtype=None, copy=None):
+            raise RuntimeError("copy it to the host first")
+
+    with pytest.raises(RuntimeError, match="to the host first") as caught:
+        make(ADD3)(np.ones(2), OnDevice(), np.ones(2))
+    assert caught.value.__notes__ == ["y: expected a float64 array of shape (n,), given OnDevice"]
+
+
+def test_sizes_are_given_by_name(make):
+    for sizes in (5, [("n", 3)], "n"):
+        with pytest.raises(TypeError, match=r"^iota: sizes: expected a dict of sizes by name, given"):
+            make(IOTA)(sizes=sizes)
+
+
 def test_no_conversion_loses_anything(make):
     f = make(ECHO)
     for args, message in [
