@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from itertools import pairwise
 from typing import Any
@@ -24,7 +24,7 @@ from codegen.main import BAD_SHAPE, TICK_WORDS, TICKS, block_sizes, constant_sym
 from codegen.marshal import KernelAddresses, Marshal, convert
 from codegen.memory import ARENA, SCRATCH
 from codegen.signature import ArraySpec, AxisSpec, Signature, Status
-from codegen.stages import Compiled
+from codegen.stages import Compiled, Figures
 from codegen.tiers import CELL, Upgrade, asked, through_cell
 from symdiff.errors import ArgumentError, ShapeError, UnsupportedError
 from symdiff.ir.dims import Dim, Size, evaluate
@@ -64,13 +64,14 @@ class SizePolynomial:
 
 def compile(  # noqa: A001 - the package is called `codegen`, and this is what it does
     function: Function, *, name: str = "kernel", opt: int = 2, single: bool = False, fastmath: bool = False,
-    threads: int = 1,
+    threads: int = 1, figures: Callable[[], Figures] | None = None,
 ) -> NativeFunction:
     """Native code for `function`, valid for every size of its dimensions.
 
     opt: the engine's tier (very long programs get a lower one). single: a function of one result returns it bare.
     fastmath: arithmetic may be reordered and fused; NaN and infinity keep their meaning. threads: at most so many share
-    the loops of long calls; results have the same bits for any number (one where there are no POSIX threads).
+    the loops of long calls; results have the same bits for any number (one where there are no POSIX threads). figures:
+    gives the model of the machine that `explain` predicts times from.
     """
     timings: dict[str, float] = {}
     clock = time.perf_counter()
@@ -118,7 +119,7 @@ def compile(  # noqa: A001 - the package is called `codegen`, and this is what i
     native = function_at(signature, addresses, library)
     lap("entry")
     measure = partial(_measured, program, (width, fma, fastmath), signature, arrays)
-    native.__dict__["compiled"] = Compiled(function, program, llvm, timings, first, measure, upgrade)
+    native.__dict__["compiled"] = Compiled(function, program, llvm, timings, first, measure, upgrade, figures)
     asked()
     if upgrade is not None:
         upgrade.begin(library.address(_SYMBOL))

@@ -8,21 +8,53 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from codegen import engine
-from codegen.loops import Buffer, Call, For, Kernel, Let, Program, Store, accessed, statements
+from codegen.loops import Buffer, Call, Count, For, Kernel, Let, Program, Stmt, Store, accessed, statements
+from codegen.nodes import scalar_cost
 from codegen.split import work_of
 from codegen.text import BYTES
 from codegen.tiers import Upgrade
-from symdiff.ir.dims import Size, evaluate, product
+from symdiff.ir.dims import Dim, Size, evaluate, product
 from symdiff.ir.graph import Function
 from symdiff.ir.text import print_function
 
 _UNIT = 0.05e-9
 """Seconds for one unit of work, when everything is vectorized and in cache,"""
 _BYTE = 0.05e-9
-"""and for one byte from or to memory."""
+"""and for one byte from or to memory, where no figures of the machine are known."""
+_ALONE = 4
+"""What an operation outside of vectors costs beside one element of a vector."""
+_CLASSES: dict[str, str] = {
+    **dict.fromkeys(("add", "sub", "neg", "abs", "relu", "maximum", "minimum", "max", "min", "sum", "cast"), "add"),
+    **dict.fromkeys(("floor", "ceil", "round", "trunc"), "add"),
+    **dict.fromkeys(("mul", "pow_int", "prod"), "multiply"),
+    "div": "divide",
+    **dict.fromkeys(
+        ("select", "lt", "le", "gt", "ge", "eq", "ne", "and", "or", "xor", "not", "sign", "clip", "finite_or_zero"),
+        "compare",
+    ),
+}
+"""The classes of operations whose speed `Figures` knows; the others are functions it knows by name."""
+
+
+class Figures(Protocol):
+    """What a calibrated model of the machine says."""
+
+    @property
+    def stage(self) -> float:
+        """Seconds of a kernel that has nothing to do."""
+        ...
+
+    def speed(self, kind: str | tuple[str, str]) -> float:
+        """Operations per second of a class, or of a function: ("function", its name)."""
+        ...
+
+    def bandwidth_at(self, touched: float) -> float:
+        """Bytes per second while so many bytes are touched in all."""
+        ...
+
 
 Measure = Callable[[Sequence[Any], Mapping[str, int] | None], tuple[dict[str, int], list[float]]]
 """Runs the function with a clock around every kernel; gives the sizes and the seconds of each."""
@@ -39,6 +71,7 @@ class Compiled:
     first_opt: int
     measure: Measure
     upgrade: Upgrade | None = None
+    figures: Callable[[], Figures] | None = None
 
     @property
     def ir(self) -> str:
@@ -70,27 +103,39 @@ class Compiled:
         seconds: list[float] = []
         if arrays or not self.program.params:
             numbers, seconds = self.measure(arrays, sizes)
-        return _table(self.program, numbers, seconds)
+        figures = self.figures() if self.figures is not None and numbers is not None else None
+        return "\n".join([_table(self.program, numbers, seconds, figures), self._code()])
+
+    def _code(self) -> str:
+        """What code is in force."""
+        waiting = self.upgrade is not None and not self.upgrade.done.is_set()
+        way = ("without passes", "light passes", "full passes", "all passes")[self.opt]
+        return f"code: {way}" + ("; better code is on its way" if waiting else "")
 
 
-def _table(program: Program, sizes: dict[str, int] | None, seconds: list[float]) -> str:
+def _table(
+    program: Program, sizes: dict[str, int] | None, seconds: list[float], figures: Figures | None
+) -> str:
     head = ["kernel", "loops", "computes", "reads", "writes", "work"]
     if sizes is not None:
         head += ["predicted", "measured"]
     rows = [head]
+    predicted: list[float] = []
     for number, kernel in enumerate(program.kernels):
         reads, writes = _buffers(kernel)
         work = work_of(kernel.body)
         row = [kernel.name, _loops(kernel, sizes), _operations(kernel), _names(reads, sizes), _names(writes, sizes)]
         row.append(_number(work, sizes))
         if sizes is not None:
-            row += [_time(_predicted(work, [*reads, *writes], sizes)), _time(seconds[number])]
+            predicted.append(_predicted(kernel, work, [*reads, *writes], sizes, figures))
+            row += [_time(predicted[-1]), _time(seconds[number])]
         rows.append(row)
     widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
     lines = ["  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     lines.insert(1, "  ".join("-" * width for width in widths))
+    lines.append("loops: their lengths, outermost first; v: vectors; shared: among threads")
     if sizes is not None:
-        lines.append(f"total measured {_time(sum(seconds))}")
+        lines.append(f"total: predicted {_time(sum(predicted))}, measured {_time(sum(seconds))}")
     kept = [b for b in program.temps if any(b in {r.root for r in _all(k)} for k in program.kernels)]
     lines.append("temporaries: " + (", ".join(f"{b.name} {_number(_bytes(b), sizes)} B" for b in kept) or "none"))
     for block in program.blocks:
@@ -161,10 +206,44 @@ def _number(size: Size, sizes: dict[str, int] | None) -> str:
     return str(size) if sizes is None or isinstance(size, int) else f"{evaluate(size, sizes)}"
 
 
-def _predicted(work: Size, buffers: Sequence[Buffer], sizes: dict[str, int]) -> float:
+def _predicted(
+    kernel: Kernel, work: Size, buffers: Sequence[Buffer], sizes: dict[str, int], figures: Figures | None
+) -> float:
     """Arithmetic and traffic overlap; a kernel takes the longer of the two."""
     traffic = sum(evaluate(_bytes(b), sizes) for b in buffers)
-    return max(evaluate(work, sizes) * _UNIT, traffic * _BYTE)
+    if figures is None:
+        return max(evaluate(work, sizes) * _UNIT, traffic * _BYTE)
+    return figures.stage + max(_arithmetic(kernel, sizes, figures), traffic / figures.bandwidth_at(traffic))
+
+
+def _arithmetic(kernel: Kernel, sizes: dict[str, int], figures: Figures) -> float:
+    """Seconds of the operations, loop by loop."""
+    total = 0.0
+    stack: list[tuple[Sequence[Stmt], float, float]] = [(kernel.body, 1.0, _ALONE)]
+    extents: dict[str, Size] = {}
+    while stack:
+        body, times, alone = stack.pop()
+        for stmt in body:
+            if isinstance(stmt, For):
+                extents[stmt.var] = stmt.extent
+                blocked = stmt.step != 1 or any(isinstance(s, For) and s.block for s in stmt.body)
+                inner = times if blocked else times * evaluate(stmt.extent, sizes)
+                own = 1.0 if stmt.vector else _ALONE
+                stack.append((stmt.body, inner, own))
+                total += inner * own * sum(_operation(c.kind, figures) for c in stmt.carries)
+            elif isinstance(stmt, Let):
+                total += times * alone * _operation(stmt.op, figures)
+            elif isinstance(stmt, Call):
+                lengths = [extents.get(a.within, 1) if isinstance(a, Count) else a for a in stmt.args[:3]]
+                steps = evaluate(product([a for a in lengths if isinstance(a, (int, Dim))]), sizes)
+                total += times * steps / figures.speed("fma" if stmt.routine == "gemm" else "factor")
+    return total
+
+
+def _operation(name: str, figures: Figures) -> float:
+    if not scalar_cost(name):
+        return 0.0
+    return 1 / figures.speed(_CLASSES.get(name, ("function", name)))
 
 
 def _time(seconds: float) -> str:

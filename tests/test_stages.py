@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import weakref
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ import pytest
 import codegen
 import symdiff as sd
 from codegen import compiled, engine, tiers
+from symdiff.api.expression import function_of
 from symdiff.errors import ArgumentError, SymdiffError
 from symdiff.ir.collecting import uncollected
 
@@ -51,9 +53,45 @@ def test_explain_measures_on_given_arrays(softmax_gradient, rng):
     kernels = softmax_gradient.compiled.program.kernels
     assert lines[0].split()[-2:] == ["predicted", "measured"] and "A[30, 7]" in text
     measured = [re.search(r"([\d.]+) (ns|us|ms|s)$", line) for line in lines[2 : 2 + len(kernels)]]
-    assert all(measured) and "total measured" in text
+    assert all(measured) and re.search(r"\ntotal: predicted [\d.]+ \w+, measured [\d.]+ \w+\n", text)
     with pytest.raises(SymdiffError, match="expected 2 arguments"):
         softmax_gradient.explain(A)
+
+
+@dataclass(frozen=True)
+class Slow:
+    """A machine in which everything takes a second, and a function three."""
+
+    stage: float = 10.0
+
+    def speed(self, kind):
+        return 1 / 3 if isinstance(kind, tuple) else 1.0
+
+    def bandwidth_at(self, touched):
+        return 16.0
+
+
+def test_predictions_come_from_the_model_of_the_machine(rng):
+    """10 s for a kernel; then sin and a product for each of 5 elements, or 80 bytes at 16 a second."""
+    x = sd.symbol("x", (sd.dim("n"),))
+    y = np.sin(x) * x
+    predictions = []
+    for output in (y, x * 1.5):
+        fn = codegen.compile(function_of([output], [x], "f"), figures=Slow)
+        predictions.append(re.search(r"total: predicted ([\d.]+) s", fn.explain(rng.normal(size=5))).group(1))
+    assert predictions == ["30.00", "15.00"]
+    fn = codegen.compile(function_of([y], [x], "f"), figures=lambda: pytest.fail("nothing to predict"))
+    assert "predicted" not in fn.explain()
+    assert "predicted" in codegen.compile(function_of([y], [x], "f")).explain(np.ones(3))
+
+
+def test_explain_tells_what_code_is_in_force(softmax_gradient, felt):
+    assert softmax_gradient.explain().endswith("code: full passes")
+    fn = sd.compile(*long_program())
+    text = fn.explain()
+    fn.compiled.settle(60)
+    assert text.endswith(("code: without passes; better code is on its way", "code: light passes"))
+    assert fn.explain().endswith("code: light passes")
 
 
 def test_explain_says_what_threads_share():

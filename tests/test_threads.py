@@ -4,6 +4,7 @@ import ctypes
 import os
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -188,7 +189,9 @@ define i32 @work(ptr %calls, ptr %none, i64 %from, i64 %to, i64 %thread) {
   %done.at = getelementptr i64, ptr %calls, i64 2
   %done = sub i64 %to, %from
   %total = atomicrmw add ptr %done.at, i64 %done monotonic
-  %long = select i1 %own, i32 300, i32 20000
+  %all = trunc i64 %done to i32
+  %steps = mul i32 %all, 2000
+  %long = select i1 %own, i32 %steps, i32 400000
   call i32 @usleep(i32 %long)
   ret i32 0
 }
@@ -209,12 +212,7 @@ def test_a_caller_works_alone_for_a_while_where_sharing_costs_time():
         assert calls[2] == 40  # every iteration once, whoever did it
         return calls[0], calls[1]
 
-    helped = False
-    for _ in range(50):
-        own, others = run()
-        if helped and (own, others) == (1, 0):
-            break
-        helped = helped or others > 0
-    else:
-        pytest.fail("the caller went on waiting for others")
-    assert run() == (1, 0)
+    deadline = time.monotonic() + 60
+    while not run()[1]:  # on a busy machine a worker may come too late to be of any harm
+        assert time.monotonic() < deadline
+    assert run() == run() == (1, 0)

@@ -23,7 +23,7 @@ import numpy as np
 
 from symdiff.api import functions as elementary
 from symdiff.api.expression import function_of, symbol
-from symdiff.api.native import compile_function, host
+from symdiff.api.native import compile_function, host, predict_from
 from symdiff.api.points import random_arguments
 from symdiff.cost import Machine, Timing, machine_from_json
 from symdiff.cost.memory import ITEMSIZE
@@ -206,6 +206,9 @@ def this_machine(progress: Progress | None = None) -> Machine:
         if path is not None:
             _keep(path, _machine.to_json())
     return _machine
+
+
+predict_from(this_machine)
 
 
 def _keep(path: Path, text: str) -> None:

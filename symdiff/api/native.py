@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,16 @@ def compile_function(function: Function, **options: Any) -> Any:
     """Native code for a program. The one place that reaches the code generator, and only when it is needed."""
     import codegen  # noqa: PLC0415
 
-    return codegen.compile(function, **options)
+    return codegen.compile(function, figures=_figures, **options)
+
+
+_figures: Callable[[], Any] | None = None
+
+
+def predict_from(figures: Callable[[], Any]) -> None:
+    """Take the model of the machine that compiled functions predict the times of their kernels from."""
+    global _figures
+    _figures = figures
 
 
 def host() -> tuple[str, Path | None]:
