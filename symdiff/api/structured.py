@@ -8,10 +8,12 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
+from symdiff.api.derivatives import derive
 from symdiff.api.expression import Derivative, Expression, free_symbols
 from symdiff.api.kinks import Kinks, with_kinks
 from symdiff.api.native import Compilable, cheapest, compile_function
 from symdiff.api.pieces import Native, Piece
+from symdiff.api.structured_latex import latex
 from symdiff.cost import count
 from symdiff.diff import MIDDLING, gradients, jacobians
 from symdiff.errors import ArgumentError, ShapeError
@@ -60,12 +62,12 @@ class Structured(Compilable):
         self.dtype = y.type.dtype
         found = [self._found(derivative_program(y, x, sweep, second, opset), second) for sweep in sweeps]
         # The form with fewer dense entries, then the cheaper one.
-        self.parts, self.assumed, self.program, self._numbers = min(found, key=lambda f: _price(f[0], f[2]))
+        self.parts, self.assumed, self.program, self._numbers, self.whole = min(found, key=lambda f: _price(f[0], f[2]))
         self._x = x
 
     def _found(
         self, program: Function, second: bool
-    ) -> tuple[tuple[Part, ...], tuple[Size, ...], Function, dict[Value, int]]:
+    ) -> tuple[tuple[Part, ...], tuple[Size, ...], Function, dict[Value, int], Function]:
         structure = Structure(program)
         terms = structure.results[0]
         parts = parts_of(structure, terms, self.out, self.inside, self.dtype, second)
@@ -73,7 +75,7 @@ class Structured(Compilable):
         arrays += [q.index for p in parts for q in (*p.rows, *p.columns) if isinstance(q, Indirect)]
         numbers = {v: i for i, v in enumerate(dict.fromkeys(arrays))}
         factors = Function.of(structure.params, list(numbers), "factors")
-        return tuple(parts), tuple(structure.order.assumed), factors, numbers
+        return tuple(parts), tuple(structure.order.assumed), factors, numbers, program
 
     # ---------------------------------------------------------------- what it is
     @property
@@ -95,6 +97,20 @@ class Structured(Compilable):
         """The factors of every part as expressions."""
         return tuple([tuple([Derivative(f.value) for f in p.factors]) for p in self.parts])
 
+    def latex(self, order: str = "C") -> str:
+        r"""The matrix as a sum of Kronecker products, diagonals, outer products: `I_{m} \otimes 2 V^{\top} V`.
+
+        order: "C" flattens arrays row by row, as `Operator.toarray` does; "F" column by column, as vec in papers, which
+        turns Kronecker products round. `\operatorname{diag}_{k}(v)` has v on the k-th diagonal above the main one, e_i
+        are unit vectors, counted from 0.
+        """
+        if order not in ("C", "F"):
+            raise ArgumentError(f"latex: order {order!r}, expected 'C' (by rows) or 'F' (by columns)")
+        return latex(self.parts, order)
+
+    def _repr_latex_(self) -> str:
+        return f"$\\displaystyle {self.latex()}$"
+
     def __str__(self) -> str:
         lines = [f"{self.kind} {format_shape(self.inside)} -> {format_shape(self.out)}"]
         lines += ["  " + _shown(p) for p in self.parts]
@@ -113,17 +129,18 @@ class Structured(Compilable):
     def part(self, inputs: Sequence[Expr], name: str, tag: str, **options: Any) -> StructuredFunction:
         return StructuredFunction(self, inputs, name, **options)
 
+    def holds(self, sizes: Mapping[str, int]) -> bool:
+        """Whether the sizes are as large as the form takes them to be; `whole`, the dense derivative, holds at all."""
+        return all(evaluate(size, sizes) >= 0 for size in self.assumed)
+
     def template(self, sizes: Mapping[str, int]) -> Template:
         """All of the operator but its arrays, at the given sizes."""
-        for size in self.assumed:
-            if evaluate(size, sizes) < 0:
-                raise ShapeError(
-                    f"structured form: it holds for {size} >= 0, given sizes {dict(sizes)}; use the dense form there"
-                )
-        return Template(
-            tuple([self._term(p, sizes) for p in self.parts]), _shape(self.out, sizes), _shape(self.inside, sizes),
-            np.dtype(NUMPY_TYPES[self.dtype]), self.kind,
-        )  # fmt: skip
+        out, inside = _shape(self.out, sizes), _shape(self.inside, sizes)
+        if self.holds(sizes):
+            kind, terms = self.kind, tuple([self._term(p, sizes) for p in self.parts])
+        else:
+            kind, terms = "dense", (_dense(out, inside),)
+        return Template(terms, out, inside, np.dtype(NUMPY_TYPES[self.dtype]), kind)
 
     def _term(self, part: Part, sizes: Mapping[str, int]) -> NumericTerm:
         def place(p: Place) -> NumericPlace:
@@ -136,6 +153,14 @@ class Structured(Compilable):
             {x: evaluate(s, sizes) for x, s in part.sizes.items()}, tuple(map(place, part.rows)),
             tuple(map(place, part.columns)), _shape(part.out, sizes), _shape(part.inside, sizes),
         )  # fmt: skip
+
+
+def _dense(out: tuple[int, ...], inside: tuple[int, ...]) -> NumericTerm:
+    """One array that is the whole derivative."""
+    labels = tuple(range(len(out) + len(inside)))
+    places = tuple([NumericPlace(0, ((x, 1),)) for x in labels])
+    sizes = dict(zip(labels, (*out, *inside), strict=True))
+    return NumericTerm("dense", ((0, labels),), sizes, places[: len(out)], places[len(out) :], out, inside)
 
 
 def _shape(shape: Shape, sizes: Mapping[str, int]) -> tuple[int, ...]:
@@ -162,7 +187,8 @@ class StructuredFunction:
         self.form = form
         builder = Builder(OPSET)
         given = [p.value for p in inputs]
-        mapping = builder.absorb([*given, *form.program.params, *form.program.results])
+        whole = form.whole.results
+        mapping = builder.absorb([*given, *form.program.params, *form.program.results, *whole])
         missing = [p.name for p in form.program.params if mapping[p] not in [mapping[g] for g in given]
                    and p in free_symbols(form.program.results)]  # fmt: skip
         if missing:
@@ -170,7 +196,9 @@ class StructuredFunction:
             raise ArgumentError(f"compile: {', '.join(missing)} is used but not among the inputs ({names})")
         values = [mapping[r] for r in form.program.results]
         self.function = cheapest(Function.of([mapping[g] for g in given], values, name))
-        self._templates: dict[Any, Template] = {}
+        # For sizes so small that windows do not overlap as the form takes them to.
+        self._small = Function.of([mapping[g] for g in given], [mapping[r] for r in whole], name)
+        self._plans: dict[Any, tuple[Template, Function]] = {}
         self._native = Native(lambda program: compile_function(program, single=False, name=name, **options))
 
     def compile(self) -> None:
@@ -181,32 +209,34 @@ class StructuredFunction:
     def __call__(self, *arrays: Any) -> Operator:
         """The operator at these arguments."""
         piece = self.piece(arrays)
-        return Operator(self._template(arrays), ()) if piece is None else self._native.call(piece, arrays)
+        return Operator(self._plan(arrays)[0], ()) if piece is None else self._native.call(piece, arrays)
 
     def bind(self, *arrays: Any) -> Callable[[], Operator]:
         """A call without arguments on fixed arrays, read anew each time: an operator on factors that the next call
         rewrites."""
         piece = self.piece(arrays)
         if piece is None:
-            return partial(Operator, self._template(arrays), ())
+            return partial(Operator, self._plan(arrays)[0], ())
         return self._native.bind(piece, arrays)
 
     def piece(self, arrays: Sequence[Any]) -> Piece | None:
         """The operator as an output beside others, see `symdiff.api.pieces`; None for one without factors."""
-        return Piece(self.function, partial(Operator, self._template(arrays))) if self.function.results else None
+        template, program = self._plan(arrays)
+        return Piece(program, partial(Operator, template)) if program.results else None
 
-    def _template(self, arrays: Sequence[Any]) -> Template:
+    def _plan(self, arrays: Sequence[Any]) -> tuple[Template, Function]:
         shapes = tuple([getattr(a, "shape", None) for a in arrays])
-        template = self._templates.get(shapes)
-        if template is None:
-            template = self._templates[shapes] = self._at([np.shape(a) for a in arrays])
-        return template
+        plan = self._plans.get(shapes)
+        if plan is None:
+            plan = self._plans[shapes] = self._at([np.shape(a) for a in arrays])
+        return plan
 
-    def _at(self, shapes: Sequence[tuple[int, ...]]) -> Template:
+    def _at(self, shapes: Sequence[tuple[int, ...]]) -> tuple[Template, Function]:
         params = self.function.params
         if len(shapes) != len(params):
             raise ArgumentError(f"{self.function.name}: {len(shapes)} arguments given, expected {len(params)}")
-        return self.form.template(bind_sizes(params, shapes))
+        sizes = bind_sizes(params, shapes)
+        return self.form.template(sizes), self.function if self.form.holds(sizes) else self._small
 
 
 # -------------------------------------------------------------------- text
@@ -246,12 +276,26 @@ def structured_jacobian(y: Any, x: Any, mode: str, kinks: Kinks = None) -> Any:
     return _nested(x, lambda v: _made(y, v, mode, False, kinks))
 
 
-def structured_hessian(f: Any, x: Any, mode: str, kinks: Kinks = None) -> Structured:
-    """The Hessian of a scalar in one symbol, with the structure that its identity factors give it."""
+def structured_hessian(f: Any, x: Any, mode: str, kinks: Kinks = None) -> Any:
+    """The Hessian of a scalar, with the structure that its identity factors give it; of several variables nested twice,
+    [i][j] the derivative in x_i and then in x_j."""
     _check(f, "hessian", "function")
     if f.value.type.rank:
         raise ShapeError(f"hessian: the function has shape {format_shape(f.value.shape)}, expected a scalar")
-    return _made(f, x, mode, True, kinks)
+    if isinstance(x, Expr):
+        return _made(f, x, mode, True, kinks)
+
+    def row(v: Any) -> Any:
+        _check(v, "hessian", "variable")
+        (slope,) = derive([f, v], lambda b, values: gradients(b, values[0], values[1:]), kinks=kinks)
+
+        def entry(other: Any) -> Structured:
+            same = other is v
+            return _made(f if same else slope, other, mode, same, kinks)
+
+        return _nested(x, entry)
+
+    return _nested(x, row)
 
 
 def _nested(x: Any, make: Callable[[Any], Structured]) -> Any:

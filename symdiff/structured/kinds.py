@@ -7,10 +7,13 @@ from dataclasses import dataclass
 
 from symdiff.ir.dims import Shape, Size, product
 from symdiff.structured.bands import Band, Run, find_bands, mirrored, run_of
+from symdiff.structured.moves import merged
 from symdiff.structured.propagate import Structure
 from symdiff.structured.terms import Affine, Factor, Indirect, NoStructureError, Place, Term, single_label
 
-KINDS = ("diagonal", "banded", "block diagonal", "kronecker", "low rank", "scattered", "dense")
+KINDS = (
+    "diagonal", "banded", "stencil", "block diagonal", "block banded", "kronecker", "low rank", "scattered", "dense"
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,9 @@ def _part(term: Term, out: Shape, inside: Shape) -> Part:
 
 def _kind(term: Term, rows: Sequence[Place], columns: Sequence[Place], out: Shape, inside: Shape) -> str:
     places = list(zip((*rows, *columns), (*out, *inside), strict=True))
+    shifted = _shifted(term, rows, columns, out, inside)
+    if shifted:
+        return shifted
     if any(isinstance(p, Indirect) or single_label(p, size, term.sizes) is None for p, size in places):
         return "scattered"
     left, right = ({x for p in side for x in p.labels} for side in (rows, columns))
@@ -71,6 +77,36 @@ def _kind(term: Term, rows: Sequence[Place], columns: Sequence[Place], out: Shap
     if not any(set(f.labels) & left and set(f.labels) & right for f in term.factors):
         return "low rank"
     return "dense" if len(term.factors) == 1 and left | right <= carried else "kronecker"
+
+
+def _shifted(
+    term: Term, rows: Sequence[Place], columns: Sequence[Place], out: Shape, inside: Shape
+) -> str:
+    """The kind of entries at a constant distance from the diagonal along some axes, and anywhere along the others;
+    empty for others, and where every distance is 0 on axes that go together."""
+    if len(rows) != len(columns):
+        try:
+            same = merged(rows, out) == merged(columns, inside)
+        except NoStructureError:
+            return ""
+        return "diagonal" if same and len(term.placed) == max(len(rows), len(columns)) else ""
+    moving: list[int] = []
+    free: list[int] = []
+    distant = False
+    for row, column, high, wide in zip(rows, columns, out, inside, strict=True):
+        if not isinstance(row, Affine) or not isinstance(column, Affine):
+            return ""
+        if row.steps and row.steps == column.steps and len(row.steps) == 1 and row.steps[0][1] == 1:
+            moving.append(row.steps[0][0])
+            distant = distant or row != column or single_label(row, high, term.sizes) is None
+            continue
+        ends = single_label(row, high, term.sizes), single_label(column, wide, term.sizes)
+        if ends[0] is None or ends[1] is None:
+            return ""
+        free += [x for x in ends if x is not None]
+    if not moving or not distant or len({*moving, *free}) < len(moving) + len(free):
+        return ""
+    return "block banded" if free else "stencil"
 
 
 def _band_parts(bands: Sequence[Band], out: Shape, inside: Shape) -> list[Part]:

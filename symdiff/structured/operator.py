@@ -1,9 +1,9 @@
 """Operators in numbers: factors as arrays, multiplied without forming the matrix.
 
 An `Operator` stands for a generalized Jacobian of shape out + inside: `op @ v` contracts v (of shape `inside`, or flat,
-or with further axes behind) and gives shape `out` (flat for flat v). It transposes, lists its entries, and becomes a
-dense array, a scipy.sparse array or a scipy LinearOperator. The arrays are `factors`, and by kind `diagonal`,
-`bands`, `blocks`.
+or with further axes behind) and gives shape `out` (flat for flat v, which every vector is). It transposes, lists its
+entries, and becomes a dense array, a scipy.sparse array or a scipy LinearOperator. The arrays are `factors`, and by
+kind `diagonal`, `bands`, `blocks`.
 """
 
 from __future__ import annotations
@@ -157,11 +157,14 @@ class Operator:
 
     # ---------------------------------------------------------------- products
     def __matmul__(self, other: Any) -> Any:
-        """The product with an array: shape `inside`, the flat vector of it, or either with further axes behind."""
+        """The product with an array: shape `inside`, the flat vector of it, or either with further axes behind.
+
+        A flat vector gives a flat one, and a vector variable is flat; else the result has shape `out`.
+        """
         v = np.asarray(other)
         out, inside = self.template.out, self.template.inside
         rows, columns = self.shape
-        if v.shape[: len(inside)] == inside:
+        if len(inside) != 1 and v.shape[: len(inside)] == inside:
             beside, shaped = v.shape[len(inside) :], out
         elif v.ndim and v.shape[0] == columns:
             beside, shaped = v.shape[1:], (rows,)
@@ -182,9 +185,15 @@ class Operator:
     def __rmatmul__(self, other: Any) -> Any:
         """other @ operator, for a vector or for stacked rows."""
         w = np.asarray(other)
+        rows, columns = self.shape
         if w.ndim < 2 or w.shape == self.template.out:
             return self.T @ w
-        return np.moveaxis(self.T @ np.moveaxis(w, -1, 0), 0, -1)
+        if w.shape[-1] != rows:
+            raise ShapeError(
+                f"operator of shape {format_shape(self.shape)}: given {format_shape(w.shape)} on its left, expected "
+                f"{format_shape(self.template.out)} or a last axis of {rows}"
+            )
+        return self.T._product(w.reshape(math.prod(w.shape[:-1]), rows).T).T.reshape((*w.shape[:-1], columns))
 
     # NumPy hands `array @ operator` over to the operator.
     __array_ufunc__ = None
@@ -224,7 +233,7 @@ class Operator:
         result = np.zeros(math.prod(self.shape), self.dtype)
         rows, columns, values = self.entries()
         np.add.at(result, rows * self.shape[1] + columns, values)
-        return result.reshape(*self.template.out, *self.template.inside)
+        return result.reshape((*self.template.out, *self.template.inside))
 
     def toarray(self) -> Array:
         """The matrix."""

@@ -290,12 +290,12 @@ def _sum(builder: Builder, a: Term, b: Term, dtype: str) -> Term | None:
             parts = [contract(builder, [f.value], [f.labels], labels, a.sizes) for f in (left, right)]
             total = Handle(builder, parts[0]) + Handle(builder, parts[1])
             return Term((Factor(total.value, labels),), a.sizes, a.places)
-    if a.sizes != b.sizes or [f.labels for f in a.factors] != [f.labels for f in b.factors]:
+    if not a.factors or a.sizes != b.sizes or [f.labels for f in a.factors] != [f.labels for f in b.factors]:
         return None
     differ = [i for i, (f, g) in enumerate(zip(a.factors, b.factors, strict=True)) if f.value is not g.value]
-    if len(differ) != 1:
+    if len(differ) > 1:
         return None
-    at = differ[0]
+    at = differ[0] if differ else 0
     total = Handle(builder, a.factors[at].value) + Handle(builder, b.factors[at].value)
     factors = (*a.factors[:at], Factor(total.value, a.factors[at].labels), *a.factors[at + 1 :])
     return Term(factors, a.sizes, a.places)
