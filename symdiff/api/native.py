@@ -116,7 +116,7 @@ def cheapest(function: Function) -> Function:
 def _weight(function: Function) -> float:
     """The logarithm of the cost, summed over middling sizes and sizes where one dimension is small or large: the
     program is compiled once and must do at all of them. (A size such as n - 7 can be negative there.)"""
-    counts = count(function)
+    counts = count(function, memory=False)
     return sum(math.log(1 + max(_price(counts, sizes), 0.0)) for sizes in representative(function.dims))
 
 

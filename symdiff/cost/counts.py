@@ -140,8 +140,11 @@ def _merged(a: Mapping[str, Poly], b: Mapping[str, Poly]) -> dict[str, Poly]:
 
 
 # -------------------------------------------------------------------- counting
-def count(function: Function) -> Counts:
-    """Count every instruction; linear in their number. Raises `ArgumentError` for an op without a rule."""
+def count(function: Function, memory: bool = True) -> Counts:
+    """Count every instruction; linear in their number. Raises `ArgumentError` for an op without a rule.
+
+    memory: whether the peak is worked out too, which takes longest.
+    """
     # Instructions of one kind cost the same, so each kind is worked out once and multiplied.
     kinds: dict[Any, list[Any]] = {}
     for value in function.instrs:
@@ -178,7 +181,7 @@ def count(function: Function) -> Counts:
         special=_named(totals, "special"),
         bytes_read=read,
         bytes_written=written,
-        peak=peak_memory(function),
+        peak=peak_memory(function) if memory else (Poly(),),
         instructions=len(function.instrs),
     )
 

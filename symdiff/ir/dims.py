@@ -15,6 +15,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any, ClassVar, TypeAlias
 
 from symdiff.errors import ArgumentError, ParseError, ShapeError, SymbolicSizeError
@@ -92,10 +93,7 @@ class Dim:
     # ---------------------------------------------------------------- arithmetic
     def __add__(self, other: Any) -> Any:
         if isinstance(other, (int, Dim)):
-            terms = dict(self.terms)
-            for monomial, coefficient in _terms(other):
-                terms[monomial] = terms.get(monomial, Fraction(0)) + coefficient
-            return _normal(terms)
+            return _sum(self, other)
         return self._lifted() + other if isinstance(other, (float, Fraction)) else NotImplemented
 
     __radd__ = __add__
@@ -115,12 +113,7 @@ class Dim:
 
     def __mul__(self, other: Any) -> Any:
         if isinstance(other, (int, Dim)):
-            terms: dict[Monomial, Fraction] = {}
-            for ma, ca in self.terms:
-                for mb, cb in _terms(other):
-                    product = _multiply(ma, mb)
-                    terms[product] = terms.get(product, Fraction(0)) + ca * cb
-            return _normal(terms)
+            return _product(self, other)
         return self._lifted() * other if isinstance(other, (float, Fraction)) else NotImplemented
 
     __rmul__ = __mul__
@@ -236,6 +229,25 @@ def _terms(size: Size) -> Iterable[tuple[Monomial, Fraction]]:
     return size.terms if isinstance(size, Dim) else (((), Fraction(size)),)
 
 
+# The same sums and products come up again and again while a program is derived.
+@lru_cache(maxsize=4096)
+def _sum(a: Dim, b: Size) -> Size:
+    terms = dict(a.terms)
+    for monomial, coefficient in _terms(b):
+        terms[monomial] = terms.get(monomial, Fraction(0)) + coefficient
+    return _normal(terms)
+
+
+@lru_cache(maxsize=4096)
+def _product(a: Dim, b: Size) -> Size:
+    terms: dict[Monomial, Fraction] = {}
+    for ma, ca in a.terms:
+        for mb, cb in _terms(b):
+            product = _multiply(ma, mb)
+            terms[product] = terms.get(product, Fraction(0)) + ca * cb
+    return _normal(terms)
+
+
 def _normal(terms: Mapping[Monomial, Fraction]) -> Size:
     kept = {m: c for m, c in terms.items() if c}
     if not kept:
@@ -281,10 +293,31 @@ def named(name: str) -> Dim:
     return Dim({((name, 1),): Fraction(1)})
 
 
+def _number(size: Dim, sizes: Mapping[str, int]) -> int | None:
+    """The number that `size` is, if it is one."""
+    total: Fraction | int = 0
+    for monomial, coefficient in size.terms:
+        term: Fraction | int = coefficient if coefficient.denominator != 1 else coefficient.numerator
+        for atom, power in monomial:
+            if isinstance(atom, str):
+                base = sizes.get(atom)
+            else:
+                base = _number(atom.numerator, sizes)
+                base = None if base is None else base // atom.divisor
+            if not isinstance(base, int):
+                return None
+            term *= base**power
+        total += term
+    return int(total) if total.denominator == 1 else None
+
+
 def evaluate(size: Size, sizes: Mapping[str, int]) -> int:
     """The number that `size` is at the given sizes. Raises `ShapeError` when a name has no size."""
     if isinstance(size, int):
         return size
+    number = _number(size, sizes)
+    if number is not None:
+        return number
     value = size.substitute(sizes)
     if isinstance(value, Dim):
         missing = ", ".join(sorted(value.names))
