@@ -12,9 +12,9 @@ starts with an empty pool. Workers block all signals and never touch Python. POS
 `available()` tells whether there are any.
 
 Sharing may cost more than it brings: where other processes keep the processor busy, a worker is put to rest in the
-middle of a piece, and everyone waits. So an account is kept for each `work`: what sharing gained, by the caller's own
-pace against the time that it took. When an account falls below `_GRACE`, the caller works alone for `_REPAY` times the
-loss before it tries again: in the long run threads cost next to nothing where they cannot help.
+middle of a piece, and everyone waits. So an account is kept for each `work` and count: what it takes alone, tried from
+time to time, and what sharing gained against that. When an account falls below `_GRACE`, the caller works alone for
+`_REPAY` times the loss before it tries again: in the long run threads cost next to nothing where they cannot help.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from codegen import engine
 SYMBOL = "sd.parallel"
 DECLARATION = f"declare i32 @{SYMBOL}(ptr, ptr, ptr, i64, i64)"
 _CELL = "sd.pool"
-_BYTES = 2048
+_BYTES = 4096
 _SPINS = 2000
 """Looks at the pool before a worker sleeps: some tens of microseconds, less than waking it costs on many machines;"""
 _PATIENCE = 400
@@ -44,7 +44,9 @@ _GRACE = 200_000
 _MOST_CREDIT = 8_000_000
 """Nanoseconds of gain that are remembered, to be weighed against later losses."""
 _REPAY = 32
-_LONGEST_DEBT = 1_000_000_000
+_TRIAL = 32
+"""One call in so many is made alone, to know what that takes (and the first two: one may find everything cold)."""
+_LONGEST_DEBT = 500_000_000
 
 _pool = (ctypes.c_char * _BYTES)()
 _NEEDED = (
@@ -60,6 +62,11 @@ def _emptied() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_emptied)
+
+
+def share_always(wanted: bool) -> None:
+    """Share whatever it costs, for tests; or go back to the accounts."""
+    ctypes.c_int64.from_buffer(_pool, _LAYOUT["ALWAYS"]).value = int(wanted)
 
 
 def available() -> bool:
@@ -81,7 +88,7 @@ def text() -> str:
     values = {
         "PAUSE": f'call void asm sideeffect "{pause}", ""()' if pause else "", "SPINS": _SPINS, "PATIENCE": _PATIENCE,
         "SHARES": _SHARES, "SIG_BLOCK": int(getattr(signal, "SIG_BLOCK", 0)), "GRACE": -_GRACE,
-        "MOST_CREDIT": _MOST_CREDIT, "REPAY": -_REPAY, "LONGEST_DEBT": _LONGEST_DEBT,
+        "MOST_CREDIT": _MOST_CREDIT, "REPAY": -_REPAY, "TRIAL": _TRIAL, "LONGEST_DEBT": _LONGEST_DEBT,
         "CLOCK": int(getattr(time, "CLOCK_MONOTONIC", 0)), "HASH_SHIFT": 64 - _ACCOUNTS.bit_length() + 1,
         **{name: f"getelementptr (i8, ptr @{_CELL}, i64 {at})" for name, at in _LAYOUT.items()},
     }  # fmt: skip
@@ -96,11 +103,11 @@ def text() -> str:
 _LAYOUT = {
     "MUTEX": 0, "GO": 128, "DONE": 256, "READY": 384, "STARTED": 392, "BUSY": 400, "ASLEEP": 408, "WAITING": 416,
     "ROUND": 448, "WORK": 456, "A": 464, "B": 472, "COUNT": 480, "PARTS": 488, "LIMIT": 496, "OPEN": 504,
-    "NEXT": 576, "ACTIVE": 640, "JOINED": 648, "STATUS": 704, "LEDGER": 1024,
+    "NEXT": 576, "ACTIVE": 640, "JOINED": 648, "STATUS": 704, "ALWAYS": 768, "LEDGER": 1024,
 }  # fmt: skip
 
 _TEXT = """
-@sd.pool = external global [2048 x i8], align 64
+@sd.pool = external global [4096 x i8], align 64
 
 define i32 @sd.parallel(ptr %work, ptr %a, ptr %b, i64 %count, i64 %threads) nounwind {
 entry:
@@ -109,27 +116,50 @@ entry:
   %alone = or i1 %few, %lone
   br i1 %alone, label %serial, label %consult
 
-consult:                                         ; an account: the balance, and for how long to work alone
+consult:                                         ; an account: balance, time to work alone, what alone takes, calls
   %number = ptrtoint ptr %work to i64
-  %mixed = mul i64 %number, -7046029254386353131
+  %both = xor i64 %number, %count
+  %mixed = mul i64 %both, -7046029254386353131
   %place = lshr i64 %mixed, $HASH_SHIFT
-  %account = getelementptr [2 x i64], ptr $LEDGER, i64 %place
+  %account = getelementptr [4 x i64], ptr $LEDGER, i64 %place
   %owed.at = getelementptr i64, ptr %account, i64 1
+  %alone.at = getelementptr i64, ptr %account, i64 2
+  %calls.at = getelementptr i64, ptr %account, i64 3
+  %always = load i64, ptr $ALWAYS
+  %forced = icmp ne i64 %always, 0
+  br i1 %forced, label %try, label %weigh
+
+weigh:
+  %calls = atomicrmw add ptr %calls.at, i64 1 monotonic
+  %early = icmp ult i64 %calls, 2
+  %round = urem i64 %calls, $TRIAL
+  %again = icmp eq i64 %round, 0
   %owed = load atomic i64, ptr %owed.at monotonic, align 8
   %owes = icmp sgt i64 %owed, 0
-  br i1 %owes, label %repay, label %try
+  %trial = or i1 %early, %again
+  %by.itself = or i1 %trial, %owes
+  br i1 %by.itself, label %repay, label %try
 
 repay:
   %repay.start = call i64 @now()
   %repay.status = call i32 %work(ptr %a, ptr %b, i64 0, i64 %count, i64 0)
   %repay.end = call i64 @now()
   %repaid = sub i64 %repay.end, %repay.start
-  %owed.before = atomicrmw sub ptr %owed.at, i64 %repaid monotonic
+  %part = select i1 %owes, i64 %repaid, i64 0
+  %owed.before = atomicrmw sub ptr %owed.at, i64 %part monotonic
+  %alone.old = load atomic i64, ptr %alone.at monotonic, align 8
+  %twice = shl i64 %alone.old, 1
+  %likely = call i64 @llvm.smin.i64(i64 %repaid, i64 %twice)
+  %step = sub i64 %likely, %alone.old
+  %quarter = sdiv i64 %step, 4
+  %moved = add i64 %alone.old, %quarter
+  %alone.new = select i1 %early, i64 %repaid, i64 %moved
+  store atomic i64 %alone.new, ptr %alone.at monotonic, align 8
   ret i32 %repay.status
 
 serial:
-  %own = call i32 %work(ptr %a, ptr %b, i64 0, i64 %count, i64 0)
-  ret i32 %own
+  %whole = call i32 %work(ptr %a, ptr %b, i64 0, i64 %count, i64 0)
+  ret i32 %whole
 
 try:
   %taken = cmpxchg ptr $BUSY, i64 0, i64 1 acq_rel monotonic
@@ -197,8 +227,7 @@ wake:
 
 woken:
   call i32 @pthread_mutex_unlock(ptr $MUTEX)
-  %begun = call i64 @now()
-  %done.here = call i64 @pieces(i64 0)
+  call void @pieces(i64 0)
   %finished = call i64 @now()
   call i32 @pthread_mutex_lock(ptr $MUTEX)
   store i64 0, ptr $OPEN
@@ -238,19 +267,16 @@ slept:
 
 end:
   %end.time = call i64 @now()
-  %some.here = icmp sgt i64 %done.here, 0
-  br i1 %some.here, label %settle, label %settled
+  br i1 %forced, label %settled, label %settle
 
-settle:                                          ; what the caller would have taken alone, less what all took
-  %own.ns = sub i64 %finished, %begun
-  %own.time = sitofp i64 %own.ns to double
-  %all = sitofp i64 %count to double
-  %here = sitofp i64 %done.here to double
-  %ratio = fdiv double %all, %here
-  %alone.time = fmul double %own.time, %ratio
-  %alone.ns = fptosi double %alone.time to i64
-  %taken.ns = sub i64 %end.time, %start
-  %gain = sub i64 %alone.ns, %taken.ns
+settle:
+  %alone.ns = load atomic i64, ptr %alone.at monotonic, align 8
+  %own = sub i64 %finished, %start                ; a caller put to rest itself would have been so alone, too
+  %own.most = shl i64 %alone.ns, 1
+  %own.likely = call i64 @llvm.smin.i64(i64 %own, i64 %own.most)
+  %waited = sub i64 %end.time, %finished
+  %spent = add i64 %own.likely, %waited
+  %gain = sub i64 %alone.ns, %spent
   %balance = load i64, ptr %account
   %sum = add i64 %balance, %gain
   %kept = call i64 @llvm.smin.i64(i64 %sum, i64 $MOST_CREDIT)
@@ -285,8 +311,8 @@ define internal i64 @now() noinline nounwind {
   ret i64 %sum
 }
 
-; Take pieces until none is left; the number of iterations that were done here.
-define internal i64 @pieces(i64 %thread) noinline nounwind {
+; Take pieces until none is left.
+define internal void @pieces(i64 %thread) noinline nounwind {
 entry:
   %work = load ptr, ptr $WORK
   %a = load ptr, ptr $A
@@ -295,7 +321,6 @@ entry:
   %parts = load i64, ptr $PARTS
   br label %head
 head:
-  %done = phi i64 [ 0, %entry ], [ %done, %retry ], [ %done.more, %body ], [ %done.more, %bad ]
   %from = load atomic i64, ptr $NEXT monotonic, align 8
   %left = sub i64 %count, %from
   %some = icmp sgt i64 %left, 0
@@ -306,11 +331,8 @@ take:
   %to = add i64 %from, %piece
   %exchange = cmpxchg ptr $NEXT, i64 %from, i64 %to acq_rel monotonic
   %mine = extractvalue { i64, i1 } %exchange, 1
-  br i1 %mine, label %body, label %retry
-retry:
-  br label %head
+  br i1 %mine, label %body, label %head
 body:
-  %done.more = add i64 %done, %piece
   %status = call i32 %work(ptr %a, ptr %b, i64 %from, i64 %to, i64 %thread)
   %good = icmp eq i32 %status, 0
   br i1 %good, label %head, label %bad
@@ -318,7 +340,7 @@ bad:
   %before = atomicrmw umax ptr $STATUS, i32 %status acq_rel
   br label %head
 end:
-  ret i64 %done
+  ret void
 }
 
 define internal ptr @worker(ptr %round) nounwind {
@@ -382,7 +404,7 @@ enter:
   store i64 %number, ptr $JOINED
   %before = atomicrmw add ptr $ACTIVE, i64 1 acq_rel
   call i32 @pthread_mutex_unlock(ptr $MUTEX)
-  call i64 @pieces(i64 %number)
+  call void @pieces(i64 %number)
   call i32 @pthread_mutex_lock(ptr $MUTEX)
   %after = atomicrmw sub ptr $ACTIVE, i64 1 acq_rel
   %last = icmp eq i64 %after, 1

@@ -28,6 +28,14 @@ def eager(monkeypatch):
     monkeypatch.setattr(main, "SHARED_WORK", 0)
 
 
+@pytest.fixture(autouse=True)
+def shared():
+    """Whatever sharing costs."""
+    pool.share_always(True)
+    yield
+    pool.share_always(False)
+
+
 def same_bits(got, expected):
     assert all(np.asarray(a).tobytes() == np.asarray(b).tobytes() for a, b in zip(got, expected, strict=True))
 
@@ -135,13 +143,15 @@ SCRIPT = """
 import os, sys
 import numpy as np
 import symdiff as sd
-from codegen import main
+from codegen import main, pool
 main.SHARED_WORK = 0
+pool.share_always(True)
 f = sd.jit(lambda x: np.sum(np.exp(x)), threads=2)
 x = np.linspace(0, 1, 100_000)
 right = f(x)
 child = os.fork()
 if child == 0:
+    pool.share_always(True)
     os._exit(0 if all(f(x) == right for _ in range(20)) else 1)
 _, status = os.waitpid(child, 0)
 assert status == 0 and f(x) == right
@@ -197,13 +207,14 @@ define i32 @work(ptr %calls, ptr %none, i64 %from, i64 %to, i64 %thread) {
 }
 declare i32 @usleep(i32)
 """
+PARALLEL = [ctypes.c_void_p] * 3 + [ctypes.c_int64] * 2
 
 
 def test_a_caller_works_alone_for_a_while_where_sharing_costs_time():
     """A worker that sleeps in the middle of its piece stands for one whose processor is taken by others."""
+    pool.share_always(False)
     library = engine.compile_text(SLEEPY, ["work"], opt=0)
-    types = [ctypes.c_void_p] * 3 + [ctypes.c_int64] * 2
-    parallel = ctypes.CFUNCTYPE(ctypes.c_int32, *types)(pool.library().address(pool.SYMBOL))
+    parallel = ctypes.CFUNCTYPE(ctypes.c_int32, *PARALLEL)(pool.library().address(pool.SYMBOL))
     calls = (ctypes.c_int64 * 3)()
 
     def run():
@@ -216,3 +227,13 @@ def test_a_caller_works_alone_for_a_while_where_sharing_costs_time():
     while not run()[1]:  # on a busy machine a worker may come too late to be of any harm
         assert time.monotonic() < deadline
     assert run() == run() == (1, 0)
+
+
+def test_what_working_alone_takes_is_tried_first():
+    pool.share_always(False)
+    library = engine.compile_text(SLEEPY, ["work"], opt=0)
+    parallel = ctypes.CFUNCTYPE(ctypes.c_int32, *PARALLEL)(pool.library().address(pool.SYMBOL))
+    calls = (ctypes.c_int64 * 3)()
+    for _ in range(2):
+        parallel(library.address("work"), ctypes.addressof(calls), None, 3, 2)
+    assert list(calls) == [2, 0, 6]
