@@ -14,10 +14,13 @@ Tiers, `opt`:
     3   the O2 pipeline without SLP (six times the time and no gain here) and without the loop vectorizer (emitters
         write vectors themselves)
 
+SYMDIFF_CPU in the environment names an x86 level (x86-64 .. x86-64-v4) to compile for instead of the host's processor.
+
 Kernels may call what the process offers (malloc, free, libm) and what `add_symbol` or `imports=` names.
 """
 
 import hashlib
+import os
 import platform
 import sys
 import threading
@@ -197,11 +200,21 @@ def target_of(cpu: str | None, features: str | None) -> Target:
 
 
 _host: Target | None = None
+_LEVELS = {
+    "x86-64": "", "x86-64-v2": "", "x86-64-v3": "+avx2,+fma", "x86-64-v4": "+avx512f,+avx512dq,+avx512vl,+avx2,+fma",
+}  # fmt: skip
+"""Processors that SYMDIFF_CPU may name, and what of their features decides how code is emitted."""
 
 
 def _host_target() -> Target:
     global _host
     if _host is None:
+        chosen = os.environ.get("SYMDIFF_CPU")
+        if chosen:
+            if chosen not in _LEVELS:
+                raise CompilationError(f"SYMDIFF_CPU: expected one of {', '.join(_LEVELS)}, given {chosen!r}")
+            _host = Target(chosen, _LEVELS[chosen])
+            return _host
         try:
             features = llvm.get_host_cpu_features().flatten()
         except RuntimeError:  # LLVM cannot tell on this platform: the name alone must do

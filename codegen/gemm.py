@@ -11,10 +11,10 @@ the part above the diagonal below it in the end.
 
 A tile of the result stays in registers over a stretch of k: `_CHAIN` fused multiply-adds in the order of k make a sum,
 the sums of a stretch are added up in order, and so are the stretches where C lies. Bits depend on k alone, neither on
-the width of the machine nor on the blocking. Small B with dense rows are read where they lie; others are packed into
-panels as wide as a tile, and A into panels as high where many columns use them, block by block so that panels stay in
-the caches. Scales are multiplied in when B is packed. A narrow C that is a product of rows with rows is left to
-`codegen.dots`.
+the width of the machine nor on the blocking (on machines without fused multiply-adds products are rounded first).
+Small B with dense rows are read where they lie; others are packed into panels as wide as a tile, and A into panels as
+high where many columns use them, block by block so that panels stay in the caches. Scales are multiplied in when B is
+packed. A narrow C that is a product of rows with rows is left to `codegen.dots`.
 """
 
 from __future__ import annotations
@@ -168,9 +168,12 @@ def _micro(module: Module, tile: _Tile, masked: bool) -> str:
         one = lines.emit(f"insertelement {kind} poison, {t} {one}, i64 0")
         every = lines.emit(f"shufflevector {kind} {one}, {kind} poison, <{tile.width} x i32> zeroinitializer")
         for v in vectors:
-            lines.do(
-                f"%new{i}.{v} = call {kind} @llvm.fma.{suffix}({kind} {every}, {kind} {b[v]}, {kind} %acc{i}.{v})"
-            )
+            if module.fma:
+                words = f"({kind} {every}, {kind} {b[v]}, {kind} %acc{i}.{v})"
+                lines.do(f"%new{i}.{v} = call {kind} @llvm.fma.{suffix}{words}")
+            else:
+                product = lines.emit(f"fmul {kind} {every}, {b[v]}")
+                lines.do(f"%new{i}.{v} = fadd {kind} {product}, %acc{i}.{v}")
     lines.do("%l1 = add nsw i64 %l, 1\n  br label %sums")
     lines.begin("chained")
     lines.do("%alone = icmp eq i64 %from, 0\n  %ends = icmp sge i64 %next, %k")

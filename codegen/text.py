@@ -73,8 +73,8 @@ class Module:
         self.threads = threads
         self.register_bytes = register_bytes
         self.fma = fma
-        # Never nnan or ninf: NaN and infinity keep their meaning.
-        self.flags = " reassoc nsz arcp contract afn" if fast else ""
+        # Never nnan or ninf: NaN and infinity keep their meaning. Nor arcp: the reciprocal of a denormal overflows.
+        self.flags = " reassoc nsz contract" if fast else ""
         self.declarations: set[str] = set()
         self.math: dict[tuple[str, int], dict[str, int]] = {}
         self.routines: dict[tuple[str, str], None] = {}

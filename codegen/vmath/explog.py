@@ -7,6 +7,7 @@ s = f / (2 + f), log(m) = f - (f^2/2 - s (f^2/2 + s^2 p(s^2))).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from . import tables
@@ -58,12 +59,25 @@ def _times_power(b: Build, x: Value, y: Value, word: Value, low: float, finite: 
 
 
 def exp(b: Build, x: Value) -> Value:
+    """Where the result is normal in line; the ends of the range take their answer from a function of their own."""
+    n, word = b.rint_of_product(x, LOG2_E)
+    r = b.fma(n, -LN2_SHORT_REST, b.fma(n, -LN2_SHORT, x))
+    hi = r + 1.0
+    y = hi + b.fma(r * r, b.polynomial(r, tables.EXP), r - (hi - 1.0))
+    common = b.float(b.bits(y) + (word << 52))
+    rare = b.compare("ugt", "sgt", b.fabs(x), 708.0)
+    return b.rare(rare, [common], lambda: [b.select(rare, b.outlined("ends", [x], _exp_ends)[0], common)])[0]
+
+
+def _exp_ends(b: Build, inputs: Sequence[Value]) -> list[Value]:
+    """exp of any number."""
+    x = inputs[0]
     clamped = b.at_least(x, -746.0)
     n, word = b.rint_of_product(clamped, LOG2_E)
     r = b.fma(n, -LN2_LOW, b.fma(n, -LN2, clamped))
     hi = r + 1.0
     y = hi + b.fma(r * r, b.polynomial(r, tables.EXP), r - (hi - 1.0))
-    return _times_power(b, x, y, word, -708.0, x <= 709.782712893384)
+    return [_times_power(b, x, y, word, -708.0, x <= 709.782712893384)]
 
 
 def exp_of_sum(b: Build, x: Value, low: Value, wide: bool) -> Value:
@@ -160,15 +174,24 @@ def log_sum(b: Build, x: Value, bias: Value | float = 1023.0) -> Pair:
 
 
 def log(b: Build, x: Value) -> Value:
-    scaled_x, bias = normal(b, x)
+    """Positive normal numbers in line; every other lane takes its answer from a function of its own."""
+    common = _log_of_normal(b, x, 1023.0)
+    rare = ~((x >= _SMALLEST_NORMAL) & (x < _INF))
+    return b.rare(rare, [common], lambda: [b.select(rare, b.outlined("ends", [x], _log_of_any)[0], common)])[0]
+
+
+def _log_of_any(b: Build, inputs: Sequence[Value]) -> list[Value]:
+    return [log_ends(b, inputs[0], _log_of_normal(b, *normal(b, inputs[0])))]
+
+
+def _log_of_normal(b: Build, scaled_x: Value, bias: Value | float) -> Value:
     k, f, _ = reduce(b, scaled_x, bias)
     s = f / (f + 2.0)
     z = s * s
     square = (f * 0.5) * f
     inner = b.fma(z, b.polynomial(z, tables.LOG), square)
     low = b.fma(s, inner, k * LN2_LOW)
-    result = b.fma(k, LN2, f - (square - low))
-    return log_ends(b, x, result)
+    return b.fma(k, LN2, f - (square - low))
 
 
 def _log_base(b: Build, x: Value, factor: float, factor_low: float, unit: float, unit_low: float) -> Value:

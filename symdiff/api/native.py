@@ -71,7 +71,9 @@ def compile(  # noqa: A001
     outputs of one call share what they have in common.
 
     threads: at most so many share the work of a long call; results have the same bits for any number. fastmath: sums
-    and products may be reordered and fused; NaN and infinity keep their meaning.
+    and products of scalars may be regrouped and fused, and the sign of a zero is free, so that last bits differ between
+    machines; long sums, NaN and infinity keep their meaning. Without it operations are carried out as they stand in
+    `fn.ir`, where algebra has been done as for finite numbers (x - x is 0); the transforms (`jit`, `grad`, ..) do none.
     """
     several = isinstance(outputs, (list, tuple))
     results: list[Any] = list(outputs) if several else [outputs]
