@@ -104,7 +104,7 @@ def test_reductions(value: float, length: int) -> None:
     programs = (
         lambda a: np.max(a, axis=1), lambda a: np.min(a, axis=0), lambda a: np.argmax(a, axis=1),
         lambda a: np.argmin(a, axis=1), lambda a: np.sum(a, axis=1), lambda a: np.prod(a, axis=0),
-        lambda a: np.mean(a), lambda a: np.cumsum(a, axis=1), lambda a: np.max(np.abs(a)) + np.sum(a * 0),
+        lambda a: np.mean(a), lambda a: np.cumsum(a, axis=1), lambda a: np.max(np.abs(a)) + np.sum(a - a),
     )  # fmt: skip
     for program in programs:
         with np.errstate(all="ignore"):

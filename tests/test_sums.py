@@ -55,6 +55,7 @@ PATHS: dict[str, Callable[[Array, Callable[..., Any]], Any]] = {
     "matrix by vector": lambda x, jit: jit(lambda a, v: a @ v)(_rows(x, 3), _ones(N, like=x))[1],
     "vector by matrix": lambda x, jit: jit(lambda a, v: v @ a)(_columns(x, 3), _ones(N, like=x))[1],
     "small product": lambda x, jit: jit(lambda a, b: a @ b)(_rows(x, 3), _ones(N, 4, like=x))[1, 2],
+    "rows by rows": lambda x, jit: jit(lambda a, b: a @ b.T)(_rows(x, 3), _ones(4, N, like=x))[1, 2],
     "product": lambda x, jit: jit(lambda a, b: a @ b)(_rows(x[:9000], 150), _ones(9000, 130, like=x))[149, 129],
     "weighted Gram": lambda x, jit: jit(lambda a, w: a.T @ (w[:, None] * a))(_ones(N, 3, like=x), x)[1, 2],
     "running": lambda x, jit: jit(lambda x: np.cumsum(x))(x)[-1],
