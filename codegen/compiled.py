@@ -202,6 +202,11 @@ def _tiers(llvm: str, opt: int) -> tuple[int, int]:
     return 0, min(opt, 1 if lines < _LONG else 0)
 
 
+def register_bytes() -> int:
+    """Bytes of a vector register here, which code is generated for."""
+    return _machine()[0]
+
+
 def _machine() -> tuple[int, bool]:
     """Bytes of a vector register, and whether a product and a sum are one instruction."""
     target = engine.host_target()

@@ -35,22 +35,16 @@ from codegen.loops import (
 )
 from codegen.records import Plan, Records, plan
 from codegen.straight import emit_straight, is_straight
-from codegen.stretches import BLOCK, WIDE_LIMIT, StretchWriter, light, weight
-from codegen.text import BYTES, Module, register_type
+from codegen.stretches import StretchWriter, light
+from codegen.strips import CHUNK, column_fold, strips, vector_width
+from codegen.text import Module, register_type
 from codegen.uses import uses_of
 from codegen.waves import in_waves, is_dear
 from codegen.writer import WORKSPACE, Named, Scope, Slot, Tables
 from symdiff.ir.dims import Size
 
-CHUNK = 1500
 RANGE = ", i64 %from, i64 %to, i64 %thread"
 """Parameters of a kernel whose iterations threads share."""
-_LONG = 150
-_TWICE = 40
-_NARROW = 128
-"""Bytes of columns that are folded at a time behind those taken by `LANES`."""
-_TAIL = 64
-"""Instructions written for the last iterations of a fold, whose partial results then stay in registers."""
 
 
 def emit_kernel(kernel: Kernel, module: Module, tables: Tables) -> tuple[str, bool]:
@@ -59,7 +53,7 @@ def emit_kernel(kernel: Kernel, module: Module, tables: Tables) -> tuple[str, bo
         return emit_straight(kernel, module, tables), False
     symbol = f"@{tables.program}.{kernel.name}"
     fails = any(isinstance(s, Trap) or (isinstance(s, Call) and s.status) for s in statements(kernel.body))
-    writer = KernelWriter(module, tables, symbol, _vector_width(kernel, module), uses_of(kernel))
+    writer = KernelWriter(module, tables, symbol, vector_width(kernel, module.register_bytes), uses_of(kernel))
     last = kernel.body[-1]
     if kernel.work is not None and isinstance(last, For):
         writer.shared, writer.thread, fails = last, "%thread", True
@@ -70,23 +64,6 @@ def emit_kernel(kernel: Kernel, module: Module, tables: Tables) -> tuple[str, bo
         writer.lines.do("ret void")
     module.functions.append(writer.function("i32" if fails else "void", RANGE if writer.thread else ""))
     return symbol, fails
-
-
-def _vector_width(kernel: Kernel, module: Module) -> int:
-    """Lanes of one register: the widest element type decides."""
-    widest = _widest(kernel.body)
-    return max(2, module.register_bytes // widest if widest > 1 else module.register_bytes // 4)
-
-
-def _widest(body: Sequence[Stmt]) -> int:
-    """Bytes of the widest element type."""
-    widest = 1
-    for stmt in statements(list(body)):
-        if isinstance(stmt, Let):
-            widest = max(widest, BYTES[stmt.dtype])
-        elif isinstance(stmt, (Load, Store)):
-            widest = max(widest, BYTES[stmt.buffer.dtype])
-    return widest
 
 
 class KernelWriter(StretchWriter):
@@ -152,7 +129,7 @@ class KernelWriter(StretchWriter):
                 self.store(stmt)
         elif isinstance(stmt, For):
             if stmt.vector and self.scope.width == 1:
-                inner = _column_fold(stmt)
+                inner = column_fold(stmt)
                 if inner is None:
                     self._vector_loop(stmt)
                 else:
@@ -248,41 +225,22 @@ class KernelWriter(StretchWriter):
 
     def _vector_steps(self, loop: For, begin: str, extent: str, static: int | None) -> None:
         """The iterations of a vector loop from `begin` to `extent`; `static`: how many, where that is known."""
-        lanes, full = self.lanes, extent
+        full = extent
         for guest in loop.body:
             if isinstance(guest, For) and guest.along:  # registers are full as long as all run
                 full, static = self.least(full, self.size(guest.extent)), None
-        length, dear = weight(loop.body)
-        wide = LANES if not dear and length <= WIDE_LIMIT and lanes < LANES else 0
-        if static is not None:
-            while lanes > 2 and lanes // 2 >= static:
-                lanes //= 2
-            wide = 0 if static < LANES and not loop.carries else wide
-        some = -(-(LANES - 1 if static is None else static % LANES) // lanes)
-        if wide and loop.carries and full == extent and length * some <= _TAIL:
-            self._in_registers(loop, begin, extent, lanes, some)
+        cut = strips(loop, self.lanes, static)
+        if cut.some:
+            self._in_registers(loop, begin, extent, cut.lanes, cut.some if static is None or static % LANES else 0)
             return
-        wide = 0 if static is not None and static < LANES else wide
-        accumulators = [Partial(self, carry, bool(wide)) for carry in loop.carries]
+        accumulators = [Partial(self, carry, bool(cut.wide)) for carry in loop.carries]
         start = begin
-        # A long body is written once, for full and for half-filled registers alike.
-        long = length > _LONG and not loop.carries and _dense_stores(loop) <= length // _LONG
-        long = long or length > CHUNK
-
-        if wide:
-            stop = self.whole(begin, full, wide)
-            start = self._strip(loop, begin, start, stop, wide, accumulators, masked=False, in_registers=True)
-            narrow = _NARROW // _widest(loop.body)
-            if narrow > lanes and not loop.carries and any(isinstance(s, For) and light(s) for s in loop.body):
-                stop = self.whole(begin, full, narrow)
-                start = self._strip(loop, begin, start, stop, narrow, accumulators, masked=False, in_registers=False)
-        twice = lanes
-        if not long and not wide and (static is None or static >= lanes):
-            twice = 2 * lanes if dear and length <= _TWICE and (static is None or static >= 2 * lanes) else lanes
-            stop = self.whole(begin, full, twice)
-            start = self._strip(loop, begin, start, stop, twice, accumulators, masked=False, in_registers=False)
-        if static is None or static % (wide or twice) or long:
-            self._strip(loop, begin, start, extent, lanes, accumulators, masked=True, in_registers=False)
+        for width in (cut.wide, cut.plain):
+            if width:
+                stop, resting = self.whole(begin, full, width), width == cut.wide
+                start = self._strip(loop, begin, start, stop, width, accumulators, masked=False, in_registers=resting)
+        if cut.masked:
+            self._strip(loop, begin, start, extent, cut.lanes, accumulators, masked=True, in_registers=False)
         for one in accumulators:
             one.finish()
 
@@ -436,22 +394,3 @@ class KernelWriter(StretchWriter):
             f"  %wsn = load i64, ptr @{WORKSPACE}\n  %wso = mul i64 %wsn, %thread\n"
             "  %ws = getelementptr inbounds i8, ptr %wsb, i64 %wso"
         )
-
-
-def _dense_stores(loop: For) -> int:
-    """How many stores go from lane to lane by one element; under a mask they are slow on some processors."""
-    stores = [s for s in statements(loop.body) if isinstance(s, Store)]
-    return sum(flatten(s.index, s.buffer.shape).coefficient(loop.var) == 1 for s in stores)
-
-
-def _column_fold(loop: For) -> For | None:
-    """The fold over rows inside a vector loop over columns, where every total is stored and nothing else happens."""
-    inner = [s for s in loop.body if isinstance(s, For)]
-    if len(inner) != 1 or loop.carries or not inner[0].carries or any(c.inside >= 0 for c in inner[0].carries):
-        return None
-    if inner[0].within or (isinstance(inner[0].extent, int) and inner[0].extent <= BLOCK):
-        return None
-    totals = {c.out for c in inner[0].carries}
-    stored = [s.value for s in loop.body if isinstance(s, Store) and not s.fold]
-    plain = all(isinstance(s, (Let, Load, For, Store)) for s in loop.body)
-    return inner[0] if plain and len(stored) == len(totals) and set(stored) == totals else None

@@ -9,7 +9,7 @@ Strides are in elements, `s` may be null. It returns 0, or 1 where there is no m
 what C holds; `HALF` says that the product is symmetric, so that tiles below the diagonal are left out; `MIRROR` copies
 the part above the diagonal below it in the end.
 
-A tile of the result stays in registers over a stretch of k: `_CHAIN` fused multiply-adds in the order of k make a sum,
+A tile of the result stays in registers over a stretch of k: `CHAIN` fused multiply-adds in the order of k make a sum,
 the sums of a stretch are added up in order, and so are the stretches where C lies. Bits depend on k alone, neither on
 the width of the machine nor on the blocking (on machines without fused multiply-adds products are rounded first).
 Small B with dense rows are read where they lie; others are packed into panels as wide as a tile, and A into panels as
@@ -19,6 +19,7 @@ packed. A narrow C that is a product of rows with rows is left to `codegen.dots`
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import reduce
@@ -34,7 +35,7 @@ _PARAMETERS = (
 )
 
 _KC = 192
-_CHAIN = 32
+CHAIN = 32
 """Products of a sum that goes to C, and of a chain of which it is made."""
 _MC = 192
 _NC = 1536
@@ -43,7 +44,7 @@ _DIRECT_BYTES = 32_768
 _FLAT = 24
 """or for so few rows of A."""
 _NARROW = 12
-_FEWEST, _MOST = 16, 8 * _CHAIN
+_FEWEST, _MOST = 16, 8 * CHAIN
 """Rows of A and columns of B that are both dense are multiplied where they lie, along the sum, for at most so many
 columns and for so many products (a chain for each lane). Threads share rows, so those are not asked for."""
 _PACK_ROWS_FOR = 96
@@ -101,6 +102,42 @@ def text(register_bytes: int, fma: bool, dtype: str) -> str:
     return module.text()
 
 
+@dataclass(frozen=True, slots=True)
+class Tiling:
+    """What a matrix product executes: steps as (rows, vectors, how many) of tiles that go one product further, tiles
+    begun, and elements packed."""
+
+    steps: tuple[tuple[int, int, float], ...]
+    tiles: float
+    packed: float
+
+
+def tiling(
+    m: float, n: float, k: float, a_sum: float, b_column: float, scaled: bool, flags: int, register_bytes: int,
+    dtype: str,
+) -> Tiling:  # fmt: skip
+    """The tiles of a product at given sizes and strides; see `_product` for what is packed."""
+    tile = _tile(Module(register_bytes, True), dtype)
+    high = math.ceil(m / tile.rows)
+    whole, rest = divmod(n, tile.columns)
+    half = bool(flags & HALF) and n > 0
+    # Tiles below the diagonal of a symmetric product are left out.
+    part = min(1.0, (n + tile.columns + tile.rows) / (2 * n)) if half else 1.0
+    narrow = math.ceil(rest / tile.width)
+    steps = [(tile.rows, tile.vectors, part * high * whole * k)] if whole else []
+    steps += [(tile.rows, narrow, part * high * k)] if narrow else []
+    stretches = max(math.ceil(k / _KC), 1)
+    tiles = part * high * (whole + (1 if narrow else 0)) * stretches
+    small = n * min(k, _KC) * BYTES[dtype] <= _DIRECT_BYTES or m <= _FLAT
+    packed = 0.0
+    if not (small and b_column == 1 and not scaled):
+        packed = k * math.ceil(n / tile.columns) * tile.columns
+        if n >= _PACK_ROWS_FOR or a_sum != 1:
+            packed += m * k * math.ceil(n / _NC) * (part if half else 1.0)
+    packed += n * n / 2 if flags & MIRROR else 0.0
+    return Tiling(tuple(steps), tiles, packed)
+
+
 # -------------------------------------------------------------------- one tile
 def _micro(module: Module, tile: _Tile, masked: bool) -> str:
     """A tile: C[rows, columns] (+)= A[rows, k] B[k, columns]; `first` begins from zero. Masked: fewer columns."""
@@ -151,7 +188,7 @@ def _micro(module: Module, tile: _Tile, masked: bool) -> str:
             for i in rows for v in vectors}  # fmt: skip
     lines.do("br label %chain")
     lines.begin("chain")
-    lines.do(f"%from = phi i64 [ 0, %entry ], [ %next, %more ]\n  %next = add nsw i64 %from, {_CHAIN}")
+    lines.do(f"%from = phi i64 [ 0, %entry ], [ %next, %more ]\n  %next = add nsw i64 %from, {CHAIN}")
     lines.do("%to = call i64 @llvm.smin.i64(i64 %next, i64 %k)\n  br label %sums")
     lines.begin("sums")
     lines.do("%l = phi i64 [ %from, %chain ], [ %l1, %step ]")

@@ -13,6 +13,7 @@ process-wide cell (`ARENA`) that keeps the last block (up to half a gigabyte): f
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from math import lcm
 
 from codegen import pool, routines
@@ -23,7 +24,7 @@ from codegen.lower import OUT_OF_MEMORY
 from codegen.memory import ARENA
 from codegen.text import BYTES, MEMORY, Lines, Module
 from codegen.writer import WORKSPACE, Tables
-from symdiff.ir.dims import Dim, FloorDiv, Size, product
+from symdiff.ir.dims import Dim, FloorDiv, Size, evaluate, product
 
 TICKS = "sd.ticks"
 TICK_WORDS = 2
@@ -123,6 +124,21 @@ def emit_program(
 def block_sizes(program: Program) -> list[Dim]:
     """The sizes that are decided during a call."""
     return [size for block in program.blocks for size in (block.size, block.chunks, block.span)]
+
+
+def block_numbers(blocks: Sequence[Block], sizes: Mapping[str, int]) -> dict[str, int]:
+    """The same sizes in numbers: how `_Main` cuts axes when the named dimensions have these sizes."""
+    made: dict[str, int] = {}
+    for block in blocks:
+        each, extent, parts = (max(evaluate(s, sizes), 1) for s in (block.each, block.extent, block.parts))
+        fitting = min(max(BLOCK_BYTES // each // LANES * LANES, LANES), LONGEST_BLOCK)
+        size = min(fitting, extent)
+        count = -(-extent // size)
+        chunks = min(max(PARTS_BYTES // parts, 1), MOST_CHUNKS, count)
+        span = -(-count // chunks)
+        numbers = {block.size: size, block.chunks: -(-count // span), block.span: span * size}
+        made.update({str(name): number for name, number in numbers.items()})
+    return made
 
 
 def constant_symbol(program: Program, buffer: Buffer) -> str:

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from codegen import engine
-from codegen.loops import Buffer, Call, Count, For, Kernel, Let, Program, Stmt, Store, accessed, statements
-from codegen.nodes import scalar_cost
+from codegen.loops import Buffer, Call, For, Kernel, Let, Program, Store, accessed, statements
+from codegen.profile import KernelProfile, profile
 from codegen.split import work_of
 from codegen.text import BYTES
 from codegen.tiers import Upgrade
-from symdiff.ir.dims import Dim, Size, evaluate, product
+from symdiff.ir.dims import Size, evaluate, product
 from symdiff.ir.graph import Function
 from symdiff.ir.text import print_function
 
@@ -24,35 +24,18 @@ _UNIT = 0.05e-9
 """Seconds for one unit of work, when everything is vectorized and in cache,"""
 _BYTE = 0.05e-9
 """and for one byte from or to memory, where no figures of the machine are known."""
-_ALONE = 4
-"""What an operation outside of vectors costs beside one element of a vector."""
-_CLASSES: dict[str, str] = {
-    **dict.fromkeys(("add", "sub", "neg", "abs", "relu", "maximum", "minimum", "max", "min", "sum", "cast"), "add"),
-    **dict.fromkeys(("floor", "ceil", "round", "trunc"), "add"),
-    **dict.fromkeys(("mul", "pow_int", "prod"), "multiply"),
-    "div": "divide",
-    **dict.fromkeys(
-        ("select", "lt", "le", "gt", "ge", "eq", "ne", "and", "or", "xor", "not", "sign", "clip", "finite_or_zero"),
-        "compare",
-    ),
-}
-"""The classes of operations whose speed `Figures` knows; the others are functions it knows by name."""
 
 
 class Figures(Protocol):
     """What a calibrated model of the machine says."""
 
     @property
-    def stage(self) -> float:
-        """Seconds of a kernel that has nothing to do."""
+    def register(self) -> int:
+        """Bytes of a vector register."""
         ...
 
-    def speed(self, kind: str | tuple[str, str]) -> float:
-        """Operations per second of a class, or of a function: ("function", its name)."""
-        ...
-
-    def bandwidth_at(self, touched: float) -> float:
-        """Bytes per second while so many bytes are touched in all."""
+    def seconds(self, kernel: KernelProfile) -> float:
+        """The time of a kernel."""
         ...
 
 
@@ -120,15 +103,14 @@ def _table(
     if sizes is not None:
         head += ["predicted", "measured"]
     rows = [head]
-    predicted: list[float] = []
+    predicted = [] if sizes is None else _predicted(program, sizes, figures)
     for number, kernel in enumerate(program.kernels):
         reads, writes = _buffers(kernel)
         work = work_of(kernel.body)
         row = [kernel.name, _loops(kernel, sizes), _operations(kernel), _names(reads, sizes), _names(writes, sizes)]
         row.append(_number(work, sizes))
         if sizes is not None:
-            predicted.append(_predicted(kernel, work, [*reads, *writes], sizes, figures))
-            row += [_time(predicted[-1]), _time(seconds[number])]
+            row += [_time(predicted[number]), _time(seconds[number])]
         rows.append(row)
     widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
     lines = ["  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip() for row in rows]
@@ -206,44 +188,15 @@ def _number(size: Size, sizes: dict[str, int] | None) -> str:
     return str(size) if sizes is None or isinstance(size, int) else f"{evaluate(size, sizes)}"
 
 
-def _predicted(
-    kernel: Kernel, work: Size, buffers: Sequence[Buffer], sizes: dict[str, int], figures: Figures | None
-) -> float:
-    """Arithmetic and traffic overlap; a kernel takes the longer of the two."""
-    traffic = sum(evaluate(_bytes(b), sizes) for b in buffers)
-    if figures is None:
-        return max(evaluate(work, sizes) * _UNIT, traffic * _BYTE)
-    return figures.stage + max(_arithmetic(kernel, sizes, figures), traffic / figures.bandwidth_at(traffic))
-
-
-def _arithmetic(kernel: Kernel, sizes: dict[str, int], figures: Figures) -> float:
-    """Seconds of the operations, loop by loop."""
-    total = 0.0
-    stack: list[tuple[Sequence[Stmt], float, float]] = [(kernel.body, 1.0, _ALONE)]
-    extents: dict[str, Size] = {}
-    while stack:
-        body, times, alone = stack.pop()
-        for stmt in body:
-            if isinstance(stmt, For):
-                extents[stmt.var] = stmt.extent
-                blocked = stmt.step != 1 or any(isinstance(s, For) and s.block for s in stmt.body)
-                inner = times if blocked else times * evaluate(stmt.extent, sizes)
-                own = 1.0 if stmt.vector else _ALONE
-                stack.append((stmt.body, inner, own))
-                total += inner * own * sum(_operation(c.kind, figures) for c in stmt.carries)
-            elif isinstance(stmt, Let):
-                total += times * alone * _operation(stmt.op, figures)
-            elif isinstance(stmt, Call):
-                lengths = [extents.get(a.within, 1) if isinstance(a, Count) else a for a in stmt.args[:3]]
-                steps = evaluate(product([a for a in lengths if isinstance(a, (int, Dim))]), sizes)
-                total += times * steps / figures.speed("fma" if stmt.routine == "gemm" else "factor")
-    return total
-
-
-def _operation(name: str, figures: Figures) -> float:
-    if not scalar_cost(name):
-        return 0.0
-    return 1 / figures.speed(_CLASSES.get(name, ("function", name)))
+def _predicted(program: Program, sizes: dict[str, int], figures: Figures | None) -> list[float]:
+    """Seconds of every kernel, by the model of the machine or by work and traffic alone."""
+    if figures is not None:
+        return [figures.seconds(kernel) for kernel in profile(program, sizes, figures.register)]
+    made: list[float] = []
+    for kernel in program.kernels:
+        traffic = sum(evaluate(_bytes(b), sizes) for b in _all(kernel))
+        made.append(max(evaluate(work_of(kernel.body), sizes) * _UNIT, traffic * _BYTE))
+    return made
 
 
 def _time(seconds: float) -> str:

@@ -80,6 +80,8 @@ def _parser() -> argparse.ArgumentParser:
                          help="numbers for the dimensions; several give a row each")  # fmt: skip
     compare.add_argument("--measure", action="store_true",
                          help="compile every program, time it at all sizes, and predict its time")  # fmt: skip
+    compare.add_argument("--predict", action="store_true",
+                         help="predict times at all sizes; calibrates a model of this machine the first time")  # fmt: skip
     compare.add_argument("--as-derived", action="store_true",
                          help="price the sweeps as they are, not the closed forms compiled instead")  # fmt: skip
     compare.add_argument("--mode", action="append", default=[], metavar="MODE", choices=MODES,
@@ -134,7 +136,7 @@ def _compare(options: argparse.Namespace) -> int:
     sizes = _size_lists(options.sizes, symbols)
     bill = sd.compare(
         expression, variables if len(variables) > 1 else variables[0], sizes=sizes or None,
-        measure=options.measure, progress=options.measure, seconds=options.seconds,
+        measure=options.measure, predict=options.predict or None, progress=options.measure or options.predict, seconds=options.seconds,
         simplify=not options.as_derived, modes=options.mode or MODES, order=options.order,
     )  # fmt: skip
     form = next((form for form in ("markdown", "latex", "json") if getattr(options, form)), "table")

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from symdiff.api.compression import SUBSTITUTED, Direction
+from symdiff.api.native import profiler
 from symdiff.api.points import random_arguments
 from symdiff.api.sparse import SYMMETRIC, SparseDerivative
 from symdiff.cost import Coloured, Counts, Machine, Timing, count, predict
@@ -107,7 +108,10 @@ class Compressed:
         swept = 0.0
         for direction, colours in self._colours[frozenset(sizes.items()), found.kind].items():
             program, _ = self._program(direction)
-            swept += predict(program, machine, self._with_colours(program, sizes, colours)).seconds
+            executed = profiler(program)
+            if executed is None:
+                return found
+            swept += predict(executed(self._with_colours(program, sizes, colours), machine.register), machine).seconds
         gathered = 24.0 * found.nonzeros / machine.bandwidth_at(24.0 * found.nonzeros + 1)
         solved = SUBSTITUTED * found.nonzeros if found.kind == "acyclic" else 0.0
         other = None if found.other is None else self.predicted(found.other, sizes, machine)

@@ -21,14 +21,12 @@ from typing import Any, Final, NamedTuple, TextIO
 
 import numpy as np
 
-from symdiff.api import functions as elementary
-from symdiff.api.expression import function_of, symbol
+from symdiff.api.calibration import calibrate
 from symdiff.api.native import compile_function, host, predict_from
 from symdiff.api.points import random_arguments
 from symdiff.cost import Machine, Timing, machine_from_json
 from symdiff.cost.memory import ITEMSIZE
 from symdiff.errors import ArgumentError
-from symdiff.frontend.expr import dim
 from symdiff.ir.dims import evaluate
 from symdiff.ir.graph import Function
 from symdiff.ir.types import TensorType
@@ -37,6 +35,10 @@ _LEAST_ROUNDS: Final = 5
 _MOST_ROUNDS: Final = 400
 _SLICE: Final = 2e-4
 """Seconds of one program's turn: far above the clock's resolution, far below the scheduler's turns."""
+_WARMED: Final = 20
+"""Calls of one turn below which a call is made before it: times are those of calls that follow one another."""
+_CALIBRATING: Final = 1.5e-3
+"""Seconds of timing for each program that tells the figures of the machine."""
 
 _machine: Machine | None = None
 
@@ -171,10 +173,12 @@ def _interleaved(calls: Sequence[Callable[[], Any]], seconds: float) -> list[Tim
         if spent > seconds and (done >= _LEAST_ROUNDS or (done and spent > 4 * seconds)):
             break
         for own, timer, number in zip(samples, timers, repeats, strict=True):
+            if number < _WARMED:  # the caches hold what the program before has left
+                timer.timeit(1)
             own.append(timer.timeit(number) / number)
     found: list[Timing] = []
     for own, number in zip(samples, repeats, strict=True):
-        low, middle, high = statistics.quantiles(own, n=4) if len(own) > 1 else own * 3
+        low, middle, high = statistics.quantiles(own, n=4, method="inclusive") if len(own) > 1 else own * 3
         found.append(Timing(middle, low, high, number * len(own)))
     return found
 
@@ -193,19 +197,32 @@ def _repeats(timer: timeit.Timer) -> int:
 def this_machine(progress: Progress | None = None) -> Machine:
     """The figures of this machine: from this process, from the cache folder, or measured now."""
     global _machine
-    cpu, folder = host()
-    path = folder / "machine.json" if folder is not None else None
-    if _machine is None and path is not None:
-        with contextlib.suppress(OSError, UnicodeDecodeError):
-            kept = machine_from_json(path.read_text(encoding="utf-8"))
-            _machine = kept if kept is not None and kept.name == cpu else None
-    if _machine is None:
+    found = known_machine()
+    if found is None:
         if progress is not None:
             progress.show("calibrating the machine model")
-        _machine = calibrate(cpu)
+        cpu, path = _place()
+        found = _machine = calibrate(cpu, _time)
         if path is not None:
-            _keep(path, _machine.to_json())
+            _keep(path, found.to_json())
+    return found
+
+
+def known_machine() -> Machine | None:
+    """The figures of this machine where they were measured before."""
+    global _machine
+    if _machine is None:
+        cpu, path = _place()
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            kept = machine_from_json(path.read_text(encoding="utf-8")) if path is not None else None
+            _machine = kept if kept is not None and kept.name == cpu else None
     return _machine
+
+
+def _place() -> tuple[str, Path | None]:
+    """The processor, and the file of its figures."""
+    cpu, folder = host()
+    return cpu, folder / "machine.json" if folder is not None else None
 
 
 predict_from(this_machine)
@@ -226,110 +243,6 @@ def _keep(path: Path, text: str) -> None:
             os.unlink(temporary)
 
 
-_MEASURED: Final[Mapping[str, Callable[[Any], Any]]] = {
-    "exp": np.exp, "log": np.log, "sin": np.sin, "tanh": np.tanh, "sqrt": np.sqrt, "arctan": np.arctan,
-    "pow": lambda x: x**2.37, "sigmoid": elementary.sigmoid, "erf": elementary.erf, "lgamma": elementary.lgamma,
-}  # fmt: skip
-_LIKE: Final = {
-    "cos": "sin", "tan": "sin", "exp2": "exp", "expm1": "exp", "log2": "log", "log10": "log", "log1p": "log",
-    "cbrt": "pow", "sinh": "tanh", "cosh": "tanh", "arcsin": "arctan", "arccos": "arctan", "arctan2": "arctan",
-    "arcsinh": "log", "arccosh": "log", "arctanh": "log", "hypot": "sqrt", "softplus": "log",
-    "logaddexp": "log", "erfc": "erf", "digamma": "lgamma", "polygamma": "lgamma",
-}  # fmt: skip
-"""Functions taken to cost what a measured one costs, so that calibrating stays short."""
-
-_CHAINED: Final[Mapping[str, Callable[[Any, Any], Any]]] = {
-    "add": np.add, "multiply": np.multiply, "divide": np.divide, "compare": lambda x, y: np.maximum(x, y) + y,
-}  # fmt: skip
-_CHAIN: Final = 24
-_LENGTH: Final = 1024
-
-
-def calibrate(name: str) -> Machine:
-    """Measure this machine with a few dozen small kernels."""
-    n = dim("n")
-    x, y, matrix, vector = symbol("x", (n,)), symbol("y", (n,)), symbol("A", (n, n)), symbol("b", (n,))
-    s, t = symbol("s", ()), symbol("t", ())
-    call = _seconds(s + t, 1)
-    instruction = max(_seconds(_chain(np.add, s, t), 1) - call, 0.0) / (_CHAIN - 1)
-    rates: dict[str, float] = {}
-    for kind, op in _CHAINED.items():
-        one = _seconds(op(x, y), _LENGTH)
-        rates[kind] = (_CHAIN - 1) * _LENGTH / _positive(_seconds(_chain(op, x, y), _LENGTH) - one)
-    # Repeated maxima alone would be shortened.
-    rates["compare"] = 1 / max(1 / rates["compare"] - 1 / rates["add"], 0.1 / rates["add"])
-    running: Any = x
-    for _ in range(8):
-        running = np.cumsum(running)
-    stage = max(_seconds(running, 1) - call, 0.0) / 8
-    bandwidth: list[tuple[float, float]] = []
-    total = _kernel(x + y)
-    for length in (512, 10_000, 200_000, 3_000_000):
-        moved = 24 * length
-        bandwidth.append((moved, moved / _positive(_time(total, [length, length]) - call)))
-    product = _kernel(matrix @ symbol("B", (n, n)))
-    product_call = max(_time(product, [(2, 2), (2, 2)]) - call, 0.0)
-    size = 192
-    rates["fma"] = size**3 / _positive(_time(product, [(size, size), (size, size)]) - call)
-    # Many short rows and few long ones tell what a row costs apart from what its elements cost.
-    rows = _kernel(symbol("C", (dim("m"), n)) @ x)
-    short, long = (_time(rows, [(m, k), k]) - call for m, k in ((512, 8), (16, 512)))
-    each_element = _positive(long - short / 32) / (16 * 512 - 16 * 8)
-    rates["dot"] = 1 / each_element
-    row = max(short / 512 - 8 * each_element, 0.0)
-    pieces = np.concatenate([matrix[:, 1:], matrix[:, :1]], axis=1) + np.concatenate([matrix[1:], matrix[:1]])
-    size = 64
-    rates["move"] = 2 * size**2 / _positive(_time(_kernel(pieces), [(size, size)]) - call)
-    solve = _kernel(np.linalg.solve(matrix, vector))
-    # Two sizes tell the overhead of a routine from its work; the smallest matrices have code of their own.
-    small, size = 12, 96
-    little, much = (_time(solve, [(s, s), s]) - call for s in (small, size))
-    rates["factor"] = (_lu_work(size) - _lu_work(small)) / _positive(
-        much - little - (_pairs(size) - _pairs(small)) * row
-    )
-    factor_call = max(little - _lu_work(small) / rates["factor"] - _pairs(small) * row, 0.0)
-    each = {name_: _LENGTH / _positive(_seconds(function(x), _LENGTH) - call) for name_, function in _MEASURED.items()}
-    each.update({other: each[like] for other, like in _LIKE.items()})
-    return Machine(
-        name, call, stage, product_call, factor_call, row, instruction, tuple(bandwidth), rates,
-        dict(sorted(each.items())),
-    )  # fmt: skip
-
-
-def _pairs(size: int) -> float:
-    return size * (size - 1) / 2
-
-
-def _lu_work(size: int) -> float:
-    """Operations of one factorization and one substitution."""
-    return 2 * (size * (size - 1) * (2 * size - 1) / 6 + size * (size - 1))
-
-
-def _chain(op: Callable[..., Any], x: Any, y: Any) -> Any:
-    result = x
-    for _ in range(_CHAIN):
-        result = op(result, y)
-    return result
-
-
-def _positive(seconds: float) -> float:
-    return max(seconds, 1e-9)
-
-
-def _kernel(expression: Any) -> Any:
-    # As written: optimizing could shorten what is to be measured.
-    return compile_function(function_of([expression]), single=True)
-
-
-def _seconds(expression: Any, length: int) -> float:
-    native = _kernel(expression)
-    return _time(native, [length if spec.axes else () for spec in native.signature.params])
-
-
-def _time(native: Any, shapes: Sequence[Any]) -> float:
-    rng = np.random.default_rng(0)
-    arrays = [rng.uniform(0.5, 1.5, shape) for shape in shapes]
-    timer = timeit.Timer(native.bind(*[a if a.shape else a[()] for a in arrays]))
-    number = _repeats(timer)
-    # The median, as programs are timed: a machine that is shared is predicted as it is.
-    return statistics.median(timer.repeat(7, number)) / number
+def _time(call: Callable[[], Any]) -> float:
+    """The median, as programs are timed: a machine that is shared is predicted as it is."""
+    return _interleaved([call], _CALIBRATING)[0].seconds

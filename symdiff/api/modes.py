@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from symdiff.cost import TYPICAL, predictor
+from symdiff.api.native import typical_seconds
 from symdiff.diff import Mode, jacobians, representative
 from symdiff.ir.builder import Builder
 from symdiff.ir.dims import product
@@ -21,9 +21,12 @@ from symdiff.simplify import optimize
 
 PRICED: Final = 200
 """Instructions up to which every mode is derived; longer programs are swept in the direction with fewer seeds."""
-_CLEAR: Final = 0.9
+_CLEAR: Final = 0.95
 """Elimination must be predicted to take at most this part of the better sweep's time: its programs are longer to read
 and predictions are not that sharp."""
+
+_LEVEL: Final = 1.03
+"""Sweeps predicted to differ by less are level: the one with fewer seeds is taken."""
 
 
 def cheapest_mode(
@@ -45,9 +48,11 @@ def cheapest_mode(
         mapping = builder.absorb([y, *xs, *params])
         found = jacobians(builder, [mapping[y]], [mapping[x] for x in xs], mode, points)[0]
         program = optimize(Function.of([mapping[p] for p in params], found), OPSET)
-        at = predictor(program, TYPICAL)
+        at = typical_seconds(program)
         given = points or representative(program.dims)
         named = [{**representative(program.dims)[0], **point} for point in given]
-        prices[mode] = sum(math.log(max(at(point).seconds, 1e-9)) for point in named) / len(named)
+        prices[mode] = sum(math.log(max(at(point), 1e-12)) for point in named) / len(named)
     best: Mode = "forward" if prices["forward"] < prices["reverse"] else "reverse"
+    if abs(prices["forward"] - prices["reverse"]) < math.log(_LEVEL):
+        best = "forward" if into < out else "reverse"
     return "elimination" if prices["elimination"] < prices[best] + math.log(_CLEAR) else best

@@ -10,9 +10,10 @@ from typing import Any
 
 from symdiff.api.expression import unmerged
 from symdiff.api.pieces import Part, Together
-from symdiff.cost import Counts, count
+from symdiff.cost import TYPICAL, Counts, count, predict
+from symdiff.cost.machine import Profiler
 from symdiff.diff import representative
-from symdiff.errors import ArgumentError
+from symdiff.errors import ArgumentError, UnsupportedError
 from symdiff.frontend.expr import Expr
 from symdiff.ir.collecting import uncollected
 from symdiff.ir.graph import Function
@@ -37,6 +38,34 @@ def predict_from(figures: Callable[[], Any]) -> None:
     """Take the model of the machine that compiled functions predict the times of their kernels from."""
     global _figures
     _figures = figures
+
+
+def profiler(function: Function) -> Profiler | None:
+    """What native code for a program would execute, kernel by kernel, without compiling it; None where there is none:
+    undefined functions, complex numbers, no code generator."""
+    try:
+        from codegen import profile  # noqa: PLC0415
+
+        return profile.profiler(function)
+    except (ImportError, UnsupportedError):
+        return None
+
+
+def typical_seconds(function: Function) -> Callable[[Mapping[str, int]], float]:
+    """What a program is predicted to take at sizes, on a typical core, so that no choice depends on the machine it is
+    made on; operations and moves where there is no native code to predict."""
+    executed = profiler(function)
+    if executed is not None:
+        return lambda sizes: predict(executed(sizes, TYPICAL.register), TYPICAL).seconds
+    counts = count(function)
+    return lambda sizes: 1e-9 * float(counts.operations.at(sizes) + counts.move.at(sizes) + 1)
+
+
+def register_bytes() -> int:
+    """Bytes of a vector register that code is generated for on this machine."""
+    from codegen import compiled  # noqa: PLC0415
+
+    return compiled.register_bytes()
 
 
 def host() -> tuple[str, Path | None]:

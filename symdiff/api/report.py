@@ -9,10 +9,10 @@ from typing import Any
 from symdiff.api.coloured import Compressed
 from symdiff.api.derivatives import derive
 from symdiff.api.expression import Expression, free_symbols, function_of
-from symdiff.api.measure import Progress, this_machine, time_programs
-from symdiff.api.native import cheapest
+from symdiff.api.measure import Progress, known_machine, this_machine, time_programs
+from symdiff.api.native import cheapest, profiler
 from symdiff.api.plots import plot
-from symdiff.cost import Coloured, Comparison, Poly, compare_programs, points_of
+from symdiff.cost import Comparison, Machine, Poly, Timing, compare_programs, points_of
 from symdiff.diff import MODES as DIFF_MODES
 from symdiff.diff import gradients, jacobians
 from symdiff.errors import ArgumentError, ShapeError
@@ -59,6 +59,7 @@ def compare(
     sizes: Mapping[str, int | Sequence[int]] | None = None,
     *,
     measure: bool = False,
+    predict: bool | None = None,
     progress: bool = False,
     seconds: float = 2.0,
     simplify: bool = True,
@@ -69,8 +70,10 @@ def compare(
 
     Counts are exact, by class, as polynomials in the named dimensions, and as numbers at `sizes` (a number or a list of
     numbers per dimension). x: an expression or a list of them, whose derivatives then share one sweep.
-    measure: also compile all programs, time them at every point of `sizes` with random arguments, and predict their
-    times by a model of this machine. progress: a bar while measuring, on a terminal. seconds: about how long to time.
+    predict: times of all programs at every point of `sizes` by a model of this machine, from what their native code
+    would execute; True calibrates the model if it never was (two seconds, kept for ever), None asks for a model that
+    is there. measure: also compile all programs and time them, with random arguments. progress: a bar while measuring,
+    on a terminal. seconds: about how long to time.
     simplify: price every program in the form `compile` chooses, in which the modes often become one; False prices and
     times them as the sweeps give them. modes: which to compare, of "forward", "reverse", "elimination" (its order
     chosen for `sizes`) and "coloured" (the compressed evaluation, where the Jacobian is sparse at `sizes`).
@@ -113,12 +116,19 @@ def compare(
     small = _compressed(primal, xs, order == 2) if "coloured" in chosen else None
     if small is not None:
         bill = replace(bill, coloured=tuple([small.at(p, i) for i, p in enumerate(bill.points)]))
-    if measure:
-        bar = Progress(len(found) + 1 + len(bill.points), progress)
-        try:
-            bill = _measured(bill, small, seconds, bar)
-        finally:
-            bar.close()
+    bar = Progress(len(found) + 1 + len(bill.points), progress)
+    try:
+        timings: Sequence[Mapping[str, Timing]] = ()
+        if measure:
+            others = [small.calls(c) if small is not None and c is not None else {} for c in bill.coloured]
+            timings, kernels = time_programs(bill.functions, bill.points, seconds, bar, others)
+            bill = replace(bill, kernels=kernels)
+        if bill.points and predict is not False:
+            machine = this_machine(bar) if measure or predict else known_machine()
+            bill = bill if machine is None else _predicted(bill, small, machine)
+        bill = _measured(bill, small, timings)
+    finally:
+        bar.close()
     return Bill(**{f.name: getattr(bill, f.name) for f in fields(bill)})
 
 
@@ -138,18 +148,28 @@ def _compressed(primal: Function, xs: Sequence[Expr], symmetric: bool) -> Compre
     return Compressed(primal, places, symmetric) if whole and floating and primal.results[0].type.rank else None
 
 
-def _measured(bill: Comparison, small: Compressed | None, seconds: float, bar: Progress) -> Comparison:
-    """The bill with times and predictions."""
-    others = [small.calls(c) if small is not None and c is not None else {} for c in bill.coloured]
-    timings, kernels = time_programs(bill.functions, bill.points, seconds, bar, others)
-    machine = this_machine(bar)
-    coloured: list[Coloured | None] = []
-    for number, found in enumerate(bill.coloured):
-        if found is not None and small is not None:
-            found = small.timed(small.predicted(found, bill.points[number], machine), timings[number])
-        coloured.append(found)
+def _predicted(bill: Comparison, small: Compressed | None, machine: Machine) -> Comparison:
+    """The bill with predictions."""
+    coloured = [
+        found if found is None or small is None else small.predicted(found, sizes, machine)
+        for found, sizes in zip(bill.coloured, bill.points, strict=False)
+    ]
+    profilers = {name: known for name, f in bill.functions.items() if (known := profiler(f)) is not None}
+    return replace(bill, machine=machine, coloured=tuple(coloured), profilers=profilers)
+
+
+def _measured(
+    bill: Comparison, small: Compressed | None, timings: Sequence[Mapping[str, Timing]]
+) -> Comparison:
+    """The bill with measured times."""
+    if not timings:
+        return bill
+    coloured = [
+        found if found is None or small is None else small.timed(found, timings[number])
+        for number, found in enumerate(bill.coloured)
+    ]
     plain = [{n: t for n, t in at.items() if n in bill.functions} for at in timings]
-    return replace(bill, measured=tuple(plain), kernels=kernels, machine=machine, coloured=tuple(coloured))
+    return replace(bill, measured=tuple(plain), coloured=tuple(coloured))
 
 
 def evaluate(

@@ -18,9 +18,8 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from symdiff.api.native import cheapest
+from symdiff.api.native import cheapest, typical_seconds
 from symdiff.api.pieces import Native, Piece
-from symdiff.cost import TYPICAL, Prediction, predictor
 from symdiff.diff import jacobians
 from symdiff.diff.forward import forward
 from symdiff.diff.reverse import reverse
@@ -74,13 +73,13 @@ class Direct:
         self.entries = entries
         self._tag = tag
         self._programs: dict[Any, Function] = {}
-        self._price: Callable[[Mapping[str, int]], Prediction] | None = None
+        self._price: Callable[[Mapping[str, int]], float] | None = None
 
     def seconds(self, sizes: Mapping[str, int]) -> float:
         """What the values term by term, each then moved to its place, are predicted to take on a typical core."""
         if self._price is None:
-            self._price = predictor(self.entries.by_term(), TYPICAL)
-        return self._price(sizes).seconds + MOVED * self.entries.count(sizes)
+            self._price = typical_seconds(self.entries.by_term())
+        return self._price(sizes) + MOVED * self.entries.count(sizes)
 
     def plan(
         self, layout: Layout, sizes: Mapping[str, int], known: Mapping[str, Any]
@@ -183,16 +182,16 @@ class Sweeps:
         self._opset = opset
         self._tag = tag
         self._programs: dict[str, Function] = {}
-        self._prices: dict[str, tuple[Size, Callable[[Mapping[str, int]], Prediction]]] = {}
+        self._prices: dict[str, tuple[Size, Callable[[Mapping[str, int]], float]]] = {}
 
     def seconds(self, mode: Literal["forward", "reverse"], colours: int, sizes: Mapping[str, int]) -> float:
         """What the sweeps of so many colours are predicted to take, on a typical core."""
         found = self._prices.get(mode)
         if found is None:
             program = self.program(mode)
-            found = self._prices[mode] = program.params[-1].type.shape[0], predictor(program, TYPICAL)
+            found = self._prices[mode] = program.params[-1].type.shape[0], typical_seconds(program)
         name, at = found
-        return at({str(name): max(colours, 1), **sizes}).seconds
+        return at({str(name): max(colours, 1), **sizes})
 
     def piece(self, shapes: Shapes, sizes: Mapping[str, int], plan: Compression) -> Piece | None:
         """The entries of one compression, where one block of seeds does."""

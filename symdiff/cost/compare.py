@@ -83,14 +83,17 @@ class Comparison(Judgement):
         told = [f"{r:.3g}" if r is not None else "unbounded" for r in ratios]
         row("ratio to primal", [quantity("1"), *map(quantity, told)])
         groups.append(len(rows))
-        for number, timings in enumerate(self.measured):
-            at = at_sizes(equations(self.points[number]))
-            self._time_row(row, f"time{at}", {n: t.seconds for n, t in timings.items()}, list(columns), True)
-            guess = {n: p.seconds for n, p in self.predicted(self.points[number]).items()}
-            if guess:
-                self._time_row(row, f"predicted{at}", guess, list(columns), False)
-                told = [self.predicted(self.points[number])[n] for n in columns]
-                row(f"bound{at}", [words(f"{p.bound}, {p.intensity:.2g} op/B") for p in told])
+        for number, sizes in enumerate(self.points):
+            at = at_sizes(equations(sizes))
+            if self.measured:
+                timings = self.measured[number]
+                self._time_row(row, f"time{at}", {n: t.seconds for n, t in timings.items()}, list(columns), True)
+            guess = self.predicted(sizes)
+            if "primal" in guess:
+                seconds = {n: p.seconds for n, p in guess.items()}
+                self._time_row(row, f"predicted{at}", seconds, list(columns), not self.measured)
+                told = [f"{guess[n].bound}, {guess[n].intensity:.2g} op/B" if n in guess else "" for n in columns]
+                row(f"bound{at}", [words(text) for text in told])
         return rows, groups
 
     def _time_row(
@@ -102,7 +105,7 @@ class Comparison(Judgement):
         cells = [quantity(format_seconds(seconds["primal"]))]
         for name in names[1:]:
             if name not in seconds:
-                cells.append(words("too large"))
+                cells.append(words("too large" if name in self.profilers else "no native code"))
                 continue
             told = f"{format_seconds(seconds[name])} ({seconds[name] / seconds['primal']:.3g}x)"
             cells.append(quantity(told, won and seconds[name] == own[0]))

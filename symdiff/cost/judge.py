@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from symdiff.cost.checkpoint import advice as checkpoint_advice
 from symdiff.cost.checkpoint import find_chain
 from symdiff.cost.counts import Counts
-from symdiff.cost.machine import Machine, Prediction, predictor, relative_error
+from symdiff.cost.machine import Machine, Prediction, Profiler, predict, relative_error
 from symdiff.cost.poly import Number, Poly, crossover, growth_ratio, highest, never_below
 from symdiff.cost.timing import EQUAL, Timing, agreement, format_seconds
 from symdiff.ir.graph import Function
@@ -63,6 +63,7 @@ class Judgement:
     the latter is priced. `measured` has a `Timing` per name at every point, without programs whose results do not fit
     into memory there; `machine` is what predictions come from. `inputs` is the number of elements of the variables,
     `kernels` how many loop nests and routines each program became. `coloured` has the compressed evaluation per point.
+    `profilers` tell what the native code of each program executes at given sizes, on registers of so many bytes.
     """
 
     primal: Counts
@@ -77,6 +78,7 @@ class Judgement:
     inputs: Poly = field(default_factory=Poly)
     kernels: Mapping[str, int] = field(default_factory=dict[str, int])
     coloured: tuple[Coloured | None, ...] = ()
+    profilers: Mapping[str, Profiler] = field(default_factory=dict[str, Profiler])
 
     # ---------------------------------------------------------------- judgements
     @property
@@ -178,13 +180,20 @@ class Judgement:
 
     # ---------------------------------------------------------------- clock
     def predicted(self, sizes: Mapping[str, int]) -> dict[str, Prediction]:
-        """The model's time of the primal and of every program; empty without a machine."""
-        return {name: at(sizes) for name, at in self._predictors.items()}
+        """The model's time of the primal and of every program that has native code; empty without a machine."""
+        if self.machine is None:
+            return {}
+        key = tuple(sorted(sizes.items()))
+        if key not in self._predictions:
+            self._predictions[key] = {
+                name: predict(profiler(sizes, self.machine.register), self.machine)
+                for name, profiler in self.profilers.items()
+            }
+        return self._predictions[key]
 
     @functools.cached_property
-    def _predictors(self) -> dict[str, Callable[[Mapping[str, int]], Prediction]]:
-        machine = self.machine
-        return {} if machine is None else {name: predictor(f, machine) for name, f in self.functions.items()}
+    def _predictions(self) -> dict[tuple[tuple[str, int], ...], dict[str, Prediction]]:
+        return {}
 
     def fastest(self, point: int) -> str:
         """The program with the least measured time at a point, by its number; "" when none was measured there."""

@@ -1,10 +1,10 @@
-"""A small model of a machine, and the time it predicts for a program.
+"""A small model of a machine, and the time it predicts for native code.
 
-`Machine` holds measured figures: throughput by class of operation, bandwidth by working set, and what a call, a loop
-nest and an instruction cost however small. `predict(function, machine, sizes)` gives a `Prediction`: the program is cut
-into `stages` as native code is (elementwise work runs inside the loop that needs it, what is stored is stored once),
-and a stage takes the larger of its compute and its memory time, plus its overheads (a roofline; Williams, Waterman and
-Patterson 2009). The figures are calibrated elsewhere: nothing is compiled or timed here.
+`Machine` holds measured figures: seconds of an instruction by class, of a step that waits for another, of a call, and
+bandwidth by how much was touched since. `predict(profile, machine)` takes what every kernel executes (`Executed`: the
+code generator tells it) and gives a `Prediction`: straight code takes as long as the most burdened of its arithmetic,
+its accesses and its longest chain; a kernel the larger of that and of its memory time (a roofline; Williams, Waterman
+and Patterson 2009). The figures are calibrated elsewhere: nothing is compiled or timed here.
 """
 
 from __future__ import annotations
@@ -14,48 +14,72 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol, TypeAlias
 
-from symdiff.cost.poly import Poly
-from symdiff.cost.stages import FACTORS, Stage, stages
-from symdiff.ir.graph import Function
+VERSION: Final = 7
+ARITHMETIC: Final = ("add", "multiply", "fma", "divide", "compare", "extremum", "integer", "shuffle", "matrix")
+"""Classes of instructions on registers, `matrix` those of matrix products; functions count with them, by name."""
+ACCESS: Final = ("load", "store", "masked_store", "gather", "scatter")
+"""Classes of instructions that reach memory; a gather or a scatter is one element."""
+CONTROL: Final = ("strip", "mask", "total", "tile", "packed", "routine_line", "routine_square", "routine_cube")
+"""What loops, tiles and routines add to the instructions inside."""
+CALLS: Final = ("kernel", "product", "routine")
+UNITS: Final = (*ARITHMETIC, *ACCESS, *CONTROL, *CALLS)
+_STEP_CYCLES: Final = 4
+"""Cycles of a multiplication with its addition, on every processor of the last years."""
 
-VERSION: Final = 6
-RATES: Final = ("add", "multiply", "divide", "compare", "move", "fma", "dot", "factor")
-"""Classes with a throughput: matrix products count as `fma`, other sums of products as `dot`, factorizations and
-substitutions as `factor` (all their additions and multiplications); `move` are elements put together from pieces."""
 
-_TIMES: Final = ("call", "stage", "product_call", "factor_call", "row", "instruction")
-_LIKE: Final = {"pad": "fma", "integer": "add"}
-"""Classes that run at the rate of another."""
-_LANES: Final = 8
-"""Elements of a vector register; one number that does not fill a register costs as much as a full one."""
+class Stretch(Protocol):
+    """Straight code that runs `times` often: instructions by class, and steps that wait for one another."""
+
+    @property
+    def times(self) -> float: ...
+    @property
+    def units(self) -> Mapping[str, float]: ...
+    @property
+    def waits(self) -> float: ...
+
+
+class Executed(Protocol):
+    """What one kernel executes: its stretches, the bytes it moves with the bytes touched since they were touched
+    before, and whether they lie in lines apart, and its operations on numbers."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def stretches(self) -> Sequence[Stretch]: ...
+    @property
+    def traffic(self) -> Sequence[tuple[float, float, bool]]: ...
+    @property
+    def operations(self) -> float: ...
+
+
+Profiler: TypeAlias = "Callable[[Mapping[str, int], int], Sequence[Executed]]"
+"""What a program executes at sizes, on vector registers of so many bytes."""
 
 
 @dataclass(frozen=True)
 class Machine:
-    """Seconds and rates per second, in double precision on one core.
+    """Seconds and bytes per second on one core.
 
-    call: an empty call from Python. stage: a loop nest or routine. product_call, factor_call: a matrix product or a
-    factorization of tiny matrices. row: starting an inner loop. instruction: one scalar operation that waits for
-    another. bandwidth: (bytes touched, bytes per second), by rising bytes. rate: operations by class (`RATES`).
-    transcendental: evaluations by name.
+    register: bytes of a vector register. call: an empty call from Python. step: one multiplication with its addition
+    that waits for another. units: seconds of an instruction by class (`UNITS`); functions: of an evaluation on one
+    register, by name. bandwidth: (bytes touched since, bytes per second), by rising bytes; apart: the same for lines
+    that are written and do not follow one another.
     """
 
     name: str
+    register: int
     call: float
-    stage: float
-    product_call: float
-    factor_call: float
-    row: float
-    instruction: float
+    step: float
+    units: Mapping[str, float]
+    functions: Mapping[str, float]
     bandwidth: tuple[tuple[float, float], ...]
-    rate: Mapping[str, float]
-    transcendental: Mapping[str, float]
+    apart: tuple[tuple[float, float], ...]
 
-    def bandwidth_at(self, touched: float) -> float:
-        """Bytes per second while a program touches so many bytes in all, between measured points on a log scale."""
-        points = self.bandwidth
+    def bandwidth_at(self, touched: float, apart: bool = False) -> float:
+        """Bytes per second where so many bytes were touched since, between measured points on a log scale."""
+        points = self.apart if apart else self.bandwidth
         if touched <= points[0][0]:
             return points[0][1]
         for (small, fast), (large, slow) in itertools.pairwise(points):
@@ -64,16 +88,23 @@ class Machine:
                 return fast ** (1 - part) * slow**part
         return points[-1][1]
 
-    def speed(self, kind: str | tuple[str, str]) -> float:
-        """Operations per second of a class, or of a named transcendental; one never measured counts as the slowest."""
-        if isinstance(kind, tuple):
-            return self.transcendental.get(kind[1], min(self.transcendental.values()))
-        return self.rate[_LIKE.get(kind, kind)]
+    def figure(self, name: str) -> float:
+        """Seconds of an instruction, a step, a call or a function on one register; one never measured counts as the
+        slowest."""
+        if name in ("call", "step"):
+            return self.step if name == "step" else self.call
+        known = self.units.get(name)
+        return self.functions.get(name, max(self.functions.values())) if known is None else known
+
+    def seconds(self, kernel: Executed) -> float:
+        """The time of one kernel."""
+        busy, moved, idle = _parts(kernel, self)
+        return max(busy, moved) + idle
 
     @property
     def peak(self) -> float:
         """Operations per second of a large matrix product, two for a multiplication with its addition."""
-        return 2 * self.rate["fma"]
+        return 2 * (self.register / 8) / self.units["matrix"]
 
     def to_json(self) -> str:
         return json.dumps({"version": VERSION, **asdict(self)}, indent=1)
@@ -85,15 +116,17 @@ def machine_from_json(text: str) -> Machine | None:
         data = json.loads(text)
         if data.pop("version") != VERSION:
             return None
-        data["bandwidth"] = tuple((float(size), float(speed)) for size, speed in data["bandwidth"])
-        data["rate"] = {k: float(data["rate"][k]) for k in RATES}
-        data["transcendental"] = {str(k): float(v) for k, v in data["transcendental"].items()}
+        for points in ("bandwidth", "apart"):
+            data[points] = tuple((float(size), float(speed)) for size, speed in data[points])
+        data["units"] = {k: float(data["units"][k]) for k in UNITS}
+        data["functions"] = {str(k): float(v) for k, v in data["functions"].items()}
         machine = Machine(**data)
-        times = [getattr(machine, figure) for figure in _TIMES]
-        figures = [*machine.rate.values(), *machine.transcendental.values(), *(x for p in machine.bandwidth for x in p)]
-        sane = all(0 <= t < 1 for t in times) and all(0 < f < math.inf for f in figures)
-        rising = all(a[0] < b[0] for a, b in itertools.pairwise(machine.bandwidth))
-        full = bool(machine.bandwidth) and bool(machine.transcendental) and isinstance(data["name"], str)
+        times = [machine.call, machine.step, *machine.units.values(), *machine.functions.values()]
+        speeds = [x for point in (*machine.bandwidth, *machine.apart) for x in point]
+        sane = all(0 <= t < 1 for t in times) and all(0 < f < math.inf for f in speeds)
+        sane = sane and machine.units["matrix"] > 0 and machine.register >= 8
+        rising = all(a[0] < b[0] for p in (machine.bandwidth, machine.apart) for a, b in itertools.pairwise(p))
+        full = all(map(len, (machine.bandwidth, machine.apart, machine.functions))) and isinstance(data["name"], str)
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
     return machine if sane and rising and full else None
@@ -123,63 +156,55 @@ class Prediction:
         return self.operations / self.bytes if self.bytes else math.inf
 
 
-def predict(function: Function, machine: Machine, sizes: Mapping[str, int]) -> Prediction:
-    """The time of one call at the given sizes."""
-    return predictor(function, machine)(sizes)
+def predict(kernels: Sequence[Executed], machine: Machine) -> Prediction:
+    """The time of one call of code that executes these kernels."""
+    compute = memory = seconds = 0.0
+    overhead = machine.call
+    for kernel in kernels:
+        busy, moved, idle = _parts(kernel, machine)
+        compute, memory, overhead = compute + busy, memory + moved, overhead + idle
+        seconds += max(busy, moved) + idle
+    operations = sum(kernel.operations for kernel in kernels)
+    moved = sum(size for kernel in kernels for size, _, _ in kernel.traffic)
+    return Prediction(seconds + machine.call, compute, memory, overhead, operations, moved)
 
 
-def predictor(function: Function, machine: Machine) -> Callable[[Mapping[str, int]], Prediction]:
-    """`predict` for one program at many sizes: the program is cut into stages once."""
-    cut = stages(function)
-
-    def at(sizes: Mapping[str, int]) -> Prediction:
-        known: dict[Poly, float] = {}
-
-        def number(poly: Poly) -> float:
-            found = known.get(poly)
-            if found is None:
-                found = known[poly] = float(poly.at(sizes))
-            return found
-
-        speed = machine.bandwidth_at(sum(number(p) for p in cut.buffers) or 1.0)
-        compute = memory = operations = moved = seconds = 0.0
-        for stage in cut.stages:
-            busy, done = _compute(stage, machine, number)
-            busy += machine.row * number(stage.rows)
-            traffic = sum(number(p) for p in stage.traffic)
-            compute, memory, operations, moved = (
-                compute + busy, memory + traffic / speed, operations + done, moved + traffic,
-            )  # fmt: skip
-            seconds += max(busy, traffic / speed) + _overhead(stage, machine)
-        overhead = machine.call + sum(_overhead(stage, machine) for stage in cut.stages)
-        return Prediction(seconds + machine.call, compute, memory, overhead, operations, moved)
-
-    return at
+def _parts(kernel: Executed, machine: Machine) -> tuple[float, float, float]:
+    """Seconds of a kernel's instructions, of its memory, and of the calls it makes."""
+    busy = idle = 0.0
+    for name, amount in burden(kernel, machine).items():
+        if name in CALLS:
+            idle += amount * machine.figure(name)
+        else:
+            busy += amount * machine.figure(name)
+    nearest = machine.bandwidth[0][0]
+    moved = sum(size / machine.bandwidth_at(since, far) for size, since, far in kernel.traffic if since > nearest)
+    return busy, moved, idle
 
 
-def _compute(stage: Stage, machine: Machine, number: Callable[[Poly], float]) -> tuple[float, float]:
-    """Seconds of arithmetic and the number of operations."""
-    busy = operations = 0.0
-    inner = max(number(stage.space) / max(number(stage.rows), 1.0), 1.0)
-    left = inner % _LANES
-    # One long loop ends in one masked register, short rows in scalar steps.
-    ragged = (inner - left + _LANES * (left if number(stage.rows) > 1 else min(left, 1.0))) / inner
-    for kind, poly, scale in stage.work:
-        amount = number(poly)
-        if amount <= 0:
-            continue
-        if kind not in ("fma", "pad", "dot", "factor", "add", "multiply"):
-            scale *= ragged
-        least = machine.instruction if isinstance(kind, str) else _LANES / machine.speed(kind)
-        busy += max(amount * scale / machine.speed(kind), least)
-        operations += 0 if kind in ("move", "pad") else amount * (2 if kind in ("fma", "dot") else 1)
-    return busy, operations
+def burden(kernel: Executed, machine: Machine) -> dict[str, float]:
+    """How much of each figure of the machine the instructions of a kernel take: of every stretch the most burdened of
+    arithmetic, accesses, loop counters and chains, and all that it takes besides."""
+    total: dict[str, float] = {}
 
+    def add(name: str, amount: float) -> None:
+        total[name] = total.get(name, 0.0) + amount
 
-def _overhead(stage: Stage, machine: Machine) -> float:
-    if stage.kind == "product":
-        return machine.product_call
-    return machine.factor_call if stage.kind in FACTORS else machine.stage
+    for stretch in kernel.stretches:
+        sides: list[dict[str, float]] = [{}, {}]
+        seconds = [0.0, 0.0]
+        for name, amount in stretch.units.items():
+            if name in CALLS or name in CONTROL:
+                add(name, stretch.times * amount)
+            elif name != "iteration":
+                side = 1 if name in ACCESS else 0
+                sides[side][name] = amount
+                seconds[side] += amount * machine.figure(name)
+        steps = max(stretch.units.get("iteration", 0.0) / _STEP_CYCLES, stretch.waits)
+        side = sides[0] if seconds[0] >= seconds[1] else sides[1]
+        for name, amount in side.items() if max(seconds) >= steps * machine.step else [("step", steps)]:
+            add(name, stretch.times * amount)
+    return total
 
 
 def relative_error(predicted: Sequence[float], measured: Sequence[float]) -> float:
@@ -194,11 +219,16 @@ def machine_to_dict(machine: Machine) -> dict[str, Any]:
 
 
 TYPICAL: Final = Machine(
-    "typical", call=3e-8, stage=4e-9, product_call=6e-8, factor_call=4e-7, row=5e-9, instruction=5e-10,
-    bandwidth=((1e4, 1.8e11), (2.4e5, 1e11), (5e6, 5e10), (7e7, 2e10)),
-    rate={"add": 2e10, "multiply": 2e10, "divide": 3e9, "compare": 4e9, "move": 2e9, "fma": 2e10, "dot": 8e9,
-          "factor": 1.5e10},
-    transcendental={"exp": 7e8, "log": 5e8, "sin": 4e8, "cos": 4e8, "tanh": 4.5e8, "sqrt": 1.5e9, "pow": 1.7e8,
-                    "lgamma": 1.2e8},
+    "typical", register=32, call=2.5e-8, step=8e-10,
+    units={"add": 2e-10, "multiply": 2e-10, "fma": 2.5e-10, "divide": 1.4e-9, "compare": 1.2e-10, "extremum": 1e-9,
+           "integer": 1.2e-10, "shuffle": 1.6e-10, "matrix": 1.5e-10, "load": 2.5e-10, "store": 2.5e-10,
+           "masked_store": 1e-9, "gather": 4.5e-10, "scatter": 5.5e-10, "strip": 5e-10, "mask": 1e-9, "total": 2e-9,
+           "tile": 8e-9, "packed": 2.5e-10, "routine_line": 1.6e-8, "routine_square": 3.5e-9, "routine_cube": 3e-11,
+           "kernel": 1.5e-9, "product": 2.5e-8, "routine": 4e-8},
+    functions={"exp": 5e-9, "log": 7e-9, "sin": 7e-9, "cos": 7e-9, "tanh": 8e-9, "sqrt": 2.5e-9, "pow": 1.7e-8,
+               "arctan": 1e-8, "sigmoid": 8.5e-9, "softplus": 1.5e-8, "erf": 1.8e-8, "lgamma": 2.6e-8},
+    bandwidth=((2.4e4, 1.8e11), (1e5, 9e10), (4e5, 7.5e10), (1.4e6, 4.5e10), (7e6, 4e10), (7e7, 1e10)),
+    apart=((2.4e4, 1.8e11), (1e5, 2e10), (7e5, 2e10), (2e6, 1e10), (1.2e7, 7e9)),
 )  # fmt: skip
-"""A core with 256-bit registers and a shared cache, in round figures: for judgements that no machine may change."""
+"""A core with 256-bit registers and a shared cache, in round figures: for judgements that no machine may change, and
+what a measured machine is expected to be like."""

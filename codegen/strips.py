@@ -1,0 +1,111 @@
+"""How a vector loop is cut into strips: so many iterations at a time, full or under a mask.
+
+Takes a loop and the lanes of a register; gives `Strips`, from which the code is written and its cost is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from codegen.folds import LANES
+from codegen.index import flatten
+from codegen.loops import Call, For, Kernel, Let, Load, Stmt, Store, Trap, statements
+from codegen.stretches import BLOCK, WIDE_LIMIT, light, weight
+from codegen.text import BYTES
+
+CHUNK = 1500
+_LONG = 150
+_TWICE = 40
+_NARROW = 128
+"""Bytes of columns that are folded at a time behind those taken by `LANES`."""
+_TAIL = 64
+"""Instructions written for the last iterations of a fold, whose partial results then stay in registers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Strips:
+    """Iterations at a time: `wide` with partial results in registers (0: not at all), then `plain` (0: not at all),
+    then `lanes` under a mask where `masked`. A fold whose results stay in registers ends with up to `some` registers
+    under a mask, one after the other (0: there is no such end)."""
+
+    wide: int
+    plain: int
+    lanes: int
+    masked: bool
+    some: int = 0
+
+    def runs(self, extent: float) -> Iterator[tuple[int, float, bool]]:
+        """For so many iterations: (iterations at a time, how often, masked)."""
+        left = extent
+        for width in (self.wide, self.plain):
+            if width:
+                count = left // width
+                left -= count * width
+                if count:
+                    yield width, count, False
+        if left > 0 and (self.masked or self.some):
+            yield self.lanes, -(-left // self.lanes), True
+
+
+def strips(loop: For, lanes: int, static: int | None) -> Strips:
+    """The strips of a vector loop; static: its iterations, where that is known."""
+    length, dear = weight(loop.body)
+    guests = any(isinstance(s, For) and s.along for s in loop.body)
+    wide = LANES if not dear and length <= WIDE_LIMIT and lanes < LANES else 0
+    if static is not None:
+        while lanes > 2 and lanes // 2 >= static:
+            lanes //= 2
+        wide = 0 if static < LANES and not loop.carries else wide
+    some = -(-(LANES - 1 if static is None else static % LANES) // lanes)
+    if wide and loop.carries and not guests and length * some <= _TAIL:
+        return Strips(wide, 0, lanes, False, max(some, 1))
+    wide = 0 if static is not None and static < LANES else wide
+    # A long body is written once, for full and for half-filled registers alike.
+    long = length > _LONG and not loop.carries and _dense_stores(loop) <= length // _LONG
+    long = long or length > CHUNK
+    plain = 0
+    narrow = _NARROW // widest(loop.body)
+    if wide and narrow > lanes and not loop.carries and any(isinstance(s, For) and light(s) for s in loop.body):
+        plain = narrow
+    if not long and not wide and (static is None or static >= lanes):
+        twice = dear and length <= _TWICE and (static is None or static >= 2 * lanes)
+        plain = 2 * lanes if twice else lanes
+    masked = static is None or long or static % (wide or plain or lanes) != 0
+    return Strips(wide, plain, lanes, masked)
+
+
+def vector_width(kernel: Kernel, register_bytes: int) -> int:
+    """Lanes of one register: the widest element type decides."""
+    most = widest(kernel.body)
+    return max(2, register_bytes // most if most > 1 else register_bytes // 4)
+
+
+def widest(body: Sequence[Stmt]) -> int:
+    """Bytes of the widest element type."""
+    most = 1
+    for stmt in statements(list(body)):
+        if isinstance(stmt, Let):
+            most = max(most, BYTES[stmt.dtype])
+        elif isinstance(stmt, (Load, Store)):
+            most = max(most, BYTES[stmt.buffer.dtype])
+    return most
+
+
+def column_fold(loop: For) -> For | None:
+    """The fold over rows inside a vector loop over columns, where every total is stored and nothing else happens."""
+    inner = [s for s in loop.body if isinstance(s, For)]
+    if len(inner) != 1 or loop.carries or not inner[0].carries or any(c.inside >= 0 for c in inner[0].carries):
+        return None
+    if inner[0].within or (isinstance(inner[0].extent, int) and inner[0].extent <= BLOCK):
+        return None
+    totals = {c.out for c in inner[0].carries}
+    stored = [s.value for s in loop.body if isinstance(s, Store) and not s.fold]
+    plain = not any(isinstance(s, (Trap, Call)) for s in loop.body)
+    return inner[0] if plain and len(stored) == len(totals) and set(stored) == totals else None
+
+
+def _dense_stores(loop: For) -> int:
+    """How many stores go from lane to lane by one element; under a mask they are slow on some processors."""
+    stores = [s for s in statements(loop.body) if isinstance(s, Store)]
+    return sum(flatten(s.index, s.buffer.shape).coefficient(loop.var) == 1 for s in stores)
