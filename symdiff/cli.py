@@ -81,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--measure", action="store_true",
                          help="compile every program, time it at all sizes, and predict its time")  # fmt: skip
     compare.add_argument("--predict", action="store_true",
-                         help="predict times at all sizes; calibrates a model of this machine the first time")  # fmt: skip
+                         help="predict times at all sizes, by a model of this machine")  # fmt: skip
     compare.add_argument("--as-derived", action="store_true",
                          help="price the sweeps as they are, not the closed forms compiled instead")  # fmt: skip
     compare.add_argument("--mode", action="append", default=[], metavar="MODE", choices=MODES,
@@ -136,7 +136,8 @@ def _compare(options: argparse.Namespace) -> int:
     sizes = _size_lists(options.sizes, symbols)
     bill = sd.compare(
         expression, variables if len(variables) > 1 else variables[0], sizes=sizes or None,
-        measure=options.measure, predict=options.predict or None, progress=options.measure or options.predict, seconds=options.seconds,
+        measure=options.measure, predict=options.predict or None,
+        progress=options.measure or options.predict, seconds=options.seconds,
         simplify=not options.as_derived, modes=options.mode or MODES, order=options.order,
     )  # fmt: skip
     form = next((form for form in ("markdown", "latex", "json") if getattr(options, form)), "table")
