@@ -466,6 +466,6 @@ class _Reader:
         for rows, vectors, steps in cut.steps:
             units = {"matrix": float(rows * vectors), "load": float(rows + vectors)}
             self._add(Stretch(times * steps, units, waits=1.0))
-            sums = dict.fromkeys(("load", "store", "add"), float(rows * vectors))
+            sums: dict[str, float] = dict.fromkeys(("load", "store", "add"), float(rows * vectors))
             self._add(Stretch(times * steps / CHAIN_OF_PRODUCTS, sums))
         self.made.operations += times * 2 * m * n * k
