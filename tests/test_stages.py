@@ -60,26 +60,23 @@ def test_explain_measures_on_given_arrays(softmax_gradient, rng):
 
 @dataclass(frozen=True)
 class Slow:
-    """A machine in which everything takes a second, and a function three."""
+    """A machine in which a kernel takes ten seconds, and two more for every register of sines."""
 
-    stage: float = 10.0
+    register: int = 32
 
-    def speed(self, kind):
-        return 1 / 3 if isinstance(kind, tuple) else 1.0
-
-    def bandwidth_at(self, touched):
-        return 16.0
+    def seconds(self, kernel):
+        return 10.0 + 2 * sum(s.times * s.units.get("sin", 0) for s in kernel.stretches)
 
 
 def test_predictions_come_from_the_model_of_the_machine(rng):
-    """10 s for a kernel; then sin and a product for each of 5 elements, or 80 bytes at 16 a second."""
+    """Five elements are two registers."""
     x = sd.symbol("x", (sd.dim("n"),))
     y = np.sin(x) * x
     predictions = []
     for output in (y, x * 1.5):
         fn = codegen.compile(function_of([output], [x], "f"), figures=Slow)
         predictions.append(re.search(r"total: predicted ([\d.]+) s", fn.explain(rng.normal(size=5))).group(1))
-    assert predictions == ["30.00", "15.00"]
+    assert predictions == ["14.00", "10.00"]
     fn = codegen.compile(function_of([y], [x], "f"), figures=lambda: pytest.fail("nothing to predict"))
     assert "predicted" not in fn.explain()
     assert "predicted" in codegen.compile(function_of([y], [x], "f")).explain(np.ones(3))
