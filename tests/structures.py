@@ -78,6 +78,8 @@ EXACT: dict[str, tuple[Any, Any, Any]] = {
     "gather": (SIX[np.array([4, 4, -1])], SIX, np.eye(6)[[4, 4, 5]]),
     "scatter": (sd.add_at(np.zeros(6) * SIX[0], np.array([0, 0, 3]), SIX[1:4]), SIX,
                 np.array([[0, 1, 1, 0, 0, 0], *[[0] * 6] * 2, [0, 0, 0, 1, 0, 0], *[[0] * 6] * 2])),
+    "product with a scatter": (sd.add_at(0 * SIX, np.array([1, 4, 1]), SIX[3:] * HOLES[:3]) * SIX, SIX,
+                               [[0] * 6, [0, 1, 0, 1, 0, 1], *[[0] * 6] * 4]),
     "condition on a constant": (np.where(np.arange(6) < 2, SIX, SIX[::-1]), SIX,
                                 np.concatenate([np.eye(6)[:2], np.eye(6)[::-1][2:]])),
     "outer": (np.outer(SIX[:2], SIX[2:4]), SIX,

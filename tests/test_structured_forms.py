@@ -64,7 +64,7 @@ def check(operator: Any, want: Any, tolerance: float) -> None:
     high, wide = operator.shape
     matrix = want.reshape(high, wide)
     rng = np.random.default_rng(1)
-    near = {"rtol": tolerance, "atol": tolerance * float(np.abs(matrix).max(initial=1.0))}
+    near: Any = {"rtol": tolerance, "atol": tolerance * float(np.abs(matrix).max(initial=1.0))}
     v, w = rng.normal(size=wide), rng.normal(size=high)
     vs, ws = rng.normal(size=(wide, 3)), rng.normal(size=(2, high))
     assert operator.dtype == want.dtype and operator.dense().dtype == want.dtype

@@ -99,7 +99,7 @@ class Direct:
         at = np.searchsorted(layout.keys, keys)
         inside = at < len(layout.keys)
         inside[inside] = layout.keys[at[inside]] == keys[inside]
-        target = (at if layout.slots is None else layout.slots[np.minimum(at, len(layout.keys) - 1)])[inside]
+        target = at[inside] if layout.slots is None else layout.slots[at[inside]]
         source = np.flatnonzero(inside)
         if len(target) == layout.length == len(keys) and np.array_equal(target, np.arange(len(target))):
             return self._piece("terms", entries.by_term)

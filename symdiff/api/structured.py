@@ -282,8 +282,8 @@ def structured_hessian(f: Any, x: Any, mode: str, kinks: Kinks = None) -> Any:
     _check(f, "hessian", "function")
     if f.value.type.rank:
         raise ShapeError(f"hessian: the function has shape {format_shape(f.value.shape)}, expected a scalar")
-    if isinstance(x, Expr):
-        return _made(f, x, mode, True, kinks)
+    if isinstance(x, Expr) or (isinstance(x, (list, tuple, Mapping)) and len(x) == 1):  # pyright: ignore[reportUnknownArgumentType]
+        return _nested(x, lambda v: _made(f, v, mode, True, kinks))
 
     def row(v: Any) -> Any:
         _check(v, "hessian", "variable")

@@ -187,6 +187,9 @@ class _Sweep:
             mask = value.op.evaluate(*moved, **self._attrs(value))
         elif name == "contract":
             mask = self._contract_mask(value)
+        elif name == "scatter_add" and all(a in self.static for a in value.args[1:]):
+            mask = np.zeros(self._shape(value), np.bool_)
+            mask.ravel()[self._places(value)[self._mask_of(value.args[0]).ravel()]] = True
         elif value.op.elementwise and any(a in self.masks for a in value.args):
             masks = [self.masks.get(a) for a in value.args]
             if name in _ZERO_ANY:
@@ -293,18 +296,23 @@ class _Sweep:
         return np.broadcast_to(spread, self._shape(value))
 
     def _scatter(self, value: Value) -> Numbers:
-        u, axis = self._of(value.args[0]), value.attr("axis")
-        attrs, shape = self._attrs(value), self._shape(value)
+        u, axis, shape = self._of(value.args[0]), value.attr("axis"), self._shape(value)
         indices = [self._known(a) for a in value.args[1:]]
         if all(i is not None for i in indices):
-            # Where every update lands: what gather, the transpose, would read there.
             count = int(np.prod(shape, dtype=np.int64))
-            places = OPSET["gather"].evaluate(np.arange(count).reshape(shape), *indices, axis=axis)
-            return self.pool.merge(places.ravel(), u.ravel(), count).reshape(shape)
-        rank, sizes = len(value.args[1].type.shape), attrs["sizes"]
+            return self.pool.merge(self._places(value), u.ravel(), count).reshape(shape)
+        rank, sizes = len(value.args[1].type.shape), self._attrs(value)["sizes"]
         at = len(shape) + axis
         united = self._block(u, range(at, at + rank), u.shape[:at] + u.shape[at + rank :])
         return np.broadcast_to(np.expand_dims(united, tuple(range(at, at + len(sizes)))), shape)
+
+    def _places(self, value: Value) -> Numbers:
+        """Where every update of a scatter with known indices lands: what gather, the transpose, would read there."""
+        shape = self._shape(value)
+        count = int(np.prod(shape, dtype=np.int64))
+        indices = [self._known(a) for a in value.args[1:]]
+        found = OPSET["gather"].evaluate(np.arange(count).reshape(shape), *indices, axis=value.attr("axis"))
+        return np.ravel(found)
 
     def _cumsum(self, value: Value) -> Numbers:
         x, axis, reverse = self._of(value.args[0]), value.attr("axis"), value.attr("reverse")
