@@ -153,6 +153,7 @@ def cases() -> dict[str, dict[str, timeit.Timer]]:
         "out": out,
         "ones": ones,
         "empty": np.empty,
+        "jitted": sd.jit(lambda x, y, z: x + y + z),
     }
     statements = {
         "3 scalars -> value and gradient": {
@@ -162,12 +163,14 @@ def cases() -> dict[str, dict[str, timeit.Timer]]:
             "portable path": "portable_product(1.5, 2.5, 3.5)",
             "ctypes, prepared pointers": "ctypes_product()",
             "plain Python": "python(1.5, 2.5, 3.5)",
+            "sd.jit, one result": "jitted(1.5, 2.5, 3.5)",
         },
         "3 arrays of 8 -> new array": {
             "fast entry": "add3(u, v, w)",
             "fast entry, out=": "add3(u, v, w, out=out)",
             "fast entry, a list among them": "add3(u, v, ones)",
             "bound call": "bound_add3()",
+            "sd.jit": "jitted(u, v, w)",
             "portable path": "portable_add3(u, v, w)",
             "ctypes, prepared pointers": "ctypes_add3()",
             "NumPy, u + v + w": "u + v + w",

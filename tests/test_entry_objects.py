@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 import threading
+import types
 import weakref
 from pathlib import Path
 
@@ -214,6 +215,33 @@ def test_a_failed_probe_leaves_the_portable_path(library, monkeypatch):
     assert not f.is_fast and f(1.0, 2.0, 3.0) == (6.0, 6.0, 3.0, 2.0)
     assert [float(v) for v in f.bind(1.0, 2.0, 3.0)()] == [6.0, 6.0, 3.0, 2.0]
     assert "found 24, expected 16" in entry.fast_entry_status()
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "value", "reason"),
+    [
+        ("sysconfig", "get_config_var", lambda name: 1 if name == "Py_GIL_DISABLED" else None, "a free-threaded build"),
+        ("sys", "gettotalrefcount", lambda: 0, "a debug build"),
+        ("sys", "version_info", (3, 99, 0, "final", 0), "CPython 3.99 is not a version known here"),
+        ("sys", "implementation", types.SimpleNamespace(name="other"), "the interpreter is other"),
+        ("sys", "byteorder", "big", "not a little-endian 64-bit machine"),
+        ("struct", "calcsize", lambda form: 4, "not a little-endian 64-bit machine"),
+    ],
+)
+def test_builds_that_are_not_proven_safe_take_the_portable_path(library, monkeypatch, module, name, value, reason):
+    """Of such a build only what the probe looks at is faked here; the answers are those of the portable path."""
+    x, y, z = vectors()
+    with monkeypatch.context() as patch:
+        patch.setattr(entry, "_fast", None)
+        patch.setattr(entry, "_fast_refused", "")
+        patch.setattr(getattr(pyapi, module), name, value, raising=False)
+        status = entry.fast_entry_status()
+        f = make_function(ADD3, library)
+        bound = f.bind(x, y, z)
+        answers = f(x, y, z), f(list(x), y, z), f(x, y, z, out=np.empty(6)), bound()
+    assert reason in status and not f.is_fast and f.guarded() is None
+    for answer in answers:
+        np.testing.assert_array_equal(answer, x + y + z)
 
 
 def test_probes_notice_a_wrong_offset():
