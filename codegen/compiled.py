@@ -92,7 +92,7 @@ def compile(  # noqa: A001 - the package is called `codegen`, and this is what i
     lap("emit")
     arrays = [np.ascontiguousarray(array) for _, array in program.constants]
     imports = _imports(program, llvm, arrays)
-    companions = [f"{_SYMBOL}.shapes"]
+    companions = [f"{_SYMBOL}.shapes", f"{_SYMBOL}.amount"]
     if any(isinstance(s, Dim) for p in program.params for s in p.shape):
         companions.append(f"{_SYMBOL}.check")
     first, last = _tiers(llvm, opt)
@@ -114,7 +114,8 @@ def compile(  # noqa: A001 - the package is called `codegen`, and this is what i
     statuses.update(lowered.statuses)
     # A bound call outlives the function it is made from: what the code reads lives with the code.
     library.held = (arrays, upgrade)
-    addresses = KernelAddresses(*(library.address(s) for s in (entry, *companions)))
+    found = {name.removeprefix(f"{_SYMBOL}."): library.address(name) for name in companions}
+    addresses = KernelAddresses(library.address(entry), **found)
     signature = _signature(function, name, single, statuses)
     native = function_at(signature, addresses, library)
     lap("entry")

@@ -11,7 +11,7 @@ Takes a `Signature`, the library that holds a kernel and the addresses of its fu
 Promises: calls with exact arrays and numbers go through the fast entry (`entry_ir`), all others through `Marshal`, with
 equal results and one source of errors; the machine code lives as long as a function or bound call that uses it; any
 number of threads may call a function at once; the GIL is released around a kernel whose arguments and results have more
-than `release_above` elements together.
+than `release_above` elements together, or that says that it has much to do.
 
 `SYMDIFF_PORTABLE_CALLS=1` in the environment keeps all calls on the portable path; `fast_entry_status` says which one a
 process has.
@@ -86,11 +86,12 @@ class NativeFunction:
                     raise ArgumentValueError(f"out: the array for {spec.name} shares memory with {param_spec.name}")
             results.append(result)
         elements = sum(array.size for array in (*params, *results) if array.ndim)
+        frame = marshal.frame(params, results, bound)
         return _make_bound(
             marshal,
-            marshal.frame(params, results, bound),
+            frame,
             tuple(results),
-            elements > self._release_above,
+            elements > self._release_above or marshal.amount(frame) > entry_ir.LONG_WORK,
             _fast_entry() if self.is_fast else None,
         )
 
@@ -358,6 +359,7 @@ def _function_plan(
     head[Plan.FALLBACK] = id(fallback)
     head[Plan.WANTED] = 0 if wanted is None else ctypes.addressof(wanted)
     head[Plan.SIZES] = len(signature.dims)
+    head[Plan.AMOUNT] = addresses.amount
     # No argument count matches -1: where `sizes=` is needed, every call goes to Python.
     head[Plan.PARAMS] = len(params) if not set(signature.given) - signature.bound else -1
     head[Plan.RESULTS] = len(results)

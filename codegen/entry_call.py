@@ -370,7 +370,19 @@ run:
   %all.elements = phi i64 [ %in.elements, %fresh ], [ %out.all, %outputs ], [ %relements.next, %result.next ]
   %kernel = word ptr, %plan[$P_RUN]
   %above = word i64, %plan[$P_RELEASE_ABOVE]
-  %long = icmp sgt i64 %all.elements, %above
+  %many = icmp sgt i64 %all.elements, %above
+  %amount = word ptr, %plan[$P_AMOUNT]
+  %unknown = icmp eq ptr %amount, null
+  %decided = or i1 %many, %unknown
+  br i1 %decided, label %decide, label %estimate
+
+estimate:
+  %work = call i64 %amount(ptr %dims)
+  %much = icmp sgt i64 %work, $LONG_WORK
+  br label %decide
+
+decide:
+  %long = phi i1 [ %many, %run ], [ %much, %estimate ]
   br i1 %long, label %run.released, label %run.held
 
 run.held:

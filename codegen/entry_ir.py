@@ -49,7 +49,8 @@ class Plan(IntEnum):
     """The address of the only sizes that are taken; 0 for any."""
     SIZES = 16
     """How many there are."""
-    RECORDS = 17
+    AMOUNT = 17
+    RECORDS = 18
 
 
 class BoundPlan(IntEnum):
@@ -74,6 +75,9 @@ class Axis(IntEnum):
     LEAVE = 3
     """A polynomial: the kernel's check function looks at it."""
 
+
+LONG_WORK = 200_000
+"""Work of about ten microseconds: the GIL is released around it."""
 
 IMPORTS = (
     "PyErr_Clear",
@@ -111,8 +115,8 @@ _SHORTHAND = re.compile(r"^  %([\w.]+) = (word|field) (\w+), %([\w.]+)\[(\d+)\]$
 def module_text(offsets: dict[str, int]) -> str:
     """The module, for a process whose objects have the given offsets (see `pyapi.Layout`)."""
     words = {f"P_{word.name}": word.value for word in Plan} | {f"B_{word.name}": word.value for word in BoundPlan}
-    axes = {f"A_{kind.name}": kind.value for kind in Axis}
-    text = Template(_DECLARATIONS + CALL_TEXT + OUT_TEXT + _BOUND_TEXT).substitute(words | axes | offsets)
+    others = {f"A_{kind.name}": kind.value for kind in Axis} | {"LONG_WORK": LONG_WORK}
+    text = Template(_DECLARATIONS + CALL_TEXT + OUT_TEXT + _BOUND_TEXT).substitute(words | others | offsets)
     return _SHORTHAND.sub(_expand, text)
 
 

@@ -1,10 +1,11 @@
 """The functions that the calling side sees: sizes, checks, packing of strided arrays, memory, and the calls of kernels.
 
-Takes a `Program`; gives the text of its LLVM module. Three functions, as `codegen.signature` asks:
+Takes a `Program`; gives the text of its LLVM module. Four functions, as `codegen.signature` asks:
 
     i32 @name(ptr dims, ptr data, ptr strides)   the work
     i32 @name.shapes(ptr dims, ptr out)          result shapes; the checks on sizes are made here too
     i32 @name.check(ptr dims, ptr shapes)        parameter axes against polynomials
+    i64 @name.amount(ptr dims)                   how much work there is
 
 Kernels see dense row-major arrays only: a parameter with other strides is copied into the arena first, a result with
 other strides is computed there and copied out. The arena is one block: on the stack when small, else taken from a
@@ -22,6 +23,7 @@ from codegen.folds import LANES
 from codegen.loops import Block, Buffer, For, Kernel, Program, accessed, statements
 from codegen.lower import OUT_OF_MEMORY
 from codegen.memory import ARENA
+from codegen.split import work_of
 from codegen.text import BYTES, MEMORY, Lines, Module
 from codegen.writer import WORKSPACE, Tables
 from symdiff.ir.dims import Dim, FloorDiv, Size, evaluate, product
@@ -108,6 +110,7 @@ def emit_program(
     kernels = [(kernel, *emit_kernel(kernel, module, tables)) for kernel in program.kernels]
     module.functions.append(_Main(program, module, tables, kernels, clock).text())
     module.functions.append(_shapes(program, module))
+    module.functions.append(_amount(program, module))
     if any(isinstance(s, Dim) for p in program.params for s in p.shape):
         module.functions.append(_check(program, module))
     module.functions.append(routines.text(module))
@@ -146,9 +149,9 @@ def constant_symbol(program: Program, buffer: Buffer) -> str:
     return f"{program.name}.{buffer.name}"
 
 
-def _function(module: Module, symbol: str, parameters: str, lines: Lines) -> str:
+def _function(module: Module, symbol: str, parameters: str, lines: Lines, result: str = "i32") -> str:
     body = "\n".join(lines.lines)
-    return f"define i32 @{symbol}({parameters}) {module.attributes} {{\nentry:\n{body}\n}}\n"
+    return f"define {result} @{symbol}({parameters}) {module.attributes} {{\nentry:\n{body}\n}}\n"
 
 
 def _guard(lines: Lines, failed: str, status: str) -> None:
@@ -193,6 +196,19 @@ def _check(program: Program, module: Module) -> str:
             _guard(lines, lines.emit(f"icmp ne i64 {given}, {sizes.value(size)}"), str(BAD_SHAPE))
     lines.do("ret i32 0")
     return _function(module, f"{program.name}.check", "ptr %dims, ptr %shapes", lines)
+
+
+def _amount(program: Program, module: Module) -> str:
+    lines = Lines(module)
+    sizes = SizeWriter(lines, program.dims)
+    total: Size = 0
+    for kernel in program.kernels:
+        work = work_of(kernel.body)
+        # What is left over of blocks is small; their sizes are not known before the call.
+        if isinstance(work, int) or set(work.names) <= set(program.dims):
+            total = total + work
+    lines.do(f"ret i64 {sizes.value(total)}")
+    return _function(module, f"{program.name}.amount", "ptr %dims", lines, "i64")
 
 
 # -------------------------------------------------------------------- the work

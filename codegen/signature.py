@@ -4,11 +4,12 @@ Takes descriptions from whoever emitted the kernel; gives a checked `Signature`.
 consistent (every named dimension can be found from the arguments or is listed in `given`), so no call can meet a size
 that nothing defines.
 
-A compiled kernel is two C functions (three with polynomial axes):
+A compiled kernel is two C functions (three with polynomial axes), and one more where little data may mean much work:
 
     i32 name(ptr dims, ptr data, ptr strides)   the work; 0 or a status
     i32 name.shapes(ptr dims, ptr out)          result sizes, all axes of all results; 0 or a status
     i32 name.check(ptr dims, ptr shapes)        parameter axes against polynomials; 0 or a status
+    i64 name.amount(ptr dims)                   how much work there is, in units of about a twentieth of a nanosecond
 
 `dims` are the i64 values of the named dimensions in the order of `Signature.dims`; `data` points to the arrays,
 parameters first, then results; `strides` are in bytes, all axes of all arrays in the same order. A scalar is passed by

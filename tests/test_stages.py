@@ -14,7 +14,7 @@ import pytest
 
 import codegen
 import symdiff as sd
-from codegen import compiled, engine, tiers
+from codegen import compiled, engine, entry_ir, tiers
 from symdiff.api.expression import function_of
 from symdiff.errors import ArgumentError, SymdiffError
 from symdiff.ir.collecting import uncollected
@@ -80,6 +80,15 @@ def test_predictions_come_from_the_model_of_the_machine(rng):
     fn = codegen.compile(function_of([y], [x], "f"), figures=lambda: pytest.fail("nothing to predict"))
     assert "predicted" not in fn.explain()
     assert "predicted" in codegen.compile(function_of([y], [x], "f")).explain(np.ones(3))
+
+
+def test_much_work_on_little_data_is_known_before_the_call():
+    """The GIL is released around it."""
+    n = sd.dim("n")
+    A = sd.symbol("A", (n, n))
+    fn = sd.compile(np.sum(np.tanh(np.tanh(A @ A) @ A) @ A), [A])
+    amounts = [fn._marshal.amount(fn.bind(np.eye(size))._bound.frame) for size in (2, 20, 200)]
+    assert amounts[0] < entry_ir.LONG_WORK < amounts[2] and amounts[1] < amounts[2] / 100
 
 
 def test_explain_tells_what_code_is_in_force(softmax_gradient, felt):
