@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 import symdiff as sd
+from codegen import compiled
 
 pytest.importorskip("llvmlite")
 
@@ -42,28 +44,28 @@ def _ones(*shape: int, like: Array) -> Array:
 
 PATHS: dict[str, Callable[[Array, Callable[..., Any]], Any]] = {
     "total": lambda x, jit: jit(lambda x: np.sum(x))(x),
-    "mean": lambda x, jit: jit(lambda x: np.mean(x))(x) * N,
-    "dot": lambda x, jit: jit(lambda x, y: np.dot(x, y))(x, _ones(N, like=x)),
+    "mean": lambda x, jit: jit(lambda x: np.mean(x))(x) * x.size,
+    "dot": lambda x, jit: jit(lambda x, y: np.dot(x, y))(x, _ones(x.size, like=x)),
     "dear": lambda x, jit: jit(lambda x: np.sum(x * np.cos(x - x)))(x),
     "one column": lambda x, jit: jit(lambda a: np.sum(a, axis=0))(_columns(x, 1))[0],
     "columns": lambda x, jit: jit(lambda a: np.sum(a, axis=0))(_columns(x, 7))[5],
     "many columns": lambda x, jit: jit(lambda a: np.sum(a, axis=0))(_columns(x[:5000], 600))[577],
     "rows": lambda x, jit: jit(lambda a: np.sum(a, axis=1))(_rows(x, 3))[1],
     "strided rows": lambda x, jit: jit(lambda a: np.sum(a, axis=1))(_columns(x, 3).T)[1],
-    "two axes": lambda x, jit: jit(lambda a: np.sum(a, axis=(0, 1)))(_columns(x, 6).reshape(N, 2, 3))[1] / 2,
+    "two axes": lambda x, jit: jit(lambda a: np.sum(a, axis=(0, 1)))(_columns(x, 6).reshape(-1, 2, 3))[1] / 2,
     "last axes": lambda x, jit: jit(lambda a: np.sum(a, axis=(1, 2)))(_columns(x, 2)[None])[0] / 2,
-    "matrix by vector": lambda x, jit: jit(lambda a, v: a @ v)(_rows(x, 3), _ones(N, like=x))[1],
-    "vector by matrix": lambda x, jit: jit(lambda a, v: v @ a)(_columns(x, 3), _ones(N, like=x))[1],
-    "small product": lambda x, jit: jit(lambda a, b: a @ b)(_rows(x, 3), _ones(N, 4, like=x))[1, 2],
-    "rows by rows": lambda x, jit: jit(lambda a, b: a @ b.T)(_rows(x, 3), _ones(4, N, like=x))[1, 2],
+    "matrix by vector": lambda x, jit: jit(lambda a, v: a @ v)(_rows(x, 3), _ones(x.size, like=x))[1],
+    "vector by matrix": lambda x, jit: jit(lambda a, v: v @ a)(_columns(x, 3), _ones(x.size, like=x))[1],
+    "small product": lambda x, jit: jit(lambda a, b: a @ b)(_rows(x, 3), _ones(x.size, 4, like=x))[1, 2],
+    "rows by rows": lambda x, jit: jit(lambda a, b: a @ b.T)(_rows(x, 3), _ones(4, x.size, like=x))[1, 2],
     "product": lambda x, jit: jit(lambda a, b: a @ b)(_rows(x[:9000], 150), _ones(9000, 130, like=x))[149, 129],
-    "weighted Gram": lambda x, jit: jit(lambda a, w: a.T @ (w[:, None] * a))(_ones(N, 3, like=x), x)[1, 2],
+    "weighted Gram": lambda x, jit: jit(lambda a, w: a.T @ (w[:, None] * a))(_ones(x.size, 3, like=x), x)[1, 2],
     "running": lambda x, jit: jit(lambda x: np.cumsum(x))(x)[-1],
     "running columns": lambda x, jit: jit(lambda a: np.cumsum(a, axis=0))(_columns(x, 3))[-1, 1],
     "scattered": lambda x, jit: sd.grad(lambda v, i, w: np.sum(v[i] * w))(
-        np.zeros(3, x.dtype), np.ones(N, np.int64), x)[1],
+        np.zeros(3, x.dtype), np.ones(x.size, np.int64), x)[1],
     "gradient over rows": lambda x, jit: sd.value_and_grad(lambda v, a, w: np.sum(np.sin(a @ v) * 0 + w * (a @ v)))(
-        np.zeros(3, x.dtype), _ones(N, 3, like=x), x)[1][1],
+        np.zeros(3, x.dtype), _ones(x.size, 3, like=x), x)[1][1],
 }  # fmt: skip
 LENGTHS = {"many columns": 5000, "product": 9000}
 
@@ -110,3 +112,31 @@ def test_what_is_not_finite_goes_through_sums(length: int, values: tuple[float, 
     for name, program in programs.items():
         got = program()
         assert np.isnan(got) if np.isnan(expected) else got == expected, (name, got, expected)
+
+
+JITTED = [path for path in PATHS if path not in ("scattered", "gradient over rows")]
+
+
+@pytest.mark.parametrize("path", JITTED)
+def test_any_number_of_threads_gives_the_same_bits(path: str) -> None:
+    x = _terms("random", np.float64)
+    expected = np.float64(PATHS[path](x, sd.jit)).tobytes()
+    for threads in (2, 3, 4):
+        got = PATHS[path](x, functools.partial(sd.jit, threads=threads))
+        assert np.float64(got).tobytes() == expected, threads
+
+
+@pytest.mark.parametrize("path", JITTED)
+def test_any_width_of_registers_gives_the_same_bits(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = _terms("random", np.float64)[:20_011]
+    caches = (compiled._product, compiled._shared_product)  # pyright: ignore[reportPrivateUsage]
+    found: set[bytes] = set()
+    for register_bytes in (16, 32, 64):
+        with monkeypatch.context() as patch:
+            patch.setattr(compiled, "_machine", lambda wide=register_bytes: (wide, True))
+            for cached in caches:
+                cached.cache_clear()
+            found.add(np.float64(PATHS[path](x, sd.jit)).tobytes())
+    for cached in caches:
+        cached.cache_clear()
+    assert len(found) == 1

@@ -14,6 +14,8 @@ import numpy as np
 from mpmath import mp
 from numpy.typing import NDArray
 
+from codegen.vmath.gamma_tables import DIGAMMA_ROOTS, LGAMMA_ROOTS
+
 Array = NDArray[np.floating]
 Reference = Callable[..., Any]
 _PRECISION = 200
@@ -126,6 +128,19 @@ def _binades(rng: np.random.Generator, count: int, domain: Domain, dtype: np.dty
     return x[(x >= domain.least) & (x <= domain.most) & np.isfinite(x)]
 
 
+def hard(name: str, count: int) -> list[float]:
+    """Numbers next to multiples of pi/2 of all sizes, or next to the negative roots and poles of the gamma family."""
+    if name in ("sin", "cos", "tan"):
+        with mp.workprec(1200):
+            whole = [int(mp.mpf(10) ** mp.mpf(300 * i / count)) for i in range(count)]
+            return [s * float(k * mp.pi / 2) for k in whole for s in (1, -1)]
+    if name in ("lgamma", "digamma"):
+        roots = [row[0] for row in (LGAMMA_ROOTS if name == "lgamma" else DIGAMMA_ROOTS)]
+        ends = [math.nextafter(-float(n), side) for n in range(1, 25) for side in (0.0, -30.0)]
+        return [*ends, *(math.nextafter(r, side) for r in roots for side in (r, 0.0, -30.0))]
+    return []
+
+
 def samples(name: str, dtype: np.dtype[Any], rng: np.random.Generator, count: int) -> list[Array]:
     """Operand arrays for one function, about `count` long, rounded to the dtype."""
     if name == "pow":
@@ -150,6 +165,7 @@ def samples(name: str, dtype: np.dtype[Any], rng: np.random.Generator, count: in
         each = max(4, count // 4 // len(domain.spots))
         offsets = rng.choice([-1.0, 1.0], each) * np.ldexp(rng.uniform(0.5, 1, each), rng.integers(-52, -2, each))
         parts.append(spot + offsets * max(1.0, abs(spot)))
+    parts.append(np.array(hard(name, count // 20)))
     x = np.concatenate(parts)
     with np.errstate(over="ignore"):
         x = x.astype(dtype)
