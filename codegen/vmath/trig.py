@@ -113,10 +113,13 @@ def _reduce_lane(b: Build, lane: str) -> list[tuple[str, str]]:
 def reduce(b: Build, x: Value) -> tuple[Value, Pair]:
     """Quadrant (in the low two bits) and remainder of x modulo pi/2."""
     n, word = b.rint_of_product(x, TWO_OVER_PI)
-    first = b.fma(n, -PI_2[0], x)  # exact: a multiple of the last bit of pi/2 (or of x) below 1
-    hi = b.fma(n, -PI_2[1], first)
-    lo = b.fma(n, -PI_2[1], first - hi)  # exact but for one rounding: first - hi is a multiple of hi's last bit
-    r = Pair(hi, b.fma(n, -PI_2[2], lo))
+    first = b.fma(n, -PI_2[0], x)
+    second = n * PI_2[1]
+    second_low = b.fma(n, PI_2[1], -second)
+    # A fast two-sum is exact although |first| < |second| can happen: first is a multiple of second's last bit.
+    t = first - second
+    rest = (first - t) - second
+    r = Pair(t, b.fma(n, -PI_2[2], rest - second_low))
 
     def exact() -> list[Value]:
         return exact_reduction(b, x, word, *r)
