@@ -2,14 +2,14 @@
 
 `Traffic(program, numbers).of(kernel)` takes the kernels in order and gives (bytes, distance, apart): so many bytes are
 moved that were touched last when so many other bytes had been touched since; apart: they are written, to lines that do
-not follow one another, which processors do one by one. Bytes that a loop comes back to have the
-distance of what one of its iterations touches; bytes that an earlier kernel, or the call before, touched, that of all
-in between.
+not follow one another, which processors do one by one. What is written is moved twice, fetched and given back. Bytes
+that a loop comes back to have the distance of what one of its iterations touches; bytes that an earlier kernel, or the
+call before, touched, that of all in between.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -117,10 +117,14 @@ class Traffic:
                 since = here - seen[buffer] if buffer in seen else self._since(buffer)
                 most = max(own[buffer], key=lambda a: self._unique(a, a.loops, loops))
                 if buffer not in seen or since > _NEAR:
-                    found.append((size, min(since, self.whole), self._apart(most, loops)))
+                    moved = 2 * size if any(a.written for a in own[buffer]) else size
+                    found.append((moved, min(since, self.whole), self._apart(most, loops)))
                 seen[buffer] = here
             here += sum(sizes.values())
-        found += [(self._bytes(b), min(self._since(b), self.whole), b in columns) for b in touched if b not in seen]
+        for buffer in touched:
+            if buffer not in seen:  # in a routine
+                moved = self._bytes(buffer) * (2 if buffer in columns else 1)
+                found.append((moved, min(self._since(buffer), self.whole), buffer in columns))
         self._last.update(dict.fromkeys(touched, self._clock))
         self._clock += sum(map(self._bytes, touched))
         return found
@@ -195,6 +199,7 @@ class Traffic:
             if distance <= _NEAR:
                 continue
             again = 1.0 - step / _LINE if step else 1.0
+            again *= 2 if access.written else 1
             found.append((outer * (trips - 1) * own * again, distance, self._apart(access, loops)))
         return found
 
@@ -207,14 +212,15 @@ def _loop(loops: Mapping[int, Loop], key: int) -> Loop:
     return loops.get(key, _NEVER)
 
 
-def walk(kernel: Kernel) -> list[tuple[Stmt, tuple[For, ...]]]:
-    """Every statement with the loops around it, outermost first."""
-    made: list[tuple[Stmt, tuple[For, ...]]] = []
-    stack: list[tuple[list[Stmt], tuple[For, ...]]] = [(kernel.body, ())]
+def walk(kernel: Kernel) -> Iterator[tuple[Stmt, tuple[For, ...]]]:
+    """Every statement with the loops around it, outermost first, in order."""
+    stack: list[tuple[Iterator[Stmt], tuple[For, ...]]] = [(iter(kernel.body), ())]
     while stack:
-        body, around = stack.pop()
+        body, around = stack[-1]
         for stmt in body:
-            made.append((stmt, around))
+            yield stmt, around
             if isinstance(stmt, For):
-                stack.append((stmt.body, around if stmt.along else (*around, stmt)))
-    return made
+                stack.append((iter(stmt.body), around if stmt.along else (*around, stmt)))
+                break
+        else:
+            stack.pop()

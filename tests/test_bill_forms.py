@@ -51,7 +51,7 @@ def test_crossover_is_where_the_curves_meet() -> None:
         y.functions["primal"], {"flat": flat.function(), "steep": steep.function()}, {"m": 4, "n": [1, 1000]}
     )
     (axes,) = figure(type(y)(**{f.name: getattr(bill, f.name) for f in dataclasses.fields(bill)}), over="n").axes
-    (note,) = [t for t in axes.texts if "equal at" in t.get_text()]
+    (note,) = [t for t in axes.texts if "flat = steep at n" in t.get_text()]
     at = float(note.get_text().split("≈")[1])
     assert at == pytest.approx(math.sqrt(31), rel=0.05)  # 31 additions against n^2 products
 

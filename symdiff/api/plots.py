@@ -21,6 +21,8 @@ _STYLES: Final = (("#0072B2", "o", "-"), ("#D55E00", "^", (0, (6, 2, 1.5, 2))), 
 _SAMPLES: Final = 60
 _SPREAD: Final = 8
 """A dimension of one size is drawn this factor to either side."""
+_APART: Final = 0.05
+"""Curves that are never further apart on one side, in logarithms, do not cross: they are level."""
 _NOMINAL: Final = 100
 """The size of dimensions without a number."""
 _GREY: Final = "0.35"
@@ -144,6 +146,7 @@ def _counted(bill: Comparison, fixed: Mapping[str, int], name: str) -> Callable[
 def _cross(axes: Any, lines: Mapping[str, Sequence[float]], sizes: Sequence[int], name: str) -> None:
     """Mark where the lines of two modes meet."""
     modes = [n for n in lines if n != "primal"]
+    marked = 0
     for number, first in enumerate(modes):
         for second in modes[number + 1 :]:
             place = _meeting(lines[first], lines[second], sizes)
@@ -154,16 +157,18 @@ def _cross(axes: Any, lines: Mapping[str, Sequence[float]], sizes: Sequence[int]
             axes.plot([x], [y], marker="o", markersize=11, markerfacecolor="none", markeredgecolor="0.2", zorder=4)
             # At the foot of the line: beside the crossing it would lie on the curves.
             size = f"{x:.2g}" if x < 100 else f"{x:.0f}"
-            axes.annotate(f"equal at {name} ≈ {size}", (x, 0.03),
+            axes.annotate(f"{first} = {second} at {name} ≈ {size}", (x, 0.03 + 0.065 * marked),
                           xycoords=("data", "axes fraction"), xytext=(4, 0), textcoords="offset points", fontsize=9,
                           color="0.2", bbox=_LABEL, zorder=5)  # fmt: skip
+            marked += 1
 
 
 def _meeting(a: Sequence[float], b: Sequence[float], sizes: Sequence[int]) -> tuple[float, float] | None:
     """The first crossing of two sampled curves, interpolated on log axes."""
     gaps = [math.log(u / v) for u, v in zip(a, b, strict=True)]
     for i in range(len(gaps) - 1):
-        if gaps[i] * gaps[i + 1] < 0:
+        apart = max(map(abs, gaps[: i + 1])) > _APART and max(map(abs, gaps[i + 1 :])) > _APART
+        if apart and gaps[i] * gaps[i + 1] < 0:
             part = gaps[i] / (gaps[i] - gaps[i + 1])
             x = sizes[i] ** (1 - part) * sizes[i + 1] ** part
             return x, a[i] ** (1 - part) * a[i + 1] ** part
