@@ -99,7 +99,7 @@ def _forced(order: list[Node]) -> set[Node]:
             if arg.kind not in INLINE or arg.kind in MEMORY:
                 continue
             if node.kind == "alias" or (node.kind == "gemm" and not _readable(node, number, must)):
-                must.add(_in_order(arg) if node.kind == "gemm" and number < 2 else arg)
+                must.add(_in_order(arg) if node.kind == "gemm" and number < 2 and node.data[1:4] == (1, 1, 1) else arg)
             elif arg.cost <= CHEAP:
                 continue
             elif node.kind == "view":
@@ -125,7 +125,7 @@ def _forced(order: list[Node]) -> set[Node]:
 
 
 def _in_order(arg: Node) -> Node:
-    """What to store for an operand: where only its axes are exchanged, the array in the order it is computed in."""
+    """What to store for a matrix: where only its axes are exchanged, the array in the order it is computed in."""
     base = arg.args[0] if arg.kind == "view" else arg
     return base if base is arg or permutation(arg.data, base.shape, arg.shape) is not None else arg
 
