@@ -93,7 +93,7 @@ class Dim:
     # ---------------------------------------------------------------- arithmetic
     def __add__(self, other: Any) -> Any:
         if isinstance(other, (int, Dim)):
-            return _sum(self, other)
+            return _sum(_plain(self), _plain(other))
         return self._lifted() + other if isinstance(other, (float, Fraction)) else NotImplemented
 
     __radd__ = __add__
@@ -113,7 +113,7 @@ class Dim:
 
     def __mul__(self, other: Any) -> Any:
         if isinstance(other, (int, Dim)):
-            return _product(self, other)
+            return _product(_plain(self), _plain(other))
         return self._lifted() * other if isinstance(other, (float, Fraction)) else NotImplemented
 
     __rmul__ = __mul__
@@ -227,6 +227,11 @@ class Dim:
 
 def _terms(size: Size) -> Iterable[tuple[Monomial, Fraction]]:
     return size.terms if isinstance(size, Dim) else (((), Fraction(size)),)
+
+
+def _plain(size: Size) -> Size:
+    """A size that may be looked up: kinds of dimensions that answer comparisons themselves are no keys."""
+    return size if isinstance(size, int) or type(size) is Dim else Dim(dict(size.terms))
 
 
 # The same sums and products come up again and again while a program is derived.
