@@ -31,14 +31,14 @@ from codegen import engine
 SYMBOL = "sd.parallel"
 DECLARATION = f"declare i32 @{SYMBOL}(ptr, ptr, ptr, i64, i64)"
 _CELL = "sd.pool"
-_BYTES = 4096
+_BYTES = 36864
 _SPINS = 2000
 """Looks at the pool before a worker sleeps: some tens of microseconds, less than waking it costs on many machines;"""
 _PATIENCE = 400
 """and looks of the caller for those that still work, before it leaves its processor to them."""
 _SHARES = 4
 """A piece is what is left over so many times the number of threads."""
-_ACCOUNTS = 64
+_ACCOUNTS = 512
 _GRACE = 200_000
 """Nanoseconds that an account may be in debt."""
 _MOST_CREDIT = 8_000_000
@@ -48,7 +48,8 @@ _TRIAL = 32
 """One call in so many is made alone, to know what that takes (and the first two: one may find everything cold)."""
 _LONGEST_DEBT = 500_000_000
 
-_pool = (ctypes.c_char * _BYTES)()
+_room = (ctypes.c_char * (_BYTES + 64))()
+_pool = (ctypes.c_char * _BYTES).from_buffer(_room, -ctypes.addressof(_room) % 64)
 _NEEDED = (
     "pthread_create", "pthread_detach", "pthread_mutex_init", "pthread_mutex_lock", "pthread_mutex_unlock",
     "pthread_cond_init", "pthread_cond_wait", "pthread_cond_signal", "pthread_cond_broadcast", "pthread_sigmask",
@@ -89,7 +90,8 @@ def text() -> str:
         "PAUSE": f'call void asm sideeffect "{pause}", ""()' if pause else "", "SPINS": _SPINS, "PATIENCE": _PATIENCE,
         "SHARES": _SHARES, "SIG_BLOCK": int(getattr(signal, "SIG_BLOCK", 0)), "GRACE": -_GRACE,
         "MOST_CREDIT": _MOST_CREDIT, "REPAY": -_REPAY, "TRIAL": _TRIAL, "LONGEST_DEBT": _LONGEST_DEBT,
-        "CLOCK": int(getattr(time, "CLOCK_MONOTONIC", 0)), "HASH_SHIFT": 64 - _ACCOUNTS.bit_length() + 1,
+        "BYTES": _BYTES, "CLOCK": int(getattr(time, "CLOCK_MONOTONIC", 0)),
+        "HASH_SHIFT": 64 - _ACCOUNTS.bit_length() + 1,
         **{name: f"getelementptr (i8, ptr @{_CELL}, i64 {at})" for name, at in _LAYOUT.items()},
     }  # fmt: skip
     made = _TEXT
@@ -107,7 +109,7 @@ _LAYOUT = {
 }  # fmt: skip
 
 _TEXT = """
-@sd.pool = external global [4096 x i8], align 64
+@sd.pool = external global [$BYTES x i8], align 64
 
 define i32 @sd.parallel(ptr %work, ptr %a, ptr %b, i64 %count, i64 %threads) nounwind {
 entry:
@@ -116,18 +118,29 @@ entry:
   %alone = or i1 %few, %lone
   br i1 %alone, label %serial, label %consult
 
-consult:                                         ; an account: balance, time to work alone, what alone takes, calls
+consult:                                         ; an account: balance, time to work alone, what alone takes, calls, key
   %number = ptrtoint ptr %work to i64
   %both = xor i64 %number, %count
   %mixed = mul i64 %both, -7046029254386353131
   %place = lshr i64 %mixed, $HASH_SHIFT
-  %account = getelementptr [4 x i64], ptr $LEDGER, i64 %place
+  %account = getelementptr [8 x i64], ptr $LEDGER, i64 %place
   %owed.at = getelementptr i64, ptr %account, i64 1
   %alone.at = getelementptr i64, ptr %account, i64 2
   %calls.at = getelementptr i64, ptr %account, i64 3
+  %whose.at = getelementptr i64, ptr %account, i64 4
   %always = load i64, ptr $ALWAYS
   %forced = icmp ne i64 %always, 0
-  br i1 %forced, label %try, label %weigh
+  br i1 %forced, label %try, label %ledger
+
+ledger:
+  %whose = load atomic i64, ptr %whose.at monotonic, align 8
+  %known = icmp eq i64 %whose, %mixed
+  br i1 %known, label %weigh, label %anew
+
+anew:                                            ; another loop had the place
+  call void @llvm.memset.p0.i64(ptr %account, i8 0, i64 32, i1 false)
+  store atomic i64 %mixed, ptr %whose.at monotonic, align 8
+  br label %weigh
 
 weigh:
   %calls = atomicrmw add ptr %calls.at, i64 1 monotonic
