@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from bills import MACHINE, SWEEPS, TIMED, W, bill_of, k, m, n, x
 
+import codegen.compiled
 import symdiff as sd
 from symdiff.api import measure
 from symdiff.api.measure import Progress, this_machine, time_programs
@@ -92,6 +93,23 @@ def test_programs_that_are_one_are_timed_once(monkeypatch: pytest.MonkeyPatch) -
     assert len(made) == 2
     assert "forward and reverse are the same program" in str(bill)
     assert "forward and reverse are level at m = 2, n = 3" in str(bill)
+
+
+def test_what_is_timed_is_the_last_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(codegen.compiled, "_FELT", 0)  # programs of any length run without passes first
+    monkeypatch.setenv("SYMDIFF_CACHE_DIR", str(tmp_path))
+    made: list[Any] = []
+    compile_function = measure.compile_function
+
+    def noted(*args: Any, **options: Any) -> Any:
+        made.append(compile_function(*args, **options))
+        return made[-1]
+
+    monkeypatch.setattr(measure, "compile_function", noted)
+    sd.compare(W @ x, x, sizes={"m": 2, "n": 3}, measure=True, seconds=0.01, modes=SWEEPS)
+    assert made
+    for native in made:
+        assert native.compiled.upgrade is not None and native.compiled.upgrade.done.is_set()
 
 
 def test_arguments_satisfy_the_facts() -> None:

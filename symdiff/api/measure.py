@@ -113,6 +113,9 @@ def time_programs(
             if program not in compiled:
                 compiled[program] = compile_function(program, name=name)
         progress.step()
+    progress.show("waiting for the last code")
+    for native in compiled.values():  # the first code of a long program is slow, and better code is made beside it
+        native.compiled.settle()
     found: list[Mapping[str, Timing]] = []
     for number, sizes in enumerate(points):
         progress.show("timing at " + (", ".join(f"{k} = {v}" for k, v in sizes.items()) or "the given sizes"))
