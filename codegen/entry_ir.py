@@ -25,6 +25,7 @@ from string import Template
 
 from codegen.entry_call import CALL_TEXT
 from codegen.entry_out import OUT_TEXT
+from codegen.entry_return import RETURN_TEXT
 
 
 class Plan(IntEnum):
@@ -116,7 +117,8 @@ def module_text(offsets: dict[str, int]) -> str:
     """The module, for a process whose objects have the given offsets (see `pyapi.Layout`)."""
     words = {f"P_{word.name}": word.value for word in Plan} | {f"B_{word.name}": word.value for word in BoundPlan}
     others = {f"A_{kind.name}": kind.value for kind in Axis} | {"LONG_WORK": LONG_WORK}
-    text = Template(_DECLARATIONS + CALL_TEXT + OUT_TEXT + _BOUND_TEXT).substitute(words | others | offsets)
+    texts = _DECLARATIONS + CALL_TEXT + RETURN_TEXT + OUT_TEXT + _BOUND_TEXT
+    text = Template(texts).substitute(words | others | offsets)
     return _SHORTHAND.sub(_expand, text)
 
 

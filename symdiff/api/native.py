@@ -24,11 +24,16 @@ CLOSED_LIMIT = 40
 """Instructions of a program whose closed form is tried; finding one takes about a millisecond per instruction."""
 
 
-def compile_function(function: Function, **options: Any) -> Any:
-    """Native code for a program. The one place that reaches the code generator, and only when it is needed."""
+def _codegen() -> Any:
+    """The code generator: the one place that reaches it, and only when it is needed."""
     import codegen  # noqa: PLC0415
 
-    return codegen.compile(function, figures=_figures, **options)
+    return codegen
+
+
+def compile_function(function: Function, **options: Any) -> Any:
+    """Native code for a program."""
+    return _codegen().compile(function, figures=_figures, **options)
 
 
 _figures: Callable[[], Any] | None = None
@@ -44,9 +49,7 @@ def profiler(function: Function) -> Profiler | None:
     """What native code for a program would execute, kernel by kernel, without compiling it; None where there is none:
     undefined functions, complex numbers, no code generator."""
     try:
-        from codegen import profile  # noqa: PLC0415
-
-        return profile.profiler(function)
+        return _codegen().profiler(function)
     except (ImportError, UnsupportedError):
         return None
 
@@ -63,16 +66,13 @@ def typical_seconds(function: Function) -> Callable[[Mapping[str, int]], float]:
 
 def register_bytes() -> int:
     """Bytes of a vector register that code is generated for on this machine."""
-    from codegen import compiled  # noqa: PLC0415
-
-    return compiled.register_bytes()
+    return _codegen().register_bytes()
 
 
 def host() -> tuple[str, Path | None]:
     """The name of this machine's processor, and the folder for what is kept between runs (None: keep nothing)."""
-    from codegen import engine, objcache  # noqa: PLC0415
-
-    return engine.host_target().cpu, objcache.directory()
+    native = _codegen()
+    return native.host_target().cpu, native.directory()
 
 
 class Compilable(ABC):

@@ -15,7 +15,8 @@ from symdiff.api.expression import free_symbols
 from symdiff.api.kinks import Kinks, with_kinks
 from symdiff.api.native import Compilable, cheapest, compile_function
 from symdiff.api.pieces import Native, Piece
-from symdiff.api.sparse_plans import MOVED, Direct, Layout, Sweeps, direct_forms
+from symdiff.api.sparse_layout import Layout, in_blocks, order_in, placed, shell_of
+from symdiff.api.sparse_plans import MOVED, Direct, Sweeps, direct_forms
 from symdiff.api.sparse_programs import flat, program, slope, symbolic
 from symdiff.errors import ArgumentError, DerivativeError
 from symdiff.frontend.expr import Expr
@@ -208,7 +209,7 @@ class SparseDerivative:
     def _make_plan(self, sizes: dict[str, int], known: dict[str, Any]) -> _Plan:
         matrix = self._pattern(sizes, known)
         layout = self._layout(matrix, sizes)
-        shell = _empty(layout, NUMPY_TYPES[self.function.results[0].type.dtype])
+        shell = shell_of(layout, NUMPY_TYPES[self.function.results[0].type.dtype])
         piece = self._directly(layout, matrix, sizes, known)
         if piece is None:
             found = self._by_sweeps(layout, matrix, sizes)
@@ -220,14 +221,14 @@ class SparseDerivative:
     def _by_sweeps(self, layout: Layout, matrix: Any, sizes: dict[str, int]) -> Piece | Callable[..., Any]:
         dtype = NUMPY_TYPES[self.function.results[0].type.dtype]
         parts = compressions(matrix, self._mode, self._symmetric, self._price(sizes), dtype)
-        order = _order(layout, matrix)
+        order = order_in(layout, matrix)
         shapes = {i: tuple([evaluate(s, sizes) for s in self.function.params[i].type.shape]) for i in self._wrt}
         piece = self.sweeps.piece(shapes, sizes, parts[0]) if len(parts) == 1 else None
         if piece is not None:
             if order is None:
                 return piece
             finish = piece.finish
-            return replace(piece, finish=lambda found: _placed(finish(found), order, layout))
+            return replace(piece, finish=lambda found: placed(finish(found), order, layout))
         places = np.arange(matrix.nnz) if order is None else order
         targets = [places[p.entries] for p in parts]
 
@@ -253,7 +254,7 @@ class SparseDerivative:
 
     def _layout(self, matrix: Any, sizes: Mapping[str, int]) -> Layout:
         if self.format == "bsr":
-            return _blocks(matrix, self._block(sizes))
+            return in_blocks(matrix, self._block(sizes))
         compressed = matrix.T.tocsr() if self.format == "csc" else matrix
         compressed.sort_indices()
         rows, columns = compressed.shape
@@ -310,53 +311,6 @@ class SparseDerivative:
         else:
             swept = self.sweeps.seconds("reverse" if direction == "reverse" else "forward", colouring.count, sizes)
         return own <= swept + MOVED * matrix.nnz
-
-
-def _placed(values: Any, order: Any, layout: Layout) -> Any:
-    """Values of compressed rows where the layout has them."""
-    placed = np.zeros(layout.length, values.dtype)
-    placed[order] = values
-    return placed
-
-
-def _empty(layout: Layout, dtype: Any) -> Any:
-    """The scipy.sparse array of a layout, entries missing: it is checked once, every call copies the shell."""
-    shape = layout.shape[::-1] if layout.format == "csc" else layout.shape
-    kind = {"csr": sparse.csr_array, "csc": sparse.csc_array, "bsr": sparse.bsr_array}[layout.format]
-    data = np.zeros(layout.length, dtype)
-    data = data.reshape(-1, *layout.block) if layout.format == "bsr" else data
-    matrix: Any = kind((data, layout.indices, layout.indptr), shape=shape)
-    matrix.has_sorted_indices = True
-    matrix.has_canonical_format = True
-    for array in (matrix.indices, matrix.indptr):
-        array.setflags(write=False)
-    return matrix
-
-
-def _blocks(matrix: Any, block: tuple[int, int]) -> Layout:
-    """The blocks in which a pattern has entries, every block as a whole."""
-    rows, columns = matrix.shape
-    high, wide = block
-    if high < 1 or wide < 1 or rows % high or columns % wide:
-        raise ArgumentError(f"format 'bsr': blocks of {high} x {wide} do not divide a matrix of {rows} x {columns}")
-    lines = np.repeat(np.arange(rows), np.diff(matrix.indptr))
-    keys = lines * np.int64(columns) + matrix.indices
-    across = columns // wide
-    own, where = np.unique((lines // high) * np.int64(across) + matrix.indices // wide, return_inverse=True)
-    slots = where * (high * wide) + (lines % high) * wide + matrix.indices % wide
-    indptr = np.searchsorted(own // across, np.arange(rows // high + 1))
-    length = len(own) * high * wide
-    return Layout("bsr", indptr, own % across, (rows, columns), length, keys, slots, block)
-
-
-def _order(layout: Layout, matrix: Any) -> Any:
-    """Where the entries of compressed rows stand in a layout; None when they are in its order."""
-    if layout.format == "csr":
-        return None
-    if layout.format == "bsr":
-        return layout.slots
-    lines = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
-    return np.searchsorted(layout.keys, matrix.indices * np.int64(matrix.shape[0]) + lines)
 
 
 # -------------------------------------------------------------------- from expressions and from functions

@@ -20,6 +20,7 @@ import numpy as np
 
 from symdiff.api.native import cheapest, typical_seconds
 from symdiff.api.pieces import Native, Piece
+from symdiff.api.sparse_layout import Layout
 from symdiff.diff import jacobians
 from symdiff.diff.forward import forward
 from symdiff.diff.reverse import reverse
@@ -45,24 +46,6 @@ MOST_SOURCES = 3
 
 MOVED = 5e-9
 """Seconds to put one value of a formula where it belongs, from an array of all values; on a two-core Zen 3."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Layout:
-    """Where the entries stand: compressed rows (of the transpose for "csc"), or blocks for "bsr".
-
-    `keys` are row * columns + column of the structural non-zeros, rising; `slots` their places in the data, None when
-    they are in order and fill it.
-    """
-
-    format: str
-    indptr: Any
-    indices: Any
-    shape: tuple[int, int]
-    length: int
-    keys: Any
-    slots: Any
-    block: tuple[int, int] = (1, 1)
 
 
 # -------------------------------------------------------------------- direct

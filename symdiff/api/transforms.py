@@ -8,13 +8,13 @@ same pattern, whatever their sizes.
 from __future__ import annotations
 
 import functools
-import itertools
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, TypeAlias
 
 from symdiff.api.expression import Expression, free_symbols
+from symdiff.api.fresh import Fresh
 from symdiff.api.kinks import Kinks, with_kinks
 from symdiff.api.native import compile_function
 from symdiff.batch import batch
@@ -28,54 +28,12 @@ from symdiff.ir.builder import Builder, Handle
 from symdiff.ir.collecting import uncollected
 from symdiff.ir.contraction import contract, expand
 from symdiff.ir.dims import format_shape
-from symdiff.ir.graph import Value, topological
-from symdiff.ir.types import TensorType
+from symdiff.ir.graph import Value
 from symdiff.ops import OPSET
 from symdiff.simplify import optimize
 
 
 # -------------------------------------------------------------------- functions of expressions
-def substitute(values: Sequence[Value], replace: Mapping[Value, Value]) -> list[Value]:
-    """`values` with some values replaced, rebuilt in one builder."""
-    builder = Builder(OPSET)
-    done: dict[Value, Value] = {}
-    for target in replace.values():
-        done[target] = builder.absorb([target])[target]
-    made: dict[Value, Value] = {}
-    for value in topological(values):
-        if value in replace:
-            made[value] = done[replace[value]]
-        elif value.is_param:
-            made[value] = builder.adopt(value)
-        else:
-            made[value] = builder.remake(value, tuple([made[a] for a in value.args]))
-    return [made[v] for v in values]
-
-
-class _Fresh:
-    """New symbols in place of arguments, so that what a function closes over is not taken for its argument."""
-
-    _count = itertools.count()
-
-    def __init__(self, leaves: Sequence[Any], drop_axis: Sequence[bool] | None = None) -> None:
-        drop = drop_axis or [False] * len(leaves)
-        self.actual: list[Value] = []
-        self.symbols: list[Any] = []
-        for leaf, dropped in zip(leaves, drop, strict=True):
-            value = as_expr(leaf).value
-            shape = value.shape[1:] if dropped else value.shape
-            name = f"argument_{next(self._count)}"
-            self.symbols.append(Expression(BUILDER.param(name, TensorType(value.type.dtype, shape))))
-            self.actual.append(value)
-
-    @property
-    def values(self) -> list[Value]:
-        return [s.value for s in self.symbols]
-
-    def put_back(self, results: Sequence[Value]) -> list[Value]:
-        return substitute(results, dict(zip(self.values, self.actual, strict=True)))
-
-
 def _chosen(argnums: int | Sequence[int], count: int, where: str) -> tuple[int, ...]:
     wanted = (argnums,) if isinstance(argnums, int) else tuple(argnums)
     for i in wanted:
@@ -291,7 +249,7 @@ def _derivative(
     """The function's value, per output leaf its derivative in the chosen arguments, nested like them, and what the
     function returned beside the value (has_aux)."""
     leaves, tree = flatten(args)
-    fresh = _Fresh(leaves)
+    fresh = Fresh(leaves)
     arguments = unflatten(tree, fresh.symbols)
     value = function(*arguments)
     beside: Any = None
@@ -408,7 +366,7 @@ def _directional(
     def rule(f: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         inputs, given = args
         leaves, tree = flatten(inputs)
-        fresh = _Fresh(leaves)
+        fresh = Fresh(leaves)
         outputs, out_tree = flatten(f(*unflatten(tree, fresh.symbols)))
         ys = [as_expr(y) for y in outputs]
         seeds = [as_expr(s) for s in flatten(given)[0]]
@@ -474,7 +432,7 @@ def vmap(
         sizes = list(dict.fromkeys(e.value.shape[0] for e, m in zip(leaves, mapped, strict=True) if m))
         if len(sizes) != 1:
             raise ShapeError(f"vmap: the mapped axes have sizes {', '.join(map(str, sizes)) or 'none'}, expected one")
-        fresh = _Fresh(leaves, mapped)
+        fresh = Fresh(leaves, mapped)
         outputs, out_tree = flatten(f(*unflatten(flatten(args)[1], fresh.symbols)))
         values = [as_expr(y).value for y in outputs]
         # What the function closes over are parameters too, shared by the batch.

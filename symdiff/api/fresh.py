@@ -1,0 +1,56 @@
+"""Values replaced in a program, and new symbols in place of a function's arguments."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from symdiff.api.expression import Expression
+from symdiff.frontend.building import BUILDER
+from symdiff.frontend.expr import as_expr
+from symdiff.ir.builder import Builder
+from symdiff.ir.graph import Value, topological
+from symdiff.ir.types import TensorType
+from symdiff.ops import OPSET
+
+
+def substitute(values: Sequence[Value], replace: Mapping[Value, Value]) -> list[Value]:
+    """`values` with some values replaced, rebuilt in one builder."""
+    builder = Builder(OPSET)
+    done: dict[Value, Value] = {}
+    for target in replace.values():
+        done[target] = builder.absorb([target])[target]
+    made: dict[Value, Value] = {}
+    for value in topological(values):
+        if value in replace:
+            made[value] = done[replace[value]]
+        elif value.is_param:
+            made[value] = builder.adopt(value)
+        else:
+            made[value] = builder.remake(value, tuple([made[a] for a in value.args]))
+    return [made[v] for v in values]
+
+
+class Fresh:
+    """New symbols in place of arguments, so that what a function closes over is not taken for its argument."""
+
+    _count = itertools.count()
+
+    def __init__(self, leaves: Sequence[Any], drop_axis: Sequence[bool] | None = None) -> None:
+        drop = drop_axis or [False] * len(leaves)
+        self.actual: list[Value] = []
+        self.symbols: list[Any] = []
+        for leaf, dropped in zip(leaves, drop, strict=True):
+            value = as_expr(leaf).value
+            shape = value.shape[1:] if dropped else value.shape
+            name = f"argument_{next(self._count)}"
+            self.symbols.append(Expression(BUILDER.param(name, TensorType(value.type.dtype, shape))))
+            self.actual.append(value)
+
+    @property
+    def values(self) -> list[Value]:
+        return [s.value for s in self.symbols]
+
+    def put_back(self, results: Sequence[Value]) -> list[Value]:
+        return substitute(results, dict(zip(self.values, self.actual, strict=True)))
