@@ -117,8 +117,12 @@ def _tile(module: Module, tile: _Tile, scaled: bool) -> str:
             for j in columns:
                 right = read(b_rows[j])
                 for i in rows:
-                    words = [(kind, left[i]), (kind, right), (kind, now[i, j, p])]
-                    made[i, j, p] = r.intrinsic(f"llvm.fma.{suffix}", kind, words)
+                    if module.fma:
+                        words = [(kind, left[i]), (kind, right), (kind, now[i, j, p])]
+                        made[i, j, p] = r.intrinsic(f"llvm.fma.{suffix}", kind, words)
+                    else:
+                        product = r.emit(f"fmul {kind} {left[i]}, {right}")
+                        made[i, j, p] = r.emit(f"fadd {kind} {product}, {now[i, j, p]}")
         return made
 
     head, inside, rest, some, done = (r.label(x) for x in ("loop", "body", "rest", "some", "done"))

@@ -358,7 +358,7 @@ class KernelWriter(StretchWriter):
                 writer.stop_after("%left")
             writer.vars = {name: f"%var.{name}" for name in self.vars}
             writer.dtypes, writer.thread = self.dtypes, self.thread
-            defined = {s.name for s in piece if not isinstance(s, Store) and isinstance(s, (Let, Load))}
+            defined = {s.name for s in piece if isinstance(s, (Let, Load))}
             for name in {n for stmt in piece for n in scalars_read(stmt)} - defined:
                 if name not in self.saved:
                     cross(self, writer, name)

@@ -35,8 +35,9 @@ _PARAMETERS = (
 )
 
 _KC = 192
+"""Products of a sum that goes to C,"""
 CHAIN = 64
-"""Products of a sum that goes to C, and of a chain of which it is made."""
+"""and of a chain of which it is made."""
 _MC = 192
 _NC = 1536
 _DIRECT_BYTES = 32_768
@@ -44,9 +45,10 @@ _DIRECT_BYTES = 32_768
 _FLAT = 24
 """or for so few rows of A."""
 _NARROW = 12
-_FEWEST, _MOST = 16, 4 * CHAIN
+_FEWEST, _MOST = 16, 256
 """Rows of A and columns of B that are both dense are multiplied where they lie, along the sum, for at most so many
-columns and for so many products (a chain for each lane). Threads share rows, so those are not asked for."""
+columns and for so many products: no lane of `codegen.dots` adds up more than 32. Threads share rows, so those are not
+asked for."""
 _PACK_ROWS_FOR = 96
 """A is packed for so many columns of C, or where its rows are not dense."""
 

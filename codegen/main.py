@@ -33,12 +33,12 @@ TICK_WORDS = 2
 """Seconds and nanoseconds, before the first kernel and behind each; behind them the sizes of `block_sizes`."""
 STACK_BYTES = 16_384
 BLOCK_BYTES = 1 << 19
-SHORTEST_BLOCK = 2 * LANES
-LONGEST_BLOCK = 256
+SHORTEST_BLOCK, LONGEST_BLOCK = 2 * LANES, 256
+"""Elements of a block along its axis, however much or little memory each takes."""
 PARTS_BYTES = 1 << 22
-MOST_CHUNKS = 16
+USUAL_CHUNKS = 16
 LONGEST_CHUNK = 32
-"""Blocks in a chunk, where the parts that chunks fold up are small."""
+"""There are more chunks than usual where they would have over so many blocks, if the parts they fold up stay small."""
 BAD_SHAPE = -1
 SHARED_WORK = 1 << 20
 """Work from which threads share a loop, in units of about a twentieth of a nanosecond."""
@@ -134,10 +134,11 @@ def block_numbers(blocks: Sequence[Block], sizes: Mapping[str, int]) -> dict[str
     made: dict[str, int] = {}
     for block in blocks:
         each, extent, parts = (max(evaluate(s, sizes), 1) for s in (block.each, block.extent, block.parts))
-        fitting = min(max(BLOCK_BYTES // each // LANES * LANES, LANES), LONGEST_BLOCK)
+        fitting = min(max(BLOCK_BYTES // each // LANES * LANES, SHORTEST_BLOCK), LONGEST_BLOCK)
         size = min(fitting, extent)
         count = -(-extent // size)
-        chunks = min(max(PARTS_BYTES // parts, 1), MOST_CHUNKS, count)
+        wanted = min(max(-(-count // LONGEST_CHUNK), USUAL_CHUNKS), count)
+        chunks = min(max(PARTS_BYTES // parts, 1), wanted)
         span = -(-count // chunks)
         numbers = {block.size: size, block.chunks: -(-count // span), block.span: span * size}
         made.update({str(name): number for name, number in numbers.items()})
@@ -359,7 +360,7 @@ class _Main:
         size = least(fitting, extent)
         blocks = up(extent, size)
         chunks = lines.emit(f"sdiv i64 {PARTS_BYTES}, {most(value(block.parts), 1)}")
-        wanted = least(most(up(blocks, str(LONGEST_CHUNK)), MOST_CHUNKS), blocks)
+        wanted = least(most(up(blocks, str(LONGEST_CHUNK)), USUAL_CHUNKS), blocks)
         chunks = least(most(chunks, 1), wanted)
         each = up(blocks, chunks)
         known = self.sizes.known

@@ -31,7 +31,6 @@ from codegen import engine
 SYMBOL = "sd.parallel"
 DECLARATION = f"declare i32 @{SYMBOL}(ptr, ptr, ptr, i64, i64)"
 _CELL = "sd.pool"
-_BYTES = 36864
 _SPINS = 2000
 """Looks at the pool before a worker sleeps: some tens of microseconds, less than waking it costs on many machines;"""
 _PATIENCE = 400
@@ -48,6 +47,14 @@ _TRIAL = 32
 """One call in so many is made alone, to know what that takes (and the first two: one may find everything cold)."""
 _LONGEST_DEBT = 500_000_000
 
+# Places in the pool's memory; what different threads write in turn has cache lines of its own, and so has an account.
+# The mutex and the conditions get more room than any C library asks for.
+_LAYOUT = {
+    "MUTEX": 0, "GO": 128, "DONE": 256, "READY": 384, "STARTED": 392, "BUSY": 400, "ASLEEP": 408, "WAITING": 416,
+    "ROUND": 448, "WORK": 456, "A": 464, "B": 472, "COUNT": 480, "PARTS": 488, "LIMIT": 496, "OPEN": 504,
+    "NEXT": 576, "ACTIVE": 640, "JOINED": 648, "STATUS": 704, "ALWAYS": 768, "LEDGER": 1024,
+}  # fmt: skip
+_BYTES = _LAYOUT["LEDGER"] + 64 * _ACCOUNTS
 _room = (ctypes.c_char * (_BYTES + 64))()
 _pool = (ctypes.c_char * _BYTES).from_buffer(_room, -ctypes.addressof(_room) % 64)
 _NEEDED = (
@@ -99,14 +106,6 @@ def text() -> str:
         made = made.replace(f"${name}", str(values[name]))
     return made
 
-
-# Places in the pool's memory; what different threads write in turn has cache lines of its own. The mutex and the
-# conditions get more room than any C library asks for.
-_LAYOUT = {
-    "MUTEX": 0, "GO": 128, "DONE": 256, "READY": 384, "STARTED": 392, "BUSY": 400, "ASLEEP": 408, "WAITING": 416,
-    "ROUND": 448, "WORK": 456, "A": 464, "B": 472, "COUNT": 480, "PARTS": 488, "LIMIT": 496, "OPEN": 504,
-    "NEXT": 576, "ACTIVE": 640, "JOINED": 648, "STATUS": 704, "ALWAYS": 768, "LEDGER": 1024,
-}  # fmt: skip
 
 _TEXT = """
 @sd.pool = external global [$BYTES x i8], align 64

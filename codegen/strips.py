@@ -56,7 +56,6 @@ def strips(loop: For, lanes: int, static: int | None) -> Strips:
     if static is not None:
         while lanes > 2 and lanes // 2 >= static:
             lanes //= 2
-        wide = 0 if static < LANES and not loop.carries else wide
     some = -(-(LANES - 1 if static is None else static % LANES) // lanes)
     if wide and loop.carries and not guests and length * some <= _TAIL:
         return Strips(wide, 0, lanes, False, max(some, 1))

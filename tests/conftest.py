@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import pytest
 from handmade_kernels import NAMES, TEXT
 from hypothesis import HealthCheck, settings
 
-from codegen import engine
+from codegen import engine, pool
 from codegen.entry import NativeFunction, make_function
 from codegen.signature import Signature
 
@@ -30,6 +30,14 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="write the golden files from what the code gives now")
+
+
+@pytest.fixture
+def shared() -> Iterator[None]:
+    """Threads share work whatever it costs: by themselves the first calls of a loop are made alone."""
+    pool.share_always(True)
+    yield
+    pool.share_always(False)
 
 
 @pytest.fixture

@@ -108,6 +108,7 @@ def test_a_matrix_is_read_once_for_value_and_gradient(golden):
     golden("loops_logistic", codegen.inspect(codegen.compile(LOGISTIC, name="logistic")).loops)
 
 
+@pytest.mark.usefixtures("shared")
 @pytest.mark.skipif(not pool.available(), reason="no POSIX threads here")
 @pytest.mark.parametrize("name", ["LOGISTIC", "MIXTURE", "WARPED", "CENTRED"])
 def test_threads_share_chunks_and_give_the_bits_of_one(name, rng, monkeypatch):

@@ -120,7 +120,7 @@ def test_one_place_reaches_native_code() -> None:
 def test_what_is_rarely_needed_is_imported_late() -> None:
     code = "import sys, symdiff; print(*sorted({'sympy', 'scipy', 'matplotlib', 'llvmlite'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.stdout.split() == [], done.stderr
+    assert done.returncode == 0 and done.stdout.split() == [], done.stdout + done.stderr
     with pytest.raises(ArgumentError, match=r"later: symdiff\.ops is imported where it is needed"):
         later("symdiff.ops")
 

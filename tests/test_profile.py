@@ -174,16 +174,19 @@ def test_columns_are_written_apart() -> None:
     assert [size for size, _, apart in kernel.traffic if apart] == [2 * 8 * 400 * 400]
 
 
-def test_blocks_are_cut_as_the_code_cuts_them() -> None:
+@pytest.mark.parametrize(("rows", "columns"), [(3000, 20), (500, 3000), (200_000, 3)])
+def test_blocks_are_cut_as_the_code_cuts_them(rows: int, columns: int) -> None:
+    """Blocks that fit the cache, rows so long that the shortest block is taken, and more chunks than usual."""
+    sizes = {"m": rows, "n": columns}
     residual = W @ x - sd.symbol("b", (m,))
     function = function_of([sd.gradient(residual @ residual, x)])
     native = compile_function(function)
     program = compiled.inspect(native).program
     assert program.blocks, "this gradient runs over blocks of rows"
-    arrays = [np.ones([{"m": 3000, "n": 20}[str(s)] for s in p.type.shape]) for p in function.params]
+    arrays = [np.ones([sizes[str(s)] for s in p.type.shape]) for p in function.params]
     numbers, _ = compiled.inspect(native).measure(arrays, None)
     expected = {name: numbers[name] for name in numbers if name.startswith("#")}
-    assert main.block_numbers(program.blocks, {"m": 3000, "n": 20}) == expected
+    assert main.block_numbers(program.blocks, sizes) == expected
 
 
 # -------------------------------------------------------------------- seconds
@@ -225,5 +228,5 @@ def test_deltas_stay_structure() -> None:
     A, V = sd.symbol("A", (n, n)), sd.symbol("V", (n, n))
     program = sd.jacobian(V @ np.tanh(A @ x), A, "forward")
     small, large = (sum(kernel.operations for kernel in executed(program, n=size)) for size in (50, 100))
-    assert large / small < 2**3.2
+    assert 2**2.8 < large / small < 2**3.2
 

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 import symdiff as sd
-from codegen import compiled
+from codegen import compiled, main, pool
 
 pytest.importorskip("llvmlite")
 
@@ -117,8 +117,11 @@ def test_what_is_not_finite_goes_through_sums(length: int, values: tuple[float, 
 JITTED = [path for path in PATHS if path not in ("scattered", "gradient over rows")]
 
 
+@pytest.mark.usefixtures("shared")
+@pytest.mark.skipif(not pool.available(), reason="no POSIX threads here")
 @pytest.mark.parametrize("path", JITTED)
-def test_any_number_of_threads_gives_the_same_bits(path: str) -> None:
+def test_any_number_of_threads_gives_the_same_bits(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(main, "SHARED_WORK", 0)
     x = _terms("random", np.float64)
     expected = np.float64(PATHS[path](x, sd.jit)).tobytes()
     for threads in (2, 3, 4):

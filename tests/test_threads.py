@@ -28,12 +28,7 @@ def eager(monkeypatch):
     monkeypatch.setattr(main, "SHARED_WORK", 0)
 
 
-@pytest.fixture(autouse=True)
-def shared():
-    """Whatever sharing costs."""
-    pool.share_always(True)
-    yield
-    pool.share_always(False)
+pytestmark = pytest.mark.usefixtures("shared")
 
 
 def same_bits(got, expected):

@@ -9,6 +9,7 @@ import pytest
 from structures import X, n, rosenbrock
 
 import symdiff as sd
+from codegen import main
 from symdiff.errors import ArgumentError
 
 m = sd.dim("m")
@@ -128,7 +129,9 @@ def test_choices_that_are_none_are_refused() -> None:
             make()
 
 
-def test_threads_change_no_bit() -> None:
+@pytest.mark.usefixtures("shared")
+def test_threads_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(main, "SHARED_WORK", 0)
     f = chain(X)
     at = np.random.default_rng(0).normal(size=50_000)
     one, two = (sd.sparse_hessian(f, X, threads=t)(at) for t in (1, 2))

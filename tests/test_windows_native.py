@@ -51,6 +51,7 @@ def test_windows_of_arrays_of_any_length(length, rng):
     agree(CURVE, codegen.compile(CURVE, opt=1), [rng.normal(size=length)])
 
 
+@pytest.mark.usefixtures("shared")
 @pytest.mark.parametrize("threads", [1, 3])
 def test_loops_that_end_a_few_elements_apart_run_as_one(threads, rng, monkeypatch):
     monkeypatch.setattr(main, "SHARED_WORK", 0)
