@@ -49,10 +49,8 @@ _LIKE: Final = {
 _UNITS_LIKE: Final = {"integer": "compare"}
 _STREAMED: Final = (1_000, 4_000, 16_000, 60_000, 300_000, 3_000_000)
 """Lengths of the arrays whose sum tells bandwidths."""
-
-
 _RANK_FOUR: Final = (75, 150, 300, 500, 1200)
-"""Sizes of the products that tell it for lines that are written apart."""
+"""Sizes of rank-four products, whose results tell bandwidths of lines that are written apart."""
 _ENDLESS: Final = ((1e18, 1e18),)
 
 

@@ -14,6 +14,7 @@ from symdiff.api.native import profiler
 from symdiff.api.points import random_arguments
 from symdiff.api.sparse import SYMMETRIC, SparseDerivative
 from symdiff.cost import Coloured, Counts, Machine, Timing, count, predict
+from symdiff.cost.machine import Profiler
 from symdiff.errors import SymdiffError
 from symdiff.ir.dims import evaluate, product
 from symdiff.ir.graph import Function
@@ -43,6 +44,7 @@ class Compressed:
         self.derivative = SparseDerivative(function, wrt, "coloured", symmetric=symmetric)
         self._others: dict[str, SparseDerivative] = {}
         self._counts: dict[str, tuple[Function, Counts]] = {}
+        self._executed: dict[Function, Profiler | None] = {}
         self._colours: dict[
             tuple[frozenset[tuple[str, int]], str], dict[Literal["forward", "reverse"], int]
         ] = {}
@@ -108,7 +110,9 @@ class Compressed:
         swept = 0.0
         for direction, colours in self._colours[frozenset(sizes.items()), found.kind].items():
             program, _ = self._program(direction)
-            executed = profiler(program)
+            if program not in self._executed:
+                self._executed[program] = profiler(program)
+            executed = self._executed[program]
             if executed is None:
                 return found
             swept += predict(executed(self._with_colours(program, sizes, colours), machine.register), machine).seconds
@@ -119,7 +123,7 @@ class Compressed:
 
     def _program(self, direction: Literal["forward", "reverse"]) -> tuple[Function, Counts]:
         if direction not in self._counts:
-            program = self.derivative.sweeps.seeded(direction)
+            program = self.derivative.sweeps.program(direction)
             self._counts[direction] = program, count(program)
         return self._counts[direction]
 
@@ -129,18 +133,19 @@ class Compressed:
     def calls(self, found: Coloured) -> dict[str, Callable[..., Any]]:
         """What computes the entries, by name: the way that is taken, and the other one."""
         calls: dict[str, Callable[..., Any]] = {"coloured": self.derivative.values}
-        if found.other is not None:
+        if found.other is not None and found.other.kind in SYMMETRIC:  # no mode insists on another kind
             calls[_BESIDE] = self._by(found.other.kind).values
         return calls
 
     def _by(self, kind: str) -> SparseDerivative:
         """The evaluation by a colouring of this kind."""
         if kind not in self._others:
-            mode = kind if kind in SYMMETRIC else "coloured"
-            self._others[kind] = SparseDerivative(self.function, self._wrt, mode, symmetric=True)
+            self._others[kind] = SparseDerivative(self.function, self._wrt, kind, symmetric=True)
         return self._others[kind]
 
     def timed(self, found: Coloured, timings: Mapping[str, Timing]) -> Coloured:
         """The same with the times of `calls`."""
-        other = None if found.other is None else replace(found.other, timing=timings[_BESIDE])
+        other = found.other
+        if other is not None and _BESIDE in timings:
+            other = replace(other, timing=timings[_BESIDE])
         return replace(found, timing=timings["coloured"], other=other)

@@ -61,7 +61,7 @@ class Direct:
     def seconds(self, sizes: Mapping[str, int]) -> float:
         """What the values term by term, each then moved to its place, are predicted to take on a typical core."""
         if self._price is None:
-            self._price = typical_seconds(self.entries.by_term())
+            self._price = typical_seconds(self._piece("terms", self.entries.by_term).program)
         return self._price(sizes) + MOVED * self.entries.count(sizes)
 
     def plan(

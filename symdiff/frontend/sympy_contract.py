@@ -17,7 +17,6 @@ from symdiff.ir.contraction import Labels, Spec
 from symdiff.later import later
 
 sp = later("sympy")
-diagonals = later("sympy.matrices.expressions.diagonal")
 
 
 class _Factor(NamedTuple):
@@ -62,7 +61,7 @@ class Contraction:
         for number, factor in enumerate(self.factors):
             labels = factor.labels
             if len(labels) == 2 and labels[0] == labels[1] and self.places(labels[0]) > 2:
-                self.factors[number] = _Factor(labels[:1], diagonals.DiagonalOf(factor.matrix))
+                self.factors[number] = _Factor(labels[:1], sp.DiagonalOf(factor.matrix))
 
     def merge(self) -> None:
         """Operands over the same labels are multiplied entry by entry, where that is no chain already."""
@@ -88,7 +87,7 @@ class Contraction:
                 other = self.fresh
                 self.fresh += 1
                 self.sizes[other] = self.sizes[label]
-                self.factors[number] = _Factor((label, other), diagonals.DiagMatrix(factor.matrix))
+                self.factors[number] = _Factor((label, other), sp.DiagMatrix(factor.matrix))
                 self.rename_one(label, other, number)
         for label in self.sizes:
             if self.places(label) > 2:

@@ -23,7 +23,6 @@ from symdiff.later import later
 
 sp = later("sympy")
 _applied = later("sympy.matrices.expressions.applyfunc")
-_diagonals = later("sympy.matrices.expressions.diagonal")
 Handler = Callable[[Any, Any, "list[Any]"], Any]
 
 
@@ -156,6 +155,7 @@ def _number(reader: Any, node: Any, operands: list[Any]) -> Any:
     raise UnsupportedError(f"from_sympy: the constant {node} is not supported (real numbers only)")
 
 
+@cache
 def _special() -> tuple[tuple[Any, str], ...]:
     return (
         (sp.pi, "pi"), (sp.E, "e"), (sp.EulerGamma, "euler_gamma"), (sp.oo, "inf"), (-sp.oo, "-inf"), (sp.nan, "nan"),
@@ -441,6 +441,6 @@ def _handlers() -> dict[Any, Handler]:
         sp.Transpose: _transpose, sp.Adjoint: _transpose, sp.Identity: lambda reader, node, operands: FUNCTIONS["eye"](
             size_of(node.shape[0])), sp.ZeroMatrix: _filled(0), sp.OneMatrix: _filled(1),
         sp.matrices.expressions.matexpr.MatrixElement: _element, sp.Indexed: _indexed,
-        _applied.ElementwiseApplyFunction: _applyfunc, sp.BlockMatrix: _blocks, _diagonals.DiagMatrix: _diag,
-        _diagonals.DiagonalOf: _diagonal,
+        _applied.ElementwiseApplyFunction: _applyfunc, sp.BlockMatrix: _blocks, sp.DiagMatrix: _diag,
+        sp.DiagonalOf: _diagonal,
     }  # fmt: skip

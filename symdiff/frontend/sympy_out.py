@@ -112,6 +112,7 @@ def _symbol(name: str) -> Any:
     return sp.Symbol(name, integer=True, positive=True)
 
 
+@cache
 def _special() -> dict[str, Any]:
     return {
         "pi": sp.pi, "e": sp.E, "euler_gamma": sp.EulerGamma, "inf": sp.oo, "-inf": -sp.oo, "nan": sp.nan,

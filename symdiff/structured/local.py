@@ -22,7 +22,7 @@ import numpy as np
 from symdiff.ir.builder import Builder
 from symdiff.ir.contraction import Labels, contract
 from symdiff.ir.dims import Shape, Size, product, size_names
-from symdiff.ir.graph import ArrayConstant, Value, topological
+from symdiff.ir.graph import ArrayConstant, Value, attribute_sizes, topological
 from symdiff.structured.bands import joined
 from symdiff.structured.moves import embedded, flattened
 from symdiff.structured.reading import index_of, read
@@ -152,7 +152,9 @@ def _constant(index: Value) -> int | None:
     """The number of a scalar that depends on no argument and no size; None for others."""
     known: dict[Value, Any] = {}
     for value in topological([index]):
-        if value.is_param or size_names(value.type.shape) or value.op.name == "size":
+        if value.is_param or size_names(value.type.shape) or value.op.name in ("size", "apply", "functional"):
+            return None
+        if any(size_names(attribute_sizes(attribute)) for _, attribute in value.attrs):
             return None
         known[value] = value.op.evaluate(*[known[a] for a in value.args], **dict(value.attrs))
     return int(known[index])
