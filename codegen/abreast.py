@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from codegen.index import flatten, make
-from codegen.loops import Buffer, For, Kernel, Let, Load, Stmt, Store, accessed, scalars_read, statements
+from codegen.index import flatten
+from codegen.loops import For, Kernel, Let, Load, Stmt, Store, scalars_read, statements, touched
+from codegen.rows import rename
 from symdiff.ir.dims import Size
 
 _LOOK_BACK = 8
@@ -53,11 +54,6 @@ def _scalars(kernel: Kernel, wanted: Sequence[Stmt]) -> list[Stmt]:
     return found[::-1]
 
 
-def _touched(kernel: Kernel) -> tuple[set[Buffer], set[Buffer]]:
-    own = [accessed(s) for s in statements(kernel.body)]
-    return {b.root for reads, _ in own for b in reads}, {b.root for _, writes in own for b in writes}
-
-
 def _plain(kernel: Kernel) -> For | None:
     """The vector loop over elements that a kernel is, scalars in front of it; densely and without folds."""
     loop = kernel.body[-1] if kernel.body else None
@@ -90,9 +86,9 @@ def _host(made: Sequence[Kernel], kernel: Kernel) -> int | None:
     loop = _plain(kernel)
     if loop is None:
         return None
-    reads, writes = _touched(kernel)
+    reads, writes = touched(kernel.body)
     for back in range(len(made) - 1, max(-1, len(made) - 1 - _LOOK_BACK), -1):
-        own_reads, own_writes = _touched(made[back])
+        own_reads, own_writes = touched(made[back].body)
         if own_writes & (reads | writes) or own_reads & writes:
             return None
         leader = _leader(made[back])
@@ -108,11 +104,7 @@ def _longer(size: Size, other: Size) -> bool:
 
 
 def _renamed(loop: For, name: str) -> list[Stmt]:
-    """The body with another name for its variable."""
-    made: list[Stmt] = []
-    for stmt in loop.body:
-        if isinstance(stmt, (Load, Store)):
-            index = tuple([make({name if n == loop.var else n: c for n, c in i.terms}, i.const) for i in stmt.index])
-            stmt = replace(stmt, index=index)
-        made.append(stmt)
+    """The body, which holds no loops, with another name for its variable."""
+    made = [replace(stmt) for stmt in loop.body]  # type: ignore[type-var]
+    rename(made, loop.var, name)
     return made

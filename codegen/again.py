@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from codegen.index import Index
-from codegen.loops import Buffer, Call, For, Kernel, Let, Load, Pointer, Stmt, Store, accessed, statements
+from codegen.loops import Buffer, Call, For, Kernel, Let, Load, Pointer, Stmt, Store, statements, touched
 from codegen.nests import Memory
 from codegen.nodes import CHEAP, scalar_cost
 from codegen.rows import joined, row_loop
@@ -25,7 +25,7 @@ def made_again(kernels: Sequence[Kernel], memory: Memory, outside: Collection[Bu
         target = _cheap(kernel)
         if target is None or target in outside:
             continue
-        writes = [k for k in kernels if target in _touched(k, 1)]
+        writes = [k for k in kernels if target in touched(k.body)[1]]
         start = made.index(kernel)
         far = _far(made[start + 1 :], kernel, target)
         if far is None or len(writes) > 1 or _changed(made[start + 1 : start + 1 + far], kernel):
@@ -34,13 +34,9 @@ def made_again(kernels: Sequence[Kernel], memory: Memory, outside: Collection[Bu
         later = start + 1 + far
         for reader in made[later:]:
             _retarget(reader.body, target, own, memory)
-        again = Kernel(made[later].name, _copied(kernel.body, target, own, memory))
+        again = Kernel(made[later].name, _copied(kernel.body, own, memory))
         made[later] = joined(again, made[later])
     return made
-
-
-def _touched(kernel: Kernel, side: int) -> set[Buffer]:
-    return {b.root for s in statements(kernel.body) for b in accessed(s)[side]}
 
 
 def _rows(kernel: Kernel) -> tuple[object, ...] | None:
@@ -66,7 +62,7 @@ def _cheap(kernel: Kernel) -> Buffer | None:
             return None
     target = written.pop() if len(written) == 1 else None
     good = target is not None and target.kind == "temp" and len(target.shape) > 2 and cost <= CHEAP
-    return target if good and target not in _touched(kernel, 0) else None
+    return target if good and target not in touched(kernel.body)[0] else None
 
 
 def _indices(stmt: Stmt) -> Sequence[Index]:
@@ -79,7 +75,7 @@ def _far(following: Sequence[Kernel], kernel: Kernel, target: Buffer) -> int | N
     """The first kernel that reads the target behind one that runs over other rows, if one before that reads it too."""
     near = apart = False
     for number, other in enumerate(following):
-        reads = target in _touched(other, 0)
+        reads = target in touched(other.body)[0]
         if _rows(other) != _rows(kernel):
             if reads:
                 return None
@@ -93,8 +89,8 @@ def _far(following: Sequence[Kernel], kernel: Kernel, target: Buffer) -> int | N
 
 def _changed(between: Sequence[Kernel], kernel: Kernel) -> bool:
     """Whether something that the kernel reads is written by others."""
-    read = _touched(kernel, 0)
-    return any(read & _touched(other, 1) for other in between)
+    read = touched(kernel.body)[0]
+    return any(read & touched(other.body)[1] for other in between)
 
 
 def _retarget(body: list[Stmt], old: Buffer, new: Buffer, memory: Memory) -> None:
@@ -107,7 +103,7 @@ def _retarget(body: list[Stmt], old: Buffer, new: Buffer, memory: Memory) -> Non
                 place.buffer = memory.reshaped(new, place.buffer.shape)
 
 
-def _copied(body: Sequence[Stmt], old: Buffer, new: Buffer, memory: Memory) -> list[Stmt]:
+def _copied(body: Sequence[Stmt], new: Buffer, memory: Memory) -> list[Stmt]:
     """The statements with fresh names for their scalars, writing to another buffer."""
     names: dict[int, int] = {}
     made: list[Stmt] = []

@@ -34,8 +34,8 @@ from codegen.loops import (
     Stmt,
     Store,
     Trap,
-    accessed,
     statements,
+    touched,
 )
 from codegen.nests import Memory, Nest
 from codegen.placing import place
@@ -281,7 +281,7 @@ def in_blocks(kernels: Sequence[Kernel], axis: Size, memory: Memory) -> tuple[li
     kept = [b for b in _kept(group, units) if b.kind != "temp"]
     repeated = made_again([u.kernel for u in group], memory, outside)
     joined = join_rows(repeated, memory.temps, outside, _NAME)
-    used = {b.root for k in joined for s in statements(k.body) for side in accessed(s) for b in side}
+    used = {b for k in joined for side in touched(k.body) for b in side}
     kept += [b for b in memory.temps if b in used - outside and b.shape.count(axis) == 1]
     each = _bytes(kept, axis)
     loop = For(_NAME, axis, [s for k in joined for s in k.body], step=_SIZE, block=(_CHUNK, _SPAN))

@@ -6,9 +6,9 @@ the value of every size in `Tables.sizes` and `pointers` the address of every bu
 A vector loop runs its whole body on vectors, inner loops included (they step alike in all lanes). Cheap bodies take 32
 elements at a time, others one register; what is left is done under a mask. A sum over a vector loop has 32 partial
 sums whatever the register, element k going to sum k mod 32, which are added up by halves; so results do not depend on
-the width of the machine. Long sums are made of stretches (`codegen.stretches`). Straight-line code beyond `CHUNK`
-instructions goes to functions of their own that talk through a workspace, because LLVM's time grows faster than the
-length of a function.
+the width of the machine. Long sums are made of stretches (`codegen.stretches`). A body of more than `CHUNK`
+statements goes to functions of their own that talk through a workspace, because LLVM's time grows faster than the
+length of a function; kernels without loops are `codegen.straight`'s.
 """
 
 from __future__ import annotations

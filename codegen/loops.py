@@ -218,7 +218,7 @@ class Program:
         return print_program(self)
 
 
-def statements(body: list[Stmt]) -> Iterator[Stmt]:
+def statements(body: Sequence[Stmt]) -> Iterator[Stmt]:
     """Every statement in a body, loops before what they hold, in order."""
     stack: list[Iterator[Stmt]] = [iter(body)]
     while stack:
@@ -260,6 +260,18 @@ def accessed(stmt: Stmt) -> tuple[list[Buffer], list[Buffer]]:
         pointers = [a.buffer for a in stmt.args if isinstance(a, Pointer)]
         return pointers, list(stmt.writes)
     return [], []
+
+
+def touched(body: Sequence[Stmt]) -> tuple[set[Buffer], set[Buffer]]:
+    """The arrays, views aside, that statements and the loops among them read and write."""
+    reads: set[Buffer] = set()
+    writes: set[Buffer] = set()
+    for stmt in statements(body):
+        if not isinstance(stmt, (Let, For)):  # there may be very many of them
+            read, written = accessed(stmt)
+            reads.update(b.root for b in read)
+            writes.update(b.root for b in written)
+    return reads, writes
 
 
 # -------------------------------------------------------------------- text

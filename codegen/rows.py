@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from codegen.index import Index, combine, flatten, make, var
-from codegen.loops import Buffer, Call, For, Kernel, Let, Load, Pointer, Stmt, Store, accessed, statements
+from codegen.loops import Buffer, Call, For, Kernel, Let, Load, Pointer, Stmt, Store, statements, touched
 from codegen.nodes import scalar_cost
 from symdiff.ir.dims import Size, product
 
@@ -77,14 +77,7 @@ def _reach(loop: For) -> tuple[Size, str, Size]:
 
 
 def _part(kernel: Kernel, block: str = "") -> _Part:
-    reads: set[Buffer] = set()
-    writes: set[Buffer] = set()
-    for stmt in statements(kernel.body):
-        if isinstance(stmt, Let):  # there may be very many of them
-            continue
-        own = accessed(stmt)
-        reads.update(b.root for b in own[0])
-        writes.update(b.root for b in own[1])
+    reads, writes = touched(kernel.body)
     loop = row_loop(kernel.body)
     if loop is None:
         return _Part(kernel, reads, writes, None, set())
@@ -100,9 +93,7 @@ def _softened(parts: Sequence[_Part], part: _Part, following: For | None) -> _Pa
     if before.loop is None or not _reach(before.loop) == _reach(loop) == _reach(following):
         return part
     cheap = all(not isinstance(s, Let) or scalar_cost(s.op) <= _SOFT for s in loop.body)
-    handed = before.writes & part.reads and any(
-        b.root in part.writes for s in statements(following.body) for b in accessed(s)[0]
-    )
+    handed = before.writes & part.reads and part.writes & touched(following.body)[0]
     if not cheap or not handed or len(part.kernel.body) + len(loop.body) > _SOFT_LENGTH:
         return part
     plain = Kernel(part.kernel.name, [*part.kernel.body[:-1], replace(loop, vector=False)])
@@ -114,7 +105,7 @@ def row_buffers(loop: For, before: Sequence[Stmt], block: str = "") -> set[Buffe
     """Buffers of which iteration i touches only row i."""
     extents = {s.var: s.extent for s in statements(loop.body) if isinstance(s, For)}
     good: set[Buffer] = set()
-    bad = {b.root for s in before for b in accessed(s)[0]}
+    bad = touched(before)[0]
     for stmt in statements(loop.body):
         for buffer, index in _places(stmt):
             if _in_row(buffer, index, loop.var, extents, isinstance(stmt, Call), block):
@@ -190,7 +181,7 @@ def _joined(first: _Part, second: _Part, block: str) -> _Part:
         name = next(v for v in (one.var, two.var, *(f"row{i}" for i in range(len(taken) + 1))) if v not in taken)
         for loop in (one, two):
             if loop.var != name:
-                _rename(loop.body, loop.var, name)
+                rename(loop.body, loop.var, name)
     loop = replace(one, var=name, body=[*one.body, *two.body])
     before = [*first.kernel.body[:-1], *second.kernel.body[:-1]]
     kernel = Kernel(first.kernel.name, [*before, loop])
@@ -198,7 +189,7 @@ def _joined(first: _Part, second: _Part, block: str) -> _Part:
     return _Part(kernel, first.reads | second.reads, first.writes | second.writes, loop, rows)
 
 
-def _rename(body: list[Stmt], old: str, new: str) -> None:
+def rename(body: list[Stmt], old: str, new: str) -> None:
     """Write `new` for `old`; loops inside that are called `new` already are called `old` from now on."""
     other = {old: new, new: old}
 

@@ -24,9 +24,9 @@ from codegen.loops import (
     Stmt,
     Store,
     Trap,
-    accessed,
     scalars_read,
     statements,
+    touched,
 )
 from codegen.nests import Memory
 from codegen.nodes import scalar_cost
@@ -116,7 +116,7 @@ def _cut(kernel: Kernel) -> list[Kernel]:
             return [kernel]
         bodies.append([*needed, *piece])
         known.update({s.name: s for s in piece if isinstance(s, (Let, Load))})
-        written.update(b.root for s in statements(piece) for b in accessed(s)[1])
+        written |= touched(piece)[1]
     return [Kernel(f"{kernel.name}.{number}" if number else kernel.name, body) for number, body in enumerate(bodies)]
 
 
@@ -164,7 +164,7 @@ def _share(kernel: Kernel) -> None:
         return
     inner = loop.body[0] if loop.body else None
     blocked = inner if isinstance(inner, For) and inner.block and inner.block[0] == loop.var else None
-    if not _apart(blocked or loop, {b.root for s in loop.body[1:] for b in accessed(s)[1]} if blocked else set()):
+    if not _apart(blocked or loop, touched(loop.body[1:])[1] if blocked else set()):
         return
     kernel.work = work_of([loop])
     if loop.vector:
@@ -175,13 +175,13 @@ def _share(kernel: Kernel) -> None:
 
 def _apart(loop: For, parts: set[Buffer]) -> bool:
     """Whether different iterations touch different places of every buffer that is written (`parts` aside)."""
-    written = {b.root for s in statements(loop.body) for b in accessed(s)[1]} - parts
+    written = touched(loop.body)[1] - parts
     open_ = {b for b in written - row_buffers(loop, ()) if not b.private}
     if not open_:
         return True
     axes: dict[Buffer, set[int]] = {}
     for stmt in statements(loop.body):
-        if isinstance(stmt, Call) and open_ & {b.root for b in (*accessed(stmt)[0], *accessed(stmt)[1])}:
+        if isinstance(stmt, Call) and not open_.isdisjoint(set[Buffer]().union(*touched([stmt]))):
             return False
         if isinstance(stmt, (Load, Store)) and stmt.buffer.root in open_:
             own = {a for a, i in enumerate(stmt.index) if i == var(loop.var)}

@@ -1,4 +1,4 @@
-"""Long kernels without loops as LLVM code: scalar statements, in functions of `CHUNK` statements each.
+"""Long kernels without loops as LLVM code: scalar statements, in functions of `PIECE` statements each.
 
 The quick way of `codegen.emit` for what it takes apart (`is_straight`): the same instructions, written in one walk.
 Values are numbered as LLVM numbers them, which it reads faster than names. LLVM's time grows faster than the length of
@@ -18,7 +18,7 @@ from codegen.uses import uses_of
 from codegen.writer import Tables, Uses
 from symdiff.ir.dims import Size
 
-CHUNK = 4000
+PIECE = 4000
 SHORTEST = 200
 """Statements of a kernel from which it is written here."""
 _WORDS = {"add": "fadd", "sub": "fsub", "mul": "fmul", "div": "fdiv"}
@@ -79,7 +79,7 @@ class _Straight:
     def __init__(self, body: Sequence[Stmt], uses: Uses, module: Module, tables: Tables) -> None:
         self.body, self.module, self.tables = body, module, tables
         self.fused, self.turned = uses.fused if module.fma else set[int](), uses.turned
-        self.last = {name: (position - 1) // CHUNK for name, position in uses.last.items()}
+        self.last = {name: (position - 1) // PIECE for name, position in uses.last.items()}
         self.other: dict[int, Let] = {}
         """For a sine or cosine the other function of its angle."""
         products: dict[int, Let] = {}
@@ -110,10 +110,10 @@ class _Straight:
     def pieces(self) -> list[str]:
         """The bodies of the functions."""
         found: list[str] = []
-        for start in range(0, len(self.body), CHUNK):
+        for start in range(0, len(self.body), PIECE):
             self.where, self.pointers, self.lines = {}, {}, _Numbered(self.module)
-            self.number = start // CHUNK
-            self._piece(self.body[start : start + CHUNK])
+            self.number = start // PIECE
+            self._piece(self.body[start : start + PIECE])
             found.append("\n".join(self.lines.lines))
             for name in [n for n in self.slots if self.last[n] <= self.number]:
                 self.free.append(self.slots.pop(name))

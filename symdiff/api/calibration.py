@@ -119,9 +119,7 @@ def calibrate(name: str, time_of: TimeOf) -> Machine:
             sizes = dict(zip("mn", point, strict=True))
             calls.append(native.bind(*_arrays(native, sizes)))
             executed.append(executing(sizes, register))
-    # Twice, with time between: what slows a machine down for a moment slows one of the two.
-    first, second = ([time_of(call) for call in calls] for _ in range(2))
-    trials = [_Trial(e, min(a, b)) for e, a, b in zip(executed, first, second, strict=True)]
+    trials = list(map(_Trial, executed, _timed(calls, time_of)))
     machine = _fitted(replace(TYPICAL, name=name, register=register, bandwidth=_ENDLESS, apart=_ENDLESS), trials)
     functions = {**machine.functions, **{other: machine.functions[like] for other, like in _LIKE.items()}}
     machine = replace(machine, functions=dict(sorted(functions.items())), bandwidth=_bandwidth(machine, time_of))
@@ -153,7 +151,7 @@ def _bandwidth(machine: Machine, time_of: TimeOf) -> tuple[tuple[float, float], 
     total, _ = _compiled(function_of([symbol("x", (n,)) + symbol("y", (n,))]))
     idle = machine.call + machine.units["kernel"]
     points: list[tuple[float, float]] = []
-    for length, seconds in _twice(total, _STREAMED, time_of):
+    for length, seconds in _by_length(total, _STREAMED, time_of):
         # Two arrays are read; the third is fetched and given back.
         points.append((24.0 * length, 32.0 * length / max(seconds - idle, 1e-9)))
     return _falling(points)
@@ -164,7 +162,7 @@ def _apart(machine: Machine, time_of: TimeOf) -> tuple[tuple[float, float], ...]
     n = dim("n")
     total, executed = _compiled(function_of([symbol("A", (n, 4)) @ symbol("B", (4, n))]))
     points = [machine.bandwidth[0]]
-    for size, seconds in _twice(total, _RANK_FOUR, time_of):
+    for size, seconds in _by_length(total, _RANK_FOUR, time_of):
         kernels, moved = executed({"n": size}, machine.register), 8.0 * size**2
         straight = predict(kernels, replace(machine, apart=_ENDLESS))
         slow = sum(size for size, _, apart in kernels[0].traffic if apart)
@@ -174,11 +172,16 @@ def _apart(machine: Machine, time_of: TimeOf) -> tuple[tuple[float, float], ...]
     return _falling(points)
 
 
-def _twice(native: Any, lengths: Sequence[int], time_of: TimeOf) -> list[tuple[int, float]]:
-    """Seconds by length, the better of two rounds."""
+def _by_length(native: Any, lengths: Sequence[int], time_of: TimeOf) -> list[tuple[int, float]]:
+    """Seconds by length."""
     calls = [native.bind(*_arrays(native, {"n": length})) for length in lengths]
+    return list(zip(lengths, _timed(calls, time_of), strict=True))
+
+
+def _timed(calls: Sequence[Callable[[], Any]], time_of: TimeOf) -> list[float]:
+    """Seconds of each call, the better of two rounds: what slows a machine down for a moment slows one of the two."""
     first, second = ([time_of(call) for call in calls] for _ in range(2))
-    return list(zip(lengths, map(min, first, second), strict=True))
+    return list(map(min, first, second))
 
 
 def _falling(points: Sequence[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
