@@ -98,7 +98,7 @@ def test_the_bits_are_those_of_the_ordinary_way(form, dtype, opt, rng, monkeypat
     function = form(rng, dtype)
     kind = {"f64": np.float64, "f32": np.float32}[dtype]
     arrays = [rng.normal(size=6).astype(kind), rng.normal(size=4).astype(kind)]
-    monkeypatch.setattr(straight, "CHUNK", 110)
+    monkeypatch.setattr(straight, "PIECE", 110)
     monkeypatch.setattr(cores, "LONG", 50)
     quick = codegen.compile(function, opt=opt)
     assert codegen.inspect(quick).llvm.count(".c3(") >= 2
