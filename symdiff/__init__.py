@@ -12,6 +12,7 @@ from symdiff.api.functions import (
     logsumexp,
     polygamma,
     relu,
+    scan,
     sigmoid,
     softmax,
     softplus,
@@ -56,7 +57,7 @@ __all__ = [
     "Verification", "VerifyError", "add_at", "arange", "array", "check_gradient", "compare", "compile", "constant",
     "derivation", "digamma", "dim", "dims", "draw", "eq", "erf", "erfc", "evaluate", "eye", "from_sympy", "full",
     "function", "grad", "gradient", "hessian", "hvp", "jacfwd", "jacobian", "jacrev", "jit", "jvp", "kinks", "lgamma",
-    "logsumexp", "ones", "parse", "polygamma", "relu", "set", "sigmoid", "simplify", "softmax", "softplus",
+    "logsumexp", "ones", "parse", "polygamma", "relu", "scan", "set", "sigmoid", "simplify", "softmax", "softplus",
     "sparse_hessian", "sparse_jacobian", "symbol", "triangular_solve", "value_and_grad", "verify", "vjp", "vmap",
     "where", "zeros",
 ]  # fmt: skip

@@ -13,6 +13,7 @@ import numpy as np
 from symdiff.errors import ArgumentError, DtypeError, EvaluationError, ShapeError, SymdiffError
 from symdiff.ir.dims import Dim, evaluate, format_shape
 from symdiff.ir.graph import Function, Value
+from symdiff.ir.run import Program, evaluated
 
 
 def bind_sizes(
@@ -57,7 +58,7 @@ def interpret(
     """Run `function` on arrays; returns one array per result.
 
     sizes: numbers for dimensions that no argument shows. functions: name -> callable(*arrays, wrt) for undefined
-    functions. watch(value, operands, result) sees every instruction as it runs.
+    functions. watch(value, operands, result) sees every instruction as it runs, those of a body once per step.
     """
     if len(args) != len(function.params):
         raise ArgumentError(
@@ -66,29 +67,18 @@ def interpret(
         )
     arrays = [_array(p, a) for p, a in zip(function.params, args, strict=True)]
     known = bind_sizes(function.params, [a.shape for a in arrays], sizes)
-    values: dict[Value, Any] = dict(zip(function.params, arrays, strict=True))
-    uses: dict[Value, int] = {}
-    for value in function.instrs:
-        for operand in value.args:
-            uses[operand] = uses.get(operand, 0) + 1
-    kept = set(function.results)
-    with np.errstate(all="ignore"):
-        for value in function.instrs:
-            operands = tuple([values[a] for a in value.args])
-            attrs = {k: resolve(v, known) for k, v in value.attrs}
-            given = (functions or {}).get(attrs["name"]) if value.op.name in ("apply", "functional") else None
-            if given is not None:
-                result = given(*operands, wrt=attrs["wrt"])
-            else:
-                result = _evaluated(value, operands, attrs)
-            if watch is not None:
+
+    def call(values: Sequence[Value], operands: tuple[Any, ...], attrs: dict[str, Any]) -> Sequence[Any]:
+        first = values[0]
+        given = (functions or {}).get(attrs["name"]) if first.op.name in ("apply", "functional") else None
+        results = (given(*operands, wrt=attrs["wrt"]),) if given is not None else _evaluated(values, operands, attrs)
+        if watch is not None:
+            for value, result in zip(values, results, strict=True):
                 watch(value, operands, result)
-            values[value] = result
-            for operand in value.args:
-                uses[operand] -= 1
-                if not uses[operand] and operand not in kept:
-                    values.pop(operand, None)
-    return tuple([np.asarray(values[r]) for r in function.results])
+        return results
+
+    with np.errstate(all="ignore"):
+        return tuple([np.asarray(r) for r in Program(function, known, call)(*arrays)])
 
 
 def _array(parameter: Value, given: Any) -> Any:
@@ -100,17 +90,10 @@ def _array(parameter: Value, given: Any) -> Any:
     return array
 
 
-def _evaluated(value: Value, operands: tuple[Any, ...], attrs: dict[str, Any]) -> Any:
+def _evaluated(values: Sequence[Value], operands: tuple[Any, ...], attrs: dict[str, Any]) -> Sequence[Any]:
     try:
-        return value.op.evaluate(*operands, **attrs)
+        return evaluated(values, operands, attrs)
     except SymdiffError:
         raise
     except (ValueError, IndexError, np.linalg.LinAlgError) as error:  # what NumPy refuses, such as max of nothing
-        raise EvaluationError(f"{value.op.name}: {error}") from error
-
-
-def resolve(attribute: Any, sizes: Mapping[str, int]) -> Any:
-    """An attribute with every size a number."""
-    if isinstance(attribute, tuple):
-        return tuple([resolve(a, sizes) for a in attribute])  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
-    return evaluate(attribute, sizes) if isinstance(attribute, Dim) else attribute
+        raise EvaluationError(f"{values[0].op.name}: {error}") from error

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from symdiff.interp import resolve
 from symdiff.ir.contraction import label_sizes, parse_spec
 from symdiff.ir.dims import Dim, evaluate
 from symdiff.ir.graph import Function, Value
+from symdiff.ir.run import resolve
 
 ADDING = {"add", "sub", "neg"}
 DIVIDING = {"div", "mod", "floor_divide"}

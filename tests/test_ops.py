@@ -28,6 +28,7 @@ UNSAMPLED = {
     "size": "no operand",
     "apply": "undefined: tests/test_diff.py gives it values",
     "functional": "undefined: tests/test_diff.py gives it values",
+    "scan": "a loop over a body: tests/test_scan.py",
 }
 SAMPLED = [op for op in OPSET.values() if op.name not in UNSAMPLED]
 # Ops whose second derivative does not exist as numbers.

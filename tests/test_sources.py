@@ -36,7 +36,7 @@ _NUMPY = {"f64": np.float64, "f32": np.float32, "i64": np.int64, "bool": np.bool
 _SCALARS = {"f64": ctypes.c_double, "f32": ctypes.c_float, "i64": ctypes.c_int64, "bool": ctypes.c_bool}
 # No counterpart in C, by declaration.
 _NOT_IN_C = frozenset({"polygamma"})
-_LEAVES = frozenset({"const", "array", "iota", "size", "apply", "functional"})
+_LEAVES = frozenset({"const", "array", "iota", "size", "apply", "functional", "scan"})
 
 # NumPy on symbols gives symbols, which its own stubs do not say.
 NP: Any = np

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from symdiff.frontend.building import concrete
 from symdiff.frontend.expr import Expr
+from symdiff.frontend.nesting import flatten, unflatten
 from symdiff.frontend.numpy_functions import FUNCTIONS
+from symdiff.frontend.scanning import scan as scan_expressions
+from symdiff.interp import interpret
 from symdiff.ir.dims import Dim
+from symdiff.ir.graph import Function, topological
 
 
 def _apply(name: str, *operands: Any, **options: Any) -> Any:
@@ -77,3 +82,27 @@ def where(condition: Any, a: Any, b: Any) -> Any:
 def triangular_solve(a: Any, b: Any, lower: bool = True, trans: bool = False) -> Any:
     """x with T x = b, T the lower or upper triangle of a (T^T x = b when trans)."""
     return _apply("triangular_solve", a, b, lower=lower, trans=trans)
+
+
+def scan(
+    f: Callable[[Any, Any], Any], init: Any, xs: Any = None, length: Any = None, reverse: bool = False
+) -> tuple[Any, Any]:
+    """Run `carry, y = f(carry, x)` along the first axis of `xs`; return the last carry and all y, stacked, as in JAX.
+
+    f: one step. carry, x and y: arrays in any nesting of tuples, lists and dicts, or None; the carry that f returns
+    has the nesting, shapes and dtypes of `init`. xs: arrays with one first axis in common. length: its size, needed
+    where xs has no arrays; an integer or a dimension. reverse: start at the end; y[t] still belongs to x[t]. Symbols,
+    expressions and arrays that f closes over stay the same in every step.
+    Raises ArgumentError, ShapeError and DtypeError with what was given and what was expected.
+    """
+    result = scan_expressions(f, init, xs, length, reverse)
+    leaves, tree = flatten(result)
+    if any(isinstance(x, Expr) for x in flatten((init, xs))[0]) or not isinstance(length, int | None):
+        return result
+    values = [x.value for x in leaves]
+    if any(v.is_param for v in topological(values)):  # the step closes over symbols
+        return result
+    function = Function.of([], values)
+    if function.dims or any(v.op.name in ("apply", "functional") for v in function.instrs):
+        return result
+    return unflatten(tree, [x[()] for x in interpret(function, [])])

@@ -12,6 +12,7 @@
 * linear algebra, n x n, per matrix of a stack: LU with partial pivoting, substitution, Cholesky (`_FACTORED` below).
   `special` tells how often each was called, the operations are in the classes.
 * undefined functions count as transcendental, under their own name.
+* a loop: its body times its length, once whatever is picked of it, and a move of every element that it stacks.
 
 Bytes are those of operands and results of every instruction, as if each were run alone; constants are free. The peak
 is the largest memory alive at once, in instruction order, parameters included.
@@ -29,7 +30,7 @@ from symdiff.cost.poly import Poly
 from symdiff.errors import ArgumentError
 from symdiff.ir.contraction import label_sizes, parse_spec
 from symdiff.ir.dims import Size, product
-from symdiff.ir.graph import Function, Value
+from symdiff.ir.graph import Function, Value, loop_key
 from symdiff.ir.path import pairwise
 
 # What one instruction costs: class -> count; transcendental and special classes are ("transcendental", name).
@@ -147,8 +148,20 @@ def count(function: Function, memory: bool = True) -> Counts:
     """
     # Instructions of one kind cost the same, so each kind is worked out once and multiplied.
     kinds: dict[Any, list[Any]] = {}
+    totals: dict[str | tuple[str, str], Poly] = {}
+    read, written = Poly(), Poly()
+    loops: set[Any] = set()
     for value in function.instrs:
         if value.op.name in FREE:
+            continue
+        if value.op.picks:
+            _add(totals, _stacked(value))
+            if (key := loop_key(value)) not in loops:
+                loops.add(key)
+                _add(totals, _loop(value))
+                within = count(value.attr("body"), memory=False)
+                read = read + Poly(value.attr("length")) * within.bytes_read
+                written = written + Poly(value.attr("length")) * within.bytes_written
             continue
         exponent = value.args[1] if value.op.name == "pow" and value.args[1].op.name == "const" else None
         key = (value.op, value.attrs, value.type, tuple([a.type for a in value.args]), exponent)
@@ -157,18 +170,15 @@ def count(function: Function, memory: bool = True) -> Counts:
             kinds[key] = [value, 1]
         else:
             entry[1] += 1
-    totals: dict[str | tuple[str, str], Poly] = {}
-    read, written = Poly(), Poly()
     for value, times in kinds.values():
-        for name, amount in bill_of(value).items():
-            totals[name] = totals.get(name, Poly()) + times * Poly(amount)
+        _add(totals, bill_of(value), times)
     # Traffic depends on which operands are constants, so it has its own kinds.
     reads: dict[Any, int] = {}
     writes: dict[Any, int] = {}
     for value in function.instrs:
         if value.op.name not in FREE:
             writes[value.type] = writes.get(value.type, 0) + 1
-            for operand in value.args:
+            for operand in () if value.op.picks else value.args:
                 if operand.op.name not in ("const", "size"):
                     reads[operand.type] = reads.get(operand.type, 0) + 1
     for kind, times in reads.items():
@@ -184,6 +194,11 @@ def count(function: Function, memory: bool = True) -> Counts:
         peak=peak_memory(function) if memory else (Poly(),),
         instructions=len(function.instrs),
     )
+
+
+def _add(totals: dict[str | tuple[str, str], Poly], bill: Bill, times: int | Poly = 1) -> None:
+    for name, amount in bill.items():
+        totals[name] = totals.get(name, Poly()) + times * Poly(amount)
 
 
 def _named(totals: Mapping[str | tuple[str, str], Poly], group: str) -> dict[str, Poly]:
@@ -382,6 +397,33 @@ def _triangular(value: Value) -> Bill:
     return {**_times(columns, _substitution(Poly(a.shape[-1]))), ("special", "triangular_solve"): columns}
 
 
+# -------------------------------------------------------------------- loops
+def _loop(value: Value) -> Bill:
+    """All steps of a loop, whatever is picked of it."""
+    within: dict[str | tuple[str, str], Poly] = {}
+    loops: set[Any] = set()
+    for inner in value.attr("body").instrs:
+        if inner.op.name in FREE:
+            continue
+        if inner.op.picks:
+            _add(within, _stacked(inner))
+            if (key := loop_key(inner)) in loops:
+                continue
+            loops.add(key)
+            _add(within, _loop(inner))
+        else:
+            _add(within, bill_of(inner))
+    return _times(Poly(value.attr("length")), {**within})
+
+
+def _stacked(value: Value) -> Bill:
+    return {"move": product(value.shape)} if value.attr("pick") >= value.attr("carries") else {}
+
+
+def _scan(value: Value) -> Bill:
+    return _plus(_loop(value), _stacked(value))
+
+
 FREE: Final = frozenset({"const", "array", "iota", "size", "reshape"})
 
 _RULES: Mapping[str, Callable[[Value], Bill]] = {
@@ -391,4 +433,5 @@ _RULES: Mapping[str, Callable[[Value], Bill]] = {
     "reduce_min": _running("compare"), "argmax": _running("compare"), "argmin": _running("compare"),
     "reduce_prod": _running("multiply"), "prod_others": _prod_others, "logsumexp": _logsumexp, "softmax": _softmax,
     "norm": _norm, "solve": _solve, "triangular_solve": _triangular, **dict.fromkeys(_FACTORED, _factored),
+    "scan": _scan,
 }  # fmt: skip

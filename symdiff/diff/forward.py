@@ -14,7 +14,7 @@ from symdiff.errors import DerivativeError
 from symdiff.ir.builder import Builder, Handle
 from symdiff.ir.contraction import expand, times
 from symdiff.ir.graph import Value, topological
-from symdiff.ir.op import Linear, Multilinear, NoDerivative, Partials, Rules
+from symdiff.ir.op import Linear, Multilinear, NoDerivative, Partials, Region, Rules
 
 
 def forward(
@@ -67,6 +67,8 @@ def push(builder: Builder, value: Value, moving: list[Handle | None], seeds: int
             return total
         case Rules():
             return rule.jvp(Handle(builder, value), tuple(xs), tuple(moving), **attrs)
+        case Region():
+            raise DerivativeError(f"{value.op.name}: derivatives of loops are not known yet")
         case NoDerivative():
             raise refusal(value, rule)
         case _:

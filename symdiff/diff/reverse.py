@@ -12,9 +12,10 @@ from typing import assert_never
 
 from symdiff.diff.forward import masked, refusal, scaled
 from symdiff.diff.masks import block_mask, contract_mask, linear_mask
+from symdiff.errors import DerivativeError
 from symdiff.ir.builder import Builder, Handle
 from symdiff.ir.graph import Value, topological
-from symdiff.ir.op import Linear, Multilinear, NoDerivative, Partials, Rules
+from symdiff.ir.op import Linear, Multilinear, NoDerivative, Partials, Region, Rules
 
 # Ops whose partials are numbers: a mask has nothing to protect there.
 _ADDITIVE = frozenset({"add", "sub", "neg", "cast", "select"})
@@ -136,6 +137,8 @@ def _pull(
                     carried = dead if value.args[i] in curved else None
                     mask = block_mask(carried, value, xs[i], attrs) if carried is not None else None
                     _add(gathered, value.args[i], masked(mask, term), mask)
+        case Region():
+            raise DerivativeError(f"{value.op.name}: derivatives of loops are not known yet")
         case NoDerivative():
             raise refusal(value, rule)
         case _:

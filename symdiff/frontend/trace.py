@@ -347,11 +347,11 @@ def trace(
     static = tuple((i, examples[i]) for i in sorted({p % len(examples) for p in wanted}))
     fixed = dict(static)
     shown = function if like is None else like
-    names = _argument_names(shown, len(examples))
+    names = argument_names(shown, len(examples))
     dynamic = tuple([e for i, e in enumerate(examples) if i not in fixed])
     leaves, tree = flatten(dynamic)
-    labels = _unique([p for n, c in zip([n for i, n in enumerate(names) if i not in fixed], tree.children, strict=True)
-                      for p in paths(c, n)])  # fmt: skip
+    moving = [n for i, n in enumerate(names) if i not in fixed]
+    labels = unique_labels([p for n, c in zip(moving, tree.children, strict=True) for p in paths(c, n)])
     number_dtype = _number_dtype(leaves)
     kinds = [_leaf_type(leaf, label, number_dtype) for leaf, label in zip(leaves, labels, strict=True)]
     job = _Job(function, static, tree, labels, [d for d, _ in kinds], getattr(shown, "__name__", "f"))
@@ -458,7 +458,7 @@ class _Job:
                 )
 
 
-def _argument_names(function: Callable[..., Any], count: int) -> list[str]:
+def argument_names(function: Callable[..., Any], count: int) -> list[str]:
     try:
         parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):
@@ -472,7 +472,7 @@ def _argument_names(function: Callable[..., Any], count: int) -> list[str]:
     return [*names, *[f"arg{i}" for i in range(len(names), count)]][:count]
 
 
-def _unique(labels: Sequence[str]) -> list[str]:
+def unique_labels(labels: Sequence[str]) -> list[str]:
     """Labels as distinct identifiers that are no names of dimensions."""
     taken: set[str] = set()
     result: list[str] = []

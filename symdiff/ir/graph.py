@@ -90,6 +90,11 @@ def _no_evaluate(**attrs: Any) -> Any:
     raise ArgumentError(f"parameter {attrs.get('name')} has no value of its own")
 
 
+def loop_key(value: Value) -> tuple[Any, ...]:
+    """What instructions have in common that are results of one evaluation (see `Op.picks`)."""
+    return value.op, value.args, tuple([item for item in value.attrs if item[0] != "pick"])
+
+
 # The one op that ir itself knows: a parameter, made by `param`.
 PARAM = Op("param", _no_infer, _no_evaluate, NoDerivative("a parameter is a variable"), arity=0)
 

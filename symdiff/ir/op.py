@@ -73,7 +73,12 @@ class NoDerivative:
     reason: str
 
 
-Rule: TypeAlias = "Partials | Linear | Multilinear | Rules | NoDerivative"
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A loop over a body that is a Function: both modes differentiate the body and loop over what comes out."""
+
+
+Rule: TypeAlias = "Partials | Linear | Multilinear | Rules | Region | NoDerivative"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,12 +132,15 @@ class Op:
 
     name: of the op in text form.
     infer(types, attrs) -> TensorType: the type rule; raises ShapeError, DtypeError or ArgumentError.
-    evaluate(*arrays, **attrs) -> array: the meaning, by NumPy, with every size in attrs a number.
+    evaluate(*arrays, **attrs) -> array: the meaning, by NumPy, with every size in attrs a number and every Function a
+    `symdiff.ir.run.Program`.
     rule: how it is differentiated.
     elementwise: operands and result have one shape.
     latex: a template with {0}, {1}, ... for operands; precedence is the renderer's.
     cost: the class one elementwise application counts as; structural ops count through their own rule.
     fold(builder, args, attrs) -> Value | None: exact zeros and ones only; the builder asks it first.
+    picks: one evaluation has several results, and the attribute `pick` says which this instruction is; `evaluate` takes
+    a tuple of them too. Instructions that differ in `pick` alone (`graph.loop_key`) are one evaluation.
     """
 
     name: str
@@ -147,6 +155,7 @@ class Op:
     cost: CostClass = "move"
     fold: Callable[..., Any] | None = None
     doc: str = ""
+    picks: bool = False
 
     def __call__(self, *operands: Handle, **attrs: Any) -> Handle:
         """Apply to handles of one builder; numbers become constants of the first handle's shape and dtype."""

@@ -17,6 +17,13 @@ Values are numbered in order, attributes sorted, types always shown. Example:
       %0: f64[m] = contract(%A, %x) {spec = "ij,j->i"}
       return %0
     }
+
+A Function inside an attribute has names of its own:
+
+    %1: f64[n] = scan(%h, %x) {body = fn step(%s: f64[], %a: f64[]) {
+        %0: f64[] = mul(%s, %a)
+        return %0, %0
+      }, carries = 1, length = n, pick = 2, reverse = False, slices = 1}
 """
 
 from __future__ import annotations

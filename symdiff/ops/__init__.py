@@ -1,6 +1,6 @@
 """Every op, declared once, in one frozen set."""
 
 from symdiff.ir.op import OpSet
-from symdiff.ops import choice, indexing, linalg, reduce, scalar, structure
+from symdiff.ops import choice, indexing, linalg, reduce, region, scalar, structure
 
-OPSET = OpSet((*scalar.OPS, *choice.OPS, *structure.OPS, *indexing.OPS, *reduce.OPS, *linalg.OPS))
+OPSET = OpSet((*scalar.OPS, *choice.OPS, *structure.OPS, *indexing.OPS, *reduce.OPS, *linalg.OPS, *region.OPS))

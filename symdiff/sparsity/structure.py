@@ -21,9 +21,10 @@ import numpy as np
 from symdiff.errors import ArgumentError
 from symdiff.ir.builder import Builder
 from symdiff.ir.contraction import label_sizes, parse_spec
-from symdiff.ir.dims import Dim, evaluate, product
+from symdiff.ir.dims import evaluate, product
 from symdiff.ir.graph import AttrItems, Function, Value, topological
 from symdiff.ir.op import Op, Partials
+from symdiff.ir.run import resolve
 from symdiff.ir.types import TensorType
 from symdiff.ops import OPSET
 from symdiff.sparsity import joins
@@ -119,7 +120,7 @@ class _Sweep:
         return evaluate(product(value.type.shape), self.sizes)
 
     def _attrs(self, value: Value) -> dict[str, Any]:
-        return {k: _resolved(v, self.sizes) for k, v in value.attrs}
+        return {k: resolve(v, self.sizes) for k, v in value.attrs}
 
     def run(self, result: Value) -> Numbers | None:
         """Set numbers of one result, None when it depends on no variable."""
@@ -223,7 +224,7 @@ class _Sweep:
 
     def _labels(self, value: Value) -> dict[int, int]:
         shapes = [self._shape(a) for a in value.args]
-        found = label_sizes(parse_spec(value.attr("spec")), shapes, _resolved(value.attr("sizes", ()), self.sizes))
+        found = label_sizes(parse_spec(value.attr("spec")), shapes, resolve(value.attr("sizes", ()), self.sizes))
         return {k: evaluate(v, self.sizes) for k, v in found.items()}
 
     # ---------------------------------------------------------------- dependence
@@ -346,10 +347,3 @@ class _Sweep:
             if a in self.numbers:
                 total = self.pool.union(total, self.pool.merge_last(self.numbers[a].reshape(-1)))
         return np.broadcast_to(total, self._shape(value))
-
-
-def _resolved(attribute: Any, sizes: Mapping[str, int]) -> Any:
-    """An attribute with every size a number."""
-    if isinstance(attribute, tuple):
-        return tuple([_resolved(a, sizes) for a in attribute])  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
-    return evaluate(attribute, sizes) if isinstance(attribute, Dim) else attribute
