@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias
 
 from symdiff.api.expression import Derivative, Expression, free_symbols
 from symdiff.api.kinks import Kinks, with_kinks
-from symdiff.api.modes import cheapest_mode
+from symdiff.api.modes import Chosen, cheapest_mode
 from symdiff.diff import MODES as DIFF_MODES
 from symdiff.diff import Mode as DiffMode
 from symdiff.diff import gradients, jacobians, pull_back, push_forward
@@ -65,10 +65,10 @@ def _variables(x: Any) -> tuple[list[Expr], Callable[[list[Any]], Any]]:
     return [_expression(x, "variable")], lambda r: r[0]
 
 
-def _mode(mode: str, y: Expr, xs: Sequence[Expr], points: Sequence[Mapping[str, int]] | None) -> DiffMode:
+def _mode(mode: str, y: Expr, xs: Sequence[Expr], points: Sequence[Mapping[str, int]] | None) -> Chosen:
     if mode == "auto":
         return cheapest_mode(y.value, [x.value for x in xs], points)
-    return checked(mode)
+    return Chosen(checked(mode))
 
 
 def checked(mode: str) -> DiffMode:
@@ -91,7 +91,7 @@ def gradient(
     xs, back = _variables(x)
     f = _expression(f, "gradient")
     points = _points(sizes)
-    chosen = _mode(mode, f, xs, points)
+    chosen = _mode(mode, f, xs, points).mode
     return back(derive([f, *xs], lambda b, v: gradients(b, v[0], v[1:], chosen, points), kinks=kinks))
 
 
@@ -102,8 +102,15 @@ def jacobian_of(
     xs, back = _variables(x)
     y = _expression(y, "jacobian")
     points = _points(sizes)
-    chosen = _mode(mode, y, xs, points)
-    return back(derive([y, *xs], lambda b, v: jacobians(b, v[:1], v[1:], chosen, points)[0], kinks=kinks))
+    chosen, derived = _mode(mode, y, xs, points)
+
+    def make(builder: Builder, values: list[Value]) -> list[Value]:
+        if derived is None or kinks:
+            return jacobians(builder, values[:1], values[1:], chosen, points)[0]
+        mapping = builder.inline(derived)
+        return [mapping[r] for r in derived.results]
+
+    return back(derive([y, *xs], make, kinks=kinks))
 
 
 def _points(sizes: Sizes | None) -> list[Mapping[str, int]] | None:

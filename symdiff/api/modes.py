@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from symdiff.api.native import typical_seconds
 from symdiff.diff import Mode, jacobians, representative
@@ -29,25 +29,34 @@ _LEVEL: Final = 1.03
 """Sweeps predicted to differ by less are level: the one with fewer seeds is taken."""
 
 
+class Chosen(NamedTuple):
+    """A mode and, where it was derived to be priced, the Jacobian in every variable as it fell out of the rules."""
+
+    mode: Mode
+    derived: Function | None = None
+
+
 def cheapest_mode(
     y: Value, xs: Sequence[Value], points: Sequence[Mapping[str, int]] | None = None
-) -> Mode:
+) -> Chosen:
     """The mode for the Jacobian of y in all of xs. A gradient is pulled back: it costs a small multiple of its
     function at any size, as nothing else does (Baur and Strassen 1983)."""
     out, into = nominal(product(y.shape)), sum(nominal(product(x.shape)) for x in xs)
     swept: Mode = "forward" if into == 1 < out else "reverse"
     if not y.type.rank or not y.type.floating or not all(x.type.floating for x in xs):
-        return swept
+        return Chosen(swept)
     if len(topological([y])) > PRICED:
-        return "forward" if into < out else "reverse"
+        return Chosen("forward" if into < out else "reverse")
     prices: dict[Mode, float] = {}
+    derived: dict[Mode, Function] = {}
     params = [v for v in topological([y, *xs]) if v.is_param]
     modes: tuple[Mode, ...] = ("reverse", "forward", "elimination")
     for mode in modes:
         builder = Builder(OPSET)
         mapping = builder.absorb([y, *xs, *params])
         found = jacobians(builder, [mapping[y]], [mapping[x] for x in xs], mode, points)[0]
-        program = optimize(Function.of([mapping[p] for p in params], found), OPSET)
+        derived[mode] = Function.of([mapping[p] for p in params], found)
+        program = optimize(derived[mode], OPSET)
         at = typical_seconds(program)
         given = points or representative(program.dims)
         named = [{**representative(program.dims)[0], **point} for point in given]
@@ -55,4 +64,6 @@ def cheapest_mode(
     best: Mode = "forward" if prices["forward"] < prices["reverse"] else "reverse"
     if abs(prices["forward"] - prices["reverse"]) < math.log(_LEVEL):
         best = "forward" if into < out else "reverse"
-    return "elimination" if prices["elimination"] < prices[best] + math.log(_CLEAR) else best
+    if prices["elimination"] < prices[best] + math.log(_CLEAR):
+        best = "elimination"
+    return Chosen(best, derived[best])

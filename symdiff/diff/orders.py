@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Iterable, Sequence
-from typing import Literal
+from collections.abc import Callable, Iterable, Sequence
 
 from symdiff.diff.emit import Prices, Pricing
 from symdiff.diff.graph import Elimination
@@ -43,7 +42,7 @@ def cheapest_order(graph: Linear, prices: Prices) -> list[int]:
     found = [prices.weighted(t) for t in totals]
     price, best = min(zip(found, orders, strict=True), key=lambda pair: pair[0])
     if len(inner) <= GREEDY:
-        others = [_greedy(start.copy(), pricing, inner, by) for by in ("price", "degree")]
+        others = [_greedy_by_price(start.copy(), pricing, inner), _greedy_by_degree(start, prices, inner)]
         others.append(sorted(inner, key=lambda v: -prices.space(graph.types[v].shape)))
         for order in others:
             own = price_of(start.copy(), pricing, order, price)
@@ -120,43 +119,65 @@ def _rest(work: Elimination, pricing: Pricing) -> float:
 
 
 # -------------------------------------------------------------------- greedy
-def _greedy(
-    work: Elimination, pricing: Pricing, inner: Sequence[int], by: Literal["price", "degree"]
-) -> list[int]:
-    """Always the vertex with the least price or Markowitz degree next, renewed for the neighbours of what went. A
-    degree counts neighbours by their elements."""
-    left = set(inner)
-    known: dict[int, tuple[int, Products]] = {}
-    heap: list[tuple[float, int, int]] = []
-    version = 0
+def _greedy_by_price(work: Elimination, pricing: Pricing, inner: Sequence[int]) -> list[int]:
+    """Always the vertex next whose elimination costs least."""
+    known: dict[int, Products] = {}
 
-    def elements(vertices: Iterable[int]) -> float:
-        return sum([pricing.prices.space(work.graph.types[u].shape) for u in vertices])
+    def price(v: int) -> float:
+        before = pricing.cost
+        known[v] = work.products(v)
+        return pricing.cost - before
+
+    def remove(v: int) -> list[int]:
+        near = list(work.near(v))
+        work.eliminate(v, known[v])
+        return near
+
+    return _greedy(inner, price, remove)
+
+
+def _greedy_by_degree(start: Elimination, prices: Prices, inner: Sequence[int]) -> list[int]:
+    """Always the vertex with the least Markowitz degree next, neighbours counted by their elements: what there is
+    before it times what there is after it. Only who neighbours whom matters, so no map is multiplied."""
+    elements = [prices.space(kind.shape) for kind in start.graph.types]
+    before = {v: dict.fromkeys(maps) for v, maps in start.before.items()}
+    after = {v: dict(reached) for v, reached in start.after.items()}
 
     def degree(v: int) -> float:
-        return elements(work.before.get(v, ())) * elements(work.after.get(v, ()))
+        return sum([elements[u] for u in before.get(v, ())]) * sum([elements[w] for w in after.get(v, ())])
 
-    def look(v: int) -> None:
-        before = pricing.cost
-        products = work.products(v)
-        known[v] = (version, products)
-        price = pricing.cost - before
-        heapq.heappush(heap, (price if by == "price" else degree(v), v, version))
+    def remove(v: int) -> list[int]:
+        below, above = before.pop(v, {}), after.pop(v, {})
+        for u in below:
+            del after[u][v]
+            after[u].update(above)
+        for w in above:
+            del before[w][v]
+            before[w].update(below)
+        return [*below, *above]
 
-    for v in inner:
-        look(v)
+    return _greedy(inner, degree, remove)
+
+
+def _greedy(
+    inner: Sequence[int], weight: Callable[[int], float], remove: Callable[[int], Iterable[int]]
+) -> list[int]:
+    """Always the least weight next; `remove` gives the neighbours of what went, whose weights are renewed."""
+    left = dict.fromkeys(inner, 0)
+    heap = [(weight(v), v, 0) for v in inner]
+    heapq.heapify(heap)
     order: list[int] = []
     while left:
         _, v, stamp = heapq.heappop(heap)
-        if v not in left or known[v][0] != stamp:
+        if left.get(v) != stamp:
             continue
-        near = [u for u in work.near(v) if u in left]
-        work.eliminate(v, known[v][1])
-        left.discard(v)
+        near = remove(v)
+        del left[v]
         order.append(v)
-        version += 1
         for u in near:
-            look(u)
+            if u in left:
+                left[u] = len(order)
+                heapq.heappush(heap, (weight(u), u, left[u]))
     return order
 
 
