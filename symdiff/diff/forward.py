@@ -7,13 +7,14 @@ are exact zeros and stay absent; nothing flows through integers and booleans.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import assert_never
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, assert_never
 
+from symdiff.diff.loops import push_loop
 from symdiff.errors import DerivativeError
 from symdiff.ir.builder import Builder, Handle
 from symdiff.ir.contraction import expand, times
-from symdiff.ir.graph import Value, topological
+from symdiff.ir.graph import Value, loop_key, topological
 from symdiff.ir.op import Linear, Multilinear, NoDerivative, Partials, Region, Rules
 
 
@@ -22,12 +23,19 @@ def forward(
 ) -> list[Handle | None]:
     """Tangents of `results`; `seeds` is the number of leading seed axes of every given tangent."""
     known: dict[Value, Handle] = dict(tangents)
+    loops: dict[Any, Callable[[int], Handle | None]] = {}
     for value in topological(results):
         if value in known or not value.type.floating:
             continue
         moving = [known.get(a) for a in value.args]
         if any(t is not None for t in moving):
-            tangent = push(builder, value, moving, seeds)
+            if value.op.picks:  # one derivation serves all results of a loop
+                key = loop_key(value)
+                if key not in loops:
+                    loops[key] = push_loop(builder, value, moving, seeds, forward)
+                tangent = loops[key](value.attr("pick"))
+            else:
+                tangent = push(builder, value, moving, seeds)
             if tangent is not None:
                 known[value] = tangent
     return [known.get(r) for r in results]
@@ -68,7 +76,7 @@ def push(builder: Builder, value: Value, moving: list[Handle | None], seeds: int
         case Rules():
             return rule.jvp(Handle(builder, value), tuple(xs), tuple(moving), **attrs)
         case Region():
-            raise DerivativeError(f"{value.op.name}: derivatives of loops are not known yet")
+            return push_loop(builder, value, moving, seeds, forward)(value.attr("pick"))
         case NoDerivative():
             raise refusal(value, rule)
         case _:

@@ -41,13 +41,14 @@ def jacobians(
     """[[dy/dx for x in xs] for y in ys], each of shape y.shape + x.shape. Variables without influence give zeros.
 
     points: sizes of the named dimensions that mode "elimination" chooses its order for. A program of more than
-    `SEARCHED` instructions is swept in that mode too, in the direction with fewer seeds: every sweep is an order.
+    `SEARCHED` instructions, or with loops, is swept in that mode too, in the direction with fewer seeds: every sweep is
+    an order.
     """
     for y in ys:
         _check_floating(y, "the function")
     for x in xs:
         _check_floating(x, "the variable")
-    if mode == "elimination" and len(topological(ys)) > SEARCHED:
+    if mode == "elimination" and _swept(topological(ys)):
         into, out = (sum(nominal(product(v.shape)) for v in vs) for vs in (xs, ys))
         mode = "forward" if into < out else "reverse"
     if mode == "reverse":
@@ -73,6 +74,10 @@ def jacobians(
         tangents = forward(builder, ys, {x: seed}, x.type.rank)
         columns.append([_trailing(builder, t, x, y) for t, y in zip(tangents, ys, strict=True)])
     return [[column[i] for column in columns] for i in range(len(ys))]
+
+
+def _swept(order: Sequence[Value]) -> bool:
+    return len(order) > SEARCHED or any(v.op.picks for v in order)
 
 
 def _trailing(builder: Builder, tangent: Handle | None, x: Value, y: Value) -> Value:

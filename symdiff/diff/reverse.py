@@ -7,14 +7,14 @@ every product is replaced by an exact zero, because 0 * inf of a derivative that
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import assert_never
+from collections.abc import Collection, Sequence
+from typing import Any, assert_never
 
 from symdiff.diff.forward import masked, refusal, scaled
+from symdiff.diff.loops import Pulled, pull_loop
 from symdiff.diff.masks import block_mask, contract_mask, linear_mask
-from symdiff.errors import DerivativeError
 from symdiff.ir.builder import Builder, Handle
-from symdiff.ir.graph import Value, topological
+from symdiff.ir.graph import Value, loop_key, topological
 from symdiff.ir.op import Linear, Multilinear, NoDerivative, Partials, Region, Rules
 
 # Ops whose partials are numbers: a mask has nothing to protect there.
@@ -51,9 +51,21 @@ def reverse(
     builder: Builder, seeds: Sequence[tuple[Value, Handle]], wrt: Sequence[Value]
 ) -> list[Handle | None]:
     """Cotangents of `wrt` from cotangents of results; None where no result depends on the value."""
-    order = topological([value for value, _ in seeds])
+    found = pull(builder, [(value, cotangent, None) for value, cotangent in seeds], wrt, ())
+    return [None if own is None else own[0] for own in found]
+
+
+def pull(
+    builder: Builder,
+    seeds: Sequence[tuple[Value, Handle, Handle | None]],
+    wrt: Sequence[Value],
+    masked: Collection[Value],
+) -> list[Pulled | None]:
+    """The same with dead masks: of the results, and on request of those of `wrt` that are in `masked`."""
+    order = topological([value for value, _, _ in seeds])
     active: set[Value] = set(wrt)
-    curved: set[Value] = set()  # values with a product to protect somewhere below them
+    curved: set[Value] = set(masked)  # values with a product to protect somewhere below them
+    loops: dict[Any, Value] = {}  # the first result of every loop
     for value in order:
         moves = bent = False
         for a in value.args:
@@ -63,22 +75,43 @@ def reverse(
             active.add(value)
         if (bent or (value.args and value.op.name not in _ADDITIVE)) and value in active:
             curved.add(value)
+        if value.op.picks:
+            loops.setdefault(loop_key(value), value)
     gathered: dict[Value, _Gathered] = {}
-    for value, cotangent in seeds:
-        _add(gathered, value, cotangent, None)
+    for value, cotangent, dead in seeds:
+        _add(gathered, value, cotangent, dead)
     wanted = set(wrt)
-    found: dict[Value, Handle] = {}
+    found: dict[Value, Pulled] = {}
+    waiting: dict[Value, dict[int, Pulled]] = {first: {} for first in loops.values()}
     for value in reversed(order):
         contributions = gathered.pop(value, None)
-        if contributions is None or value not in active:
-            continue
-        cotangent = contributions.total()
-        if value in wanted:
-            found[value] = cotangent
-        if not active.isdisjoint(value.args):
+        if contributions is not None and value in active:
+            cotangent = contributions.total()
             mask = contributions.mask() if value in curved else None
-            _pull(builder, value, cotangent, mask, active, curved, gathered)
+            if value in wanted:
+                found[value] = cotangent, mask
+            if value.op.picks:
+                waiting[loops[loop_key(value)]][value.attr("pick")] = cotangent, mask
+            elif not active.isdisjoint(value.args):
+                _pull(builder, value, cotangent, mask, active, curved, gathered)
+        if waiting.get(value):  # every result of the loop has its cotangent
+            _pull_loop(builder, value, waiting.pop(value), active, curved, gathered)
     return [found.get(v) for v in wrt]
+
+
+def _pull_loop(
+    builder: Builder,
+    value: Value,
+    given: dict[int, Pulled],
+    active: set[Value],
+    curved: set[Value],
+    gathered: dict[Value, _Gathered],
+) -> None:
+    moving, bent = [a in active for a in value.args], [a in curved for a in value.args]
+    if any(moving):
+        for x, own in zip(value.args, pull_loop(builder, value, given, moving, bent, pull), strict=True):
+            if own is not None:
+                _add(gathered, x, *own)
 
 
 def _add(gathered: dict[Value, _Gathered], value: Value, term: Handle, mask: Handle | None) -> None:
@@ -138,7 +171,7 @@ def _pull(
                     mask = block_mask(carried, value, xs[i], attrs) if carried is not None else None
                     _add(gathered, value.args[i], masked(mask, term), mask)
         case Region():
-            raise DerivativeError(f"{value.op.name}: derivatives of loops are not known yet")
+            _pull_loop(builder, value, {attrs["pick"]: (ct, dead)}, active, curved, gathered)
         case NoDerivative():
             raise refusal(value, rule)
         case _:
