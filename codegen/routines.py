@@ -1,8 +1,9 @@
-"""Library routines in LLVM IR: memory for large calls, strided copies, matrix factorizations by LAPACK.
+"""Library routines in LLVM IR: memory for large calls, strided copies, matrix factorizations.
 
-Takes a `Module` that says which routines its kernels call; gives their text. Matrices are dense and row-major; LAPACK
-reads them column-major, so it sees every matrix transposed: a factorization of A is one of its transpose there, a lower
-triangle an upper one, and right sides are transposed on the way in and out unless they are one column.
+Takes a `Module` that says which routines its kernels call; gives their text. Matrices are dense and row-major; small
+ones are factorized by `codegen.small`, others by LAPACK, which reads them column-major, so it sees every matrix
+transposed: a factorization of A is one of its transpose there, a lower triangle an upper one, and right sides are
+transposed on the way in and out unless they are one column.
 
 Every routine returns 0, or 1 where it fails (singular, not positive definite).
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from codegen import memory, sharing
+from codegen import memory, sharing, small
 from codegen.routine import Routine
 from codegen.text import BYTES, Module, literal
 
@@ -84,22 +85,33 @@ def _fail_if_singular(r: Routine) -> None:
     r.loop("%n", test)
 
 
+def _by_size(r: Routine, few: Callable[[], None], many: Callable[[], None]) -> None:
+    """One way for small matrices, another for others."""
+    r.when(r.emit(f"icmp sle i64 %n, {small.LARGEST}"), few, many)
+
+
 def _lu(r: Routine) -> None:
     r.leave_if_empty("%n")
-    n, info = r.integer("%n"), r.variable("i32", "0")
-    r.lapack("getrf", [n, n, "%a", n, _pivots(r, "%a"), info])
+    n, info, pivots = r.integer("%n"), r.variable("i32", "0"), _pivots(r, "%a")
+    _by_size(
+        r, lambda: small.factorize(r, pivots), lambda: r.lapack("getrf", [n, n, "%a", n, pivots, info])
+    )
 
 
 def _inverse(r: Routine) -> None:
     r.leave_if_empty("%n")
     _fail_if_singular(r)
-    count = r.emit("mul nsw i64 %n, %n")
-    bytes_ = r.emit(f"mul nsw i64 {count}, {BYTES[r.dtype]}")
-    r.module.declare("declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)")
-    r.do(f"call void @llvm.memcpy.p0.p0.i64(ptr %out, ptr %factors, i64 {bytes_}, i1 false)")
+    pivots = _pivots(r, "%factors")
     n, info = r.integer("%n"), r.variable("i32", "0")
     work = r.integer(r.emit("mul nsw i64 %n, 64"))
-    r.lapack("getri", [n, "%out", n, _pivots(r, "%factors"), "%work", work, info])
+
+    def many() -> None:
+        bytes_ = r.emit(f"mul nsw i64 {r.emit('mul nsw i64 %n, %n')}, {BYTES[r.dtype]}")
+        r.module.declare("declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)")
+        r.do(f"call void @llvm.memcpy.p0.p0.i64(ptr %out, ptr %factors, i64 {bytes_}, i1 false)")
+        r.lapack("getri", [n, "%out", n, pivots, "%work", work, info])
+
+    _by_size(r, lambda: small.invert(r, pivots), many)
 
 
 def _transposed(r: Routine, source: str, target: str, rows: str, columns: str) -> None:
@@ -133,7 +145,11 @@ def _solve(r: Routine) -> None:
     r.leave_if_empty("%k")
     n, k, info, trans = r.integer("%n"), r.integer("%k"), r.variable("i32", "0"), r.letter(str(ord("T")))
     pivots = _pivots(r, "%factors")
-    _with_right_sides(r, lambda b: r.lapack("getrs", [trans, n, k, "%factors", n, pivots, b, n, info]))
+
+    def many() -> None:
+        _with_right_sides(r, lambda b: r.lapack("getrs", [trans, n, k, "%factors", n, pivots, b, n, info]))
+
+    _by_size(r, lambda: small.solve(r, pivots), many)
 
 
 def _triangular_solve(r: Routine) -> None:
@@ -147,7 +163,23 @@ def _triangular_solve(r: Routine) -> None:
         return r.letter(r.emit(f"select i1 {on}, i8 {ord(yes)}, i8 {ord(no)}"))
 
     part, trans, unit = choice("%lower", "U", "L"), choice("%trans", "N", "T"), r.letter(str(ord("N")))
-    _with_right_sides(r, lambda b: r.lapack("trtrs", [part, trans, unit, n, k, "%factors", n, b, n, info]))
+
+    def few() -> None:
+        lower, turned = r.emit("icmp ne i64 %lower, 0"), r.emit("icmp ne i64 %trans, 0")
+
+        def both(upward: bool, is_turned: bool) -> None:
+            small.substitute(r, "%factors", upward=upward, turned=is_turned, divide=True)
+
+        r.when(
+            turned,
+            lambda: r.when(lower, lambda: both(True, True), lambda: both(False, True)),
+            lambda: r.when(lower, lambda: both(False, False), lambda: both(True, False)),
+        )
+
+    def many() -> None:
+        _with_right_sides(r, lambda b: r.lapack("trtrs", [part, trans, unit, n, k, "%factors", n, b, n, info]))
+
+    _by_size(r, few, many)
 
 
 def _exchanges(r: Routine, step: Callable[[str, str], None]) -> None:
@@ -213,8 +245,12 @@ def _signdet(r: Routine) -> None:
 def _cholesky(r: Routine) -> None:
     r.leave_if_empty("%n")
     n, info, part = r.integer("%n"), r.variable("i32", "0"), r.letter(str(ord("U")))
-    r.lapack("potrf", [part, n, "%a", n, info])
-    r.leave(r.emit(f"icmp ne i32 {r.emit(f'load i32, ptr {info}')}, 0"), 1)
+
+    def many() -> None:
+        r.lapack("potrf", [part, n, "%a", n, info])
+        r.leave(r.emit(f"icmp ne i32 {r.emit(f'load i32, ptr {info}')}, 0"), 1)
+
+    _by_size(r, lambda: small.cholesky(r), many)
     zero = literal(0, r.dtype)
 
     def row(i: str) -> None:
