@@ -96,7 +96,7 @@ class SymDiff(System):
     def rosen_hess(self, w: Any, inp: Any, threads: int) -> Any:
         x = sd.symbol("x", (sd.dim("n"),))
         f = np.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
-        fn = sd.compile(sd.hessian(f, x, form="structured"), [x])
+        fn = sd.compile(sd.hessian(f, x, form="structured"), [x], threads=threads)
         return fn.bind(inp["x"]), lambda h: (h.bands[0], h.bands[-1])
 
     def bruss_jac(self, w: Any, inp: Any, threads: int) -> Any:
@@ -106,7 +106,7 @@ class SymDiff(System):
         left, right = np.concatenate([[1.0], u, [1.0]]), np.concatenate([[3.0], v, [3.0]])
         du = 1 + u * u * v - 4 * u + rate * (left[:-2] - 2 * u + left[2:])
         dv = 3 * u - u * u * v + rate * (right[:-2] - 2 * v + right[2:])
-        jacobian = sd.sparse_jacobian(np.stack([du, dv]), y, inputs=[y, rate])
+        jacobian = sd.sparse_jacobian(np.stack([du, dv]), y, inputs=[y, rate], threads=threads)
         state = inp["y"].reshape(2, -1)
         diffusion = (state.shape[1] + 1) ** 2 / 50
         return jacobian.bind(state, diffusion), arrays
@@ -137,7 +137,7 @@ class SymDiff(System):
         n, m, k = sd.dims("n m k")
         U, V, T, M = sd.symbol("U", (n, k)), sd.symbol("V", (m, k)), sd.symbol("T", (n, m)), sd.symbol("M", (n, m))
         f = np.sum((M * (T - U @ V.T)) ** 2)
-        fn = sd.compile(sd.hessian(f, U, form="structured"), [U, V, T, M])
+        fn = sd.compile(sd.hessian(f, U, form="structured"), [U, V, T, M], threads=threads)
         return fn.bind(inp["U"], inp["V"], inp["T"], inp["M"]), lambda h: (h.blocks,)
 
     def mlp_grad(self, w: Any, inp: Any, threads: int) -> Any:

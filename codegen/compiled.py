@@ -22,7 +22,7 @@ from codegen.loops import Program
 from codegen.lower import OUT_OF_MEMORY
 from codegen.main import BAD_SHAPE, TICK_WORDS, TICKS, block_sizes, constant_symbol, emit_program
 from codegen.marshal import KernelAddresses, Marshal, convert
-from codegen.memory import ARENA, SCRATCH
+from codegen.memory import ARENA, PLACES, SCRATCH
 from codegen.signature import ArraySpec, AxisSpec, Signature, Status
 from codegen.stages import Compiled, Figures
 from codegen.tiers import CELL, Upgrade, asked, through_cell
@@ -30,9 +30,9 @@ from symdiff.errors import ArgumentError, ShapeError, UnsupportedError
 from symdiff.ir.dims import Dim, Size, evaluate
 from symdiff.ir.graph import Function
 
-# The last blocks of memory that large calls and matrix products used; every module exchanges them atomically.
-_arena = ctypes.c_void_p(None)
-_scratch = ctypes.c_void_p(None)
+# Blocks of memory that large calls and matrix products used; every module exchanges them atomically.
+_arena = (ctypes.c_void_p * PLACES)()
+_scratch = (ctypes.c_void_p * PLACES)()
 
 
 _FELT = 5_000

@@ -100,7 +100,7 @@ def text(register_bytes: int, fma: bool, dtype: str) -> str:
         tiles += [_micro(module, replace(own, vectors=v), masked=True) for v in range(1, tile.vectors + 1)]
     module.functions += [*tiles, packing.text(module, dtype), dots.text(module, dtype), _tiles(module, tile)]
     module.functions.append(_product(module, tile))
-    module.functions += [memory.text(module), f"@{memory.SCRATCH} = external global ptr\n"]
+    module.functions += [memory.text(module), memory.cell(memory.SCRATCH)]
     return module.text()
 
 

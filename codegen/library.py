@@ -391,7 +391,7 @@ def _lu(writer: Writer, node: Node, buffer: Buffer) -> None:
 def _lu_inverse(writer: Writer, node: Node, buffer: Buffer) -> None:
     n, lead = node.shape[-1], node.shape[:-2]
     factors = writer.memory.buffers[node.args[0]]
-    work = writer.memory.temp((n, 64), node.dtype)
+    work = writer.memory.temp((n, 64), node.dtype, private=True)
 
     def call(index: tuple[Index, ...]) -> Stmt:
         args = (n, _matrix(factors, index, 2), _matrix(buffer, index, 2), _matrix(work, (), 2))
@@ -406,7 +406,7 @@ def _stacked(writer: Writer, routine: str, node: Node, factors: Buffer, rank: in
     n, k = node.shape[-2:]
     lead = node.shape[:-2]
     extra = len(lead) - rank
-    work = writer.memory.temp((k, n), node.dtype)
+    work = writer.memory.temp((k, n), node.dtype, private=True)
 
     def call(index: tuple[Index, ...]) -> Stmt:
         args = (n, k, *flags, _matrix(factors, index[extra:], 2), _matrix(buffer, index, 2), _matrix(work, (), 2))

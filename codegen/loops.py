@@ -32,7 +32,7 @@ class Buffer:
     """A dense row-major array. kind: param, result, temp or constant; `number` counts within params and results.
 
     `base` is set for a buffer that is another one's memory with a different shape; `private` for one that every
-    iteration of a loop over rows fills for itself.
+    iteration of a loop over rows fills for itself, or that a routine works in.
     """
 
     name: str
@@ -260,6 +260,15 @@ def accessed(stmt: Stmt) -> tuple[list[Buffer], list[Buffer]]:
         pointers = [a.buffer for a in stmt.args if isinstance(a, Pointer)]
         return pointers, list(stmt.writes)
     return [], []
+
+
+def places_of(stmt: Stmt) -> list[tuple[Buffer, tuple[Index, ...]]]:
+    """Where one statement reads and writes; of routines, the addresses they are given."""
+    if isinstance(stmt, (Load, Store)):
+        return [(stmt.buffer, stmt.index)]
+    if isinstance(stmt, Call):
+        return [(a.buffer, a.index) for a in stmt.args if isinstance(a, Pointer)]
+    return []
 
 
 def touched(body: Sequence[Stmt]) -> tuple[set[Buffer], set[Buffer]]:

@@ -9,24 +9,25 @@ Takes a `Program`; gives the text of its LLVM module. Four functions, as `codege
 
 Kernels see dense row-major arrays only: a parameter with other strides is copied into the arena first, a result with
 other strides is computed there and copied out. The arena is one block: on the stack when small, else taken from a
-process-wide cell (`ARENA`) that keeps the last block (up to half a gigabyte): fresh pages cost more than most kernels.
+process-wide cell (`ARENA`) that keeps blocks for later calls: fresh pages cost more than most kernels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import lcm
+from typing import TypeAlias
 
 from codegen import pool, routines
 from codegen.emit import emit_kernel
 from codegen.folds import LANES
 from codegen.loops import Block, Buffer, For, Kernel, Program, accessed, statements
 from codegen.lower import OUT_OF_MEMORY
-from codegen.memory import ARENA
+from codegen.memory import ARENA, cell
+from codegen.sizes import SizeWriter
 from codegen.split import work_of
 from codegen.text import BYTES, MEMORY, Lines, Module
-from codegen.writer import WORKSPACE, Tables
-from symdiff.ir.dims import Dim, FloorDiv, Size, evaluate, product
+from codegen.writer import APART, WORKSPACE, Tables
+from symdiff.ir.dims import Dim, Size, evaluate, product
 
 TICKS = "sd.ticks"
 TICK_WORDS = 2
@@ -44,59 +45,8 @@ SHARED_WORK = 1 << 20
 """Work from which threads share a loop, in units of about a twentieth of a nanosecond."""
 _ALIGN = 64
 
-
-class SizeWriter:
-    """Writes the values of sizes, each once."""
-
-    def __init__(self, lines: Lines, dims: tuple[str, ...]) -> None:
-        self.lines = lines
-        self.slots = {name: slot for slot, name in enumerate(dims)}
-        self.known: dict[Size, str] = {}
-
-    def value(self, size: Size) -> str:
-        """The i64 that a size is."""
-        if isinstance(size, int):
-            return str(size)
-        found = self.known.get(size)
-        if found is None:
-            found = self._write(size)
-            self.known[size] = found
-        return found
-
-    def _write(self, size: Dim) -> str:
-        lines = self.lines
-        # A floor division holds a polynomial of its own; these nest as deep as a user writes them.
-        denominator = lcm(*(c.denominator for _, c in size.terms))
-        total = ""
-        for monomial, coefficient in size.terms:
-            factor = int(coefficient * denominator)
-            term = "" if factor == 1 and monomial else str(factor)
-            for atom, power in monomial:
-                own = self._floor(atom) if isinstance(atom, FloorDiv) else self._dimension(atom)
-                for _ in range(power):
-                    term = own if not term else lines.emit(f"mul i64 {term}, {own}")
-            total = term if not total else lines.emit(f"add i64 {total}, {term}")
-        return total if denominator == 1 else self._divide(total, denominator)
-
-    def _dimension(self, name: str) -> str:
-        key = Dim({((name, 1),): 1})  # pyright: ignore[reportArgumentType]
-        found = self.known.get(key)
-        if found is None:
-            address = self.lines.emit(f"getelementptr inbounds i64, ptr %dims, i64 {self.slots[name]}")
-            found = self.lines.emit(f"load i64, ptr {address}")
-            self.known[key] = found
-        return found
-
-    def _floor(self, atom: FloorDiv) -> str:
-        return self._divide(self.value(atom.numerator), atom.divisor)
-
-    def _divide(self, text: str, divisor: int) -> str:
-        lines = self.lines
-        quotient = lines.emit(f"sdiv i64 {text}, {divisor}")
-        back = lines.emit(f"mul i64 {quotient}, {divisor}")
-        over = lines.emit(f"icmp sgt i64 {back}, {text}")
-        less = lines.emit(f"sub i64 {quotient}, 1")
-        return lines.emit(f"select i1 {over}, i64 {less}, i64 {quotient}")
+_Place: TypeAlias = "tuple[Size, int, int]"
+"""Elements of a buffer, the bytes of one, and how many copies there are."""
 
 
 def emit_program(
@@ -114,7 +64,7 @@ def emit_program(
     if any(isinstance(s, Dim) for p in program.params for s in p.shape):
         module.functions.append(_check(program, module))
     module.functions.append(routines.text(module))
-    module.functions.append(f"@{ARENA} = external global ptr\n")
+    module.functions.append(cell(ARENA))
     if program.threads > 1:
         bytes_ = -(-tables.workspace // _ALIGN) * _ALIGN
         module.functions.append(f"@{WORKSPACE} = private constant i64 {bytes_}\n")
@@ -315,12 +265,13 @@ class _Main:
         lines, loop = self.lines, kernel.body[-1]
         assert isinstance(loop, For) and kernel.work is not None
         count = self.sizes.value(loop.extent)
-        much = lines.emit(f"icmp sgt i64 {self.sizes.value(kernel.work)}, {SHARED_WORK}")
+        work = self.sizes.value(kernel.work)
+        much = lines.emit(f"icmp sgt i64 {work}, {SHARED_WORK}")
         many, one, done = lines.label("many"), lines.label("one"), lines.label("ran")
         lines.do(f"br i1 {much}, label %{many}, label %{one}")
         lines.begin(many)
         self.module.declare(pool.DECLARATION)
-        arguments = f"ptr {symbol}, ptr %sz, ptr %pt, i64 {count}, i64 {self.program.threads}"
+        arguments = f"ptr {symbol}, ptr %sz, ptr %pt, i64 {count}, i64 {self.program.threads}, i64 {work}"
         shared = lines.emit(f"call i32 @{pool.SYMBOL}({arguments})")
         lines.do(f"br label %{done}")
         lines.begin(one)
@@ -373,15 +324,19 @@ class _Main:
             self.bytes[buffer] = self._rounded(product(buffer.shape), BYTES[buffer.dtype])
         return self.bytes[buffer]
 
-    def _slot_bytes(self, slot: tuple[Size, int]) -> str:
-        return self._rounded(*slot)
+    def _slot_bytes(self, slot: _Place) -> str:
+        elements, each, copies = slot
+        if copies == 1:
+            return self._rounded(elements, each)
+        own = self._rounded(elements, each, APART)
+        return str(int(own) * copies) if own.isdigit() else self.lines.emit(f"mul i64 {own}, {copies}")
 
-    def _rounded(self, elements: Size, each: int) -> str:
+    def _rounded(self, elements: Size, each: int, unit: int = _ALIGN) -> str:
         if isinstance(elements, int):
-            return str(-(-elements * each // _ALIGN) * _ALIGN)
+            return str(-(-elements * each // unit) * unit)
         lines = self.lines
         exact = lines.emit(f"mul i64 {self.sizes.value(elements)}, {each}")
-        return lines.emit(f"and i64 {lines.emit(f'add i64 {exact}, {_ALIGN - 1}')}, {-_ALIGN}")
+        return lines.emit(f"and i64 {lines.emit(f'add i64 {exact}, {unit - 1}')}, {-unit}")
 
     def _point(self, slot: int, pointer: str) -> None:
         address = self.lines.emit(f"getelementptr inbounds ptr, ptr %pt, i64 {slot}")
@@ -407,7 +362,7 @@ class _Main:
             step = step * size
         return good
 
-    def _slots(self) -> tuple[list[tuple[Size, int]], dict[Buffer, int]]:
+    def _slots(self) -> tuple[list[_Place], dict[Buffer, int]]:
         """Places in the arena: buffers of one size whose lives do not overlap share one."""
         first: dict[Buffer, int] = {}
         last: dict[Buffer, int] = {}
@@ -423,9 +378,9 @@ class _Main:
         for buffer, number in first.items():
             beginning.setdefault(number, []).append(buffer)
             ending.setdefault(last[buffer], []).append(buffer)
-        slots: list[tuple[Size, int]] = []
+        slots: list[_Place] = []
         owner: dict[Buffer, int] = {}
-        free: dict[tuple[Size, int], list[int]] = {}
+        free: dict[_Place, list[int]] = {}
         for number in range(len(self.kernels)):
             for buffer in beginning.get(number, ()):
                 key = self._place_of(buffer)
@@ -438,10 +393,9 @@ class _Main:
                 free.setdefault(self._place_of(buffer), []).append(owner[buffer])
         return slots, owner
 
-    def _place_of(self, buffer: Buffer) -> tuple[Size, int]:
-        """How many elements a buffer has, of how many bytes; private ones exist once for each thread."""
-        copies = self.program.threads if buffer.private else 1
-        return product(buffer.shape) * copies, BYTES[buffer.dtype]
+    def _place_of(self, buffer: Buffer) -> _Place:
+        """What a buffer needs; private ones exist once for each thread."""
+        return product(buffer.shape), BYTES[buffer.dtype], self.program.threads if buffer.private else 1
 
     # ---------------------------------------------------------------- memory
     def _arena(self, total: str) -> tuple[str, str]:

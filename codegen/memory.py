@@ -1,8 +1,10 @@
-"""Memory for large calls, in LLVM IR: blocks that outlive the call, one kept for the next.
+"""Memory for large calls, in LLVM IR: blocks that outlive the call, kept for the next.
 
 `text(module)` gives `ptr @sd.acquire(ptr cell, i64 bytes)` and `void @sd.release(ptr cell, ptr block)`. A block is
-aligned to a cache line; the first line is a header. A cell keeps the block released last, up to `_KEPT_BYTES`: fresh
-pages cost more than most kernels. Cells are exchanged atomically, so any number of threads may share them.
+aligned to a cache line; the first line is a header. A cell has `PLACES` for blocks that were released, up to
+`_KEPT_BYTES` each: fresh pages cost more than most kernels, and threads, or products inside of products, take one each.
+There are never more than were in use at one time: one that is too small goes when a larger one is made. Places are
+exchanged atomically, so any number of threads may share a cell.
 """
 
 from __future__ import annotations
@@ -14,21 +16,51 @@ SCRATCH = "sd.scratch"
 
 _KEPT_BYTES = 1 << 27
 _HEADER = 64
+PLACES = 8
 
 _TEXT = f"""
 define internal ptr @sd.acquire(ptr %cell, i64 %bytes) noinline nounwind {{
 entry:
-  %kept = atomicrmw xchg ptr %cell, ptr null acq_rel
-  %none = icmp eq ptr %kept, null
-  br i1 %none, label %fresh, label %look
+  br label %place
+place:
+  %n = phi i64 [ 0, %entry ], [ %n.next, %next ]
+  %spare = phi ptr [ null, %entry ], [ %spare.next, %next ]
+  %at = getelementptr ptr, ptr %cell, i64 %n
+  %seen = load atomic ptr, ptr %at monotonic, align 8
+  %empty = icmp eq ptr %seen, null
+  br i1 %empty, label %next, label %exchange
+exchange:
+  %kept = atomicrmw xchg ptr %at, ptr null acq_rel
+  %gone = icmp eq ptr %kept, null
+  br i1 %gone, label %next, label %look
 look:
   %size = load i64, ptr %kept
   %enough = icmp uge i64 %size, %bytes
-  br i1 %enough, label %take, label %drop
+  br i1 %enough, label %take, label %small
+small:                                           ; the first that is too small is held back, others stay
+  %first = icmp eq ptr %spare, null
+  br i1 %first, label %next, label %back
+back:
+  call void @sd.release(ptr %cell, ptr %kept)
+  br label %next
+next:
+  %spare.next = phi ptr [ %spare, %place ], [ %spare, %exchange ], [ %kept, %small ], [ %spare, %back ]
+  %n.next = add i64 %n, 1
+  %more = icmp ult i64 %n.next, {PLACES}
+  br i1 %more, label %place, label %none
+none:
+  %any = icmp ne ptr %spare.next, null
+  br i1 %any, label %drop, label %fresh
 take:
+  %held = icmp ne ptr %spare, null
+  br i1 %held, label %return, label %taken
+return:
+  call void @sd.release(ptr %cell, ptr %spare)
+  br label %taken
+taken:
   ret ptr %kept
 drop:
-  call void @sd.discard(ptr %kept)
+  call void @sd.discard(ptr %spare.next)
   br label %fresh
 fresh:
   %total = add i64 %bytes, {_HEADER + 64}
@@ -59,12 +91,21 @@ entry:
   %huge = icmp ugt i64 %size, {_KEPT_BYTES}
   br i1 %huge, label %drop, label %keep
 keep:
-  %old = atomicrmw xchg ptr %cell, ptr %block acq_rel
-  %none = icmp eq ptr %old, null
-  br i1 %none, label %end, label %other
-other:
-  call void @sd.discard(ptr %old)
-  br label %end
+  br label %place
+place:
+  %n = phi i64 [ 0, %keep ], [ %n.next, %next ]
+  %at = getelementptr ptr, ptr %cell, i64 %n
+  %seen = load atomic ptr, ptr %at monotonic, align 8
+  %taken = icmp ne ptr %seen, null
+  br i1 %taken, label %next, label %put
+put:
+  %exchange = cmpxchg ptr %at, ptr null, ptr %block acq_rel monotonic
+  %done = extractvalue {{ ptr, i1 }} %exchange, 1
+  br i1 %done, label %end, label %next
+next:
+  %n.next = add i64 %n, 1
+  %more = icmp ult i64 %n.next, {PLACES}
+  br i1 %more, label %place, label %drop
 drop:
   call void @sd.discard(ptr %block)
   br label %end
@@ -72,6 +113,11 @@ end:
   ret void
 }}
 """
+
+
+def cell(name: str) -> str:
+    """The declaration of a cell that lies outside of the module."""
+    return f"@{name} = external global [{PLACES} x ptr]\n"
 
 
 def text(module: Module) -> str:

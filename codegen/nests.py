@@ -37,9 +37,9 @@ class Memory:
         self.names += 1
         return self.names - 1
 
-    def temp(self, shape: Shape, dtype: str) -> Buffer:
-        """A new buffer in the arena."""
-        buffer = Buffer(f"t{len(self.temps)}", dtype, shape, "temp", len(self.temps))
+    def temp(self, shape: Shape, dtype: str, private: bool = False) -> Buffer:
+        """A new buffer in the arena; a private one has no contents before or after an iteration."""
+        buffer = Buffer(f"t{len(self.temps)}", dtype, shape, "temp", len(self.temps), private=private)
         self.temps.append(buffer)
         return buffer
 

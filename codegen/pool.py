@@ -2,19 +2,21 @@
 
 A module of its own, `text()`, compiled once, holds
 
-    i32 @sd.parallel(ptr work, ptr a, ptr b, i64 count, i64 threads)
+    i32 @sd.parallel(ptr work, ptr a, ptr b, i64 count, i64 threads, i64 amount)
 
 It runs `i32 work(a, b, from, to, thread)` over 0 .. count in pieces, on at most so many threads, the caller among them
 as thread 0, and returns the largest status. Pieces get smaller towards the end, so that all finish together. Promises:
-a worker that wakes late finds nothing left and costs nothing; a worker waits for more work for tens of microseconds and
-then sleeps; a caller that finds the pool in use, or cannot start a thread, does all the work itself. A child of a fork
-starts with an empty pool. Workers block all signals and never touch Python. POSIX threads are found in the process;
-`available()` tells whether there are any.
+a worker that wakes late finds nothing left and costs nothing; a worker waits for more work for tens of microseconds,
+then for about a millisecond in which it leaves its processor to whoever wants it, and then sleeps; a caller that finds
+the pool in use, or cannot start a thread, does all the work itself. A child of a fork starts with an empty pool.
+Workers block all signals and never touch Python. POSIX threads are found in the process; `available()` tells whether
+there are any.
 
 Sharing may cost more than it brings: where other processes keep the processor busy, a worker is put to rest in the
-middle of a piece, and everyone waits. So an account is kept for each `work` and count: what it takes alone, tried from
-time to time, and what sharing gained against that. When an account falls below `_GRACE`, the caller works alone for
-`_REPAY` times the loss before it tries again: in the long run threads cost next to nothing where they cannot help.
+middle of a piece, and everyone waits. So an account is kept for each `work` and order of magnitude of the `amount` (how
+much work there is, in any unit): what a unit takes alone, tried from time to time, and what sharing gained against
+that. When an account falls below `_GRACE`, the caller works alone for `_REPAY` times the loss before it tries again: in
+the long run threads cost next to nothing where they cannot help.
 """
 
 from __future__ import annotations
@@ -29,12 +31,15 @@ from functools import cache
 from codegen import engine
 
 SYMBOL = "sd.parallel"
-DECLARATION = f"declare i32 @{SYMBOL}(ptr, ptr, ptr, i64, i64)"
+DECLARATION = f"declare i32 @{SYMBOL}(ptr, ptr, ptr, i64, i64, i64)"
 _CELL = "sd.pool"
 _SPINS = 2000
-"""Looks at the pool before a worker sleeps: some tens of microseconds, less than waking it costs on many machines;"""
-_PATIENCE = 400
-"""and looks of the caller for those that still work, before it leaves its processor to them."""
+"""Looks at the pool before a worker lets others run: some tens of microseconds, less than waking it costs on many
+machines;"""
+_YIELDS = 2000
+"""further looks, others running in between, before it sleeps;"""
+_PATIENCE, _PATIENT_YIELDS = 400, 200
+"""and looks of both kinds of the caller for those that still work, before it sleeps."""
 _SHARES = 4
 """A piece is what is left over so many times the number of threads."""
 _ACCOUNTS = 512
@@ -46,6 +51,8 @@ _REPAY = 32
 _TRIAL = 32
 """One call in so many is made alone, to know what that takes (and the first two: one may find everything cold)."""
 _LONGEST_DEBT = 500_000_000
+_FINE = 20
+"""Binary places of the nanoseconds that a unit of work takes."""
 
 # Places in the pool's memory; what different threads write in turn has cache lines of its own, and so has an account.
 # The mutex and the conditions get more room than any C library asks for.
@@ -60,7 +67,7 @@ _pool = (ctypes.c_char * _BYTES).from_buffer(_room, -ctypes.addressof(_room) % 6
 _NEEDED = (
     "pthread_create", "pthread_detach", "pthread_mutex_init", "pthread_mutex_lock", "pthread_mutex_unlock",
     "pthread_cond_init", "pthread_cond_wait", "pthread_cond_signal", "pthread_cond_broadcast", "pthread_sigmask",
-    "clock_gettime",
+    "clock_gettime", "sched_yield",
 )  # fmt: skip
 
 
@@ -95,8 +102,9 @@ def text() -> str:
     pause = "pause" if machine in ("x86_64", "amd64") else "yield" if machine in ("arm64", "aarch64") else ""
     values = {
         "PAUSE": f'call void asm sideeffect "{pause}", ""()' if pause else "", "SPINS": _SPINS, "PATIENCE": _PATIENCE,
+        "YIELDS": _YIELDS, "PATIENT_YIELDS": _PATIENT_YIELDS,
         "SHARES": _SHARES, "SIG_BLOCK": int(getattr(signal, "SIG_BLOCK", 0)), "GRACE": -_GRACE,
-        "MOST_CREDIT": _MOST_CREDIT, "REPAY": -_REPAY, "TRIAL": _TRIAL, "LONGEST_DEBT": _LONGEST_DEBT,
+        "MOST_CREDIT": _MOST_CREDIT, "REPAY": -_REPAY, "TRIAL": _TRIAL, "FINE": _FINE, "LONGEST_DEBT": _LONGEST_DEBT,
         "BYTES": _BYTES, "CLOCK": int(getattr(time, "CLOCK_MONOTONIC", 0)),
         "HASH_SHIFT": 64 - _ACCOUNTS.bit_length() + 1,
         **{name: f"getelementptr (i8, ptr @{_CELL}, i64 {at})" for name, at in _LAYOUT.items()},
@@ -110,16 +118,19 @@ def text() -> str:
 _TEXT = """
 @sd.pool = external global [$BYTES x i8], align 64
 
-define i32 @sd.parallel(ptr %work, ptr %a, ptr %b, i64 %count, i64 %threads) nounwind {
+define i32 @sd.parallel(ptr %work, ptr %a, ptr %b, i64 %count, i64 %threads, i64 %amount) nounwind {
 entry:
   %few = icmp sle i64 %count, 1
   %lone = icmp sle i64 %threads, 1
   %alone = or i1 %few, %lone
   br i1 %alone, label %serial, label %consult
 
-consult:                                         ; an account: balance, time to work alone, what alone takes, calls, key
+consult:                                         ; balance, time to work alone, what a unit takes, calls, key
   %number = ptrtoint ptr %work to i64
-  %both = xor i64 %number, %count
+  %units = call i64 @llvm.smax.i64(i64 %amount, i64 1)
+  %magnitude = call i64 @llvm.ctlz.i64(i64 %units, i1 false)
+  %turned = shl i64 %magnitude, 56
+  %both = xor i64 %number, %turned
   %mixed = mul i64 %both, -7046029254386353131
   %place = lshr i64 %mixed, $HASH_SHIFT
   %account = getelementptr [8 x i64], ptr $LEDGER, i64 %place
@@ -160,12 +171,14 @@ repay:
   %part = select i1 %owes, i64 %repaid, i64 0
   %owed.before = atomicrmw sub ptr %owed.at, i64 %part monotonic
   %alone.old = load atomic i64, ptr %alone.at monotonic, align 8
+  %fine = shl i64 %repaid, $FINE
+  %each = sdiv i64 %fine, %units
   %twice = shl i64 %alone.old, 1
-  %likely = call i64 @llvm.smin.i64(i64 %repaid, i64 %twice)
+  %likely = call i64 @llvm.smin.i64(i64 %each, i64 %twice)
   %step = sub i64 %likely, %alone.old
   %quarter = sdiv i64 %step, 4
   %moved = add i64 %alone.old, %quarter
-  %alone.new = select i1 %early, i64 %repaid, i64 %moved
+  %alone.new = select i1 %early, i64 %each, i64 %moved
   store atomic i64 %alone.new, ptr %alone.at monotonic, align 8
   ret i32 %repay.status
 
@@ -247,7 +260,7 @@ woken:
   br label %look
 
 look:                                            ; those that are in it finish a piece that is nearly done
-  %look.n = phi i64 [ 0, %woken ], [ %look.next, %look.more ]
+  %look.n = phi i64 [ 0, %woken ], [ %look.next, %look.more ], [ %look.next, %look.yield ]
   %active = load atomic i64, ptr $ACTIVE acquire, align 8
   %idle = icmp eq i64 %active, 0
   br i1 %idle, label %end, label %look.more
@@ -256,7 +269,16 @@ look.more:
   $PAUSE
   %look.next = add i64 %look.n, 1
   %looks.left = icmp slt i64 %look.next, $PATIENCE
-  br i1 %looks.left, label %look, label %sleep
+  br i1 %looks.left, label %look, label %look.slowly
+
+look.slowly:
+  %looks = sub i64 %look.next, $PATIENCE
+  %patient = icmp slt i64 %looks, $PATIENT_YIELDS
+  br i1 %patient, label %look.yield, label %sleep
+
+look.yield:
+  call i32 @sched_yield()
+  br label %look
 
 sleep:
   call i32 @pthread_mutex_lock(ptr $MUTEX)
@@ -282,7 +304,9 @@ end:
   br i1 %forced, label %settled, label %settle
 
 settle:
-  %alone.ns = load atomic i64, ptr %alone.at monotonic, align 8
+  %alone.each = load atomic i64, ptr %alone.at monotonic, align 8
+  %alone.fine = mul i64 %alone.each, %units
+  %alone.ns = ashr i64 %alone.fine, $FINE
   %own = sub i64 %finished, %start                ; a caller put to rest itself would have been so alone, too
   %own.most = shl i64 %alone.ns, 1
   %own.likely = call i64 @llvm.smin.i64(i64 %own, i64 %own.most)
@@ -368,7 +392,7 @@ watch:
   br label %spin
 
 spin:
-  %n = phi i64 [ 0, %watch ], [ %n.next, %spin.more ]
+  %n = phi i64 [ 0, %watch ], [ %n.next, %spin.more ], [ %n.next, %spin.yield ]
   %now = load atomic i64, ptr $ROUND acquire, align 8
   %news = icmp ne i64 %now, %seen
   br i1 %news, label %lock, label %spin.more
@@ -377,7 +401,16 @@ spin.more:
   $PAUSE
   %n.next = add i64 %n, 1
   %again = icmp slt i64 %n.next, $SPINS
-  br i1 %again, label %spin, label %lock
+  br i1 %again, label %spin, label %spin.slowly
+
+spin.slowly:
+  %slow = sub i64 %n.next, $SPINS
+  %longer = icmp slt i64 %slow, $YIELDS
+  br i1 %longer, label %spin.yield, label %lock
+
+spin.yield:
+  call i32 @sched_yield()
+  br label %spin
 
 lock:
   call i32 @pthread_mutex_lock(ptr $MUTEX)
@@ -445,7 +478,9 @@ declare i32 @pthread_cond_signal(ptr)
 declare i32 @pthread_cond_broadcast(ptr)
 declare i32 @pthread_sigmask(i32, ptr, ptr)
 declare i32 @clock_gettime(i32, ptr)
+declare i32 @sched_yield()
 declare i64 @llvm.smin.i64(i64, i64)
 declare i64 @llvm.smax.i64(i64, i64)
+declare i64 @llvm.ctlz.i64(i64, i1)
 declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)
 """

@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from codegen.index import Index, combine, flatten, make, var
-from codegen.loops import Buffer, Call, For, Kernel, Let, Load, Pointer, Stmt, Store, statements, touched
+from codegen.loops import Buffer, Call, For, Kernel, Let, Load, Pointer, Stmt, Store, places_of, statements, touched
 from codegen.nodes import scalar_cost
 from symdiff.ir.dims import Size, product
 
@@ -107,20 +107,12 @@ def row_buffers(loop: For, before: Sequence[Stmt], block: str = "") -> set[Buffe
     good: set[Buffer] = set()
     bad = touched(before)[0]
     for stmt in statements(loop.body):
-        for buffer, index in _places(stmt):
+        for buffer, index in places_of(stmt):
             if _in_row(buffer, index, loop.var, extents, isinstance(stmt, Call), block):
                 good.add(buffer.root)
             else:
                 bad.add(buffer.root)
     return good - bad
-
-
-def _places(stmt: Stmt) -> list[tuple[Buffer, tuple[Index, ...]]]:
-    if isinstance(stmt, (Load, Store)):
-        return [(stmt.buffer, stmt.index)]
-    if isinstance(stmt, Call):
-        return [(a.buffer, a.index) for a in stmt.args if isinstance(a, Pointer)]
-    return []
 
 
 def _in_row(

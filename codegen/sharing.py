@@ -55,7 +55,7 @@ def text(register_bytes: int, fma: bool, dtype: str, threads: bool) -> str:
     if threads:
         module.declare(pool.DECLARATION)
     parameters = ", ".join(f"{_type(w)} %{w}" for w in _WORDS[:13])
-    module.functions += [memory.text(module), f"@{SCRATCH} = external global ptr\n", _rows(module, dtype)]
+    module.functions += [memory.text(module), memory.cell(SCRATCH), _rows(module, dtype)]
     module.functions += [_settled(module, dtype), _finish(module, dtype), _stretches(module, dtype)]
     module.functions.append(_product(module, dtype, parameters, threads))
     return module.text()
@@ -171,7 +171,8 @@ def _product(module: Module, dtype: str, parameters: str, threads: bool) -> str:
     size = r.mul("%m", "%n")
     bytes_ = r.mul(size, BYTES[dtype])
     count = r.emit(f"sdiv i64 {r.add('%k', STRETCH - 1)}, {STRETCH}")
-    much = r.emit(f"icmp sgt i64 {r.mul(size, '%k')}, {_MUCH}")
+    amount = r.mul(size, "%k")
+    much = r.emit(f"icmp sgt i64 {amount}, {_MUCH}")
     several = r.emit("icmp sgt i64 %threads, 1") if threads else "false"
 
     def common_is(**own: str) -> None:
@@ -182,7 +183,7 @@ def _product(module: Module, dtype: str, parameters: str, threads: bool) -> str:
 
     def share(name: str, count: str) -> None:
         if threads:
-            words = f"ptr @sd.{name}.{dtype}, ptr {common}, ptr null, i64 {count}, i64 %threads"
+            words = f"ptr @sd.{name}.{dtype}, ptr {common}, ptr null, i64 {count}, i64 %threads, i64 {amount}"
             done = r.emit(f"call i32 @{pool.SYMBOL}({words})")
         else:
             done = r.emit(f"call i32 @sd.{name}.{dtype}(ptr {common}, ptr null, i64 0, i64 {count}, i64 0)")

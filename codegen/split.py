@@ -8,9 +8,10 @@ different places of whatever they write (`Kernel.work` says what they cost); buf
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import pairwise
 
+from codegen.apart import apart
 from codegen.index import var
 from codegen.loops import (
     Buffer,
@@ -30,7 +31,6 @@ from codegen.loops import (
 )
 from codegen.nests import Memory
 from codegen.nodes import scalar_cost
-from codegen.rows import row_buffers
 from symdiff.ir.dims import Dim, Size, product
 
 SUM_BLOCK = 8192
@@ -39,6 +39,10 @@ ROW_BLOCK = 64
 """and of a loop over rows."""
 _MAP_BLOCK = 1024
 _COLUMN_BLOCK = 32
+_ROUTINE = (800, 320, 70, 1)
+"""Work of a routine of linear algebra: the call, its rows, elements and products,"""
+_OF_DIAGONAL, _DIAGONAL = ("det", "logabsdet", "signdet"), 80
+"""and of one that goes over the diagonal of factors."""
 
 
 def split(kernels: Sequence[Kernel], memory: Memory, threads: int, short: Collection[Size] = ()) -> list[Kernel]:
@@ -97,7 +101,7 @@ def _cut(kernel: Kernel) -> list[Kernel]:
     """A kernel behind each of its loops cut in two, where scalars in between can be computed again."""
     pieces: list[list[Stmt]] = [[]]
     for stmt in kernel.body:
-        if isinstance(stmt, (For, Call)) and any(isinstance(s, (For, Call, Trap)) for s in pieces[-1]):
+        if isinstance(stmt, (For, Call)) and any(isinstance(s, (For, Call, Trap, Store)) for s in pieces[-1]):
             pieces.append([])
         pieces[-1].append(stmt)
     # Scalars stand in front of the loop that needs them.
@@ -157,39 +161,25 @@ def _share(kernel: Kernel) -> None:
     loop = kernel.body[-1] if kernel.body else None
     if not isinstance(loop, For) or loop.carries or loop.step != 1 or loop.once:
         return
-    if not all(isinstance(s, (Let, Load)) for s in kernel.body[:-1]):
+    written = touched(loop.body)[1]
+    before = kernel.body[:-1]
+    if not all(isinstance(s, Let) or (isinstance(s, Load) and s.buffer.root not in written) for s in before):
         return
     if loop.apart:
         kernel.work = work_of([loop])
         return
     inner = loop.body[0] if loop.body else None
     blocked = inner if isinstance(inner, For) and inner.block and inner.block[0] == loop.var else None
-    if not _apart(blocked or loop, touched(loop.body[1:])[1] if blocked else set()):
+    # The parts that blocks fold up have a place for each block.
+    parts = touched(loop.body[1:])[1] if blocked else set[Buffer]()
+    own = blocked or loop
+    if not apart(own.var, own.extent, own.body, parts):
         return
     kernel.work = work_of([loop])
     if loop.vector:
         size = _COLUMN_BLOCK if any(isinstance(s, For) for s in loop.body) else _MAP_BLOCK
         name, inside = _blocked(loop, size)
         kernel.body[-1] = For(name, (loop.extent + (size - 1)) // size, [inside])
-
-
-def _apart(loop: For, parts: set[Buffer]) -> bool:
-    """Whether different iterations touch different places of every buffer that is written (`parts` aside)."""
-    written = touched(loop.body)[1] - parts
-    open_ = {b for b in written - row_buffers(loop, ()) if not b.private}
-    if not open_:
-        return True
-    axes: dict[Buffer, set[int]] = {}
-    for stmt in statements(loop.body):
-        if isinstance(stmt, Call) and not open_.isdisjoint(set[Buffer]().union(*touched([stmt]))):
-            return False
-        if isinstance(stmt, (Load, Store)) and stmt.buffer.root in open_:
-            own = {a for a, i in enumerate(stmt.index) if i == var(loop.var)}
-            if stmt.buffer.base is not None and len(stmt.index) == 1:
-                own = {-1} if stmt.index[0] == var(loop.var) else set()
-            seen = axes.setdefault(stmt.buffer.root, own)
-            axes[stmt.buffer.root] = seen & own
-    return all(axes.values())
 
 
 def work_of(body: Sequence[Stmt]) -> Size:
@@ -208,8 +198,18 @@ def work_of(body: Sequence[Stmt]) -> Size:
             elif isinstance(stmt, Let):
                 total = total + times * scalar_cost(stmt.op)
             elif isinstance(stmt, Call):
-                sizes = [extents.get(a.within, 1) if isinstance(a, Count) else a for a in stmt.args[:3]]
-                total = total + times * product([a for a in sizes if isinstance(a, (int, Dim))])
+                total = total + times * _call_work(stmt, extents)
             else:
                 total = total + times
     return total
+
+
+def _call_work(call: Call, extents: Mapping[str, Size]) -> Size:
+    sizes = [extents.get(a.within, 1) if isinstance(a, Count) else a for a in call.args[:3]]
+    numbers = [a for a in sizes if isinstance(a, (int, Dim))]
+    if call.routine == "gemm":
+        return product(numbers)
+    n = numbers[0]
+    if call.routine in _OF_DIAGONAL:
+        return _DIAGONAL * n
+    return sum((factor * product([n] * power) for power, factor in enumerate(_ROUTINE)), 0)

@@ -19,6 +19,8 @@ from symdiff.ir.dims import Size, product
 
 WORKSPACE = "sd.workspace"
 """A constant of the module: bytes of the workspace of one thread."""
+APART = 128
+"""Bytes that private copies of different threads keep from each other: no cache line, nor its neighbour, is shared."""
 
 Named: TypeAlias = "tuple[str, bool]"
 """A scalar's text, and whether it has one value for each lane."""
@@ -117,11 +119,12 @@ class ScalarWriter:
         address = f"getelementptr inbounds ptr, ptr %pt, i64 {slot}"
         if not (self.thread and buffer.root.private):
             return self.once(name, f"  %pa{slot} = {address}\n  {name} = load ptr, ptr %pa{slot}, !invariant.load !0")
-        size, kind = self.size(product(buffer.root.shape)), memory_type(buffer.dtype, 1)
+        size, bytes_ = self.size(product(buffer.root.shape)), BYTES[buffer.dtype]
         return self.once(name, (
             f"  %pa{slot} = {address}\n  %pb{slot} = load ptr, ptr %pa{slot}, !invariant.load !0\n"
-            f"  %po{slot} = mul i64 {size}, {self.thread}\n"
-            f"  {name} = getelementptr inbounds {kind}, ptr %pb{slot}, i64 %po{slot}"
+            f"  %pe{slot} = mul i64 {size}, {bytes_}\n  %pf{slot} = add i64 %pe{slot}, {APART - 1}\n"
+            f"  %pg{slot} = and i64 %pf{slot}, {-APART}\n  %po{slot} = mul i64 %pg{slot}, {self.thread}\n"
+            f"  {name} = getelementptr inbounds i8, ptr %pb{slot}, i64 %po{slot}"
         ))  # fmt: skip
 
     def times(self, a: str, b: str) -> str:

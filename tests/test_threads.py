@@ -202,7 +202,7 @@ define i32 @work(ptr %calls, ptr %none, i64 %from, i64 %to, i64 %thread) {
 }
 declare i32 @usleep(i32)
 """
-PARALLEL = [ctypes.c_void_p] * 3 + [ctypes.c_int64] * 2
+PARALLEL = [ctypes.c_void_p] * 3 + [ctypes.c_int64] * 3
 
 
 def test_a_caller_works_alone_for_a_while_where_sharing_costs_time():
@@ -214,7 +214,7 @@ def test_a_caller_works_alone_for_a_while_where_sharing_costs_time():
 
     def run():
         ctypes.memset(calls, 0, ctypes.sizeof(calls))
-        assert parallel(library.address("work"), ctypes.addressof(calls), None, 40, 2) == 0
+        assert parallel(library.address("work"), ctypes.addressof(calls), None, 40, 2, 40) == 0
         assert calls[2] == 40  # every iteration once, whoever did it
         return calls[0], calls[1]
 
@@ -230,5 +230,5 @@ def test_what_working_alone_takes_is_tried_first():
     parallel = ctypes.CFUNCTYPE(ctypes.c_int32, *PARALLEL)(pool.library().address(pool.SYMBOL))
     calls = (ctypes.c_int64 * 3)()
     for _ in range(2):
-        parallel(library.address("work"), ctypes.addressof(calls), None, 3, 2)
+        parallel(library.address("work"), ctypes.addressof(calls), None, 3, 2, 3)
     assert list(calls) == [2, 0, 6]
