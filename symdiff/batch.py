@@ -6,13 +6,15 @@ are those where several operands must agree, or where an index itself is batched
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from symdiff.errors import UnsupportedError
 from symdiff.ir.builder import Builder, Handle
 from symdiff.ir.contraction import contract, expand, parse_spec, permute, spread
 from symdiff.ir.dims import Size, product
-from symdiff.ir.graph import Function, Value
+from symdiff.ir.graph import Function, Value, loop_key
+from symdiff.ir.types import TensorType
 
 
 def batch(
@@ -25,13 +27,56 @@ def batch(
     done: dict[Value, tuple[Value, bool]] = {
         p: (a, m) for p, a, m in zip(function.params, args, mapped, strict=True)
     }
+    loops: dict[Any, Callable[[int], tuple[Value, bool]]] = {}
     for value in function.instrs:
         operands = [done[a] for a in value.args]
-        if any(m for _, m in operands):
+        if value.op.picks and any(m for _, m in operands):
+            if (key := loop_key(value)) not in loops:
+                loops[key] = _loop(builder, value, operands, size)
+            done[value] = loops[key](value.attr("pick"))
+        elif any(m for _, m in operands):
             done[value] = (_batched(builder, value, operands, size), True)
         else:
             done[value] = (builder.remake(value, tuple([v for v, _ in operands])), False)
     return [done[r] for r in function.results]
+
+
+def _loop(
+    builder: Builder, value: Value, operands: list[tuple[Value, bool]], size: Size
+) -> Callable[[int], tuple[Value, bool]]:
+    """A loop whose body is batched; a carry is a batch once one step makes it one."""
+    body: Function = value.attr("body")
+    count, slices = value.attr("carries"), value.attr("slices")
+    mapped = [m for _, m in operands]
+    while True:
+        work = Builder(builder.opset)
+        params = [
+            work.param(p.name, TensorType(p.type.dtype, (size, *p.shape) if m else p.shape))
+            for p, m in zip(body.params, mapped, strict=True)
+        ]
+        results = batch(work, body, params, mapped, size)
+        more = [m or after for m, (_, after) in zip(mapped, results[:count], strict=False)] + mapped[count:]
+        if more == mapped:
+            break
+        mapped = more
+    after = [_filled(work, v, m, size) if own else v for (v, m), own in zip(results[:count], mapped, strict=False)]
+    function = Function.of(params, [*after, *[v for v, _ in results[count:]]], body.name)
+    args: list[Value] = []
+    for place, ((v, own), m) in enumerate(zip(operands, mapped, strict=True)):
+        if place < count:
+            args.append(_filled(builder, v, own, size) if m else v)
+        else:
+            args.append(_moved(Handle(builder, v), 0, 1).value if own and place < count + slices else v)
+    attrs = {**dict(value.attrs), "body": function}
+    batched = [*mapped[:count], *mapped[:count], *[m for _, m in results[count:]]]
+
+    def pick(k: int) -> tuple[Value, bool]:
+        made = builder.make(value.op, tuple(args), tuple(sorted({**attrs, "pick": k}.items())))
+        if batched[k] and k >= count:
+            made = _moved(Handle(builder, made), 1, 0).value
+        return made, batched[k]
+
+    return pick
 
 
 def _batched(builder: Builder, value: Value, operands: list[tuple[Value, bool]], size: Size) -> Value:

@@ -9,10 +9,15 @@ import numpy as np
 import pytest
 
 import symdiff as sd
+from symdiff.batch import batch
 from symdiff.interp import interpret
 from symdiff.ir.builder import Builder
 from symdiff.ir.graph import Function, loop_key, topological
+from symdiff.ir.text import print_function
+from symdiff.ir.types import TensorType
+from symdiff.ir.verify import verify
 from symdiff.ops import OPSET
+from symdiff.simplify import optimize, simplify
 
 n, m = sd.dims("n m")
 SIZES = {"m": 3}
@@ -298,3 +303,76 @@ def test_float32() -> None:
     at = {"x32": np.array([0.5, -1.5, 2.0], np.float32)}
     a, b = run([sd.gradient(f, x, mode=mode) for mode in ("forward", "reverse")], at, 3)
     np.testing.assert_allclose(a, b, rtol=1e-5)
+
+
+# -------------------------------------------------------------------- made shorter
+def program(expressions: list[Any]) -> Function:
+    builder = Builder(OPSET)
+    mapping = builder.absorb([e.value for e in expressions])
+    results = [mapping[e.value] for e in expressions]
+    return Function.of([v for v in topological(results) if v.is_param], results)
+
+
+def agree(before: Function, after: Function, at: dict[str, Any], length: int, rtol: float = 1e-11) -> None:
+    sizes = {"m": 3, "n": length}
+    verify(after, OPSET)
+    want, got = (interpret(f, [at[p.name] for p in f.params], sizes) for f in (before, after))
+    for w, g in zip(want, got, strict=True):
+        np.testing.assert_allclose(g, w, rtol=rtol, atol=1e-12, err_msg=print_function(after))
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_shorter_loops_keep_their_values(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    f = loss(rng, random_loop(seed + 40, bool(seed % 2)))
+    xs = [SYMBOLS[k] for k in SYMBOLS]
+    slopes = sd.gradient(f, xs, mode="reverse")
+    function = program([f, *slopes, *sd.gradient(slopes[4].sum(), [SYMBOLS["x"], SYMBOLS["W"]], mode="forward")])
+    shorter = optimize(function, OPSET)
+    assert optimize(shorter, OPSET) == shorter
+    for length in (0, 1, 4):
+        at = values(rng, length)
+        agree(function, shorter, at, length)
+    agree(function, simplify(function, OPSET, keep_kinks=True), at, length, 1e-9)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_batches_of_loops(seed: int) -> None:
+    """A stack of examples, some arguments shared: every example as the loop alone gives it."""
+    rng = np.random.default_rng(seed)
+    results = random_loop(seed + 60, bool(seed % 2))
+    slopes = sd.gradient(loss(rng, results), [SYMBOLS[k] for k in ("h", "X", "W", "s")], mode="reverse")
+    one = program([*results, *slopes])
+    k, builder = sd.dim("k"), Builder(OPSET)
+    mapped = [bool(rng.random() < 0.5) for _ in one.params]
+    params = [
+        builder.param(p.name, TensorType(p.type.dtype, (k, *p.shape) if m else p.shape))
+        for p, m in zip(one.params, mapped, strict=True)
+    ]
+    found = batch(builder, one, params, mapped, k)
+    function = Function.of(params, [v for v, _ in found])
+    verify(function, OPSET)
+    for length in (0, 1, 3):
+        points = [values(rng, length) for _ in range(4)]
+        args = [np.stack([at[p.name] for at in points]) if m else points[0][p.name]
+                for p, m in zip(one.params, mapped, strict=True)]  # fmt: skip
+        sizes = {"n": length, "m": 3}
+        got = interpret(function, args, {"k": 4, **sizes})
+        for number, at in enumerate(points):
+            own = [(at if m else points[0])[p.name] for p, m in zip(one.params, mapped, strict=True)]
+            want = interpret(one, own, sizes)
+            for g, w, (_, m) in zip(got, want, found, strict=True):
+                np.testing.assert_allclose(g[number] if m else g, w, rtol=1e-10, atol=1e-12)
+
+
+def test_vmap() -> None:
+    A, c = sd.symbol("A", (m, n)), sd.symbol("c")
+    last, ys = sd.vmap(lambda row: sd.scan(lambda h, a: (np.sin(h * a + c), a), 1.0, row))(A)
+    assert last.shape == (m,) and ys.shape == (m, n)
+    at = {"A": np.random.default_rng(0).normal(size=(3, 4)), "c": np.array(0.3)}
+    got = run([last, sd.gradient(np.sum(last), c)], at, 4)
+    want = np.ones(3)
+    for t in range(4):
+        want = np.sin(want * at["A"][:, t] + 0.3)
+    np.testing.assert_allclose(got[0], want, rtol=1e-13)
+    np.testing.assert_allclose(got[1], np.sum(differences(last, "c", at, 4)), rtol=1e-6)

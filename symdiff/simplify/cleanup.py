@@ -18,6 +18,7 @@ from symdiff.ir.contraction import Labels, Spec, contract, parse_spec
 from symdiff.ir.dims import Size
 from symdiff.ir.graph import AttrItems, Function, Value
 from symdiff.ir.op import Op, OpSet
+from symdiff.simplify import loops, residuals
 from symdiff.simplify.views import number_in
 
 Args: TypeAlias = "tuple[Value, ...]"
@@ -26,6 +27,15 @@ Local: TypeAlias = "Callable[[Builder, Args, AttrItems], Value | None]"
 
 def optimize(function: Function, opset: OpSet) -> Function:
     """The cleaned-up program."""
+    cleaned = _cleaned(function, opset)
+    if any(v.op.picks for v in cleaned.instrs):
+        # What one loop may hand to another shows while both are as they were derived.
+        shared = residuals.handed_over(loops.with_bodies(cleaned, opset, optimize), opset)
+        cleaned = _cleaned(loops.tidied(shared, opset, optimize), opset)
+    return cleaned
+
+
+def _cleaned(function: Function, opset: OpSet) -> Function:
     builder = Builder(opset)
     mapping: dict[Value, Value] = {p: builder.adopt(p) for p in function.params}
     for value in function.instrs:
