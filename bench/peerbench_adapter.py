@@ -62,6 +62,30 @@ def pose(q: Any) -> Any:
     return sd.array([e for r in range(3) for e in (*rotation[r], position[r])])
 
 
+def lstm(main: Any, extra: Any, state: Any, sequence: Any, layers: int, width: int) -> Any:
+    """Mean negative log likelihood of a sequence under stacked elementwise LSTM cells."""
+    weights = main.reshape(layers, 2, 4, width)
+
+    def step(carry: Any, given: Any) -> Any:
+        h, c = carry
+        x, target = given
+        x = x * extra[0]
+        hidden, cells = [], []
+        for i in range(layers):
+            w, bias = weights[i, 0], weights[i, 1]
+            forget, ingate = sd.sigmoid(x * w[0] + bias[0]), sd.sigmoid(h[i] * w[1] + bias[1])
+            outgate, change = sd.sigmoid(x * w[2] + bias[2]), np.tanh(h[i] * w[3] + bias[3])
+            cells.append(c[i] * forget + ingate * change)
+            hidden.append(outgate * np.tanh(cells[i]))
+            x = hidden[i]
+        y = x * extra[1] + extra[2]
+        return (hidden, cells), np.sum(target * (y - np.log(np.sum(np.exp(y)) + 2)))
+
+    start = [state[2 * i] for i in range(layers)], [state[2 * i + 1] for i in range(layers)]
+    _, found = sd.scan(step, start, (sequence[:-1], sequence[1:]))
+    return -np.sum(found) / (found.shape[0] * width)
+
+
 class SymDiff(System):
     name = "symdiff"
     threads = (1, 2)
@@ -82,6 +106,14 @@ class SymDiff(System):
 
         fn = sd.jit(blocks, threads=threads)
         return fn.bind(*[inp[k] for k in ("cams", "X", "w", "obs", "feats")]), arrays
+
+    def lstm_grad(self, w: Any, inp: Any, threads: int) -> Any:
+        layers, width = w.params["l"], inp["extra"].shape[1]
+        main, extra = sd.symbol("main", (2 * layers, 4 * width)), sd.symbol("extra", (3, width))
+        state, sequence = sd.symbol("state", (2 * layers, width)), sd.symbol("sequence", (sd.dim("n"), width))
+        f = lstm(main, extra, state, sequence, layers, width)
+        fn = sd.compile([f, *sd.gradient(f, [main, extra])], [main, extra, state, sequence], threads=threads)
+        return fn.bind(*(inp[k] for k in ("main", "extra", "state", "seq"))), arrays
 
     def fk_jac(self, w: Any, inp: Any, threads: int) -> Any:
         fn = sd.jit(lambda q: (sd.vmap(pose)(q), sd.vmap(sd.jacfwd(pose))(q)), threads=threads)

@@ -137,8 +137,9 @@ def cheapest(function: Function) -> Function:
     """
     derived = optimize(function, OPSET)
     # A closed form may merge a guard into what it guards (x where x > 0 is relu) beside a factor that is not finite
-    # there; numbers keep every guard, so programs with choices are compiled as derived.
-    if len(derived.instrs) > CLOSED_LIMIT or any(v.op.name == "select" for v in derived.instrs):
+    # there; numbers keep every guard, so programs with choices are compiled as derived. So are loops, whose bodies are
+    # programs of any length.
+    if len(derived.instrs) > CLOSED_LIMIT or any(v.op.name == "select" or v.op.picks for v in derived.instrs):
         return derived
     closed = optimize(simplify(derived, OPSET, keep_kinks=True, entries=False), OPSET)
     return derived if _weight(derived) <= _weight(closed) else closed

@@ -18,6 +18,7 @@ from symdiff.render.naming import named_subterms, paper_names
 from symdiff.render.notation import Node, unit_vector
 from symdiff.render.paper import APPLIED, ATOM, CALL, ELEMENTWISE, PRODUCT, SUM, Paper, Text
 from symdiff.render.recover import recover
+from symdiff.render.recurrences import told
 
 Layout = Literal["denominator", "numerator"]
 
@@ -65,6 +66,50 @@ def to_latex(
     """
     if layout not in (None, "numerator", "denominator"):
         raise ArgumentError(f"layout {layout!r}: expected 'numerator' or 'denominator'")
+    loops = told(function, LatexSigns(bold, symbols or {}))
+    signs = {**(symbols or {}), **loops.symbols}
+    lines, clauses = _written(loops.function, layout, bold, where, signs, like, axes, width)
+    for clause in loops.clauses:
+        own, below = _written(clause.right, None, bold, False, clause.symbols, None, None, width)
+        own = [f"{clause.left} = {own[0]}", *own[1:]]
+        clauses += [[*own[:-1], own[-1] + clause.steps], *below]
+    marks = [r"\text{where}\quad ", *[r"\phantom{\text{where}}\quad "] * len(clauses)]
+    for mark, (first, *rest) in zip(marks, clauses, strict=False):
+        lines += [mark + first, *rest]
+    return lines[0] if len(lines) == 1 else _stack(lines)
+
+
+class LatexSigns:
+    """How the symbols of loops look."""
+
+    def __init__(self, bold: bool, symbols: Mapping[str, str]) -> None:
+        self._bold = bold
+        self._symbols = symbols
+
+    def symbol(self, name: str, rank: int) -> str:
+        return self._symbols.get(name) or symbol_latex(name, self._bold and rank > 0)
+
+    def indexed(self, base: str, index: str) -> str:
+        index = index.replace("+", " + ") if len(index) > 4 else index
+        return f"{base[:-1]},{index}}}" if _INDEXED.search(base) else f"{base}_{{{index}}}"
+
+    def size(self, size: Size) -> str:
+        return size_latex(size)
+
+    def steps(self, index: str, length: Size, reverse: bool) -> str:
+        last = size_latex(length - 1)
+        ends = (last, "0") if reverse else ("0", last)
+        return rf",\quad {index} = {ends[0]}, \dots, {ends[1]}"
+
+
+_INDEXED = re.compile(r"_\{[^{}]*\}$")
+
+
+def _written(
+    function: Function, layout: Layout | None, bold: bool, where: bool | None, symbols: Mapping[str, str],
+    like: Function | None, axes: int | None, width: int | None,
+) -> tuple[list[str], list[list[str]]]:  # fmt: skip
+    """The lines of the results, and those of every subterm that got a name."""
     _, results = recover(function, bool(where), like)
     large = any(r.size > LARGEST_LINE * 10 for r in results)
     named = named_subterms(results, bool(where) or large, LARGEST_LINE, shorter=True)
@@ -76,16 +121,13 @@ def to_latex(
     paper = LatexPaper(results, dict(zip(named, letters, strict=True)), bold, symbols)
     lines = [line for r in results for line in paper.result(r, turns(layout, axes, r.rank), width)]
     if where is None and not large and width and any(glyphs(line) > width for line in lines):
-        return to_latex(
-            function, layout, bold=bold, where=True, symbols=symbols, like=like, axes=axes, width=width
-        )
-    clauses: list[str] = []
+        return _written(function, layout, bold, True, symbols, like, axes, width)
+    clauses: list[list[str]] = []
     for node, letter in zip(named, letters, strict=True):
         letter = _below(letter, paper.indexer.letters[: node.rank]) if node.rank > 2 else letter
-        mark = r"\phantom{\text{where}}\quad " if clauses else r"\text{where}\quad "
         first, *rest = paper.own_lines(node, width)
-        clauses += [f"{mark}{letter} = {first}", *rest]
-    return lines[0] if len(lines) == 1 and not clauses else _stack(lines + clauses)
+        clauses.append([f"{letter} = {first}", *rest])
+    return lines, clauses
 
 
 def turns(layout: Layout | None, axes: int | None, rank: int) -> bool:
@@ -100,6 +142,14 @@ def turns(layout: Layout | None, axes: int | None, rank: int) -> bool:
 def _stack(lines: Sequence[str]) -> str:
     body = " \\\\\n".join(["& " + line for line in lines])
     return f"\\begin{{aligned}}\n{body}\n\\end{{aligned}}"
+
+
+def size_latex(size: Size) -> str:
+    """A size: a symbol, or a polynomial."""
+    text = str(size)
+    if text.isidentifier():
+        return symbol_latex(text)
+    return re.sub(r"\*\*(\d+)", r"^{\1}", text).replace("//", "/").replace("*", r"\,")
 
 
 class LatexPaper(Paper):
@@ -183,11 +233,7 @@ class LatexPaper(Paper):
         return rf"{sign}\frac{{{abs(fraction.numerator)}}}{{{fraction.denominator}}}", SUM if sign else CALL
 
     def size(self, size: Size) -> Text:
-        text = str(size)
-        if text.isidentifier():
-            return symbol_latex(text), ATOM
-        text = re.sub(r"\*\*(\d+)", r"^{\1}", text).replace("//", "/").replace("*", r"\,")
-        return text, SUM
+        return size_latex(size), ATOM if str(size).isidentifier() else SUM
 
     def group(self, text: str) -> str:
         """Brackets that fit what is in them, larger ones around brackets in brackets."""

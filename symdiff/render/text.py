@@ -14,11 +14,13 @@ from symdiff.render.naming import fresh_names, named_subterms
 from symdiff.render.notation import Node, nested, unit_vector
 from symdiff.render.paper import APPLIED, ATOM, CALL, ELEMENTWISE, PRODUCT, SUM, Paper, Text
 from symdiff.render.recover import recover
+from symdiff.render.recurrences import told
 
 LARGEST_LINE = 200
 
 _RAISED = str.maketrans("0123456789-+()ijknT", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺⁽⁾ⁱʲᵏⁿᵀ")
-_LOWERED = str.maketrans("0123456789ijklmnoprstuvxhae", "₀₁₂₃₄₅₆₇₈₉ᵢⱼₖₗₘₙₒₚᵣₛₜᵤᵥₓₕₐₑ")
+_SUBSCRIPTS = "₀₁₂₃₄₅₆₇₈₉ᵢⱼₖₗₘₙₒₚᵣₛₜᵤᵥₓₕₐₑ₊₋"
+_LOWERED = str.maketrans("0123456789ijklmnoprstuvxhae+-", _SUBSCRIPTS)
 _LETTERS = "ijklmnprstuvhaexo"
 _GREEK = {
     "alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "epsilon": "ε", "eps": "ε", "zeta": "ζ", "eta": "η",
@@ -42,17 +44,48 @@ def to_text(function: Function, like: Function | None = None) -> str:
 
     like: a program whose sums are written in the same order here.
     """
+    loops = told(function, TextSigns())
+    lines, clauses = _written(loops.function, loops.symbols, like)
+    for clause in loops.clauses:
+        own, below = _written(clause.right, clause.symbols, None)
+        clauses += [f"{clause.left} = {own[0]}{clause.steps}", *below]
+    marks = ["where ", *["      "] * len(clauses)]
+    return "\n".join([*lines, *[mark + clause for mark, clause in zip(marks, clauses, strict=False)]])
+
+
+def _written(function: Function, symbols: Mapping[str, str], like: Function | None) -> tuple[list[str], list[str]]:
+    """The lines of the results, and those of subterms that got names."""
     _, results = recover(function, like=like)
     large = any(r.size > LARGEST_LINE * 5 for r in results)
     named = named_subterms(results, large, LARGEST_LINE, shorter=True)
     taken = {p.name for p in function.params} | set(function.dims)
     names = dict(zip(named, fresh_names(len(named), taken), strict=True))
-    paper = TextPaper(results, names)
+    paper = TextPaper(results, names, symbols)
     lines = [names.get(r) or paper.line(r) for r in results]
-    for i, node in enumerate(named):
+    clauses: list[str] = []
+    for node in named:
         shown = _below(names[node], paper.indexer.letters[: node.rank]) if node.rank > 2 else names[node]
-        lines.append(f"{'where' if i == 0 else '     '} {shown} = {paper.line(node)}")
-    return "\n".join(lines)
+        clauses.append(f"{shown} = {paper.line(node)}")
+    return lines, clauses
+
+
+class TextSigns:
+    """How the symbols of loops look."""
+
+    def symbol(self, name: str, rank: int) -> str:
+        return symbol_text(name)
+
+    def indexed(self, base: str, index: str) -> str:
+        lowered = all(c in "0123456789+-ijklmnoprstuvxhae" for c in index) and base[-1] not in _SUBSCRIPTS
+        return base + index.translate(_LOWERED) if lowered else f"{base}[{index}]"
+
+    def size(self, size: Size) -> str:
+        return str(size)
+
+    def steps(self, index: str, length: Size, reverse: bool) -> str:
+        last = str(length - 1)
+        ends = (last, "0") if reverse else ("0", last)
+        return f",  {index} = {ends[0]}, …, {ends[1]}"
 
 
 def symbol_text(name: str) -> str:
@@ -82,7 +115,10 @@ class TextPaper(Paper):
     inverse_sign = "-1"
     inverse_transposed = "-T"
 
-    def __init__(self, results: Sequence[Node], names: Mapping[Node, str]) -> None:
+    def __init__(
+        self, results: Sequence[Node], names: Mapping[Node, str], symbols: Mapping[str, str] | None = None
+    ) -> None:
+        self.symbols = symbols or {}
         self.indexer = Indexer(self, _LETTERS, "δ", _below, _total, results)
         super().__init__(results, names)
 
@@ -93,7 +129,7 @@ class TextPaper(Paper):
 
     # ---------------------------------------------------------------- signs
     def symbol(self, name: str, rank: int) -> str:
-        return symbol_text(name)
+        return self.symbols.get(name) or symbol_text(name)
 
     def number(self, value: Any) -> Text:
         if isinstance(value, bool):

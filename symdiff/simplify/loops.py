@@ -119,8 +119,8 @@ def with_bodies(function: Function, opset: OpSet, clean: Clean) -> Function:
     return Function.of([mapping[p] for p in function.params], [mapping[r] for r in function.results], function.name)
 
 
-def tidied(function: Function, opset: OpSet, clean: Clean) -> Function:
-    """The function with its loops made shorter."""
+def tidied(function: Function, opset: OpSet, clean: Clean, moving: bool = True) -> Function:
+    """The function with its loops made shorter; moving: work leaves the loops, which reads longer."""
     groups = groups_of(function)
     builder = Builder(opset)
     mapping: dict[Value, Value] = {p: builder.adopt(p) for p in function.params}
@@ -133,7 +133,7 @@ def tidied(function: Function, opset: OpSet, clean: Clean) -> Function:
             continue
         group = sorted(groups[loop_key(value)], key=lambda v: v.attr("pick"))
         loop = taken_apart(opset, value, args, clean)
-        answers = _Tidying(builder, loop, [v.attr("pick") for v in group]).answers()
+        answers = _Tidying(builder, loop, [v.attr("pick") for v in group]).answers(moving)
         mapping.update(zip(group, answers, strict=True))
     return Function.of([mapping[p] for p in function.params], [mapping[r] for r in function.results], function.name)
 
@@ -163,15 +163,17 @@ class _Tidying:
         self.sums: dict[Value, tuple[Value, list[Value]]] = {}
         self._follow()
 
-    def answers(self) -> list[Value]:
+    def answers(self, moving: bool) -> list[Value]:
         """The wanted results as values outside."""
         while self._constants() or self._unmoved():
             pass
-        self._outside()
-        self._products()
+        if moving:
+            self._outside()
+            self._products()
         self._dead()
-        self._sums()
-        self._dead()
+        if moving:
+            self._sums()
+            self._dead()
         return self._made()
 
     def _follow(self) -> None:

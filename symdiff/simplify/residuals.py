@@ -8,7 +8,8 @@ recompute). Cheap values are computed again from what is there anyway, or stored
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,10 +26,13 @@ _MOVES = frozenset({
 })  # fmt: skip
 
 
-def handed_over(function: Function, opset: OpSet) -> Function:
-    """The function with dear values stored by the loop that computes them first."""
+def handed_over(function: Function, opset: OpSet, named: bool = False) -> Function:
+    """The function with dear values stored by the loop that computes them first.
+
+    named: new values of carries instead, however cheap: they have names already, and a formula is shorter with them.
+    """
     groups = groups_of(function)
-    plan = _Plan(opset)
+    plan = _Plan(opset, named)
     for key, group in groups.items():
         for first in dict.fromkeys([loop_key(a) for a in group[0].args if a.op.picks]):
             if first in groups:
@@ -50,6 +54,7 @@ def _dear(value: Value) -> bool:
 @dataclass(slots=True)
 class _Plan:
     opset: OpSet
+    named: bool
     # Values of a body that the loop stores besides, and values of a body that it reads from another loop instead.
     stored: dict[Any, list[Value]] = field(default_factory=dict[Any, "list[Value]"])
     read: dict[Any, dict[Value, tuple[Any, Value]]] = field(default_factory=dict[Any, "dict[Value, tuple[Any, Value]]"])
@@ -68,10 +73,13 @@ class _Plan:
         for v in body.instrs:
             if v not in done and all(a in same for a in v.args):
                 same[v] = work.again(v, tuple([same[a] for a in v.args]))
-        there = {v for v in body.instrs if v in same and same[v] in origin and v.args and not origin[same[v]].is_param}
+        there = dict.fromkeys(
+            v for v in body.instrs if v in same and same[v] in origin and v.args and not origin[same[v]].is_param
+        )
         needed = [a for v in body.instrs if v not in same for a in v.args if a in same]
         needed += [r for r in body.results if r in same]
-        for v in _chosen(needed, there):
+        carried = set(theirs.results[: first.attr("carries")])
+        for v in [v for v in there if origin[same[v]] in carried] if self.named else _chosen(needed, there):
             target = origin[same[v]]
             own = self.stored.setdefault(first_key, [])
             if target not in own:
@@ -124,9 +132,7 @@ class _Plan:
         taken = {p.name for p in body.params}
         more: list[tuple[Value, Value]] = []
         for v, (source, target) in self.read.get(key, {}).items():
-            name = "known"
-            while name in taken:
-                name += "_"
+            name = next(n for n in (f"known{i or ''}" for i in itertools.count(len(more))) if n not in taken)
             taken.add(name)
             mapping[v] = work.param(name, TensorType(v.type.dtype, v.shape))
             op, operands, attrs, place = picks[source]
@@ -147,7 +153,7 @@ class _Plan:
         return value.op, tuple([a for _, a in pairs]), attrs, place
 
 
-def _chosen(needed: Sequence[Value], there: set[Value]) -> list[Value]:
+def _chosen(needed: Sequence[Value], there: Container[Value]) -> list[Value]:
     """Which values to read from the other loop, so that nothing dear is computed again."""
     chosen: dict[Value, None] = {}
     cheap: dict[Value, None] = {}
@@ -170,7 +176,7 @@ def _chosen(needed: Sequence[Value], there: set[Value]) -> list[Value]:
     return list(chosen)
 
 
-def _dear_below(value: Value, there: set[Value]) -> list[Value]:
+def _dear_below(value: Value, there: Container[Value]) -> list[Value]:
     """The dear values that a cheap one is made of."""
     found: list[Value] = []
     pending, seen = [value], set[Value]()

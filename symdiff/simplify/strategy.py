@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from symdiff.errors import ArgumentError, ShapeError
@@ -15,7 +16,9 @@ from symdiff.simplify import contractions, linear, pointwise, recognize, reshape
 from symdiff.simplify.choose import choose
 from symdiff.simplify.entries import assemble, is_assembled, reading, take_apart, worth_taking_apart
 from symdiff.simplify.finish import finish
+from symdiff.simplify.loops import tidied, with_bodies
 from symdiff.simplify.match import Rule, RuleBook, compile_rule, factor_pass
+from symdiff.simplify.residuals import handed_over
 from symdiff.simplify.views import Context, Handler, Passes, Settings, Step
 
 # Longer programs are only brought to normal form, and kept as they are when that makes them no shorter.
@@ -132,6 +135,10 @@ def simplify(
                 f"simplify: assumption ({left!r}, {right!r}), expected (parameter name, fact) or two equal values"
             )
     settings = Settings(keep_kinks, facts, tuple(equalities))
+    if any(v.op.picks for v in function.instrs):
+        bodies = partial(simplify, keep_kinks=keep_kinks, entries=entries)
+        function = handed_over(with_bodies(function, opset, bodies), opset, named=True)
+        function = tidied(function, opset, bodies, moving=False)
     stacked = entries and not equalities and is_assembled(function)
     found = function if stacked else _rounds(function, opset, settings, trace)
     if not entries or equalities or not (stacked or worth_taking_apart(found)):

@@ -1,0 +1,203 @@
+"""Loops as recurrences: h_{t+1} = tanh(W h_t + x_t), a line for every carry and every output, under the formula.
+
+Takes a Function with loops, gives one in which every result of a loop is a symbol, how those symbols are written, and
+the lines that define them, each a Function of its own. A carry has the index of the step before which it is read:
+h_0 is where it starts and h_n where it ends, the other way round in a reversed loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from symdiff.ir.dims import Size
+from symdiff.ir.graph import Function, Value, loop_key, param, topological
+from symdiff.ir.types import TensorType
+
+_INDICES = "tsuvwrq"
+
+
+class Style(Protocol):
+    """How signs look."""
+
+    def symbol(self, name: str, rank: int) -> str: ...
+
+    def indexed(self, base: str, index: str) -> str: ...
+
+    def size(self, size: Size) -> str: ...
+
+    def steps(self, index: str, length: Size, reverse: bool) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Clause:
+    """left = the only result of `right`, written with `symbols`; `steps` says for which steps, behind the last line."""
+
+    left: str
+    right: Function
+    symbols: Mapping[str, str]
+    steps: str = ""
+
+
+@dataclass(slots=True)
+class Told:
+    """A function without loops, the signs of its new symbols, and the lines below it."""
+
+    function: Function
+    symbols: dict[str, str]
+    clauses: list[Clause] = field(default_factory=list[Clause])
+
+
+def has_loops(function: Function) -> bool:
+    return any(v.op.picks for v in function.instrs)
+
+
+def told(function: Function, style: Style) -> Told:
+    """The function with its loops as symbols."""
+    return _Telling(style, {p.name for p in function.params} | set(function.dims)).function(function, {}, 0)
+
+
+class _Telling:
+    def __init__(self, style: Style, taken: set[str]) -> None:
+        self.style = style
+        self.taken = taken
+        # Stacks that are read by loops alone.
+        self.sliced: set[Value] = set()
+
+    def name(self, wanted: str) -> str:
+        """A name that nothing else has."""
+        base, number = wanted.strip("_") or "z", 1
+        name = base
+        while name in self.taken:
+            number += 1
+            name = f"{base}_{number}"
+        self.taken.add(name)
+        return name
+
+    def function(self, function: Function, symbols: Mapping[str, str], depth: int) -> Told:
+        if not has_loops(function):
+            return Told(function, dict(symbols))
+        whole = {a for v in function.instrs for i, a in enumerate(v.args) if not _slice_of(v, i)} | {*function.results}
+        self.sliced.update(v for v in function.instrs if v.op.picks and v not in whole)
+        groups: dict[object, list[Value]] = {}
+        for value in function.instrs:
+            if value.op.picks:
+                groups.setdefault(loop_key(value), []).append(value)
+        made = Told(function, dict(symbols))
+        work = _Rebuilt(function.params)
+        entries: dict[Value, tuple[str, int]] = {}
+        for value in function.instrs:
+            if value.op.picks:
+                if value not in work.mapping:
+                    self.loop(groups[loop_key(value)], work, made, entries, depth)
+            else:
+                work.again(value)
+        made.function = Function.of(
+            [*function.params, *[p for p in work.fresh if p in set(topological(work.of(function.results)))]],
+            work.of(function.results), function.name,
+        )  # fmt: skip
+        return made
+
+    def sign(self, value: Value, symbols: Mapping[str, str]) -> str:
+        return symbols.get(value.name) or self.style.symbol(value.name, value.type.rank)
+
+    def loop(
+        self, group: list[Value], work: _Rebuilt, made: Told, entries: dict[Value, tuple[str, int]], depth: int
+    ) -> None:
+        """The signs and lines of one loop."""
+        first, style = group[0], self.style
+        body: Function = first.attr("body")
+        count, slices = first.attr("carries"), first.attr("slices")
+        length, reverse = first.attr("length"), first.attr("reverse")
+        index = next((x for x in _INDICES[depth:] if x not in self.taken), _INDICES[0])
+        args = [work.mapping[a] for a in first.args]
+        inside: dict[str, str] = {}
+
+        def defined(operand: Value, name: str) -> str:
+            """The sign of an operand, defined on a line of its own where it is no symbol."""
+            if operand.is_param:
+                return self.sign(operand, made.symbols)
+            sign = style.symbol(self.name(name), operand.type.rank)
+            made.clauses.append(Clause(sign, _only(operand), made.symbols))
+            return sign
+
+        # Before and after a step, and at both ends.
+        before, after = (f"{index}+1", index) if reverse else (index, f"{index}+1")
+        start, end = (style.size(length), "0") if reverse else ("0", style.size(length))
+        carries = [style.symbol(self.name(p.name), p.type.rank) for p in body.params[:count]]
+        for p, sign in zip(body.params, carries, strict=False):
+            inside[p.name] = style.indexed(sign, before)
+        for p, operand in zip(body.params[count : count + slices], args[count : count + slices], strict=True):
+            sign = defined(operand, p.name)
+            known, shift = entries.get(operand, (sign, 0))
+            inside[p.name] = style.indexed(known, f"{index}+{shift}" if shift else index)
+        for p, operand in zip(body.params[count + slices :], args[count + slices :], strict=True):
+            inside[p.name] = defined(operand, p.name)
+        outputs: dict[int, str] = {}
+        for value in group:
+            k = value.attr("pick")
+            carry = body.results.index(body.results[k - count]) if k >= 2 * count else count
+            if carry < count and value in self.sliced:  # a carry after the step has a name already
+                symbol = work.symbol(value)
+                made.symbols[symbol.name] = carries[carry]
+                entries[symbol] = carries[carry], int(not reverse)
+                continue
+            if k < count:
+                sign = style.indexed(carries[k], end)
+            elif k < 2 * count:
+                sign = carries[k - count]
+            else:
+                sign = outputs[k - 2 * count] = style.symbol(self.name("y"), body.results[k - count].type.rank)
+            symbol = work.symbol(value)
+            made.symbols[symbol.name] = sign
+            entries[symbol] = sign, int(reverse and k < 2 * count)
+        below = self.function(body, inside, depth + 1)
+        lines: list[Clause] = []
+        for k, sign in enumerate(carries):
+            lines.append(Clause(style.indexed(sign, start), _only(args[k]), made.symbols))
+            lines.append(Clause(style.indexed(sign, after), _only(below.function.results[k]), below.symbols))
+        for k, sign in sorted(outputs.items()):
+            lines.append(Clause(style.indexed(sign, index), _only(below.function.results[count + k]), below.symbols))
+        last = lines.pop()
+        lines.append(Clause(last.left, last.right, last.symbols, style.steps(index, length, reverse)))
+        made.clauses += lines + below.clauses
+
+
+def _slice_of(value: Value, place: int) -> bool:
+    """Whether an operand is read step by step."""
+    return value.op.picks and 0 <= place - value.attr("carries") < value.attr("slices")
+
+
+def _only(value: Value) -> Function:
+    """The function that computes one value."""
+    return Function.of([v for v in topological([value]) if v.is_param], [value])
+
+
+class _Rebuilt:
+    """A function rebuilt with symbols in place of some values."""
+
+    def __init__(self, params: tuple[Value, ...]) -> None:
+        self.mapping: dict[Value, Value] = {p: p for p in params}
+        self.fresh: list[Value] = []
+        self._made: dict[object, Value] = {}
+        self._taken = {p.name for p in params}
+
+    def of(self, values: tuple[Value, ...]) -> list[Value]:
+        return [self.mapping[v] for v in values]
+
+    def again(self, value: Value) -> None:
+        args = tuple([self.mapping[a] for a in value.args])
+        made = value if args == value.args else Value(value.op, args, value.attrs, value.type)
+        self.mapping[value] = self._made.setdefault((value.op, args, value.attrs), made)
+
+    def symbol(self, value: Value) -> Value:
+        """A new symbol in place of a value."""
+        number = len(self.fresh)
+        while f"loop_{number}" in self._taken:
+            number += 1
+        self._taken.add(f"loop_{number}")
+        made = param(f"loop_{number}", TensorType(value.type.dtype, value.shape))
+        self.fresh.append(made)
+        self.mapping[value] = made
+        return made
