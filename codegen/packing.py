@@ -1,56 +1,67 @@
 """Panels for matrix products in LLVM IR, and the mirror image of a symmetric result.
 
-`text(module, dtype)` gives `@sd.pack.<dtype>` and `@sd.mirror.<dtype>`. Packing turns lines of a matrix into panels of
-`wide` lines: out[panel][l][lane] = in[(panel * wide + lane) * line + l * step] * scale[l], with zeros for lanes beyond
-the last line; a null scale is 1. Lines that are one apart are copied four at a time, lines with dense elements are
-transposed four by four.
+`text(module, dtype, wide)` gives `@sd.pack.<dtype>.4` for the left operand, `@sd.pack.<dtype>.<wide>` for the right one
+and `@sd.mirror.<dtype>`. Packing turns lines of a matrix into panels of so many lines:
+
+    out[panel][l][lane] = in[(panel * wide + lane) * line + l * step] * scale[l],
+
+with anything in lanes beyond the last line; a null scale is 1, and the left operand has none. Lines that are one apart
+are copied, lines with dense elements are transposed four by four.
 """
 
 from __future__ import annotations
 
 from codegen.routine import Routine
 from codegen.text import BYTES, Module, literal
+from codegen.tiles import FOUR
 
-FOUR = 4
-_PARAMETERS = "i64 %lines, i64 %k, ptr noalias %in, i64 %line, i64 %step, ptr noalias %out, i64 %wide, ptr %scale"
-
-
-def text(module: Module, dtype: str) -> str:
-    """Both routines."""
-    return _pack(module, dtype) + _mirror(module, dtype)
+_PARAMETERS = "i64 %lines, i64 %k, ptr noalias %in, i64 %line, i64 %step, ptr noalias %out"
 
 
-def call(r: Routine, lines: str, k: str, source: str, line: str, step: str, target: str, wide: int, scale: str) -> None:
-    """Call the packing routine."""
-    r.do(
-        f"call void @sd.pack.{r.dtype}(i64 {lines}, i64 {k}, ptr {source}, i64 {line}, i64 {step}, ptr {target}, "
-        f"i64 {wide}, ptr {scale})"
+def text(module: Module, dtype: str, wide: int) -> str:
+    """All routines."""
+    module.functions.append(
+        f"@sd.ones.{dtype} = internal constant {_Pack(module, dtype, wide, True).four} "
+        f"splat ({_Pack(module, dtype, wide, True).type} {literal(1, dtype)})\n"
     )
+    return _pack(module, dtype, FOUR, False) + _pack(module, dtype, wide, True) + _mirror(module, dtype)
+
+
+def call(r: Routine, lines: str, k: str, source: str, line: str, step: str, target: str, wide: int = FOUR,
+         scale: str = "") -> None:  # fmt: skip
+    """Call the packing routine for so wide panels, with a scale if they are of the right operand."""
+    words = f"i64 {lines}, i64 {k}, ptr {source}, i64 {line}, i64 {step}, ptr {target}"
+    r.do(f"call void @{_symbol(r.dtype, wide, bool(scale))}({words}{f', ptr {scale}' if scale else ''})")
+
+
+def _symbol(dtype: str, wide: int, scaled: bool) -> str:
+    return f"sd.pack.{dtype}.{wide}{'s' if scaled else ''}"
 
 
 class _Pack(Routine):
     """Writes the packing routine."""
 
+    def __init__(self, module: Module, dtype: str, wide: int, scaled: bool) -> None:
+        super().__init__(module, dtype)
+        self.wide, self.scaled = wide, scaled
+
     @property
     def four(self) -> str:
-        return f"<{FOUR} x {self.type}>"
+        return self.lanes(FOUR)
 
-    def scaled(self, values: str, l: str) -> str:
-        """Four lanes of element l times its scale."""
-        one = self.get("%factors", self.emit(f"select i1 %plain, i64 0, i64 {l}"))
-        return self.emit(f"fmul {self.four} {values}, {self.every(one)}")
+    def factor(self, l: str) -> str:
+        """The place of the scale of element l."""
+        return self.place("%factors", self.emit(f"select i1 %plain, i64 0, i64 {l}"))
 
-    def every(self, one: str) -> str:
-        lane = self.emit(f"insertelement {self.four} poison, {self.type} {one}, i64 0")
-        return self.emit(f"shufflevector {self.four} {lane}, {self.four} poison, <{FOUR} x i32> zeroinitializer")
+    def every(self, place: str, width: int) -> str:
+        """The number at a place, in every lane."""
+        kind = self.lanes(width)
+        one = self.emit(f"load {self.type}, ptr {place}, align {BYTES[self.dtype]}")
+        lane = self.emit(f"insertelement {kind} poison, {self.type} {one}, i64 0")
+        return self.emit(f"shufflevector {kind} {lane}, {kind} poison, <{width} x i32> zeroinitializer")
 
-    def write(self, values: str, target: str, l: str) -> None:
-        """Store four lanes of element l."""
-        place = self.place(target, self.mul(l, "%wide"))
-        self.do(f"store {self.four} {self.scaled(values, l)}, ptr {place}, align {BYTES[self.dtype]}")
-
-    def read(self, place: str) -> str:
-        return self.emit(f"load {self.four}, ptr {place}, align {BYTES[self.dtype]}")
+    def times(self, values: str, factors: str, width: int) -> str:
+        return self.emit(f"fmul {self.lanes(width)} {values}, {factors}")
 
     def mixed(self, a: str, b: str, lanes: tuple[int, ...]) -> str:
         order = ", ".join(f"i32 {lane}" for lane in lanes)
@@ -63,9 +74,19 @@ class _Pack(Routine):
         near, far = (0, 1, 4, 5), (2, 3, 6, 7)
         return [self.mixed(p, s, near), self.mixed(q, t, near), self.mixed(p, s, far), self.mixed(q, t, far)]
 
-    def copied(self, source: str, target: str) -> None:
-        """Four lines that lie side by side."""
-        self.loop("%k", lambda l: self.write(self.read(self.place(source, self.mul(l, "%step"))), target, l))
+    def copied(self, source: str, target: str, lines: int) -> None:
+        """So many lines that lie side by side."""
+        width = min(max(FOUR, self.module.register_bytes // BYTES[self.dtype]), lines)
+
+        def element(l: str) -> None:
+            here, there = self.place(source, self.mul(l, "%step")), self.place(target, self.mul(l, self.wide))
+            factors = self.every(self.factor(l), width) if self.scaled else ""
+            for first in range(0, lines, width):
+                values = self.get_lanes(here, str(first), width)
+                own = self.times(values, factors, width) if factors else values
+                self.put_lanes(own, there, str(first), width)
+
+        self.loop("%k", element)
 
     def turned(self, source: str, target: str) -> None:
         """Four lines of dense elements."""
@@ -73,47 +94,48 @@ class _Pack(Routine):
         whole = self.emit(f"and i64 %k, {-FOUR}")
 
         def block(l: str) -> None:
-            for i, values in enumerate(self.transposed([self.read(self.place(s, l)) for s in starts])):
-                self.write(values, target, self.add(l, i) if i else l)
+            rows = [self.get_lanes(start, l, FOUR) for start in starts]
+            if self.scaled:
+                factors = self.emit(f"load {self.four}, ptr {self.factor(l)}, align {BYTES[self.dtype]}")
+                rows = [self.times(row, factors, FOUR) for row in rows]
+            there = self.place(target, self.mul(l, self.wide))
+            for i, values in enumerate(self.transposed(rows)):
+                self.put_lanes(values, there, str(i * self.wide), FOUR)
 
         self.loop(whole, block, FOUR)
         self.loop("%k", lambda l: self.gathered(starts, l, l, target), start=whole)
 
-    def gathered(self, starts: list[str], offset: str, l: str, target: str, count: str = "") -> None:
-        """Element l of four lines, zero for those beyond `count`."""
+    def gathered(self, starts: list[str], offset: str, l: str, target: str) -> None:
+        """Element l of four lines."""
         values = "poison"
         for i, start in enumerate(starts):
-            one = self.get(start, offset)
-            if count and i:
-                inside = self.emit(f"icmp sgt i64 {count}, {i}")
-                one = self.emit(f"select i1 {inside}, {self.type} {one}, {self.type} {literal(0, self.dtype)}")
-            values = self.emit(f"insertelement {self.four} {values}, {self.type} {one}, i64 {i}")
-        self.write(values, target, l)
+            values = self.emit(f"insertelement {self.four} {values}, {self.type} {self.get(start, offset)}, i64 {i}")
+        if self.scaled:
+            values = self.times(values, self.every(self.factor(l), FOUR), FOUR)
+        self.put_lanes(values, target, self.mul(l, self.wide), FOUR)
 
     def partial(self, source: str, target: str, count: str) -> None:
-        """Fewer than four lines, or lines that are dense in neither direction."""
+        """Fewer than four lines, the last of them repeated, or lines that are dense in neither direction."""
         last = self.sub(count, 1)
         starts = [source]
         for i in range(1, FOUR):
             starts.append(self.place(source, self.mul("%line", self.least(str(i), last))))
-        self.loop("%k", lambda l: self.gathered(starts, self.mul(l, "%step"), l, target, count))
+        self.loop("%k", lambda l: self.gathered(starts, self.mul(l, "%step"), l, target))
 
     def nothing(self, target: str) -> None:
         """Lanes beyond the last line."""
-        zero = f"store {self.four} zeroinitializer, ptr"
-        align = BYTES[self.dtype]
-        self.loop("%k", lambda l: self.do(f"{zero} {self.place(target, self.mul(l, '%wide'))}, align {align}"))
+        self.loop("%k", lambda l: self.put_lanes("zeroinitializer", target, self.mul(l, self.wide), FOUR))
 
 
-def _pack(module: Module, dtype: str) -> str:
-    r = _Pack(module, dtype)
-    module.functions.append(f"@sd.one.{dtype} = internal constant {r.type} {literal(1, dtype)}\n")
-    r.do("%plain = icmp eq ptr %scale, null")
-    r.do(f"%factors = select i1 %plain, ptr @sd.one.{dtype}, ptr %scale")
+def _pack(module: Module, dtype: str, wide: int, scaled: bool) -> str:
+    r = _Pack(module, dtype, wide, scaled)
+    if scaled:
+        r.do("%plain = icmp eq ptr %scale, null")
+        r.do(f"%factors = select i1 %plain, ptr @sd.ones.{dtype}, ptr %scale")
     near, along = r.emit("icmp eq i64 %line, 1"), r.emit("icmp eq i64 %step, 1")
 
     def panel(p: str) -> None:
-        def lanes(x: str) -> None:
+        def group(x: str) -> None:
             first = r.add(p, x)
             count = r.sub("%lines", first)
             source = r.place("%in", r.mul(first, "%line"))
@@ -123,16 +145,25 @@ def _pack(module: Module, dtype: str) -> str:
                 four = r.emit(f"icmp sge i64 {count}, {FOUR}")
                 side = r.emit(f"and i1 {four}, {near}")
                 turn = r.emit(f"and i1 {four}, {along}")
-                r.when(side, lambda: r.copied(source, target), lambda: r.when(
+                r.when(side, lambda: r.copied(source, target, FOUR), lambda: r.when(
                     turn, lambda: r.turned(source, target), lambda: r.partial(source, target, count)
                 ))  # fmt: skip
 
             r.when(r.emit(f"icmp sgt i64 {count}, 0"), some, lambda: r.nothing(target))
 
-        r.loop("%wide", lanes, FOUR)
+        if wide == FOUR:
+            group("0")
+            return
+        full = r.emit(f"icmp sge i64 {r.sub('%lines', p)}, {wide}")
+        r.when(
+            r.emit(f"and i1 {near}, {full}"),
+            lambda: r.copied(r.place("%in", p), r.place("%out", r.mul(p, "%k")), wide),
+            lambda: r.loop(str(wide), group, FOUR),
+        )
 
-    r.loop("%lines", panel, "%wide")
-    return r.define(f"sd.pack.{dtype}", "void", _PARAMETERS, "ret void")
+    r.loop("%lines", panel, wide)
+    parameters = _PARAMETERS + (", ptr %scale" if scaled else "")
+    return r.define(_symbol(dtype, wide, scaled), "void", parameters, "ret void")
 
 
 def _mirror(module: Module, dtype: str) -> str:

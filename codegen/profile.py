@@ -25,7 +25,6 @@ from typing import Final
 
 from codegen.folds import CHAIN, CHAINS, LANES, STRIP, in_stretches
 from codegen.footprint import Loop, Moved, Traffic
-from codegen.gemm import CHAIN as CHAIN_OF_PRODUCTS
 from codegen.gemm import tiling
 from codegen.index import flatten
 from codegen.jobs import build
@@ -34,6 +33,7 @@ from codegen.main import block_numbers
 from codegen.records import Plan, plan
 from codegen.stretches import BLOCK, PANEL, light
 from codegen.strips import column_fold, strips, vector_width
+from codegen.tiles import CHAIN as CHAIN_OF_PRODUCTS
 from codegen.uses import uses_of
 from symdiff.ir.dims import Size, evaluate
 from symdiff.ir.graph import Function

@@ -1,0 +1,133 @@
+"""Large matrix products in LLVM IR: operands packed block by block, so that panels stay in the caches.
+
+`text(module, tile)` gives `i32 @sd.packed.<dtype>`, which takes what the matrix product takes (see `codegen.gemm`) and
+whether B is read where it lies. Columns of C go in blocks, and within them stretches of the sum, for each of which B is
+packed, and within them rows, for which A is packed where that pays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from codegen import packing, tiles
+from codegen.routine import Routine
+from codegen.text import BYTES, Module
+from codegen.tiles import FOUR, Tile
+
+PARAMETERS = (
+    "i64 %m, i64 %n, i64 %k, ptr %a, i64 %ar, i64 %as, ptr %b, i64 %bs, i64 %bc, ptr %c, i64 %cr, ptr %scale, "
+    "i64 %flags"
+)
+ADD, HALF, MIRROR = 1, 2, 4
+
+KC = 192
+"""Products of a sum that goes to C."""
+_BLOCK_BYTES = 294_912
+"""What is packed of A at a time,"""
+NC, FEW_NC, FEW = 1536, 96, 64
+"""and columns of B, or so many where so few rows use them."""
+PACK_ROWS_FOR, TURN_ROWS_FOR = 192, 48
+"""A is packed for so many columns of C, or for so many where its rows are not dense."""
+
+
+def flag(r: Routine, bit: int) -> str:
+    """Whether a flag is set."""
+    return r.emit(f"icmp ne i64 {r.emit(f'and i64 %flags, {bit}')}, 0")
+
+
+def call(r: Routine, direct: str) -> str:
+    """Call the routine with the parameters of the caller."""
+    return r.emit(f"call i32 @sd.packed.{r.dtype}({PARAMETERS}, i1 {direct})")
+
+
+def text(module: Module, tile: Tile) -> str:
+    """The routine."""
+    r = Routine(module, tile.dtype)
+    module.declare("declare i64 @llvm.smax.i64(i64, i64)")
+    bytes_ = BYTES[tile.dtype]
+    narrowest = tiles.tiles(module, tile.dtype)[0].columns
+    most_rows = _BLOCK_BYTES // (KC * bytes_) // tile.rows * tile.rows
+    half, begins = flag(r, HALF), r.emit(f"xor i1 {flag(r, ADD)}, true")
+    plain, longest = r.emit("icmp eq ptr %scale, null"), r.least("%k", KC)
+    along = r.emit("icmp eq i64 %as, 1")
+    enough = r.emit(f"select i1 {along}, i64 {PACK_ROWS_FOR}, i64 {TURN_ROWS_FOR}")
+    few = r.emit(f"icmp sle i64 %m, {FEW}")
+    n_most = r.least("%n", r.emit(f"select i1 {few}, i64 {FEW_NC}, i64 {NC}"))
+    m_most = r.least("%m", most_rows)
+    copies = r.emit(f"icmp sge i64 {n_most}, {enough}")
+    b_size = r.emit(f"select i1 %direct, i64 0, i64 {r.add(n_most, tile.columns)}")
+    a_size = r.emit(f"select i1 {copies}, i64 {r.add(m_most, tile.rows)}, i64 0")
+    lines = r.add(b_size, a_size)
+    held = r.variable("ptr", "null")
+
+    def acquire() -> None:
+        memory = r.emit(f"call ptr @sd.acquire(ptr @sd.scratch, i64 {r.mul(r.mul(longest, lines), bytes_)})")
+        r.leave(r.emit(f"icmp eq ptr {memory}, null"), 1)
+        r.do(f"store ptr {memory}, ptr {held}")
+
+    packs = r.emit(f"icmp sgt i64 {lines}, 0")
+    r.when(packs, acquire)
+    memory = r.emit(f"load ptr, ptr {held}")
+    b_pack = r.emit(f"getelementptr i8, ptr {memory}, i64 64")
+    a_pack = r.emit(f"getelementptr {r.type}, ptr {b_pack}, i64 {r.mul(longest, b_size)}")
+    r.lines.insert(0, f"  %b.rest = alloca [{KC * tile.columns} x {r.type}], align 64")
+
+    def columns(j: str) -> None:
+        n = r.least(r.sub("%n", j), n_most)
+        # Rows below the last column of a symmetric result belong to its other half.
+        stop = r.emit(f"select i1 {half}, i64 {r.least('%m', r.add(j, n))}, i64 %m")
+        whole = r.mul(r.emit(f"sdiv i64 {n}, {tile.columns}"), tile.columns)
+        ragged = r.emit(f"icmp ne i64 {r.emit(f'and i64 {n}, {narrowest - 1}')}, 0")
+        lying = r.emit(f"select i1 {r.emit(f'and i1 %direct, {ragged}')}, i64 {whole}, i64 {n}")
+        narrow = r.sub(n, lying)
+
+        def stretch(l: str) -> None:
+            k = r.least(r.sub("%k", l), KC)
+            source = r.place("%b", r.add(r.mul(l, "%bs"), r.mul(j, "%bc")))
+            own = r.emit(f"select i1 {plain}, ptr null, ptr {r.place('%scale', l)}")
+            first = r.emit(f"and i1 {begins}, {r.emit(f'icmp eq i64 {l}, 0')}")
+            wide = r.mul(k, tile.columns)
+
+            def pack(count: str, place: str, target: str) -> None:
+                packing.call(r, count, k, place, "%bc", "%bs", target, tile.columns, own)
+
+            r.when("%direct", lambda: r.when(
+                r.emit(f"icmp sgt i64 {narrow}, 0"), lambda: pack(narrow, r.place(source, whole), "%b.rest"),
+            ), lambda: pack(n, source, b_pack))  # fmt: skip
+            right = [r.emit(f"select i1 %direct, {kind} {x}, {kind} {y}") for kind, x, y in (
+                ("ptr", source, b_pack), ("i64", str(tile.columns), wide), ("i64", "%bs", str(tile.columns)),
+            )]  # fmt: skip
+
+            def rows(i: str) -> None:
+                m = r.least(r.sub(stop, i), most_rows)
+                a = r.place("%a", r.add(r.mul(i, "%ar"), r.mul(l, "%as")))
+
+                def part(a: str, group: str, row: str, step: str) -> None:
+                    """Rows of A against all of B."""
+
+                    def against(n: str, b: Sequence[str], j: str) -> None:
+                        low = r.emit(f"select i1 {half}, i64 {r.sub(i, j)}, i64 {tiles.NOWHERE}")
+                        c = r.place("%c", r.at(i, "%cr", j))
+                        tiles.call(r, (m, n, k), (a, group, row, step), b, c, first, low)
+
+                    against(lying, right, j)
+                    last = "%b.rest", wide, str(tile.columns)
+                    r.when(r.emit(f"icmp sgt i64 {narrow}, 0"), lambda: against(narrow, last, r.add(j, whole)))
+
+                def copied() -> None:
+                    packing.call(r, m, k, a, "%ar", "%as", a_pack)
+                    part(a_pack, r.mul(k, FOUR), "1", str(FOUR))
+
+                def where_it_lies() -> None:
+                    part(a, r.mul("%ar", FOUR), "%ar", "%as")
+
+                r.when(copies, copied, where_it_lies)
+
+            r.loop(stop, rows, most_rows)
+
+        # Without anything to sum up there is one stretch of no length, which writes zeros.
+        r.loop(r.emit("call i64 @llvm.smax.i64(i64 %k, i64 1)"), stretch, KC)
+
+    r.loop("%n", columns, n_most)
+    r.when(packs, lambda: r.do(f"call void @sd.release(ptr @sd.scratch, ptr {memory})"))
+    return r.define(f"sd.packed.{tile.dtype}", "i32", f"{PARAMETERS}, i1 %direct", "ret i32 0")

@@ -1,0 +1,80 @@
+"""Tiles of matrix products: every size and layout against NumPy, and inner loops that keep their sums in registers."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from codegen_programs import text_function
+from llvmlite import binding as llvm
+
+import codegen
+from codegen import engine, tiles
+from codegen.text import Module
+
+LAYOUTS = {"NN": ("m,k", "k,n", "ij,jk"), "NT": ("m,k", "n,k", "ij,kj"), "TN": ("k,m", "k,n", "ji,jk"),
+           "TT": ("k,m", "n,k", "ji,kj")}  # fmt: skip
+X86 = "x86_64-unknown-linux-gnu"
+MACHINES = {
+    "avx2": (X86, "x86-64-v3", 32, True), "avx512": (X86, "x86-64-v4", 64, True), "sse2": (X86, "x86-64", 16, False),
+    "neon": ("aarch64-unknown-linux-gnu", "generic", 16, True),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["f64", "f32"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_products_of_every_size_and_layout(layout, dtype, rng):
+    left, right, spec = LAYOUTS[layout]
+    body = f'%0: {dtype}[m,n] = contract(%A, %B) {{spec = "{spec}->ik"}}\nreturn %0'
+    native = codegen.compile(text_function(body, f"%A: {dtype}[{left}], %B: {dtype}[{right}]"), single=True)
+    kind = {"f64": np.float64, "f32": np.float32}[dtype]
+    sizes = [(m, n, k) for m in (1, 3, 4, 9, 26) for n in (1, 5, 13, 28, 100) for k in (1, 7, 65)]
+    for m, n, k in (*sizes, (70, 200, 193), (200, 30, 400), (5, 1600, 3), (0, 3, 2), (3, 0, 2), (3, 2, 0)):
+        at = {"m": m, "n": n, "k": k}
+        a, b = (rng.normal(size=[at[s] for s in form.split(",")]).astype(kind) for form in (left, right))
+        x, y = (a.T if layout[0] == "T" else a), (b.T if layout[1] == "T" else b)
+        around = np.full((m + 2, n), 7, kind)  # nothing beside the result is written
+        native(a, b, out=around[1:-1])
+        bound = (4 + k / 8) * np.finfo(kind).eps * (np.abs(x).astype(float) @ np.abs(y).astype(float))
+        assert np.all(np.abs(around[1:-1] - x.astype(float) @ y.astype(float)) <= bound), (m, n, k)
+        assert np.all(around[[0, -1]] == 7), (m, n, k)
+
+
+def test_what_lies_beside_a_tile_does_not_reach_it():
+    """Tiles read rows and columns that are not there; what comes of these is not finite, and is not written."""
+    body = '%0: f64[m,n] = contract(%A, %B) {spec = "ij,jk->ik"}\nreturn %0'
+    native = codegen.compile(text_function(body, "%A: f64[m,k], %B: f64[k,n]"), single=True)
+    for m, n, k in ((5, 6, 9), (30, 45, 70), (200, 211, 7)):
+        a, b = np.ones((m, k)), np.ones((k, n))
+        a[-1], b[:, -1] = np.inf, np.nan
+        got = native(a, b)
+        assert np.all(got[:-1, :-1] == k) and np.all(got[-1, :-1] == np.inf) and np.all(np.isnan(got[:, -1]))
+
+
+@pytest.mark.parametrize("dtype", ["f64", "f32"])
+@pytest.mark.parametrize("machine", MACHINES)
+def test_inner_loops_keep_to_registers(machine, dtype):
+    triple, cpu, register_bytes, fma = MACHINES[machine]
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    try:
+        target = llvm.Target.from_triple(triple)
+    except RuntimeError:
+        pytest.skip("LLVM was built without this target")
+    source = Module(register_bytes, fma)
+    source.functions.append(tiles.text(source, dtype))
+    module = llvm.parse_assembly(source.text(), context=llvm.create_context())
+    built = target.create_target_machine(cpu=cpu, opt=1, reloc="pic")
+    module.triple, module.data_layout = built.triple, str(built.target_data)
+    engine._run_passes(module, built, 2)  # pyright: ignore[reportPrivateUsage]
+    text = built.emit_assembly(module)
+    for tile in tiles.tiles(Module(register_bytes, fma), dtype):
+        own = text[text.index(f"\n{tile.symbol}:") :]
+        own = own[: own.index(".Lfunc_end")]
+        # Blocks that multiply and go back to their own label.
+        blocks = re.split(r"^(\.LBB\d+_\d+):", own, flags=re.MULTILINE)
+        loops = [b for name, b in zip(blocks[1::2], blocks[2::2], strict=True) if re.search(rf"\s{name}\s*$", b, re.M)]
+        loops = [loop for loop in loops if re.search(r"vfmadd|fmla|mulp[sd]", loop)]
+        assert len(loops) == 2, (tile, len(loops))  # several products at a time, and one
+        assert not any(re.search(r"%rsp|%rbp|\[sp", loop) for loop in loops), tile
