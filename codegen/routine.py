@@ -117,7 +117,8 @@ class Routine(Lines):
     def variable(self, kind: str, init: str) -> str:
         """Memory for one value."""
         name = self.fresh("var")
-        self.lines.insert(0, f"  {name} = alloca {kind}, align 8")
+        # Loads and stores of a whole vector take it to be as aligned as it is long.
+        self.lines.insert(0, f"  {name} = alloca {kind}, align {64 if kind.startswith('<') else 8}")
         self.do(f"store {kind} {init}, ptr {name}")
         return name
 
