@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from symdiff.interp import interpret
 from symdiff.ir.contraction import label_sizes, parse_spec
 from symdiff.ir.dims import Dim, evaluate
-from symdiff.ir.graph import Function, Value
+from symdiff.ir.graph import Function, Value, loop_key
 from symdiff.ir.run import resolve
 
 ADDING = {"add", "sub", "neg"}
@@ -72,8 +73,12 @@ def execute(function: Function, args: Sequence[Any], sizes: Mapping[str, int]) -
     """Run all of `function`, checking every result against NumPy."""
     tally = Tally()
     values: dict[Value, Any] = dict(zip(function.params, [np.asarray(a) for a in args], strict=True))
+    loops: set[Any] = set()
     with np.errstate(all="ignore"):
         for value in function.instrs:
+            if value.op.picks:
+                values[value] = _looped(tally, value, [np.asarray(values[a]) for a in value.args], sizes, loops)
+                continue
             operands = [np.asarray(values[a]) for a in value.args]
             attrs = {k: resolve(v, sizes) for k, v in value.attrs}
             want = np.asarray(value.op.evaluate(*operands, **attrs))
@@ -86,6 +91,24 @@ def execute(function: Function, args: Sequence[Any], sizes: Mapping[str, int]) -
                 np.testing.assert_allclose(got, want, rtol=1e-8, atol=1e-10, err_msg=value.op.name)
             values[value] = want
     return tally
+
+
+def _looped(tally: Tally, value: Value, operands: list[Any], sizes: Mapping[str, int], done: set[Any]) -> Any:
+    """One result of a loop; its steps are counted with the first of its results."""
+    attrs = {k: resolve(v, sizes) for k, v in value.attrs}
+    want = value.op.evaluate(*operands, **attrs)
+    if value.attr("pick") >= value.attr("carries"):
+        tally["move"] += np.size(want)
+    if loop_key(value) not in done:
+        done.add(loop_key(value))
+        count, end = value.attr("carries"), value.attr("carries") + value.attr("slices")
+        state, body = operands[:count], value.attr("body")
+        for t in range(attrs["length"]):
+            at = attrs["length"] - 1 - t if attrs["reverse"] else t
+            given = [*state, *[x[at] for x in operands[count:end]], *operands[end:]]
+            tally.update(execute(body, given, sizes))
+            state = list(interpret(body, given, sizes)[:count])
+    return want
 
 
 def _one(tally: Tally, value: Value, operands: list[Any], attrs: dict[str, Any], want: Any) -> Any:

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from counting_machine import execute
 
 import symdiff as sd
 from symdiff.batch import batch
+from symdiff.cost import count
 from symdiff.interp import interpret
 from symdiff.ir.builder import Builder
 from symdiff.ir.graph import Function, loop_key, topological
@@ -20,7 +22,6 @@ from symdiff.ops import OPSET
 from symdiff.simplify import optimize, simplify
 
 n, m = sd.dims("n m")
-SIZES = {"m": 3}
 SYMBOLS = {
     "W": sd.symbol("W", (m, m)), "b": sd.symbol("b", (m,)), "s": sd.symbol("s"), "v": sd.symbol("v", (m,)),
     "h": sd.symbol("h", (m,)), "c": sd.symbol("c"), "T": sd.symbol("T", (2, m)), "x": sd.symbol("x", (n,)),
@@ -376,3 +377,25 @@ def test_vmap() -> None:
         want = np.sin(want * at["A"][:, t] + 0.3)
     np.testing.assert_allclose(got[0], want, rtol=1e-13)
     np.testing.assert_allclose(got[1], np.sum(differences(last, "c", at, 4)), rtol=1e-6)
+
+
+# -------------------------------------------------------------------- what they cost
+@pytest.mark.parametrize("seed", range(4))
+def test_counts_are_what_is_executed(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    f = loss(rng, random_loop(seed + 90, bool(seed % 2)))
+    function = program([f, *sd.gradient(f, [SYMBOLS[k] for k in SYMBOLS], mode="reverse")])
+    for length in (1, 4):
+        at = values(rng, length)
+        sizes = {"n": length, "m": 3}
+        for one in (function, optimize(function, OPSET)):
+            counted = count(one).at(sizes)
+            tally = execute(one, [at[p.name] for p in one.params], sizes)
+            names = ("add", "multiply", "divide", "compare", "integer", "move")
+            got = {name: counted[name] for name in names if counted[name]}
+            got |= {name: number for name, number in counted["transcendental"].items() if number}
+            assert got == {name: number for name, number in tally.items() if number}
+            assert counted["peak"] > 0
+    # Nothing dear is computed twice: what the reverse loop needs of the forward loop it reads.
+    once, twice = count(program([f])).transcendentals, count(optimize(function, OPSET)).transcendentals
+    assert twice.at(sizes) < 2 * once.at(sizes)

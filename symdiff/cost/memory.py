@@ -12,7 +12,7 @@ from typing import Final
 
 from symdiff.cost.poly import Poly, never_below, polynomial
 from symdiff.ir.dims import Monomial, product
-from symdiff.ir.graph import Function, Value
+from symdiff.ir.graph import Function, Value, loop_key
 from symdiff.ir.types import TensorType
 
 ITEMSIZE: Final[Mapping[str, int]] = {"f64": 8, "f32": 4, "i64": 8, "bool": 1, "c128": 16}
@@ -50,7 +50,12 @@ def peak_memory(function: Function) -> tuple[Poly, ...]:
         for monomial, amount in bytes_of(parameter):
             alive[monomial] = alive.get(monomial, 0) + amount
     tops: list[dict[Monomial, Fraction | int]] = [dict(alive)]
+    loops: set[object] = set()
     for position, value in enumerate(function.instrs):
+        if value.op.picks and (key := loop_key(value)) not in loops:
+            loops.add(key)
+            for within in _within(value.attr("body")):
+                tops.append(_plus(alive, within))
         for monomial, amount in bytes_of(value):
             alive[monomial] = alive.get(monomial, 0) + amount
         if not any(_covers(top, alive) for top in tops):
@@ -60,6 +65,19 @@ def peak_memory(function: Function) -> tuple[Poly, ...]:
                 for monomial, amount in bytes_of(operand):
                     alive[monomial] -= amount
     return _largest([polynomial(top) for top in tops])
+
+
+def _within(body: Function) -> list[Poly]:
+    """What one step of a loop holds besides its operands, at most."""
+    given = sum([storage(p.type) for p in body.params], Poly())
+    return [peak - given for peak in peak_memory(body)]
+
+
+def _plus(alive: Mapping[Monomial, Fraction | int], more: Poly) -> dict[Monomial, Fraction | int]:
+    total = dict(alive)
+    for monomial, amount in more.terms:
+        total[monomial] = total.get(monomial, 0) + amount
+    return total
 
 
 def _covers(a: Mapping[Monomial, Fraction | int], b: Mapping[Monomial, Fraction | int]) -> bool:

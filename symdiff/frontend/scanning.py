@@ -221,7 +221,7 @@ def _closed(body: _Body, labels: _Labels) -> tuple[Function, list[Value]]:
         if value not in rebuilt:
             (rebuilt if value.op.name in _PLAIN else consts)[value] = None
         rebuilt.update(dict.fromkeys(reversed(chain)))
-    names = [v.name if v.is_param else "constant" for v in consts]
+    names = [_described(v) for v in consts]
     unique = unique_labels([*labels.carries, *labels.slices, *[n.partition("·")[0] for n in names]])
     builder = Builder(OPSET)
     mapping: dict[Value, Value] = {}
@@ -232,6 +232,13 @@ def _closed(body: _Body, labels: _Labels) -> tuple[Function, list[Value]]:
         if value not in mapping:
             mapping[value] = builder.remake(value, tuple([mapping[a] for a in value.args]))
     return Function.of(params, [mapping[r] for r in results], "step"), list(consts)
+
+
+def _described(value: Value) -> str:
+    """The name of the symbol that a value is, or a part or function of."""
+    while len(value.args) == 1:
+        value = value.args[0]
+    return value.name if value.is_param else "constant"
 
 
 def _repeats(value: Value) -> bool:

@@ -15,6 +15,7 @@ from typing import TypeAlias
 from symdiff.ir.contraction import parse_spec
 from symdiff.ir.graph import Function, Value, topological
 from symdiff.render.latex import to_latex
+from symdiff.render.recurrences import steps_of
 from symdiff.render.text import to_text
 
 # What is known of the sign of every entry (2 positive, 1 not negative, 0 nothing) and from which declarations.
@@ -57,15 +58,21 @@ def conditions(
     """Facts, then domains, then kinks.
 
     closed: the program of the formula. program: of a derivative, as the sweep made it. used: (parameter, fact) pairs
-    that the formula is known to use.
+    that the formula is known to use. Conditions inside a loop hold in every step, s_t > 0.
     """
     reader = _Reader(closed)
     reader.domains(closed.instrs)
     kinks = _Reader(program) if program is not None else None
     if kinks is not None and program is not None:
         kinks.kinks(program.instrs)
+    inside = [c for step in steps_of(closed) for c in conditions(step)]
+    if kinks is not None and program is not None:
+        for step in steps_of(program):
+            below = _Reader(step)
+            below.kinks(step.instrs)
+            inside += below.found
     facts = [*used, *sorted(reader.settled, key=lambda item: (item[0].name, item[1]))]
-    found = [_fact(p, fact) for p, fact in facts] + reader.found + (kinks.found if kinks else [])
+    found = [_fact(p, fact) for p, fact in facts] + reader.found + (kinks.found if kinks else []) + inside
     return list({c.text: c for c in found}.values())
 
 

@@ -101,6 +101,10 @@ class LatexSigns:
         ends = (last, "0") if reverse else ("0", last)
         return rf",\quad {index} = {ends[0]}, \dots, {ends[1]}"
 
+    def short(self, function: Function, symbols: Mapping[str, str]) -> str:
+        text = _written(function, None, self._bold, False, {**self._symbols, **symbols}, None, None, None)[0][0]
+        return text if re.fullmatch(r"\\?\w+(_\{[\w, ]+\})?", text) else ""
+
 
 _INDEXED = re.compile(r"_\{[^{}]*\}$")
 

@@ -77,7 +77,7 @@ def _definition(function: Function, results: Sequence[Node], name: str) -> str:
     returned = [names.get(r) or strings[r][0] for r in results]
     lines.append(f"    return {', '.join(returned)}" + ("," if len(returned) == 1 and len(results) != 1 else ""))
     body = "\n".join(lines)
-    sizes, unknown = _size_lines(function, body)
+    sizes, unknown = size_lines(function, body)
     arguments = [p.name for p in function.params] + unknown
     helpers = [text for helper, text in HELPER_SOURCE.items() if re.search(rf"(?<![\w.]){helper}\(", body)]
     imports = "import numpy as np" + ("\nimport scipy.special" if "scipy.special" in body else "")
@@ -85,7 +85,7 @@ def _definition(function: Function, results: Sequence[Node], name: str) -> str:
     return "\n\n\n".join([imports, *helpers, "\n".join([head, *sizes, body])]) + "\n"
 
 
-def _size_lines(function: Function, body: str) -> tuple[list[str], list[str]]:
+def size_lines(function: Function, body: str) -> tuple[list[str], list[str]]:
     """Lines that read the dimensions of `body` off the arguments, and the dimensions that no argument shows alone."""
     found: dict[str, str] = {}
     for p in function.params:

@@ -29,6 +29,10 @@ class Style(Protocol):
 
     def steps(self, index: str, length: Size, reverse: bool) -> str: ...
 
+    def short(self, function: Function, symbols: Mapping[str, str]) -> str:
+        """How the result of a function is written where that is no longer than a name; empty otherwise."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Clause:
@@ -62,6 +66,7 @@ class _Telling:
     def __init__(self, style: Style, taken: set[str]) -> None:
         self.style = style
         self.taken = taken
+        self.defined: dict[Value, str] = {}
         # Stacks that are read by loops alone.
         self.sliced: set[Value] = set()
 
@@ -85,7 +90,7 @@ class _Telling:
             if value.op.picks:
                 groups.setdefault(loop_key(value), []).append(value)
         made = Told(function, dict(symbols))
-        work = _Rebuilt(function.params)
+        work = Rebuilt(function.params)
         entries: dict[Value, tuple[str, int]] = {}
         for value in function.instrs:
             if value.op.picks:
@@ -103,7 +108,7 @@ class _Telling:
         return symbols.get(value.name) or self.style.symbol(value.name, value.type.rank)
 
     def loop(
-        self, group: list[Value], work: _Rebuilt, made: Told, entries: dict[Value, tuple[str, int]], depth: int
+        self, group: list[Value], work: Rebuilt, made: Told, entries: dict[Value, tuple[str, int]], depth: int
     ) -> None:
         """The signs and lines of one loop."""
         first, style = group[0], self.style
@@ -118,9 +123,10 @@ class _Telling:
             """The sign of an operand, defined on a line of its own where it is no symbol."""
             if operand.is_param:
                 return self.sign(operand, made.symbols)
-            sign = style.symbol(self.name(name), operand.type.rank)
-            made.clauses.append(Clause(sign, _only(operand), made.symbols))
-            return sign
+            if operand not in self.defined:
+                self.defined[operand] = sign = style.symbol(self.name(name), operand.type.rank)
+                made.clauses.append(Clause(sign, _only(operand), made.symbols))
+            return self.defined[operand]
 
         # Before and after a step, and at both ends.
         before, after = (f"{index}+1", index) if reverse else (index, f"{index}+1")
@@ -133,7 +139,7 @@ class _Telling:
             known, shift = entries.get(operand, (sign, 0))
             inside[p.name] = style.indexed(known, f"{index}+{shift}" if shift else index)
         for p, operand in zip(body.params[count + slices :], args[count + slices :], strict=True):
-            inside[p.name] = defined(operand, p.name)
+            inside[p.name] = style.short(_only(operand), made.symbols) or defined(operand, p.name)
         outputs: dict[int, str] = {}
         for value in group:
             k = value.attr("pick")
@@ -164,6 +170,34 @@ class _Telling:
         made.clauses += lines + below.clauses
 
 
+def steps_of(function: Function) -> list[Function]:
+    """The bodies of all loops, inner ones too, their parameters named as in a step: s_t, and W for what stays."""
+    found: list[Function] = []
+    pending = [(function, 0)]
+    while pending:
+        outer, depth = pending.pop()
+        for value in {loop_key(v): v for v in outer.instrs if v.op.picks}.values():
+            body: Function = value.attr("body")
+            end = value.attr("carries") + value.attr("slices")
+            mapping: dict[Value, Value] = {}
+            taken: set[str] = set()
+            for place, (p, a) in enumerate(zip(body.params, value.args, strict=True)):
+                own = p.name if place < value.attr("carries") or not a.is_param else a.name
+                name = f"{own}_{_INDICES[depth]}" if place < end else own
+                while name in taken:
+                    name += "_"
+                taken.add(name)
+                mapping[p] = param(name, p.type)
+            work = Rebuilt(tuple(mapping.values()))
+            work.mapping.update(mapping)
+            for v in body.instrs:
+                work.again(v)
+            found.append(Function(body.name, list(mapping.values()), list(dict.fromkeys(
+                work.mapping[v] for v in body.instrs)), work.of(body.results)))  # fmt: skip
+            pending.append((found[-1], min(depth + 1, len(_INDICES) - 1)))
+    return found
+
+
 def _slice_of(value: Value, place: int) -> bool:
     """Whether an operand is read step by step."""
     return value.op.picks and 0 <= place - value.attr("carries") < value.attr("slices")
@@ -174,7 +208,7 @@ def _only(value: Value) -> Function:
     return Function.of([v for v in topological([value]) if v.is_param], [value])
 
 
-class _Rebuilt:
+class Rebuilt:
     """A function rebuilt with symbols in place of some values."""
 
     def __init__(self, params: tuple[Value, ...]) -> None:
@@ -191,13 +225,13 @@ class _Rebuilt:
         made = value if args == value.args else Value(value.op, args, value.attrs, value.type)
         self.mapping[value] = self._made.setdefault((value.op, args, value.attrs), made)
 
-    def symbol(self, value: Value) -> Value:
+    def symbol(self, value: Value, name: str = "") -> Value:
         """A new symbol in place of a value."""
         number = len(self.fresh)
-        while f"loop_{number}" in self._taken:
-            number += 1
-        self._taken.add(f"loop_{number}")
-        made = param(f"loop_{number}", TensorType(value.type.dtype, value.shape))
+        while not name or name in self._taken:
+            name, number = f"loop_{number}", number + 1
+        self._taken.add(name)
+        made = param(name, TensorType(value.type.dtype, value.shape))
         self.fresh.append(made)
         self.mapping[value] = made
         return made

@@ -14,11 +14,14 @@ from symdiff.ir.dims import Dim
 from symdiff.ir.graph import Function
 from symdiff.render.c_source import c_source
 from symdiff.render.julia_source import julia_source
+from symdiff.render.loop_source import SCANS, loop_source
 from symdiff.render.naming import fresh_names, named_subterms
+from symdiff.render.numpy_source import size_lines as numpy_sizes
 from symdiff.render.numpy_source import to_source
 from symdiff.render.printer import Printer
 from symdiff.render.python_targets import JaxPrinter, TorchPrinter
 from symdiff.render.recover import recover
+from symdiff.render.recurrences import has_loops
 from symdiff.render.sympy_source import sympy_code, sympy_source
 
 TARGETS = ("numpy", "jax", "torch", "julia", "c", "sympy")
@@ -32,11 +35,11 @@ _IMPORTS = {
 
 
 def source(function: Function, target: str = "numpy", like: Function | None = None) -> str:
-    """Source code of a single result: one expression for numpy and sympy, a definition for the other targets.
+    """Source code of a single result: one expression for numpy (without loops) and sympy, a definition otherwise.
 
     like: a program whose sums are written in the same order here.
     """
-    if target == "numpy":
+    if target == "numpy" and not has_loops(function):
         return to_source(function, like=like)
     if target == "sympy":
         return sympy_source(function)
@@ -56,6 +59,10 @@ def code(
         raise ArgumentError(f"source target {target!r}: expected one of {', '.join(TARGETS)}")
     if not name.isidentifier() or keyword.iskeyword(name):
         raise ArgumentError(f"source: name {name!r}, expected an identifier")
+    if target in SCANS and has_loops(function):
+        if target == "numpy":
+            return loop_source(function, target, name, lambda f, n: to_source(f, name=n), numpy_sizes)
+        return loop_source(function, target, name, lambda f, n: _python(f, target, n, None), size_lines)
     match target:
         case "numpy":
             return to_source(function, name=name, like=like)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
@@ -86,6 +87,10 @@ class TextSigns:
         last = str(length - 1)
         ends = (last, "0") if reverse else ("0", last)
         return f",  {index} = {ends[0]}, …, {ends[1]}"
+
+    def short(self, function: Function, symbols: Mapping[str, str]) -> str:
+        text = _written(function, symbols, None)[0][0]
+        return text if re.fullmatch(r"\w+(\[[\w, ]+\])?", text) else ""
 
 
 def symbol_text(name: str) -> str:

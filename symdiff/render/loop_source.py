@@ -1,0 +1,151 @@
+"""Python source of a Function with loops: a function per step, a `scan` that runs it, and a definition that calls both.
+
+Takes the Function and how one without loops is written; gives the whole text. Between loops stand definitions of what
+goes into the next one, where that is more than names.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from symdiff.ir.graph import Function, Value, loop_key, topological
+from symdiff.render.recurrences import Rebuilt
+
+Write = Callable[[Function, str], str]
+Sizes = Callable[[Function, str], tuple[list[str], list[str]]]
+
+SCANS: Final = {
+    "numpy": '''\
+def scan(step, carry, xs, constants, length, reverse):
+    """Last carries, carries before every step, outputs of every step."""
+    trail, outputs = [], []
+    for t in range(length - 1, -1, -1) if reverse else range(length):
+        results = step(*carry, *[x[t] for x in xs], *constants)
+        trail.append(carry)
+        outputs.append(results[len(carry):])
+        carry = results[:len(carry)]
+    order = -1 if reverse else 1
+    return *carry, *map(np.stack, zip(*trail[::order])), *map(np.stack, zip(*outputs[::order]))''',
+    "torch": '''\
+def scan(step, carry, xs, constants, length, reverse):
+    """Last carries, carries before every step, outputs of every step."""
+    trail, outputs = [], []
+    for t in range(length - 1, -1, -1) if reverse else range(length):
+        results = step(*carry, *[x[t] for x in xs], *constants)
+        trail.append([torch.as_tensor(c) for c in carry])
+        outputs.append([torch.as_tensor(r) for r in results[len(carry):]])
+        carry = results[:len(carry)]
+    order = -1 if reverse else 1
+    return *carry, *map(torch.stack, zip(*trail[::order])), *map(torch.stack, zip(*outputs[::order]))''',
+    "jax": '''\
+def scan(step, carry, xs, constants, length, reverse):
+    """Last carries, carries before every step, outputs of every step."""
+    def one(carry, x):
+        results = step(*carry, *x, *constants)
+        return results[:len(carry)], (carry, results[len(carry):])
+
+    last, (trail, outputs) = jax.lax.scan(one, carry, xs, length, reverse)
+    return *last, *trail, *outputs''',
+}
+_IMPORTS: Final = {
+    "numpy": "import numpy as np", "torch": "import torch", "jax": "import jax\nimport jax.numpy as jnp",
+}  # fmt: skip
+_DTYPES: Final = {"f64": "float", "f32": "jnp.float32", "i64": "int", "bool": "bool"}
+
+
+def loop_source(function: Function, target: str, name: str, write: Write, sizes: Sizes) -> str:
+    """The text. `write` writes a function without loops under a name, `sizes` the lines that read dimensions off."""
+    return _Source(function, target, name, write, sizes).text()
+
+
+class _Source:
+    def __init__(self, function: Function, target: str, name: str, write: Write, sizes: Sizes) -> None:
+        self.whole, self.target, self.name, self.write, self.sizes = function, target, name, write, sizes
+        self.sections: dict[str, None] = {}
+        self.imports: dict[str, None] = dict.fromkeys(_IMPORTS[target].splitlines())
+        self.work = Rebuilt(function.params)
+        self.lines: list[str] = []
+        self.taken = {p.name for p in function.params} | set(function.dims) | {"scan", "np", "jnp", "jax", "torch"}
+
+    def text(self) -> str:
+        self.sections[SCANS[self.target]] = None
+        groups: dict[object, list[Value]] = {}
+        for value in self.whole.instrs:
+            if value.op.picks:
+                groups.setdefault(loop_key(value), []).append(value)
+        numbers = {key: number for number, key in enumerate(groups, 1)}
+        for value in self.whole.instrs:
+            if not value.op.picks:
+                self.work.again(value)
+            elif value not in self.work.mapping:
+                self.loop(groups[loop_key(value)], numbers[loop_key(value)])
+        results = self.named(self.work.of(self.whole.results), "result")
+        self.lines.append(f"    return {', '.join(results)}")
+        body = "\n".join(self.lines)
+        known, unknown = self.sizes(self.whole, body)
+        head = f"def {self.name}({', '.join([*[p.name for p in self.whole.params], *unknown])}):"
+        self.sections["\n".join([head, *known, body])] = None
+        return "\n\n\n".join(["\n".join(self.imports), *self.sections]) + "\n"
+
+    def defined(self, function: Function, name: str) -> list[str]:
+        """Write a definition; returns the dimensions that it takes besides its parameters."""
+        text = self.inner(function, name)
+        for section in text.rstrip("\n").split("\n\n\n"):
+            if section.startswith("import "):
+                self.imports.update(dict.fromkeys(line for line in section.splitlines() if line))
+            elif section not in self.sections:
+                self.sections[section] = None
+        found = re.search(rf"^def {name}\((.*)\):$", text, re.MULTILINE)
+        assert found is not None
+        return [a for a in found.group(1).split(", ") if a][len(function.params) :]
+
+    def inner(self, function: Function, name: str) -> str:
+        if any(v.op.picks for v in function.instrs):
+            return loop_source(function, self.target, name, self.write, self.sizes)
+        return self.write(function, name)
+
+    def fresh(self, wanted: str) -> str:
+        name, number = wanted, 1
+        while name in self.taken:
+            number += 1
+            name = f"{wanted}{number}"
+        self.taken.add(name)
+        return name
+
+    def named(self, values: Sequence[Value], what: str) -> list[str]:
+        """Names of values; what is more than a symbol is computed by a definition."""
+        made = list(dict.fromkeys(v for v in values if not v.is_param))
+        names: dict[Value, str] = {v: v.name for v in values if v.is_param}
+        if made:
+            params = [v for v in topological(made) if v.is_param]
+            stage = self.fresh(f"{self.name}_{what}")
+            more = self.defined(Function.of(params, made, stage), stage)
+            names.update((v, self.fresh(what)) for v in made)
+            left = ", ".join([names[v] for v in made])
+            self.lines.append(f"    {left} = {stage}({', '.join([*[p.name for p in params], *more])})")
+        return [names[v] for v in values]
+
+    def loop(self, group: list[Value], number: int) -> None:
+        """The step of one loop, and the line that runs it."""
+        first = group[0]
+        body: Function = first.attr("body")
+        count, end = first.attr("carries"), first.attr("carries") + first.attr("slices")
+        step = self.fresh(f"{self.name}_step" + (str(number) if number > 1 else ""))
+        more = self.defined(Function(step, body.params, body.instrs, body.results), step)
+        names = self.named([self.work.mapping[a] for a in first.args], "given")
+        carries = names[:count]
+        if self.target == "jax":  # a carry has the dtype that steps give it
+            carries = [f"jnp.asarray({x}, {_DTYPES[p.type.dtype]})" for x, p in zip(carries, body.params, strict=False)]
+        run = step if len(body.results) != 1 else f"lambda *args: ({step}(*args),)"
+        parts = ", ".join([_tuple(carries), _tuple(names[count:end]), _tuple([*names[end:], *more])])
+        picks = sorted({v.attr("pick") for v in group})
+        symbols = {v.attr("pick"): self.work.symbol(v, self.fresh("looped")) for v in group}
+        self.lines.append(f"    found = scan({run}, {parts}, {first.attr('length')}, {first.attr('reverse')})")
+        for k in picks:
+            self.lines.append(f"    {symbols[k].name} = found[{k}]")
+
+
+def _tuple(items: Sequence[str]) -> str:
+    return f"({', '.join(items)}{',' if len(items) == 1 else ''})"
