@@ -7,7 +7,7 @@ A module of its own, `text(...)`, compiled once for all programs, holds
 
 Strides are in elements, `s` may be null. It returns 0, or 1 where there is no memory for packing. Flags: `ADD` adds to
 what C holds; `HALF` says that the product is symmetric, so that tiles below the diagonal are left out; `MIRROR` copies
-the part above the diagonal below it in the end.
+the part above the diagonal below it in the end; `TILES` keeps narrow products from `codegen.dots`.
 
 Tiles of the result stay in registers over a stretch of k (`codegen.tiles`): chains of fused multiply-adds in the order
 of k are added up in order, and so are the stretches where C lies. Bits depend on k alone, neither on the width of the
@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from functools import reduce
 
 from codegen import dots, memory, packed, packing, tiles
-from codegen.packed import ADD, FEW, FEW_NC, HALF, KC, MIRROR, NC, PACK_ROWS_FOR, PARAMETERS, TURN_ROWS_FOR, flag
+from codegen.packed import ADD, FEW, FEW_NC, HALF, KC, MIRROR, NC, PACK_ROWS_FOR, PARAMETERS, TILES, TURN_ROWS_FOR, flag
 from codegen.routine import Routine
 from codegen.text import BYTES, Module
 from codegen.tiles import FOUR, Tile
@@ -104,7 +104,7 @@ def _product(module: Module, tile: Tile) -> str:
         return reduce(lambda x, y: r.emit(f"and i1 {x}, {y}"), conditions)
 
     add, half, mirrored = (flag(r, bit) for bit in (ADD, HALF, MIRROR))
-    begins, full = r.emit(f"xor i1 {add}, true"), r.emit(f"xor i1 {half}, true")
+    begins = r.emit(f"xor i1 {add}, true")
     dense, plain = r.emit("icmp eq i64 %bc, 1"), r.emit("icmp eq ptr %scale, null")
     small = r.emit(f"icmp sle i64 {r.mul(r.mul('%n', r.least('%k', KC)), BYTES[tile.dtype])}, {_DIRECT_BYTES}")
     flat = r.emit(f"icmp sle i64 %m, {_FLAT}")
@@ -140,14 +140,16 @@ def _product(module: Module, tile: Tile) -> str:
         words = f"i64 %m, i64 %n, i64 %k, ptr %a, i64 %ar, ptr %b, i64 %bc, ptr %c, i64 %cr, ptr %scale, i1 {add}"
         r.do(f"call void @sd.dots.{tile.dtype}({words})")
 
-    rows_with_rows = both(full, *(
+    whole = r.emit(f"icmp eq i64 {r.emit(f'and i64 %flags, {HALF | TILES}')}, 0")
+    rows_with_rows = both(whole, *(
         r.emit(f"icmp {test}")
         for test in (
             "eq i64 %as, 1", "eq i64 %bs, 1", "ne i64 %bc, 1", f"sle i64 %n, {_NARROW}",
             f"sge i64 %k, {_FEWEST}", f"sle i64 %k, {_MOST}",
         )
     ))  # fmt: skip
-    r.when(rows_with_rows, dotted, lambda: r.when(simple, at_once, blocks))
+    some = r.emit(f"or i1 {begins}, {r.emit('icmp sgt i64 %k, 0')}")
+    r.when(some, lambda: r.when(rows_with_rows, dotted, lambda: r.when(simple, at_once, blocks)))
     r.when(mirrored, lambda: r.do(f"call void @sd.mirror.{tile.dtype}(i64 %n, ptr %c, i64 %cr)"))
     ending = r.emit(f"load i32, ptr {status}")
     return r.define(symbol(tile.dtype), "i32", PARAMETERS, f"ret i32 {ending}", linkage="")

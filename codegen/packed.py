@@ -18,7 +18,7 @@ PARAMETERS = (
     "i64 %m, i64 %n, i64 %k, ptr %a, i64 %ar, i64 %as, ptr %b, i64 %bs, i64 %bc, ptr %c, i64 %cr, ptr %scale, "
     "i64 %flags"
 )
-ADD, HALF, MIRROR = 1, 2, 4
+ADD, HALF, MIRROR, TILES = 1, 2, 4, 8
 
 KC = 192
 """Products of a sum that goes to C."""
@@ -43,7 +43,6 @@ def call(r: Routine, direct: str) -> str:
 def text(module: Module, tile: Tile) -> str:
     """The routine."""
     r = Routine(module, tile.dtype)
-    module.declare("declare i64 @llvm.smax.i64(i64, i64)")
     bytes_ = BYTES[tile.dtype]
     narrowest = tiles.tiles(module, tile.dtype)[0].columns
     most_rows = _BLOCK_BYTES // (KC * bytes_) // tile.rows * tile.rows
@@ -126,7 +125,7 @@ def text(module: Module, tile: Tile) -> str:
             r.loop(stop, rows, most_rows)
 
         # Without anything to sum up there is one stretch of no length, which writes zeros.
-        r.loop(r.emit("call i64 @llvm.smax.i64(i64 %k, i64 1)"), stretch, KC)
+        r.loop(r.most("%k", 1), stretch, KC)
 
     r.loop("%n", columns, n_most)
     r.when(packs, lambda: r.do(f"call void @sd.release(ptr @sd.scratch, ptr {memory})"))

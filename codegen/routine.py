@@ -89,6 +89,11 @@ class Routine(Lines):
         self.module.declare("declare i64 @llvm.smin.i64(i64, i64)")
         return self.emit(f"call i64 @llvm.smin.i64(i64 {a}, i64 {b})")
 
+    def most(self, a: str, b: str | int) -> str:
+        """The larger of two sizes."""
+        self.module.declare("declare i64 @llvm.smax.i64(i64, i64)")
+        return self.emit(f"call i64 @llvm.smax.i64(i64 {a}, i64 {b})")
+
     def define(self, symbol: str, result: str, parameters: str, ending: str, linkage: str = "internal ") -> str:
         """The text of the function, which ends with `ending`."""
         body = "\n".join(self.lines)

@@ -4,9 +4,10 @@ A module of its own for each dtype, `text(...)`, compiled once, holds
 
     i32 @sd.product.<dtype>(... as @sd.gemm.<dtype> ..., i64 threads)
 
-Rows of the result go to threads in blocks; a row's sums are what they are without. Long sums are cut into stretches of
-`STRETCH` products, whatever the number of threads. Where the result is small, stretches go to threads. The sums of
-stretches are added up in order together with what these additions leave, so that errors do not grow with the sum.
+Rows of the result go to threads in blocks, or columns where there are many more; sums are what they are without. Long
+sums are cut into stretches of `STRETCH` products, whatever the number of threads. Where the result is small, stretches
+go to threads. The sums of stretches are added up in order together with what these additions leave, so that errors do
+not grow with the sum.
 """
 
 from __future__ import annotations
@@ -26,10 +27,14 @@ _ROOM = 1 << 22
 _LANES = 8
 _MUCH = 1 << 21
 """Products from which threads share a matrix product: about fifty microseconds."""
-_PARTS = 2
-_ROWS = 8
+_PARTS = 4
+"""Blocks for each thread, so that one that is disturbed leaves some to the others;"""
+_FEWEST = 96
+"""but of no fewer rows or columns than these, since each block packs what all have in common."""
+_WHOLE = 48
+"""Columns of whole tiles, whatever the registers."""
 
-_WORDS = ("m", "n", "k", "a", "ar", "as", "b", "bs", "bc", "c", "cr", "scale", "flags", "rows", "parts")
+_WORDS = ("m", "n", "k", "a", "ar", "as", "b", "bs", "bc", "c", "cr", "scale", "flags", "block", "parts")
 _POINTERS = ("a", "b", "c", "scale", "parts")
 
 
@@ -55,7 +60,7 @@ def text(register_bytes: int, fma: bool, dtype: str, threads: bool) -> str:
     if threads:
         module.declare(pool.DECLARATION)
     parameters = ", ".join(f"{_type(w)} %{w}" for w in _WORDS[:13])
-    module.functions += [memory.text(module), memory.cell(SCRATCH), _rows(module, dtype)]
+    module.functions += [memory.text(module), memory.cell(SCRATCH), _rows(module, dtype), _columns(module, dtype)]
     module.functions += [_settled(module, dtype), _finish(module, dtype), _stretches(module, dtype)]
     module.functions.append(_product(module, dtype, parameters, threads))
     return module.text()
@@ -92,18 +97,33 @@ def _rows(module: Module, dtype: str) -> str:
     _part(r)
     worst = r.variable("i32", "0")
     half = r.emit(f"icmp ne i64 {r.emit(f'and i64 %flags, {gemm.HALF}')}, 0")
-    plain = r.emit(f"and i64 %flags, {~gemm.MIRROR}")
 
     def block(i: str) -> None:
-        first = r.mul(i, "%rows")
+        first = r.mul(i, "%block")
         column = r.emit(f"select i1 {half}, i64 {first}, i64 0")
         _keep(r, worst, _call(
-            r, m=r.least(r.sub("%m", first), "%rows"), n=r.sub("%n", column), a=r.place("%a", r.mul(first, "%ar")),
-            b=r.place("%b", r.mul(column, "%bc")), c=r.place("%c", r.at(first, "%cr", column)), flags=plain,
+            r, m=r.least(r.sub("%m", first), "%block"), n=r.sub("%n", column), a=r.place("%a", r.mul(first, "%ar")),
+            b=r.place("%b", r.mul(column, "%bc")), c=r.place("%c", r.at(first, "%cr", column)),
         ))  # fmt: skip
 
     r.loop("%to", block, start="%from")
     return _finished(r, "rows", worst)
+
+
+def _columns(module: Module, dtype: str) -> str:
+    """Blocks of columns."""
+    r = Routine(module, dtype)
+    _part(r)
+    worst = r.variable("i32", "0")
+
+    def block(i: str) -> None:
+        first = r.mul(i, "%block")
+        _keep(r, worst, _call(
+            r, n=r.least(r.sub("%n", first), "%block"), b=r.place("%b", r.mul(first, "%bc")), c=r.place("%c", first),
+        ))  # fmt: skip
+
+    r.loop("%to", block, start="%from")
+    return _finished(r, "columns", worst)
 
 
 def _stretches(module: Module, dtype: str) -> str:
@@ -178,7 +198,7 @@ def _product(module: Module, dtype: str, parameters: str, threads: bool) -> str:
     def common_is(**own: str) -> None:
         for number, word in enumerate(_WORDS):
             place = r.emit(f"getelementptr inbounds i64, ptr {common}, i64 {number}")
-            value = own.get(word, "null" if word == "parts" else "0" if word == "rows" else f"%{word}")
+            value = own.get(word, "null" if word == "parts" else "0" if word == "block" else f"%{word}")
             r.do(f"store {_type(word)} {value}, ptr {place}")
 
     def share(name: str, count: str) -> None:
@@ -247,14 +267,25 @@ def _product(module: Module, dtype: str, parameters: str, threads: bool) -> str:
             keep(_call(r, **own))
             return
 
-        def by_rows() -> None:
-            blocks = r.mul("%threads", _PARTS)
-            fair = r.emit(f"sdiv i64 {r.sub(r.add('%m', blocks), 1)}, {blocks}")
-            whole = r.emit(f"and i64 {r.add(fair, _ROWS - 1)}, {-_ROWS}")
-            common_is(**own, rows=whole)
-            share("rows", r.emit(f"sdiv i64 {r.sub(r.add('%m', whole), 1)}, {whole}"))
+        def shared(name: str, extent: str, **more: str) -> None:
+            # As many for each thread.
+            each = r.emit(f"sdiv i64 {extent}, {r.mul('%threads', _FEWEST)}")
+            blocks = r.mul("%threads", r.most(r.least(each, _PARTS), 1))
+            fair = r.emit(f"sdiv i64 {r.sub(r.add(extent, blocks), 1)}, {blocks}")
+            whole = _WHOLE if name == "columns" else 8
+            size = r.mul(r.emit(f"sdiv i64 {r.add(fair, whole - 1)}, {whole}"), whole)
+            common_is(**{**own, **more}, block=size)
+            share(name, r.emit(f"sdiv i64 {r.sub(r.add(extent, size), 1)}, {size}"))
 
-        r.when(r.emit(f"and i1 {much}, {several}"), by_rows, lambda: keep(_call(r, **own)))
+        def several_blocks() -> None:
+            # Narrow products of rows with rows add up in an order of their own, which a narrow part must not take.
+            tiled = r.emit(f"or i64 {own.get('flags', '%flags')}, {gemm.TILES}")
+            wide = r.emit(f"icmp sgt i64 %n, {r.mul('%m', 2)}")
+            unrelated = r.emit(f"icmp eq i64 {half}, 0")
+            r.when(r.emit(f"and i1 {wide}, {unrelated}"), lambda: shared("columns", "%n", flags=tiled),
+                   lambda: shared("rows", "%m"))  # fmt: skip
+
+        r.when(r.emit(f"and i1 {much}, {several}"), several_blocks, lambda: keep(_call(r, **own)))
 
     def once() -> None:
         short(flags=r.emit(f"and i64 %flags, {~gemm.MIRROR}"))

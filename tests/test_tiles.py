@@ -10,7 +10,7 @@ from codegen_programs import text_function
 from llvmlite import binding as llvm
 
 import codegen
-from codegen import engine, tiles
+from codegen import engine, pool, tiles
 from codegen.text import Module
 
 LAYOUTS = {"NN": ("m,k", "k,n", "ij,jk"), "NT": ("m,k", "n,k", "ij,kj"), "TN": ("k,m", "k,n", "ji,jk"),
@@ -50,6 +50,26 @@ def test_what_lies_beside_a_tile_does_not_reach_it():
         a[-1], b[:, -1] = np.inf, np.nan
         got = native(a, b)
         assert np.all(got[:-1, :-1] == k) and np.all(got[-1, :-1] == np.inf) and np.all(np.isnan(got[:, -1]))
+
+
+@pytest.mark.usefixtures("shared")
+@pytest.mark.skipif(not pool.available(), reason="no POSIX threads here")
+@pytest.mark.parametrize("sizes", [(20, 1010, 200), (300, 100, 130), (130, 260, 2500), (257, 250, 90)])
+def test_threads_share_rows_or_columns_and_keep_the_bits(sizes, rng):
+    """The last columns of the first are so few that alone they would be added up along the sum."""
+    body = (
+        '%0: f64[m,n] = contract(%A, %B) {spec = "ij,kj->ik"}\n%1: f64[m,n] = contract(%A, %C) {spec = "ij,jk->ik"}\n'
+        '%2: f64[n,n] = contract(%C, %s, %C) {spec = "ij,i,ik->jk"}\nreturn %0, %1, %2'
+    )
+    function = text_function(body, "%A: f64[m,k], %B: f64[n,k], %C: f64[k,n], %s: f64[k]")
+    m, n, k = sizes
+    args = [rng.normal(size=shape) for shape in ((m, k), (n, k), (k, n), k)]
+    expected = codegen.compile(function)(*args)
+    for threads in (2, 3):
+        native = codegen.compile(function, threads=threads)
+        for _ in range(3):
+            for one, other in zip(native(*args), expected, strict=True):
+                np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("dtype", ["f64", "f32"])
