@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from codegen import sharing
-from codegen.folds import CHAIN, CHAINS, LANES, STRIP, Partial, in_stretches
+from codegen.folds import CHAIN, CHAINS, LANES, STRIP, Partial, alone, in_stretches, total
 from codegen.index import flatten
 from codegen.loops import (
     Call,
@@ -36,7 +36,7 @@ from codegen.loops import (
 from codegen.records import Plan, Records, plan
 from codegen.straight import emit_straight, is_straight
 from codegen.stretches import StretchWriter, light
-from codegen.strips import CHUNK, column_fold, strips, vector_width
+from codegen.strips import CHUNK, SHORT, column_fold, may_be_short, strips, vector_width
 from codegen.text import Module, register_type
 from codegen.uses import uses_of
 from codegen.waves import in_waves, is_dear
@@ -71,6 +71,8 @@ class KernelWriter(StretchWriter):
 
     shared: For | None = None
     """The loop whose iterations threads share."""
+    inside: int = 0
+    """Plain loops around what is written."""
 
     # ---------------------------------------------------------------- control
     def body(self, body: Sequence[Stmt]) -> None:
@@ -190,11 +192,13 @@ class KernelWriter(StretchWriter):
         start, extent = self.range_of(loop)
         if self.rows is not None and self.rows.loop is loop:
             start, extent = self.rows.start, self.rows.stop
+        self.inside += not loop.once
         chains = CHAINS if light(loop) else 1
         if in_stretches(loop, CHAIN * chains):
             self.stretches(loop, start, extent, CHAIN * chains, lambda one, a, b: self.steps(one, a, b, chains))
         else:
             self.steps(loop, start, extent, chains)
+        self.inside -= not loop.once
 
     def range_of(self, loop: For) -> tuple[str, str]:
         """Where a loop begins and ends."""
@@ -217,6 +221,13 @@ class KernelWriter(StretchWriter):
     def _vector_loop(self, loop: For) -> None:
         """A loop that takes several iterations at a time."""
         begin, extent = self.range_of(loop)
+        if self.inside and may_be_short(loop):
+            self._short_fold(loop, begin, extent)
+        else:
+            self._vector_strips(loop, begin, extent)
+
+    def _vector_strips(self, loop: For, begin: str, extent: str) -> None:
+        """A vector loop of any length."""
         if in_stretches(loop, STRIP):
             self.stretches(loop, begin, extent, STRIP, lambda one, a, b: self._vector_steps(one, a, b, None))
             return
@@ -313,6 +324,48 @@ class KernelWriter(StretchWriter):
             merged.append([lines.emit(f"phi {kind} {', '.join(each)}") for each in coming])
         for one, pieces in zip(partials, merged, strict=True):
             one.finish(pieces)
+
+    def _short_fold(self, loop: For, begin: str, extent: str) -> None:
+        """A fold of rows, which may be short: one of up to `SHORT` registers has no other partial results.
+
+        Those would be neutral, so bits are the same; folding all of `LANES` takes longer than a short row itself.
+        """
+        lines, width, outer = self.lines, self.lanes, self.scope
+        short, long, done = lines.label("short"), lines.label("long"), lines.label("done")
+        left = extent if begin == "0" else lines.emit(f"sub i64 {extent}, {begin}")
+        test = lines.emit(f"icmp sle i64 {left}, {SHORT * width}")
+        lines.do(f"br i1 {test}, label %{short}, label %{long}")
+        lines.begin(short)
+        pieces: list[list[str]] = [[] for _ in loop.carries]
+        ways: list[tuple[str, list[str]]] = []
+        for number in range(SHORT):
+            first = number * width
+            around, names, saved = self._enter(loop, width, self.plus(begin, str(first)) if first else begin)
+            self._mask(lines.emit(f"sub i64 {left}, {first}") if first else left)
+            self.body(loop.body)
+            for own, carry in zip(pieces, loop.carries, strict=True):
+                own.append(alone(self, carry))
+            self.scope, self.env, self.saved = around, names, saved
+            more = lines.label("more") if number < SHORT - 1 else ""
+            if more:
+                last = lines.label("last")
+                test = lines.emit(f"icmp sle i64 {left}, {first + width}")
+                lines.do(f"br i1 {test}, label %{last}, label %{more}")
+                lines.begin(last)
+            made = [total(lines, c, width, own) for c, own in zip(loop.carries, pieces, strict=True)]
+            ways.append((lines.block, made))
+            lines.do(f"br label %{done}")
+            lines.begin(more or long)
+        self.scope = replace(outer, splats=dict(outer.splats), angles=dict(outer.angles))
+        self._vector_strips(loop, begin, extent)
+        self.scope = outer
+        ways.append((lines.block, [self.use(carry.out)[0] for carry in loop.carries]))
+        lines.do(f"br label %{done}")
+        lines.begin(done)
+        for number, carry in enumerate(loop.carries):
+            coming = ", ".join(f"[ {made[number]}, %{block} ]" for block, made in ways)
+            kind = register_type(carry.dtype, 1)
+            self.define(carry.out, lines.emit(f"phi {kind} {coming}"), False, carry.dtype)
 
     def _enter(self, loop: For, width: int, counter: str) -> tuple[Scope, dict[int, Named], dict[int, Slot]]:
         """Begin the body of a vector loop; returns what is to be put back behind it."""

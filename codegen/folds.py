@@ -212,13 +212,28 @@ class Partial:
         """Fold the partial results by halves: those in memory, or the pieces they are in."""
         writer, lines, dtype = self.writer, self.writer.lines, self.carry.dtype
         parts = [writer.from_memory(self.memory, dtype, LANES, BYTES[dtype])] if pieces is None else pieces
-        width = LANES // len(parts)
-        total = by_halves(lines, self.carry, width, parts)
-        while width > 1:
-            kind, width = register_type(dtype, width), width // 2
-            halves = [_picked(lines, kind, total, first, width) for first in (0, width)]
-            total = by_halves(lines, self.carry, width, halves)
-        writer.define(self.carry.out, total, False, dtype)
+        writer.define(self.carry.out, total(lines, self.carry, LANES // len(parts), parts), False, dtype)
+
+
+def alone(writer: ScalarWriter, carry: Carry) -> str:
+    """The partial results of the iterations just written, which are the first ones, under their mask."""
+    width, dtype = writer.scope.width, carry.dtype
+    kind, mask = register_type(dtype, width), register_type("bool", width)
+    neutral = scalars.identity(carry.kind, dtype, width)
+    new = writer.fold(carry, neutral, width)
+    if not writer.scope.mask:
+        return new
+    return writer.lines.emit(f"select {mask} {writer.scope.mask}, {kind} {new}, {kind} {neutral}")
+
+
+def total(lines: Lines, carry: Carry, width: int, parts: list[str]) -> str:
+    """The first partial results, in registers of so many lanes, folded by halves to one number."""
+    neutral = scalars.identity(carry.kind, carry.dtype, width)
+    made = by_halves(lines, carry, width, [*parts, *[neutral] * ((1 << (len(parts) - 1).bit_length()) - len(parts))])
+    while width > 1:
+        kind, width = register_type(carry.dtype, width), width // 2
+        made = by_halves(lines, carry, width, [_picked(lines, kind, made, first, width) for first in (0, width)])
+    return made
 
 
 def _picked(lines: Lines, kind: str, vector: str, first: int, width: int) -> str:

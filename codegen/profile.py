@@ -32,7 +32,7 @@ from codegen.loops import Call, Count, For, Kernel, Let, Load, Pointer, Program,
 from codegen.main import block_numbers
 from codegen.records import Plan, plan
 from codegen.stretches import BLOCK, PANEL, light
-from codegen.strips import column_fold, strips, vector_width
+from codegen.strips import SHORT, column_fold, may_be_short, strips, vector_width
 from codegen.tiles import CHAIN as CHAIN_OF_PRODUCTS
 from codegen.uses import uses_of
 from symdiff.ir.dims import Size, evaluate
@@ -45,7 +45,9 @@ _LOAD_STEPS: Final = 1.5
 _TWO_SUM: Final = 7.0
 """Instructions that add the total of a stretch and keep what rounding leaves."""
 _FOLDS: Final = 9
-"""Instructions that fold so many partial results up."""
+"""Instructions that fold so many partial results up,"""
+_SHORT_TOTAL: Final = 0.4
+"""and the part of that which a row in few registers takes."""
 
 _CLASSES: Final[Mapping[str, Mapping[str, float]]] = {
     "add": {"add": 1}, "sub": {"add": 1}, "mul": {"multiply": 1}, "div": {"divide": 1},
@@ -222,8 +224,9 @@ class _Reader:
         begun = self._add(Stretch(times * (whole + (rest > 0)), {"strip": 1.0}))
         if whole and (rest or whole > 1):
             begun.count("add", _TWO_SUM * len(loop.carries))
+        short = around and may_be_short(loop) and trips <= SHORT * self.lanes
         for carry in loop.carries:
-            begun.count("total")
+            begun.count("total", _SHORT_TOTAL if short else 1.0)
             if self._spilled(loop):
                 begun.count("load", LANES / self.lanes)
                 begun.count("store", LANES / self.lanes)

@@ -19,6 +19,8 @@ _LONG = 150
 _TWICE = 40
 _NARROW = 128
 """Bytes of columns that are folded at a time behind those taken by `LANES`."""
+SHORT = 4
+"""Registers that hold a short row."""
 _TAIL = 64
 """Instructions written for the last iterations of a fold, whose partial results then stay in registers."""
 
@@ -72,6 +74,15 @@ def strips(loop: For, lanes: int, static: int | None) -> Strips:
         plain = 2 * lanes if twice else lanes
     masked = static is None or long or static % (wide or plain or lanes) != 0
     return Strips(wide, plain, lanes, masked)
+
+
+def may_be_short(loop: For) -> bool:
+    """Whether a fold may turn out to be over a few elements only, and is short enough to be written out for those."""
+    if not loop.carries or isinstance(loop.extent, int) or any(c.inside >= 0 for c in loop.carries):
+        return False
+    if loop.block or loop.within or loop.once or any(isinstance(s, (For, Trap, Call)) for s in loop.body):
+        return False
+    return weight(loop.body)[0] * SHORT <= _TAIL
 
 
 def vector_width(kernel: Kernel, register_bytes: int) -> int:
