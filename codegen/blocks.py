@@ -120,6 +120,7 @@ class _Reader:
 
     def _loop(self, loop: For, context: _Context) -> None:
         self.extents[loop.var] = loop.extent
+        self.unit.usable &= not loop.steps
         share = self._share(loop)
         if share is None:
             return

@@ -19,7 +19,7 @@ from codegen import engine, gemm, lapack, pool, sharing
 from codegen.entry import NativeFunction, function_at
 from codegen.jobs import build
 from codegen.loops import Program
-from codegen.lower import OUT_OF_MEMORY
+from codegen.lowered import OUT_OF_MEMORY
 from codegen.main import BAD_SHAPE, TICK_WORDS, TICKS, block_sizes, constant_symbol, emit_program
 from codegen.marshal import KernelAddresses, Marshal, convert
 from codegen.memory import ARENA, PLACES, SCRATCH

@@ -64,7 +64,7 @@ class Carried:
         self.type = register_type(carry.dtype, width)
         self.now, self.next = writer.lines.fresh("acc"), ""
         if carry.kind == "scan":
-            self.init = constant(carry.init, carry.dtype, width)
+            self.init = constant(carry.init, carry.dtype, width) if carry.start < 0 else writer.use(carry.start)[0]
             writer.define(carry.inside, self.now, width > 1, carry.dtype)
         else:
             self.init = init or scalars.identity(carry.kind, carry.dtype, width)

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from codegen.lower import Lowered
+from codegen.lowered import Lowered
 from codegen.nodes import CHEAP, INLINE, MEMORY, Node, again, permutation
+from codegen.scans import LOOP, PICKED
 from symdiff.ir.dims import Shape
 
 _MAX_JOBS = 64
@@ -43,6 +44,10 @@ def plan(lowered: Lowered) -> list[Group]:
             last = max(last, after[arg])
         after[node] = last
         if (node.kind in MEMORY and node not in results) or not (node in forced or node in results):
+            continue
+        if node.kind == PICKED:  # made by the loop
+            after[node] = after[node.args[0]]
+            groups[after[node]].nodes.append(node)
             continue
         space = _space(node)
         if space is None:
@@ -98,7 +103,8 @@ def _forced(order: list[Node]) -> set[Node]:
         for number, arg in enumerate(node.args):
             if arg.kind not in INLINE or arg.kind in MEMORY:
                 continue
-            if node.kind == "alias" or (node.kind == "gemm" and not _readable(node, number, must)):
+            unreadable = node.kind == "gemm" and not _readable(node, number, must)
+            if node.kind == "alias" or unreadable or _is_operand(node, number):
                 must.add(_in_order(arg) if node.kind == "gemm" and number < 2 and node.data[1:4] == (1, 1, 1) else arg)
             elif arg.cost <= CHEAP:
                 continue
@@ -122,6 +128,11 @@ def _forced(order: list[Node]) -> set[Node]:
         if node in must:
             node.cost = 0
     return must
+
+
+def _is_operand(node: Node, number: int) -> bool:
+    """Whether a loop reads this operand where it lies; it only begins from the first ones."""
+    return node.kind == LOOP and number >= node.data.carries
 
 
 def _in_order(arg: Node) -> Node:

@@ -6,23 +6,28 @@ codes. Kernels of one space come from a single `Nest`; library nodes have a writ
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 from codegen import fuse
 from codegen.abreast import abreast
 from codegen.axes import choose
 from codegen.blocks import in_blocks
+from codegen.fuse import Group
 from codegen.layout import with_axis_last
 from codegen.library import WRITERS, Choice, Writer, placed
 from codegen.loops import Buffer, Kernel, Program, Stmt, Store, verify
-from codegen.lower import Lowered, lower
+from codegen.lower import lower
+from codegen.lowered import Lowered
 from codegen.nests import Memory, Nest
 from codegen.nodes import Node
 from codegen.placing import place
 from codegen.rows import join_rows, row_loop
+from codegen.scans import LOOP, PICKED
 from codegen.split import split
+from codegen.steps import write_loop
 from codegen.unroll import unroll
-from symdiff.ir.dims import Size
+from symdiff.ir.dims import Shape, Size
 from symdiff.ir.graph import Function
 
 
@@ -39,53 +44,87 @@ def build(function: Function, name: str, threads: int = 1) -> tuple[Program, Low
     params = [
         Buffer(p.name, p.type.dtype, p.type.shape, "param", number) for number, p in enumerate(function.params)
     ]
-    constants: list[tuple[Buffer, object]] = []
-    for node in lowered.graph.nodes:
-        if node.kind == "param":
-            memory.buffers[node] = params[node.data]
-        elif node.kind == "array":
-            buffer = Buffer(f"c{len(constants)}", node.dtype, node.shape, "constant", len(constants))
-            constants.append((buffer, node.data.array))
-            memory.buffers[node] = buffer
-    results, extra = _results(lowered)
-    stored = {n for g in groups for n in g.nodes}
-    renamed = _reshaped_results(memory, stored, extra)
-    writers: list[Writer] = []
-    for group in groups:
-        nodes = [n for n in group.nodes if n not in renamed]
-        if not nodes:
-            continue
-        writer = Writer(memory)
-        writers.append(writer)
-        made: list[tuple[Node, Buffer]] = []
-        nest = Nest(memory, group.space) if group.space is not None else None
-        for node in nodes:
-            targets = extra.get(node, ())
-            buffer = targets[0] if targets else memory.temp(node.shape, node.dtype)
-            if nest is None:
-                WRITERS[node.kind](writer, node, buffer)
-            else:
-                _nest_job(nest, node, [buffer, *targets[1:]])
-            if nest is None:
-                for other in targets[1:]:
-                    memory.buffers[node] = buffer
-                    copy = writer.nest(node.shape)
-                    copy.store(other, copy.index, copy.load(buffer, copy.index))
-            made.append((node, buffer))
-        if nest is not None:
-            writer.parts.append(nest)
-        for node, buffer in made:
-            memory.buffers.setdefault(node, buffer)
-    bodies = [body for writer in writers for body in _kernels(writer, axis) if body]
-    kernels = [Kernel(f"k{number}", body) for number, body in enumerate(bodies)]
+    results = [Buffer(f"r{number}", n.dtype, n.shape, "result", number) for number, n in enumerate(lowered.results)]
+    jobs = _Jobs(memory)
+    kernels = jobs.kernels(lowered, groups, params, results, axis)
     kernels, blocks = in_blocks(kernels, axis, memory) if axis is not None else (kernels, [])
     kernels = abreast(join_rows(kernels, memory.temps))
     kernels = split(kernels, memory, threads, [b.chunks for b in blocks])
     program = Program(
-        name, function.dims, params, results, memory.temps, constants,
+        name, function.dims, params, results, memory.temps, jobs.constants,
         kernels, lowered.checks, threads, blocks,
     )  # fmt: skip
     return verify(program), lowered
+
+
+class _Jobs:
+    """Writes the kernels of a function, and of the bodies of its loops."""
+
+    def __init__(self, memory: Memory) -> None:
+        self.memory = memory
+        self.constants: list[tuple[Buffer, object]] = []
+
+    def kernels(
+        self, lowered: Lowered, groups: Sequence[Group], params: Sequence[Buffer], results: Sequence[Buffer],
+        axis: Size | None = None,
+    ) -> list[Kernel]:  # fmt: skip
+        """The kernels that compute the results of a program from its parameters, in order."""
+        memory = self.memory
+        for node in lowered.graph.nodes:
+            if node.kind == "param":
+                memory.buffers[node] = params[node.data]
+            elif node.kind == "array":
+                number = len(self.constants)
+                buffer = Buffer(f"c{number}", node.dtype, node.shape, "constant", number)
+                self.constants.append((buffer, node.data.array))
+                memory.buffers[node] = buffer
+        extra: dict[Node, list[Buffer]] = {}
+        for node, buffer in zip(lowered.results, results, strict=True):
+            extra.setdefault(node, []).append(buffer)
+        renamed = _reshaped_results(memory, {n for g in groups for n in g.nodes}, extra)
+        bodies: list[list[Stmt]] = []
+        writers: list[Writer] = []
+        for group in groups:
+            nodes = [n for n in group.nodes if n not in renamed]
+            if nodes:
+                writers.append(self._group(group.space, nodes, extra))
+        bodies = [body for writer in writers for body in _kernels(writer, axis) if body]
+        return [Kernel(f"k{number}", body) for number, body in enumerate(bodies)]
+
+    def _group(self, space: Shape | None, nodes: Sequence[Node], extra: Mapping[Node, Sequence[Buffer]]) -> Writer:
+        """Write what computes the nodes of a group."""
+        memory = self.memory
+        writer = Writer(memory)
+        nest = Nest(memory, space) if space is not None else None
+        made: dict[Node, Buffer] = {}
+        for node in nodes:
+            if node.kind == LOOP:
+                continue
+            targets = extra.get(node, ())
+            buffer = made[node] = targets[0] if targets else memory.temp(node.shape, node.dtype)
+            if nest is not None:
+                _nest_job(nest, node, [buffer, *targets[1:]])
+            elif node.kind != PICKED:
+                WRITERS[node.kind](writer, node, buffer)
+        if nodes[0].kind == LOOP:
+            write_loop(writer, nodes[0], {n.data: b for n, b in made.items()}, self._body)
+        if nest is not None:
+            writer.parts.append(nest)
+        else:
+            for node, buffer in made.items():
+                for other in extra.get(node, ())[1:]:
+                    copy = writer.nest(node.shape)
+                    copy.store(other, copy.index, copy.load(buffer, copy.index))
+        for node, buffer in made.items():
+            memory.buffers.setdefault(node, buffer)
+        return writer
+
+    def _body(self, lowered: Lowered, params: Sequence[Buffer], results: Sequence[Buffer]) -> list[Stmt]:
+        """The statements of one step of a loop; what it reads besides temporaries of its own stays as it is."""
+        lowered = unroll(lowered)
+        kernels = self.kernels(lowered, fuse.plan(lowered), params, results)
+        kernels = abreast(join_rows(kernels, self.memory.temps, {b.root for b in params}))
+        return [stmt for kernel in kernels for stmt in kernel.body]
 
 
 def _kernels(writer: Writer, axis: Size | None) -> list[list[Stmt]]:
@@ -98,17 +137,6 @@ def _kernels(writer: Writer, axis: Size | None) -> list[list[Stmt]]:
         return parts
     ends = [0, *writer.cuts, len(parts)]
     return [[stmt for part in parts[start:end] for stmt in part] for start, end in pairwise(ends)]
-
-
-def _results(lowered: Lowered) -> tuple[list[Buffer], dict[Node, list[Buffer]]]:
-    """The result buffers, and which node writes them."""
-    results: list[Buffer] = []
-    by_node: dict[Node, list[Buffer]] = {}
-    for number, node in enumerate(lowered.results):
-        buffer = Buffer(f"r{number}", node.dtype, node.shape, "result", number)
-        results.append(buffer)
-        by_node.setdefault(node, []).append(buffer)
-    return results, by_node
 
 
 def _reshaped_results(memory: Memory, stored: set[Node], extra: dict[Node, list[Buffer]]) -> set[Node]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from codegen.lower import Lowered
+from codegen.lowered import Lowered
 from codegen.nodes import MEMORY, Graph, Node, ViewMap
 from symdiff.ir.dims import Size, evaluate, product, size_names
 

@@ -15,7 +15,7 @@ from typing import TypeAlias
 from codegen.gemm import HALF, MIRROR
 from codegen.index import ZERO, Index, combine, contiguous_strides, flatten, var
 from codegen.loops import Buffer, Call, For, Pointer, Stmt, Trap, statements
-from codegen.lower import OUT_OF_MEMORY
+from codegen.lowered import OUT_OF_MEMORY
 from codegen.nests import Memory, Nest
 from codegen.nodes import Node, ViewMap
 from codegen.placing import place

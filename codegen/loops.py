@@ -101,6 +101,8 @@ class Carry:
     out: int
     inside: int = -1
     init: Any = None
+    start: int = -1
+    """The scalar that a scan begins from, where that is no constant."""
 
 
 @dataclass(slots=True)
@@ -125,6 +127,10 @@ class For:
     share: Size = 1
     once: bool = False
     along: bool = False
+    steps: bool = False
+    """The steps of a scan: they run in order, and whole kernels stand in the body."""
+    waited: bool = False
+    """A vector loop that the next step of a scan waits for."""
     apart: bool = False
     """Known to touch different places of what is written in different iterations; private buffers aside."""
 
@@ -244,7 +250,7 @@ def scalars_read(stmt: Stmt) -> list[int]:
     elif isinstance(stmt, Trap):
         names.append(stmt.cond)
     elif isinstance(stmt, For):
-        names += [c.value for c in stmt.carries]
+        names += [n for c in stmt.carries for n in (c.value, c.start) if n >= 0]
     else:
         indices = [i for a in stmt.args if isinstance(a, Pointer) for i in a.index]
     return [*names, *[int(n[1:]) for i in indices for n, _ in i.terms if n[0] == "%"]]
@@ -327,7 +333,8 @@ def _place(buffer: Buffer, index: tuple[Index, ...]) -> str:
 def _carry(carry: Carry) -> str:
     if carry.inside < 0:
         return f" ({carry.kind} %{carry.value} -> %{carry.out})"
-    return f" (scan %{carry.inside} = {carry.init}, then %{carry.value} -> %{carry.out})"
+    init = carry.init if carry.start < 0 else f"%{carry.start}"
+    return f" (scan %{carry.inside} = {init}, then %{carry.value} -> %{carry.out})"
 
 
 def _head(stmt: Stmt) -> str:
@@ -354,7 +361,8 @@ def _head(stmt: Stmt) -> str:
     block = f" in block {stmt.block[0]} of {stmt.block[1]}" if stmt.block else ""
     reach = f"within {stmt.within}" if stmt.within else f"< {stmt.extent}{block}"
     step = f" by {stmt.step}" if stmt.step != 1 else ""
-    return f"for {stmt.var} {reach}{step}{carries}" + (" vector" if stmt.vector else "")
+    way = " vector" if stmt.vector else " in order" if stmt.steps else ""
+    return f"for {stmt.var} {reach}{step}{carries}{way}"
 
 
 # -------------------------------------------------------------------- verifier
@@ -433,6 +441,8 @@ def _verify_kernel(kernel: Kernel, known: set[int]) -> None:
                 if stmt.within and stmt.within not in variables:
                     fail(stmt, f"{stmt.within} is no loop variable here")
                 variables.add(stmt.var)
+                for name in [c.start for c in stmt.carries if c.start >= 0]:
+                    use(stmt, name)
                 scopes.append((stmt, iter(stmt.body), []))
                 for carry in stmt.carries:
                     if carry.inside >= 0:

@@ -1,81 +1,47 @@
 """Tensor instructions to array nodes: one lowering per op.
 
 Takes a `symdiff.ir.graph.Function`; gives a `Lowered`: the node graph, the nodes of the results, the checks on sizes
-and what each status code means. Promises: linear in the number of instructions, without recursion; an op of the op set
-that has no lowering, a complex dtype and an undefined function are an `UnsupportedError` that names it.
+and what each status code means. Promises: linear in the number of instructions, without recursion (bodies of loops in
+bodies aside); an op that has no lowering, a complex dtype and an undefined function are an `UnsupportedError` that
+names it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from codegen.contraction import Operand, contract, joined_pays
 from codegen.cores import SCALARS, Core, divide, uses
 from codegen.index import contiguous_strides
-from codegen.loops import Check
+from codegen.lowered import Lowered
 from codegen.nodes import Graph, Node, ViewMap, compose_map
 from codegen.powers import power
+from codegen.scans import Scans
 from symdiff.errors import EvaluationError, ShapeError, UnsupportedError
 from symdiff.ir.contraction import label_sizes, parse_spec
 from symdiff.ir.dims import Size, evaluate, product
 from symdiff.ir.graph import Function, Value
 
-Message: TypeAlias = "Callable[[Mapping[str, int]], Exception]"
-OUT_OF_MEMORY = 1
-
-
-@dataclass(slots=True)
-class Lowered:
-    """A function as array nodes."""
-
-    graph: Graph
-    nodes: dict[Value, Node] = field(default_factory=dict[Value, Node])
-    uses: dict[Value, int] = field(default_factory=dict[Value, int])
-    results: list[Node] = field(default_factory=list[Node])
-    checks: list[Check] = field(default_factory=list[Check])
-    statuses: dict[int, Message] = field(default_factory=dict[int, Message])
-    _known: dict[Any, int] = field(default_factory=dict[Any, int])
-    _checked: set[Any] = field(default_factory=set[Any])
-
-    def needed(self) -> list[Node]:
-        """The nodes that the results need, operands first."""
-        wanted = set(self.results)
-        for node in reversed(self.graph.nodes):
-            if node in wanted:
-                wanted.update(node.args)
-        return [n for n in self.graph.nodes if n in wanted]
-
-    def status(self, key: Any, message: Message) -> int:
-        """The code for a failure; equal keys share one."""
-        code = self._known.get(key)
-        if code is None:
-            code = OUT_OF_MEMORY + 1 + len(self._known)
-            self._known[key] = code
-            self.statuses[code] = message
-        return code
-
-    def check(self, sizes: tuple[Size, ...], unless: Size, key: Any, message: Message) -> None:
-        """Require all sizes to be at least 0, where `unless` is not 0."""
-        if unless == 0 or all(isinstance(s, int) and s >= 0 for s in sizes):
-            return
-        status = self.status(key, message)
-        if (sizes, unless, status) not in self._checked:  # programs repeat their checks
-            self._checked.add((sizes, unless, status))
-            self.checks.append(Check(sizes, status, unless))
-
 
 def lower(function: Function) -> Lowered:
     """Lower every instruction that the results need."""
     made = Lowered(Graph())
+    _lower_into(function, made)
+    return made
+
+
+def _lower_into(function: Function, made: Lowered) -> None:
+    """Lower a function whose parameters may have nodes already."""
     nodes = made.nodes
     order = divide(function)
+    scans = Scans(order)
     made.uses.update(uses(function, order))
     for number, parameter in enumerate(function.params):
         _require_real(parameter, f"parameter {parameter.name}")
-        kind = parameter.type
-        nodes[parameter] = made.graph.make("param", kind.shape, kind.dtype, (), number)
+        if parameter not in nodes:
+            kind = parameter.type
+            nodes[parameter] = made.graph.make("param", kind.shape, kind.dtype, (), number)
     for value in order:
         if isinstance(value, Core):
             core = made.graph.make("core", (), "f64", [nodes[a] for a in value.inputs], value)
@@ -88,14 +54,14 @@ def lower(function: Function) -> Lowered:
                 f"undefined function {value.attr('name')} has no native code; give it a definition before compiling"
             )
         lowering = LOWERINGS.get(name)
-        if lowering is None:
+        if lowering is None and not value.op.picks:
             raise UnsupportedError(f"op {name} has no native code")
         _require_real(value, name)
         for size in value.type.shape:
             _check_size(made, name, size)
-        nodes[value] = lowering(made, value, [nodes[a] for a in value.args])
+        args = [nodes[a] for a in value.args]
+        nodes[value] = lowering(made, value, args) if lowering else scans.result(made, value, args, _lower_into)
     made.results = [nodes[r] for r in function.results]
-    return made
 
 
 def _require_real(value: Value, where: str) -> None:

@@ -21,7 +21,7 @@ from codegen import pool, routines
 from codegen.emit import emit_kernel
 from codegen.folds import LANES
 from codegen.loops import Block, Buffer, For, Kernel, Program, accessed, statements
-from codegen.lower import OUT_OF_MEMORY
+from codegen.lowered import OUT_OF_MEMORY
 from codegen.memory import ARENA, cell
 from codegen.sizes import SizeWriter
 from codegen.split import work_of

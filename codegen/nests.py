@@ -29,6 +29,8 @@ class Memory:
     homes: dict[Node, tuple[Nest, int]] = field(default_factory=dict[Node, "tuple[Nest, int]"])
     temps: list[Buffer] = field(default_factory=list[Buffer])
     names: int = 0
+    depth: int = 0
+    """Loops of scans around what is written."""
     keeping: bool = True
     """Whether expensive inline values are stored for later nests; not while nests are written that may not run."""
 

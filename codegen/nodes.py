@@ -22,6 +22,8 @@ stored kinds:
              operands [batch, rows, sums] and [batch, sums, columns], and perhaps factors [batch, sums]
     output   number: one of the outputs of the operand, a core
     place    (fill, maps, adds): zeros (if fill), then each operand written, or added, at the affine places of its map
+    loop    `Steps`: runs a scan, which makes the arrays that the nodes `picked` of it stand for; it is no array
+    picked  number: one of the arrays that the operand, a loop, makes
     others are library kinds, see `codegen.jobs`
 
 Promises: views of views are one view; equal nodes are one node; `cost` estimates the work of one element where it is

@@ -66,7 +66,7 @@ def joined(first: Kernel, second: Kernel) -> Kernel:
 def row_loop(body: Sequence[Stmt]) -> For | None:
     """The loop over rows, if that and scalars in front of it are all there is."""
     loop = body[-1] if body else None
-    if not isinstance(loop, For) or loop.vector or loop.carries or loop.step != 1 or loop.once:
+    if not isinstance(loop, For) or loop.vector or loop.carries or loop.step != 1 or loop.once or loop.steps:
         return None
     return loop if all(isinstance(s, (Let, Load)) for s in body[:-1]) else None
 

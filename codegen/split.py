@@ -159,7 +159,7 @@ def _inside(body: Sequence[Stmt]) -> set[int]:
 def _share(kernel: Kernel) -> None:
     """Let threads share the kernel's loop, where its iterations do not meet."""
     loop = kernel.body[-1] if kernel.body else None
-    if not isinstance(loop, For) or loop.carries or loop.step != 1 or loop.once:
+    if not isinstance(loop, For) or loop.carries or loop.step != 1 or loop.once or loop.steps:
         return
     written = touched(loop.body)[1]
     before = kernel.body[:-1]

@@ -58,6 +58,8 @@ def strips(loop: For, lanes: int, static: int | None) -> Strips:
     if static is not None:
         while lanes > 2 and lanes // 2 >= static:
             lanes //= 2
+    if loop.waited and dear and (static is None or static > lanes):
+        lanes *= 2  # dear functions of two registers run side by side
     some = -(-(LANES - 1 if static is None else static % LANES) // lanes)
     if wide and loop.carries and not guests and length * some <= _TAIL:
         return Strips(wide, 0, lanes, False, max(some, 1))
@@ -70,7 +72,7 @@ def strips(loop: For, lanes: int, static: int | None) -> Strips:
     if wide and narrow > lanes and not loop.carries and any(isinstance(s, For) and light(s) for s in loop.body):
         plain = narrow
     if not long and not wide and (static is None or static >= lanes):
-        twice = dear and length <= _TWICE and (static is None or static >= 2 * lanes)
+        twice = dear and not loop.waited and length <= _TWICE and (static is None or static >= 2 * lanes)
         plain = 2 * lanes if twice else lanes
     masked = static is None or long or static % (wide or plain or lanes) != 0
     return Strips(wide, plain, lanes, masked)

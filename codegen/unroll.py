@@ -19,7 +19,7 @@ from math import prod
 from typing import Any, TypeAlias
 
 from codegen import folding
-from codegen.lower import Lowered
+from codegen.lowered import Lowered
 from codegen.nodes import Graph, Node, ViewMap, scalar_cost
 from symdiff.ir.builder import exact
 from symdiff.ir.dims import Shape, Size

@@ -51,6 +51,9 @@ def uses_of(kernel: Kernel) -> Uses:
             elif isinstance(stmt, Trap):
                 use(stmt.cond)
             elif isinstance(stmt, For):
+                for carry in stmt.carries:
+                    if carry.start >= 0:
+                        use(carry.start)
                 stack.append((loop, at, body))
                 loop, at, body = stmt, 0, stmt.body
         clock += 1

@@ -271,11 +271,6 @@ def test_bodies_have_their_types() -> None:
             parse_function(text.format(*parts), OPSET)
 
 
-def test_compile_refuses() -> None:
-    with pytest.raises(sd.UnsupportedError, match="scan has no native code"):
-        sd.compile(sd.scan(lambda c, a: (c * a, c), 1.0, x)[0], [x])
-
-
 # -------------------------------------------------------------------- text
 def test_round_trip() -> None:
     W, A = sd.symbol("W", (m, m)), sd.symbol("A", (n, 3, m))
