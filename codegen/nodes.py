@@ -71,7 +71,7 @@ _SOURCES = 2
 class Node:
     """One array computation; compared by identity."""
 
-    __slots__ = ("args", "cost", "data", "dtype", "kind", "number", "own_cost", "shape")
+    __slots__ = ("args", "cost", "data", "dtype", "fixed", "kind", "number", "own_cost", "shape")
 
     def __init__(self, kind: str, shape: Shape, dtype: str, args: tuple[Node, ...], data: Any, number: int) -> None:
         self.kind = kind
@@ -80,8 +80,10 @@ class Node:
         self.args = args
         self.data = data
         self.number = number
+        self.fixed = kind == "const" or (kind in ("scalar", "view") and all(a.fixed for a in args))
+        """Made of constants alone: computed once wherever it is needed."""
         if kind == "scalar":
-            self.own_cost = scalar_cost(data[0])
+            self.own_cost = 0 if self.fixed else scalar_cost(data[0])
         else:
             self.own_cost = 1 if kind in ("triangle", "delta", "gather") else 0
         self.cost = self.own_cost

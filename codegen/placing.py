@@ -7,9 +7,14 @@ far as the jobs allow (the folded axes of a job stay inside its kept ones).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import reduce
+from operator import or_
+
 from codegen.index import Index, flatten, make
 from codegen.loops import Buffer, Carry, For, Let, Load, Stmt, Store, Trap
 from codegen.nests import Nest
+from codegen.regroup import regroup
 from symdiff.ir.dims import Size, product
 
 
@@ -59,6 +64,7 @@ class _Placing:
                 by_bits[deps] = found
             return found
 
+        self._regroup(level_of)
         before: list[list[Stmt]] = [[] for _ in range(len(order) + 1)]
         after: list[list[Stmt]] = [[] for _ in range(len(order) + 1)]
         carries: list[list[Carry]] = [[] for _ in range(len(order) + 1)]
@@ -91,6 +97,23 @@ class _Placing:
             inner = before[depth] + body + after[depth]
             body = [For(name, self.extent[name], inner, carries[depth], name == vector)]
         return before[0] + body + after[0]
+
+    def _regroup(self, level_of: Callable[[int], int]) -> None:
+        """Share the factors of products."""
+        deps, memory = self.deps, self.nest.memory
+        read = {int(n[1:]) for s in self.stores for i in s.index for n, _ in i.terms if n[0] == "%"}
+        users = (*self.stores, *self.folds, *self.nest.scans)
+        read.update(user.value for user in users)
+        made = regroup(self.stmts, read, lambda name: level_of(deps[name]), memory.names)
+        if made is None:
+            return
+        for stmt in made.stmts:
+            if stmt.name not in deps:
+                assert isinstance(stmt, Let)
+                deps[stmt.name] = reduce(or_, [deps[a] for a in stmt.args], 0)
+        for user in users:
+            user.value = made.names.get(user.value, user.value)
+        self.stmts, memory.names = made.stmts, made.free
 
     # ---------------------------------------------------------------- choices
     def _accesses(self) -> list[tuple[Buffer, tuple[Index, ...], bool]]:

@@ -63,7 +63,7 @@ class Compiled:
 
     @property
     def loops(self) -> str:
-        """The loop nests."""
+        """The loop nests; with the factors of products shared they may do less than `ir` says."""
         return str(self.program)
 
     @property

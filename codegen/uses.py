@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from codegen.index import Index
 from codegen.loops import For, Kernel, Let, Load, Stmt, Store, Trap
@@ -65,31 +65,37 @@ def uses_of(kernel: Kernel) -> Uses:
 
 
 def _fused(kernel: Kernel, uses: Uses) -> set[int]:
-    """Products to round together with the sum they are used in. A difference of two products stays as it is: x*x - y*y
-    is 0 where x is y."""
+    """Products to round together with the sum they are used in, those that a loop adds up too."""
     found: set[int] = set()
-    count = uses.count
     bodies: list[tuple[For | None, list[Stmt]]] = [(None, kernel.body)]
     while bodies:
         loop, body = bodies.pop()
         # Only products of the same body: a loop is written more than once, and what stands outside is computed once.
-        products: set[int] = set()
-        for stmt in body:
-            if isinstance(stmt, Let):
-                op = stmt.op
-                if op == "mul":
-                    if stmt.dtype in ("f64", "f32"):
-                        products.add(stmt.name)
-                elif op in ("add", "sub") and stmt.dtype in ("f64", "f32"):
-                    a, b = stmt.args
-                    if b in products and count[b] == 1:
-                        if op == "add" or a not in products:
-                            found.add(b)
-                    elif a in products and count[a] == 1 and (op == "add" or b not in products):
-                        found.add(a)
-            elif isinstance(stmt, For):
-                bodies.append((stmt, stmt.body))
+        products = products_in_sums(body, uses.count, found)
+        bodies += [(stmt, stmt.body) for stmt in body if isinstance(stmt, For)]
         if loop is not None:
             sums = [c.value for c in loop.carries if c.kind == "sum" and uses.count[c.value] == 1]
             found.update(value for value in sums if value in products)
     return found
+
+
+def products_in_sums(body: Sequence[Stmt], count: Mapping[int, int], found: set[int]) -> set[int]:
+    """Add the products to `found` that are used once, in a sum of this body; returns all products of the body.
+
+    A difference of two products stays as it is: x*x - y*y is 0 where x is y.
+    """
+    products: set[int] = set()
+    for stmt in body:
+        if isinstance(stmt, Let):
+            op = stmt.op
+            if op == "mul":
+                if stmt.dtype in ("f64", "f32"):
+                    products.add(stmt.name)
+            elif op in ("add", "sub") and stmt.dtype in ("f64", "f32"):
+                a, b = stmt.args
+                if b in products and count[b] == 1:
+                    if op == "add" or a not in products:
+                        found.add(b)
+                elif a in products and count[a] == 1 and (op == "add" or b not in products):
+                    found.add(a)
+    return products

@@ -3,7 +3,8 @@
 `compare_programs(primal, {"forward": F, "reverse": R}, sizes)` counts each Function and gives a `Comparison`, which
 prints as a table, as Markdown, as LaTeX and as JSON. It judges by operations of `Counts`, every one alike; moves, bytes
 and memory stand beside them, and measured and predicted times where they are given. Programs and times are handed in:
-nothing is differentiated, compiled or timed here.
+nothing is differentiated, compiled or timed here. Counts are of the programs as derived; native code
+shares factors between products and may do less, which predicted and measured times show.
 """
 
 from __future__ import annotations
