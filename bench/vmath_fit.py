@@ -146,6 +146,8 @@ FITS = {
                "sin(r) = r + r^3 p(r^2), |r| <= pi/4"),
     "COS": Fit(in_square(lambda x: (mp.cos(x) - 1 + x * x / 2) / x**4), 0, QUARTER**2, 5, lambda z: z * z,
                "cos(r) = 1 - r^2/2 + r^4 p(r^2), |r| <= pi/4"),
+    "COTH": Fit(in_square(lambda x: (x * mp.coth(x) - 1) / x**2), mp.mpf("1e-40"), (HALF / 2) ** 2, 4, lambda z: z,
+                "r coth(r) = 1 + r^2 p(r^2), |r| <= ln(2)/4"),
     "SINH": odd(mp.sinh, 1.001, 6, "sinh(x) = x + x^3 p(x^2), |x| <= 1"),
     "ASINH": odd(mp.asinh, 0.5, 11, "arcsinh(x) = x + x^3 p(x^2), |x| <= 1/2"),
     "ASIN": odd(mp.asin, 0.5, 12, "arcsin(x) = x + x^3 p(x^2), |x| <= 1/2"),

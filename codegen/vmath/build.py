@@ -230,16 +230,19 @@ class Build:
         shifted = x + magic
         return shifted - magic, self.bits(shifted)
 
-    def rint_of_product(self, x: Value, factor: float) -> tuple[Value, Value]:
-        magic = 1.5 * 2.0**52 if x.kind == "f64" else 1.5 * 2.0**23
+    def rint_of_product(self, x: Value, factor: float, plus: int = 0) -> tuple[Value, Value]:
+        """The nearest integer of x * factor, and the word that holds it plus a number."""
+        magic = (1.5 * 2.0**52 if x.kind == "f64" else 1.5 * 2.0**23) + plus
         shifted = self.fma(x, factor, magic)
         return shifted - magic, self.bits(shifted)
 
     def polynomial(self, x: Value, coefficients: Sequence[Value | float]) -> Value:
-        """Sum of coefficients[i] * x**i in Estrin's order: short dependency chains for a few products more."""
+        """Sum of coefficients[i] * x**i: Estrin's order, and Horner's where it takes no longer with a product less."""
         terms: list[Value] = [self.const(c, x.kind) for c in coefficients]
         power = x
         while len(terms) > 1:
+            if len(terms) == 3:
+                return self.fma(power, self.fma(power, terms[2], terms[1]), terms[0])
             paired = [self.fma(power, terms[i + 1], terms[i]) for i in range(0, len(terms) - 1, 2)]
             if len(terms) % 2:
                 paired.append(terms[-1])

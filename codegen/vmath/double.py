@@ -69,12 +69,23 @@ def series(b: Build, x: Pair, pairs: Sequence[tuple[float, float]], rest: Sequen
     return value
 
 
-def quotient(b: Build, x: Pair, y: Pair) -> Pair:
-    """x / y with one division; y must be far from the ends of the exponent range."""
+def _divided(b: Build, x: Pair, y: Pair) -> tuple[Value, Value, Value]:
+    """About x / y, what it leaves of x, and about 1 / y, with one division."""
     reciprocal = 1.0 / y.hi
     hi = x.hi * reciprocal
-    rest = b.fma(-hi, y.hi, x.hi) + b.fma(-hi, y.lo, x.lo)
+    return hi, b.fma(-hi, y.hi, x.hi) + b.fma(-hi, y.lo, x.lo), reciprocal
+
+
+def quotient(b: Build, x: Pair, y: Pair) -> Pair:
+    """x / y; y must be far from the ends of the exponent range."""
+    hi, rest, reciprocal = _divided(b, x, y)
     return fast_two_sum(hi, rest * reciprocal)
+
+
+def rounded_quotient(b: Build, x: Pair, y: Pair) -> Value:
+    """x / y to a little more than half an ulp."""
+    hi, rest, reciprocal = _divided(b, x, y)
+    return b.fma(rest, reciprocal, hi)
 
 
 def root(b: Build, x: Pair) -> Pair:

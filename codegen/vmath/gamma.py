@@ -18,7 +18,7 @@ from . import gamma_left, tables
 from .build import Build, Value
 from .double import Pair, fast_two_sum, quotient, two_product, two_sum
 from .explog import log, log_sum, normal
-from .trig import kernel_cos_parts, kernel_sin_parts
+from .trig import cos_parts, sin_parts
 
 _INF = float("inf")
 _NAN = float("nan")
@@ -37,7 +37,7 @@ def _sin_cos_pi(b: Build, a: Value) -> tuple[Value, Pair, Pair]:
     angle = b.select(far, 0.5 - size, size)
     turned, rest = two_product(b, angle, b.const(pi, "f64"))
     reduced = Pair(turned, b.fma(angle, _PI_LOW, rest))
-    s, c = fast_two_sum(*kernel_sin_parts(b, reduced)), fast_two_sum(*kernel_cos_parts(b, reduced))
+    s, c = fast_two_sum(*sin_parts(b, reduced)), fast_two_sum(*cos_parts(b, reduced))
     sine = Pair(b.select(far, c.hi, s.hi), b.select(far, c.lo, s.lo))
     cosine = Pair(b.select(far, s.hi, c.hi), b.select(far, s.lo, c.lo))
     negative = r < 0.0

@@ -1,35 +1,35 @@
 """Hyperbolic functions and the smooth steps built from exp: sinh cosh tanh sigmoid softplus.
 
-tanh(x) = e / (e + 2) with e = expm1(2|x|); sigmoid and softplus use exp(-|x|), which never overflows.
+tanh(x) = (e - 1) / (e + 1) with e = exp(2|x|); sigmoid and softplus use exp(-|x|), which never overflows.
 """
 
 from __future__ import annotations
 
 from . import tables
 from .build import Build, Value
-from .double import Pair, fast_two_sum
+from .double import Pair, fast_two_sum, rounded_quotient
 from .explog import LN2, LN2_LOW, LOG2_E, exp, exp_sum, log1p_pair, power_of_two
 
 _INF = float("inf")
 _OVERFLOW = 710.4758600739439  # the largest argument with a finite hyperbolic sine and cosine
 
 
+def _half_reduced(b: Build, size: Value) -> tuple[Value, Value]:
+    """The word of n, and r with 2 size = n ln(2) + 2 r."""
+    n, word = b.rint_of_product(size, 2.0 * LOG2_E)
+    return word, b.fma(n, -0.5 * LN2_LOW, b.fma(n, -0.5 * LN2, size))
+
+
 def tanh(b: Build, x: Value) -> Value:
-    y = b.at_most(b.fabs(x) * 2.0, 45.0)
-    n, word = b.rint_of_product(y, LOG2_E)
-    r = b.fma(n, -LN2_LOW, b.fma(n, -LN2, y))
-    p = b.fma(r * r, b.polynomial(r, tables.EXPM1), r)
+    """exp(2 r) = (c + r) / (c - r) with the even function c = r coth(r): one division for the whole quotient."""
+    word, r = _half_reduced(b, b.at_most(b.fabs(x), 22.5))
+    z = r * r
     t = power_of_two(b, word)
-    # e = expm1(y) as a pair, so that only the roundings of p and of the quotient are left
-    head = t - 1.0
-    e = b.fma(t, p, head)
-    low = b.fma(t, p, head - e)
-    below = e + 2.0
-    below_low = (e - (below - 2.0)) + low
-    inverse = 1.0 / below
-    q = e * inverse
-    rest = b.fma(-q, below, e) + b.fma(-q, below_low, low)
-    return b.copysign(b.fma(rest, inverse, q), x)
+    less, more = t - 1.0, t + 1.0
+    rest = z * b.polynomial(z, tables.COTH)  # c - 1
+    top = fast_two_sum(less, b.fma(more, r, less * rest))
+    bottom = fast_two_sum(more, b.fma(less, r, more * rest))
+    return b.copysign(rounded_quotient(b, top, bottom), x)
 
 
 def _quarter_exp(b: Build, size: Value) -> tuple[Value, Value]:

@@ -98,15 +98,15 @@ def softplus(b: Build, x: Value) -> Value:
     return b.select(x > 0.0, x, 0.0) + _log1p(b, b.fma(scale, p, scale))
 
 
-def _reduced(b: Build, x: Value) -> tuple[Value, Value]:
-    n, word = b.rint_of_product(x, TWO_OVER_PI)
-    r = b.fma(n, -PI_2[1], b.fma(n, -PI_2[0], x))
+def _reduced(b: Build, size: Value, turns: int = 0) -> tuple[Value, Value]:
+    n, word = b.rint_of_product(size, TWO_OVER_PI, turns)
+    r = b.fma(n, -PI_2[1], b.fma(n, -PI_2[0], size))
 
     def exact() -> list[Value]:
-        q, remainder = exact_reduction(b, x, word, r)
-        return [q, remainder]
+        q, remainder = exact_reduction(b, size, word - turns, r)
+        return [q + turns, remainder]
 
-    word, r = b.rare(b.fabs(x) > FAST_LIMIT, (word, r), exact)
+    word, r = b.rare(size > FAST_LIMIT, (word, r), exact)
     return word, r
 
 
@@ -128,26 +128,25 @@ def _one_of(b: Build, r: Value, odd: Value) -> Value:
 
 
 def sin(b: Build, x: Value) -> Value:
-    word, r = _reduced(b, x)
-    return b.select(x.equals(0.0), x, flip(b, _one_of(b, r, is_odd(b, word)), word))
+    word, r = _reduced(b, b.fabs(x))
+    return flip(b, _one_of(b, r, is_odd(b, word)), word, x)
 
 
 def cos(b: Build, x: Value) -> Value:
-    word, r = _reduced(b, x)
-    return flip(b, _one_of(b, r, is_odd(b, word + 1)), word + 1)
+    word, r = _reduced(b, b.fabs(x), turns=1)
+    return flip(b, _one_of(b, r, is_odd(b, word)), word)
 
 
 def sincos(b: Build, x: Value) -> tuple[Value, Value]:
-    word, r = _reduced(b, x)
+    word, r = _reduced(b, b.fabs(x))
     odd, s, c = is_odd(b, word), _sin(b, r), _cos(b, r)
-    sine = b.select(x.equals(0.0), x, flip(b, b.select(odd, c, s), word))
-    return sine, flip(b, b.select(odd, s, c), word + 1)
+    return flip(b, b.select(odd, c, s), word, x), flip(b, b.select(odd, s, c), word + 1)
 
 
 def tan(b: Build, x: Value) -> Value:
-    word, r = _reduced(b, x)
+    word, r = _reduced(b, b.fabs(x))
     odd, s, c = is_odd(b, word), _sin(b, r), _cos(b, r)
-    return b.select(x.equals(0.0), x, b.select(odd, -c, s) / b.select(odd, s, c))
+    return flip(b, b.select(odd, -c, s) / b.select(odd, s, c), b.const(0, "i64"), x)
 
 
 def power(b: Build, x: Value, y: Value) -> Value:

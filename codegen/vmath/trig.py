@@ -1,21 +1,26 @@
 """sin cos tan and the fused sincos.
 
-x = n pi/2 + r with |r| <= pi/4 as a pair r.hi + r.lo, then polynomials in r^2. Up to 1e14 three fmas with the parts of
-pi/2 reduce (n * part is exact or carried); larger arguments are rare and go lane by lane through an exact reduction:
-the mantissa times the 192 bits of 2/pi that matter (Payne and Hanek), in integers, the same bits on every machine.
+|x| = n pi/2 + r with |r| <= pi/4 as a pair r.hi + r.lo, then polynomials in r^2; the sign of x comes back at the end.
+Up to 8e5 four fmas with the parts of pi/2 reduce, and only the last is rounded. Larger arguments are rare: up to 1e14
+the products with longer parts are carried as pairs; beyond, lane by lane, the mantissa times the 192 bits of 2/pi that
+matter (Payne and Hanek), in integers, the same bits on every machine.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 from . import tables
 from .build import Build, Value, float_text
-from .double import Pair, fast_two_sum, quotient
+from .double import Pair, fast_two_sum, rounded_quotient
 
 TWO_OVER_PI = 0.6366197723675814
 PI_2 = (1.5707963267948966, 6.123233995736766e-17, -1.4973849048591698e-33)
-FAST_LIMIT = 1e14
+# The same with a second part of 33 bits: for n <= 2**19 its products are exact, and so is what they leave.
+_SHORT = (PI_2[0], float.fromhex("0x1.1a626331p-54"), float.fromhex("0x1.1701b839a252p-88"))
+NEAR, FAST_LIMIT = 8e5, 1e14
+_SIGN = -(1 << 63)
 _INF = float("inf")
 _NAN = float("nan")
 
@@ -34,7 +39,7 @@ def _table_words() -> list[int]:
 
 
 def _reducer(symbol: str) -> str:
-    """Scalar helper: x (finite, at least 2**46 in size) -> quadrant and the remainder pair, sign of x included.
+    """Scalar helper: x (finite, at least 2**46) -> quadrant and the remainder pair.
 
     Any other x gives some number: callers drop it.
     """
@@ -83,15 +88,11 @@ define internal {{ i64, double, double }} {symbol}.reduce(double %x) noinline no
   %e0 = call double @llvm.fma.f64(double %hi, double {high}, double %p.negated)
   %e1 = call double @llvm.fma.f64(double %hi, double {low}, double %e0)
   %e = call double @llvm.fma.f64(double %lo, double {high}, double %e1)
-  %x.negative = icmp slt i64 %word, 0
-  %flip = xor i1 %negative, %x.negative
   %p.minus = fneg double %p
   %e.minus = fneg double %e
-  %r.hi = select i1 %flip, double %p.minus, double %p
-  %r.lo = select i1 %flip, double %e.minus, double %e
-  %quadrant.minus = sub i64 0, %quadrant
-  %q = select i1 %x.negative, i64 %quadrant.minus, i64 %quadrant
-  %out.0 = insertvalue {{ i64, double, double }} poison, i64 %q, 0
+  %r.hi = select i1 %negative, double %p.minus, double %p
+  %r.lo = select i1 %negative, double %e.minus, double %e
+  %out.0 = insertvalue {{ i64, double, double }} poison, i64 %quadrant, 0
   %out.1 = insertvalue {{ i64, double, double }} %out.0, double %r.hi, 1
   %out.2 = insertvalue {{ i64, double, double }} %out.1, double %r.lo, 2
   ret {{ i64, double, double }} %out.2
@@ -110,69 +111,66 @@ def _reduce_lane(b: Build, lane: str) -> list[tuple[str, str]]:
     return [(b.emit(kind, f"extractvalue {result} {called}, {i}").text, kind) for i, kind in enumerate(kinds)]
 
 
-def reduce(b: Build, x: Value) -> tuple[Value, Pair]:
-    """Quadrant (in the low two bits) and remainder of x modulo pi/2."""
-    n, word = b.rint_of_product(x, TWO_OVER_PI)
-    first = b.fma(n, -PI_2[0], x)
+def reduce(b: Build, size: Value, turns: int = 0) -> tuple[Value, Pair]:
+    """Quadrant, plus `turns`, (in the low two bits) and remainder of size >= 0 modulo pi/2."""
+    n, word = b.rint_of_product(size, TWO_OVER_PI, turns)
+    first = b.fma(n, -_SHORT[0], size)
+    hi = b.fma(n, -_SHORT[1], first)
+    lo = b.fma(n, -_SHORT[2], b.fma(n, -_SHORT[1], first - hi))
+
+    def far() -> list[Value]:
+        large, (q, *pair) = size > NEAR, b.outlined("far", [size], _reduce_far)
+        parts = [b.select(large, new, old) for new, old in zip(pair, (hi, lo), strict=True)]
+        return [b.select(large, q + turns, word), *parts]
+
+    word, hi, lo = b.rare(size > NEAR, (word, hi, lo), far)
+    return word, Pair(hi, lo)
+
+
+def _reduce_far(b: Build, inputs: Sequence[Value]) -> list[Value]:
+    """Quadrant and remainder of any number >= 0."""
+    size = inputs[0]
+    n, word = b.rint_of_product(size, TWO_OVER_PI)
+    first = b.fma(n, -PI_2[0], size)
     second = n * PI_2[1]
     second_low = b.fma(n, PI_2[1], -second)
     # A fast two-sum is exact although |first| < |second| can happen: first is a multiple of second's last bit.
     t = first - second
-    rest = (first - t) - second
-    r = Pair(t, b.fma(n, -PI_2[2], rest - second_low))
-
-    def exact() -> list[Value]:
-        return exact_reduction(b, x, word, *r)
-
-    word, hi, lo = b.rare(b.fabs(x) > FAST_LIMIT, (word, *r), exact)
-    return word, Pair(hi, lo)
+    lo = b.fma(n, -PI_2[2], ((first - t) - second) - second_low)
+    return b.rare(size > FAST_LIMIT, (word, t, lo), lambda: exact_reduction(b, size, word, t, lo))
 
 
-def exact_reduction(b: Build, x: Value, word: Value, *remainder: Value) -> list[Value]:
+def exact_reduction(b: Build, size: Value, word: Value, *remainder: Value) -> list[Value]:
     """Beyond FAST_LIMIT lane by lane; elsewhere the given word and remainder (one part or two)."""
-    q, *exact = b.outlined("exact", [x], lambda inner, inputs: inner.lanes(inputs[0], partial(_reduce_lane, inner)))
-    large, finite = b.fabs(x) > FAST_LIMIT, b.fabs(x) < _INF
+    q, *exact = b.outlined("exact", [size], lambda inner, inputs: inner.lanes(inputs[0], partial(_reduce_lane, inner)))
+    large, finite = size > FAST_LIMIT, size < _INF
     parts = [b.select(large, new, old) for new, old in zip(exact, remainder, strict=False)]
     return [b.select(large, q, word), b.select(large & ~finite, _NAN, parts[0]), *parts[1:]]
 
 
-def kernel_sin_parts(b: Build, r: Pair) -> Pair:
+def sin_parts(b: Build, r: Pair) -> Pair:
     """sin(r), |r| <= pi/4, as its leading term and the rest."""
     z = r.hi * r.hi
-    return Pair(r.hi, b.fma(z * r.hi, b.polynomial(z, tables.SIN), b.fma(z * -0.5, r.lo, r.lo)))
+    return Pair(r.hi, b.fma(z * r.hi, b.polynomial(z, tables.SIN), r.lo))
 
 
-def kernel_cos_parts(b: Build, r: Pair) -> Pair:
+def cos_parts(b: Build, r: Pair) -> Pair:
     z = r.hi * r.hi
-    half = z * -0.5
-    head = half + 1.0
-    tail = b.fma(-r.hi, r.lo, half - (head - 1.0))
+    head, tail = _cos_start(b, r, z)
     return Pair(head, b.fma(z * z, b.polynomial(z, tables.COS), tail))
 
 
-def kernel_sin(b: Build, r: Pair) -> Value:
-    parts = kernel_sin_parts(b, r)
-    return parts.hi + parts.lo
-
-
-def kernel_cos(b: Build, r: Pair) -> Value:
-    parts = kernel_cos_parts(b, r)
-    return parts.hi + parts.lo
-
-
-def flip(b: Build, y: Value, word: Value) -> Value:
-    """-y where bit 1 of the word is set."""
-    return b.float(b.bits(y) ^ ((word & 2) << 62))
+def _cos_start(b: Build, r: Pair, z: Value) -> Pair:
+    """1 - z/2 - r.hi r.lo"""
+    head = b.fma(z, -0.5, 1.0)
+    return Pair(head, b.fma(-r.hi, r.lo, b.fma(z, -0.5, 1.0 - head)))
 
 
 def _one_of(b: Build, r: Pair, odd: Value) -> Value:
     """cos(r) in the odd lanes, sin(r) in the others: one polynomial with selected coefficients."""
     z = r.hi * r.hi
-    half = z * -0.5
-    head = half + 1.0
-    tail = b.fma(-r.hi, r.lo, half - (head - 1.0))
-    start = b.select(odd, head, r.hi)
-    low = b.select(odd, tail, b.fma(half, r.lo, r.lo))
+    head, tail = _cos_start(b, r, z)
+    start, low = b.select(odd, head, r.hi), b.select(odd, tail, r.lo)
     mixed = [b.select(odd, b.const(c, "f64"), s) for c, s in zip(tables.COS, tables.SIN, strict=True)]
     return start + b.fma(z * b.select(odd, z, r.hi), b.polynomial(z, mixed), low)
 
@@ -181,28 +179,34 @@ def is_odd(b: Build, word: Value) -> Value:
     return b.compare("one", "ne", word & 1, 0)
 
 
+def flip(b: Build, y: Value, word: Value, x: Value | None = None) -> Value:
+    """-y where bit 1 of the word is set; with x, where just one of that bit and the sign of x is set."""
+    sign = word << 62
+    return b.float(b.bits(y) ^ ((sign if x is None else sign ^ b.bits(x)) & _SIGN))
+
+
 def sin(b: Build, x: Value) -> Value:
-    word, r = reduce(b, x)
-    return b.select(x.equals(0.0), x, flip(b, _one_of(b, r, is_odd(b, word)), word))
+    word, r = reduce(b, b.fabs(x))
+    return flip(b, _one_of(b, r, is_odd(b, word)), word, x)
 
 
 def cos(b: Build, x: Value) -> Value:
-    # cos is negative in quadrants 1 and 2
-    word, r = reduce(b, x)
-    return flip(b, _one_of(b, r, is_odd(b, word + 1)), word + 1)
+    # cos(x) = sin(x + pi/2), of which only the quadrant matters
+    word, r = reduce(b, b.fabs(x), turns=1)
+    return flip(b, _one_of(b, r, is_odd(b, word)), word)
 
 
 def sincos(b: Build, x: Value) -> tuple[Value, Value]:
-    word, r = reduce(b, x)
-    odd, s, c = is_odd(b, word), kernel_sin(b, r), kernel_cos(b, r)
-    sine = b.select(x.equals(0.0), x, flip(b, b.select(odd, c, s), word))
-    return sine, flip(b, b.select(odd, s, c), word + 1)
+    word, r = reduce(b, b.fabs(x))
+    odd, (s, s_low), (c, c_low) = is_odd(b, word), sin_parts(b, r), cos_parts(b, r)
+    s, c = s + s_low, c + c_low
+    return flip(b, b.select(odd, c, s), word, x), flip(b, b.select(odd, s, c), word + 1)
 
 
 def tan(b: Build, x: Value) -> Value:
-    word, r = reduce(b, x)
+    word, r = reduce(b, b.fabs(x))
     odd = is_odd(b, word)
-    s, c = fast_two_sum(*kernel_sin_parts(b, r)), fast_two_sum(*kernel_cos_parts(b, r))
+    s, c = fast_two_sum(*sin_parts(b, r)), fast_two_sum(*cos_parts(b, r))
     top = Pair(b.select(odd, -c.hi, s.hi), b.select(odd, -c.lo, s.lo))
     bottom = Pair(b.select(odd, s.hi, c.hi), b.select(odd, s.lo, c.lo))
-    return b.select(x.equals(0.0), x, quotient(b, top, bottom).hi)
+    return flip(b, rounded_quotient(b, top, bottom), b.const(0, "i64"), x)
