@@ -3,7 +3,7 @@
 Lane l of a vector loop over i reads x[i, 0], x[i, 1], x[i, 2]: three strided accesses. `plan` finds such families in a
 straight stretch of code and `Records` writes each as one access to the row of every lane with a transposition in
 registers between them, several times cheaper than gathering and scattering. Rows may also be found through an index
-(a table's row for each lane).
+(a table's row for each lane). Short rows that follow one another without gaps fill whole registers.
 
 Under a mask the lanes behind the last one use its row: what they load is real memory, and what they store is
 overwritten by the last lane, because lanes are written from the highest down.
@@ -17,6 +17,7 @@ from typing import TypeAlias
 
 from codegen.index import Index, constant_part, flatten
 from codegen.loops import Buffer, Let, Load, Stmt, Store
+from codegen.shuffles import can_interleave, interleaved, joined, parts, separated, transposed
 from codegen.text import BYTES, memory_type
 from codegen.writer import ScalarWriter
 
@@ -144,16 +145,18 @@ class Records:
         writer, dtype, width = self.writer, window.buffer.dtype, self.writer.scope.width
         rows: list[str] = []
         kind, part = memory_type(dtype, width), memory_type(dtype, window.count)
-        for address in self._addresses(window):
-            one = self.lines.emit(f"load {part}, ptr {address}, align {BYTES[dtype]}")
-            rows.append(self._resized(one, dtype, window.count, width))
-        if window.count == 1:
-            total = "poison"
-            for lane, one in enumerate(rows):
-                total = self.lines.emit(f"insertelement {kind} {total}, {part} {one}, i64 {lane}")
-            columns = [total]
+        if places := self._gapless(window):
+            columns = self._columns(places, window)
+        elif window.count == 1:
+            columns = ["poison"]
+            for lane, address in enumerate(self._addresses(window)):
+                one = self.lines.emit(f"load {part}, ptr {address}, align {BYTES[dtype]}")
+                columns = [self.lines.emit(f"insertelement {kind} {columns[0]}, {part} {one}, i64 {lane}")]
         else:
-            columns = self._transposed(rows, kind)
+            for address in self._addresses(window):
+                one = self.lines.emit(f"load {part}, ptr {address}, align {BYTES[dtype]}")
+                rows.append(self._resized(one, dtype, window.count, width))
+            columns = transposed(self.lines, rows, kind)
         for names, column in zip(window.names, columns, strict=False):
             for name in names:
                 writer.define(name, column, True, dtype)
@@ -163,13 +166,58 @@ class Records:
         writer, dtype, width = self.writer, window.buffer.dtype, self.writer.scope.width
         kind, part = memory_type(dtype, width), memory_type(dtype, window.count)
         values = [writer.lane_values(name) for name, in window.names]
+        if places := self._gapless(window):
+            self._fill(places, window, values)
+            return
         if window.count == 1:
             rows = [self.lines.emit(f"extractelement {kind} {values[0]}, i64 {lane}") for lane in range(width)]
         else:
-            rows = self._transposed(values + ["poison"] * (width - window.count), kind)
+            rows = transposed(self.lines, values + ["poison"] * (width - window.count), kind)
         for address, row in zip(reversed(self._addresses(window)), reversed(rows), strict=True):
             own = self._resized(row, dtype, width, window.count) if window.count > 1 else row
             self.lines.do(f"store {part} {own}, ptr {address}, align {BYTES[dtype]}")
+
+    def _gapless(self, window: Window) -> list[str]:
+        """Where the rows of each registerful of lanes begin, if rows follow one another without gaps."""
+        writer, width, own = self.writer, self.writer.scope.width, self._register(window)
+        # Two rows of 16 bytes are loaded into the halves of a register of 32 bytes without any shuffle.
+        halves = window.count * BYTES[window.buffer.dtype] == 16 and writer.module.register_bytes == 32
+        if writer.scope.lanes or halves or not can_interleave(window.count, own):
+            return []
+        base, step, varying = writer.offset(window.row)
+        if varying or step != window.count:
+            return []
+        start = writer.address(window.buffer, base)
+        step_to = f"getelementptr inbounds {memory_type(window.buffer.dtype, 1)}, ptr {start}, i64"
+        return [self.lines.emit(f"{step_to} {window.first + lane * window.count}") for lane in range(0, width, own)]
+
+    def _register(self, window: Window) -> int:
+        """Lanes that are moved at a time."""
+        return min(self.writer.scope.width, self.writer.module.register_bytes // BYTES[window.buffer.dtype])
+
+    def _parts(self, window: Window, place: str) -> list[str]:
+        """Where the registers begin that hold the rows at a place."""
+        step_to = f"getelementptr inbounds {memory_type(window.buffer.dtype, self._register(window))}, ptr {place}, i64"
+        return [self.lines.emit(f"{step_to} {k}") for k in range(window.count)]
+
+    def _columns(self, places: list[str], window: Window) -> list[str]:
+        dtype, own = window.buffer.dtype, self._register(window)
+        kind = memory_type(dtype, own)
+        made: list[list[str]] = []
+        for place in places:
+            rows = [self.lines.emit(f"load {kind}, ptr {part}, align {BYTES[dtype]}")
+                    for part in self._parts(window, place)]  # fmt: skip
+            made.append(separated(self.lines, rows, kind, own))
+        return [joined(self.lines, column, memory_type(dtype, 1), own) for column in zip(*made, strict=True)]
+
+    def _fill(self, places: list[str], window: Window, values: list[str]) -> None:
+        dtype, own = window.buffer.dtype, self._register(window)
+        kind = memory_type(dtype, own)
+        cut = [parts(self.lines, value, memory_type(dtype, 1), own, len(places)) for value in values]
+        for place, columns in zip(places, zip(*cut, strict=True), strict=True):
+            rows = interleaved(self.lines, columns, kind, own)
+            for row, part in zip(rows, self._parts(window, place), strict=True):
+                self.lines.do(f"store {kind} {row}, ptr {part}, align {BYTES[dtype]}")
 
     def _addresses(self, window: Window) -> list[str]:
         """Where the window begins in the row of every lane."""
@@ -203,20 +251,3 @@ class Records:
         picked = ", ".join(f"i32 {k}" if k < old else "i32 poison" for k in range(new))
         kind = memory_type(dtype, old)
         return self.lines.emit(f"shufflevector {kind} {value}, {kind} poison, <{new} x i32> <{picked}>")
-
-    def _transposed(self, rows: list[str], kind: str) -> list[str]:
-        """Element l of result j is element j of row l. One bit of the two numbers is exchanged at a time."""
-        rows, width = list(rows), len(rows)
-        bit = width // 2
-        while bit:
-            low = ", ".join(f"i32 {k if not k & bit else width + (k ^ bit)}" for k in range(width))
-            high = ", ".join(f"i32 {k | bit if not k & bit else width + k}" for k in range(width))
-            for i in range(width):
-                if not i & bit:
-                    a, b = rows[i], rows[i | bit]
-                    for place, picked in ((i, low), (i | bit, high)):
-                        rows[place] = self.lines.emit(
-                            f"shufflevector {kind} {a}, {kind} {b}, <{width} x i32> <{picked}>"
-                        )
-            bit //= 2
-        return rows
