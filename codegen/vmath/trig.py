@@ -206,7 +206,8 @@ def sincos(b: Build, x: Value) -> tuple[Value, Value]:
 def tan(b: Build, x: Value) -> Value:
     word, r = reduce(b, b.fabs(x))
     odd = is_odd(b, word)
-    s, c = fast_two_sum(*sin_parts(b, r)), fast_two_sum(*cos_parts(b, r))
+    slope = b.fma(r.hi * r.hi * -0.5, r.lo, r.lo)  # cos(r.hi) r.lo
+    s, c = fast_two_sum(*sin_parts(b, Pair(r.hi, slope))), fast_two_sum(*cos_parts(b, r))
     top = Pair(b.select(odd, -c.hi, s.hi), b.select(odd, -c.lo, s.lo))
     bottom = Pair(b.select(odd, s.hi, c.hi), b.select(odd, s.lo, c.lo))
     return flip(b, rounded_quotient(b, top, bottom), b.const(0, "i64"), x)
