@@ -185,14 +185,14 @@ def _shared_product(register_bytes: int, fma: bool, dtype: str, threads: bool) -
     if threads:
         imports[pool.SYMBOL] = pool.library().address(pool.SYMBOL)
     text = sharing.text(register_bytes, fma, dtype, threads)
-    return engine.compile_text(text, [sharing.symbol(dtype)], imports=imports)
+    return engine.compile_text(text, [sharing.symbol(dtype)], opt=1, imports=imports)
 
 
 @cache
 def _product(register_bytes: int, fma: bool, dtype: str) -> engine.Library:
-    """The matrix product, which all programs share."""
+    """The matrix product, which all programs share; more passes than the first would gain nothing."""
     text = gemm.text(register_bytes, fma, dtype)
-    return engine.compile_text(text, [gemm.symbol(dtype)], opt=2, imports={SCRATCH: ctypes.addressof(_scratch)})
+    return engine.compile_text(text, [gemm.symbol(dtype)], opt=1, imports={SCRATCH: ctypes.addressof(_scratch)})
 
 
 def _tiers(llvm: str, opt: int) -> tuple[int, int]:

@@ -88,7 +88,7 @@ def tiling(
     direct = n * min(k, KC) * BYTES[dtype] <= _DIRECT_BYTES or m <= _FLAT
     packed = 0.0 if direct and b_column == 1 and not scaled else k * math.ceil(n / tile.columns) * tile.columns
     most = min(n, FEW_NC if m <= FEW else NC)
-    if most >= (PACK_ROWS_FOR if a_sum == 1 else TURN_ROWS_FOR):
+    if most >= (PACK_ROWS_FOR if a_sum == 1 else TURN_ROWS_FOR // BYTES[dtype]):
         packed += m * k * math.ceil(n / most) * (part if half else 1.0)
     packed += n * n / 2 if flags & MIRROR else 0.0
     return Tiling(steps, begun, packed)

@@ -26,8 +26,8 @@ _BLOCK_BYTES = 294_912
 """What is packed of A at a time,"""
 NC, FEW_NC, FEW = 1536, 96, 64
 """and columns of B, or so many where so few rows use them."""
-PACK_ROWS_FOR, TURN_ROWS_FOR = 192, 48
-"""A is packed for so many columns of C, or for so many where its rows are not dense."""
+PACK_ROWS_FOR, TURN_ROWS_FOR = 192, 768
+"""A is packed for so many columns of C, or for so many bytes of a row of C where its rows are not dense."""
 
 
 def flag(r: Routine, bit: int) -> str:
@@ -49,7 +49,7 @@ def text(module: Module, tile: Tile) -> str:
     half, begins = flag(r, HALF), r.emit(f"xor i1 {flag(r, ADD)}, true")
     plain, longest = r.emit("icmp eq ptr %scale, null"), r.least("%k", KC)
     along = r.emit("icmp eq i64 %as, 1")
-    enough = r.emit(f"select i1 {along}, i64 {PACK_ROWS_FOR}, i64 {TURN_ROWS_FOR}")
+    enough = r.emit(f"select i1 {along}, i64 {PACK_ROWS_FOR}, i64 {TURN_ROWS_FOR // bytes_}")
     few = r.emit(f"icmp sle i64 %m, {FEW}")
     n_most = r.least("%n", r.emit(f"select i1 {few}, i64 {FEW_NC}, i64 {NC}"))
     m_most = r.least("%m", most_rows)

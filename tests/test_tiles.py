@@ -87,7 +87,7 @@ def test_inner_loops_keep_to_registers(machine, dtype):
     module = llvm.parse_assembly(source.text(), context=llvm.create_context())
     built = target.create_target_machine(cpu=cpu, opt=1, reloc="pic")
     module.triple, module.data_layout = built.triple, str(built.target_data)
-    engine._run_passes(module, built, 2)  # pyright: ignore[reportPrivateUsage]
+    engine._run_passes(module, built, 1)  # pyright: ignore[reportPrivateUsage]
     text = built.emit_assembly(module)
     for tile in tiles.tiles(Module(register_bytes, fma), dtype):
         own = text[text.index(f"\n{tile.symbol}:") :]
