@@ -399,3 +399,25 @@ def test_counts_are_what_is_executed(seed: int) -> None:
     # Nothing dear is computed twice: what the reverse loop needs of the forward loop it reads.
     once, twice = count(program([f])).transcendentals, count(optimize(function, OPSET)).transcendentals
     assert twice.at(sizes) < 2 * once.at(sizes)
+
+
+def test_one_loop_each_way_serves_all_products() -> None:
+    W, h, X, t = SYMBOLS["W"], SYMBOLS["h"], SYMBOLS["X"], sd.symbol("t", (m, m))
+    last, ys = sd.scan(lambda s, v: (np.tanh(W @ s + v), np.sum(s * s)), h, X)
+    f = np.sum(last**2) + np.sum(ys)
+    function = program([f, sd.jvp(f, W, t), *sd.gradient(f, [W, h]), sd.hvp(f, W, t)])
+    shorter = optimize(function, OPSET)
+    loops = {loop_key(v): (v.attr("carries"), v.attr("reverse")) for v in shorter.instrs if v.op.picks}
+    assert sorted(loops.values()) == [(2, False), (2, True)]
+    at = {**values(np.random.default_rng(0), 4), "t": np.random.default_rng(1).normal(size=(3, 3))}
+    agree(function, shorter, at, 4)
+    assert optimize(shorter, OPSET) == shorter
+
+
+def test_loops_that_need_each_other_stay_apart() -> None:
+    x = SYMBOLS["x"]
+    one, ys = sd.scan(lambda s, v: (s * v, s), 1.0, x)
+    (two, _), _ = sd.scan(lambda c, v: ((c[0] * v[0], c[1] + v[1] * c[0]), None), (1.0, 0.0), (x, ys))
+    function = program([one, two, sd.scan(lambda c, v: (c * v, None), 1.0, x)[0]])
+    shorter = optimize(function, OPSET)
+    agree(function, shorter, values(np.random.default_rng(0), 4), 4)

@@ -18,7 +18,7 @@ from symdiff.ir.contraction import Labels, Spec, contract, parse_spec
 from symdiff.ir.dims import Size
 from symdiff.ir.graph import AttrItems, Function, Value
 from symdiff.ir.op import Op, OpSet
-from symdiff.simplify import loops, residuals
+from symdiff.simplify import loops, merging, residuals
 from symdiff.simplify.views import number_in
 
 Args: TypeAlias = "tuple[Value, ...]"
@@ -31,7 +31,7 @@ def optimize(function: Function, opset: OpSet) -> Function:
     if any(v.op.picks for v in cleaned.instrs):
         # What one loop may hand to another shows while both are as they were derived.
         shared = residuals.handed_over(loops.with_bodies(cleaned, opset, optimize), opset)
-        cleaned = _cleaned(loops.tidied(shared, opset, optimize), opset)
+        cleaned = _cleaned(merging.merged(loops.tidied(shared, opset, optimize), opset), opset)
     return cleaned
 
 
