@@ -421,3 +421,19 @@ def test_loops_that_need_each_other_stay_apart() -> None:
     function = program([one, two, sd.scan(lambda c, v: (c * v, None), 1.0, x)[0]])
     shorter = optimize(function, OPSET)
     agree(function, shorter, values(np.random.default_rng(0), 4), 4)
+
+
+def test_embeddings_are_scattered_once() -> None:
+    E, index, W = sd.symbol("E", (n, m)), sd.symbol("index", (sd.dim("t"),), "i64"), SYMBOLS["W"]
+    last, _ = sd.scan(lambda s, i: (np.tanh(W @ s + E[i] * E[-1]), None), SYMBOLS["h"], index)
+    slopes = [sd.gradient(np.sum(last), E, mode=mode) for mode in ("reverse", "forward")]
+    rng = np.random.default_rng(0)
+    at = {**values(rng, 4), "E": rng.normal(size=(4, 3)), "index": np.array([1, 3, 1, 0, 0])}
+    function = program(slopes[:1])
+    shorter = optimize(function, OPSET)
+    loops = [v.attr("body") for v in shorter.instrs if v.op.picks]
+    assert not any(v.op.name == "scatter_add" for body in loops for v in body.instrs)
+    want = interpret(program(slopes[1:]), [at[p.name] for p in program(slopes[1:]).params], {"n": 4, "m": 3, "t": 5})
+    for one in (function, shorter):
+        got = interpret(one, [at[p.name] for p in one.params], {"n": 4, "m": 3, "t": 5})
+        np.testing.assert_allclose(got[0], want[0], rtol=1e-12)

@@ -287,7 +287,7 @@ class _Tidying:
         self._replace(known)
 
     def _sums(self) -> None:
-        """Sums over the steps of outer products: the factors are stacked, and one product sums them."""
+        """Sums over the steps of outer products and scatters: what they are made of is stacked, and summed at once."""
         loop = self.loop
         for k, (p, start) in enumerate(loop.carries):
             others = topological([*[after for j, after in enumerate(loop.after) if j != k], *loop.outputs])
@@ -352,8 +352,11 @@ class _Tidying:
             assert total is not None
             for t in outer:
                 stepping = {a for a in t.args if a not in consts}
-                factors = {a: along(a) if a in stepping else given[a] for a in t.args}
-                part = _along(builder, t, factors, stepping, loop.length, keep=False)
+                if t.op.name == "scatter_add":  # the step is one more axis of the indices
+                    part = builder.make(t.op, tuple([along(a) for a in t.args]), t.attrs)
+                else:
+                    factors = {a: along(a) if a in stepping else given[a] for a in t.args}
+                    part = _along(builder, t, factors, stepping, loop.length, keep=False)
                 total = builder.make(builder.opset["add"], (total, part))
             return total
 
@@ -390,7 +393,11 @@ def _along(
 
 
 def _widens(term: Value) -> bool:
-    """Whether a term is an outer product, larger than what it is made of."""
+    """Whether a term is an outer product or a scatter, larger than what it is made of."""
+    if term.op.name == "scatter_add":
+        updates, index = term.args[0], term.args[1]
+        trailing = -term.attr("axis") - len(term.attr("sizes"))
+        return updates.type.rank == index.type.rank + trailing
     if term.op.name != "contract" or len(term.args) < 2:
         return False
     spec = parse_spec(term.attr("spec"))
