@@ -28,9 +28,9 @@ def function_of(*expressions: Any) -> Function:
     return Function.of([builder.adopt(p) for p in params], values)
 
 
-def numbers(*expressions: Any, sizes: dict[str, int] | None = None, **values: Any) -> list[Any]:
+def numbers(*expressions: Any, **values: Any) -> list[Any]:
     function = function_of(*expressions)
-    return list(interpret(function, [values[p.name] for p in function.params], sizes))
+    return list(interpret(function, [values[p.name] for p in function.params]))
 
 
 # -------------------------------------------------------------------- values
@@ -200,8 +200,9 @@ def test_lengths_that_are_equal_only_as_numbers() -> None:
 
 # -------------------------------------------------------------------- refusals
 x, y, h = sd.symbol("x", (n,)), sd.symbol("y", (m,)), sd.symbol("h", (m,))
+NO_FUNCTION: Any = 3
 REFUSED: list[tuple[str, Any, type[Exception], str]] = [
-    ("no function", lambda: sd.scan(3, 0.0, x), sd.ArgumentError, "given 3 as the step"),
+    ("no function", lambda: sd.scan(NO_FUNCTION, 0.0, x), sd.ArgumentError, "given 3 as the step"),
     ("no pair", lambda: sd.scan(lambda c, a: c, 0.0, x), sd.ArgumentError, r"expected a pair \(carry, y\)"),
     ("three", lambda: sd.scan(lambda c, a: (c, a, a), 0.0, x), sd.ArgumentError, "the step returned 3 items"),
     ("shape", lambda: sd.scan(lambda c, a: (c * h, None), 0.0, x), sd.ShapeError,

@@ -134,7 +134,7 @@ class Function:
     instructions in the same order, same results; the function's own name does not count.
     """
 
-    __slots__ = ("_key", "instrs", "name", "params", "results")
+    __slots__ = ("_hash", "_key", "instrs", "name", "params", "results")
 
     def __init__(self, name: str, params: Sequence[Value], instrs: Sequence[Value], results: Sequence[Value]) -> None:
         self.name = name
@@ -142,6 +142,7 @@ class Function:
         self.instrs = tuple(instrs)
         self.results = tuple(results)
         self._key: tuple[Any, ...] | None = None
+        self._hash: int | None = None
 
     @staticmethod
     def of(params: Sequence[Value], results: Sequence[Value], name: str = "f") -> Function:
@@ -185,10 +186,13 @@ class Function:
         return self._key
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Function) and self.structure() == other.structure()
+        return self is other or (isinstance(other, Function) and hash(self) == hash(other)
+                                 and self.structure() == other.structure())  # fmt: skip
 
     def __hash__(self) -> int:
-        return hash(self.structure())
+        if self._hash is None:
+            self._hash = hash(self.structure())
+        return self._hash
 
     def __repr__(self) -> str:
         kinds = ", ".join(f"{p.name}: {p.type}" for p in self.params)

@@ -31,18 +31,20 @@ def _pair(
 ) -> tuple[Any, Any, dict[Value, Value]] | None:
     """A loop, one that contains it, and the values of its body as values of the other's."""
     firsts = {key: group[0] for key, group in groups.items()}
-    alike: dict[Any, list[Any]] = {}
+    readers: dict[Value, dict[Any, None]] = {}
     for key, v in firsts.items():
-        alike.setdefault((v.attr("length"), v.attr("reverse")), []).append(key)
-    for keys in alike.values():
-        for small in keys:
-            for large in keys:
-                a, b = firsts[small], firsts[large]
-                if small == large or a.attr("carries") > b.attr("carries") or not {*a.args} <= {*b.args}:
-                    continue
-                inside = _inside(a, b, opset)
-                if inside is not None and not any(v in groups[small] for v in topological(b.args)):
-                    return small, large, inside
+        for a in v.args:
+            readers.setdefault(a, {})[key] = None
+    for small, a in firsts.items():
+        for large in readers[a.args[0]] if a.args else ():
+            b = firsts[large]
+            if small == large or a.attr("carries") > b.attr("carries") or not {*a.args} <= {*b.args}:
+                continue
+            if (a.attr("length"), a.attr("reverse")) != (b.attr("length"), b.attr("reverse")):
+                continue
+            inside = _inside(a, b, opset)
+            if inside is not None and not any(v in groups[small] for v in topological(b.args)):
+                return small, large, inside
     return None
 
 

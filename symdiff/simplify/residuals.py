@@ -15,7 +15,7 @@ from typing import Any
 
 from symdiff.ir.builder import Builder
 from symdiff.ir.contraction import parse_spec
-from symdiff.ir.graph import Function, Value, loop_key
+from symdiff.ir.graph import Function, Value, loop_key, topological
 from symdiff.ir.op import OpSet
 from symdiff.ir.types import TensorType
 from symdiff.simplify.loops import groups_of
@@ -169,24 +169,11 @@ def _chosen(needed: Sequence[Value], there: Container[Value]) -> list[Value]:
             chosen[v] = None
         else:
             cheap[v] = None
-    for v in cheap:
-        missing = [w for w in _dear_below(v, there) if w not in chosen]
-        if missing:
-            chosen[v] = None
+    # A cheap value is read too where something dear that nobody reads is below it.
+    wanting: dict[Value, bool] = {}
+    for v in topological(cheap):
+        wants = v not in chosen and ((v in there and _dear(v)) or any(wanting[a] for a in v.args))
+        if wants and v in cheap:
+            chosen[v], wants = None, False
+        wanting[v] = wants
     return list(chosen)
-
-
-def _dear_below(value: Value, there: Container[Value]) -> list[Value]:
-    """The dear values that a cheap one is made of."""
-    found: list[Value] = []
-    pending, seen = [value], set[Value]()
-    while pending:
-        v = pending.pop()
-        if v in seen:
-            continue
-        seen.add(v)
-        if v in there and _dear(v):
-            found.append(v)
-        else:
-            pending += v.args
-    return found
