@@ -115,7 +115,7 @@ def _forced(order: list[Node]) -> set[Node]:
                 moved[arg] = moved.get(arg, 0) + 1
             elif node.kind == "delta" and node not in used:
                 direct.add(arg)  # a result: only its diagonal is computed
-            elif node.kind in ("delta", "prod_others", "gemm") or (node.kind == "gather" and number == 0):
+            elif node.kind in ("delta", "prod_others", "gemm") or _one_by_one(node, number, arg):
                 wished.add(arg)
             else:
                 direct.add(arg)
@@ -133,6 +133,15 @@ def _forced(order: list[Node]) -> set[Node]:
 def _is_operand(node: Node, number: int) -> bool:
     """Whether a loop reads this operand where it lies; it only begins from the first ones."""
     return node.kind == LOOP and number >= node.data.carries
+
+
+def _one_by_one(node: Node, number: int, arg: Node) -> bool:
+    """Whether a node takes the elements of an operand one by one: dear ones are made before, in vectors and once."""
+    if node.kind == "gather":
+        return number == 0
+    if node.kind == "cumsum":
+        return all(size == 1 for axis, size in enumerate(node.shape) if axis != node.data[0])
+    return node.kind == "scatter_add" and number == 0 and node.args[2].rank == arg.rank
 
 
 def _in_order(arg: Node) -> Node:
