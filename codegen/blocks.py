@@ -291,7 +291,8 @@ def in_blocks(kernels: Sequence[Kernel], axis: Size, memory: Memory) -> tuple[li
             memory.temps[number] = _shrunk(buffer, loop, axis)
     chunks = For(_CHUNK, _CHUNKS, [*fills, loop], apart=True)
     made = [*(u.kernel for u in before), Kernel(group[0].kernel.name, [chunks]), *folds, *(u.kernel for u in after)]
-    return made, [Block(_SIZE, _CHUNKS, _SPAN, axis, each, parts)]
+    single = not any(u.calls or any(loop.vector and share == 1 for loop, share in u.loops) for u in group)
+    return made, [Block(_SIZE, _CHUNKS, _SPAN, axis, each, parts, single)]
 
 
 def _split(units: Sequence[_Unit], start: int) -> tuple[list[_Unit], list[_Unit], list[_Unit]]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from codegen import engine, gemm, lapack, pool, sharing
+from codegen import base, copies, engine, gemm, lapack, memory, pool, sharing
 from codegen.entry import NativeFunction, function_at
 from codegen.jobs import build
 from codegen.loops import Program
@@ -35,10 +35,12 @@ _arena = (ctypes.c_void_p * PLACES)()
 _scratch = (ctypes.c_void_p * PLACES)()
 
 
-_FELT = 5_000
+_FELT = 2_000
 """Lines of a module from which compiling would be felt: it runs without passes first."""
+_MANY = 5_000
+"""From where better code gets light passes alone,"""
 _LONG = 24_000
-"""And from where better code would take too long to make."""
+"""and from where better code would take too long to make."""
 _SYMBOL = "kernel"
 """The kernel's name in its module; the caller's name may be anything, also that of a function of the C library."""
 
@@ -98,7 +100,7 @@ def compile(  # noqa: A001 - the package is called `codegen`, and this is what i
     first, last = _tiers(llvm, opt)
     upgrade: Upgrade | None = None
     if first < last and not engine.on_disk(llvm, last):
-        upgrade = Upgrade(llvm, _SYMBOL, last, imports, timings)
+        upgrade = Upgrade(llvm, [_SYMBOL], last, imports, timings)
         entry, text = through_cell(_SYMBOL)
         own = {**imports, CELL: ctypes.addressof(upgrade.cell)}
         library = engine.compile_text(llvm + text, [entry, _SYMBOL, *companions], opt=first, imports=own)
@@ -131,6 +133,8 @@ def _imports(program: Program, llvm: str, arrays: Sequence[Any]) -> dict[str, in
     """The addresses of what the module asks for from outside."""
     width, fma = _machine()
     imports = {ARENA: ctypes.addressof(_arena)}
+    if any(f"@{name}(" in llvm for name in (copies.SYMBOL, memory.ACQUIRE)):
+        imports |= base.addresses()
     if f"@{pool.SYMBOL}(" in llvm:
         imports[pool.SYMBOL] = pool.library().address(pool.SYMBOL)
     for dtype in ("f64", "f32"):
@@ -181,7 +185,7 @@ def inspect(native: NativeFunction) -> Compiled:
 def _shared_product(register_bytes: int, fma: bool, dtype: str, threads: bool) -> engine.Library:
     """The same cut into parts; for threads or without any."""
     imports = {gemm.symbol(dtype): _product(register_bytes, fma, dtype).address(gemm.symbol(dtype))}
-    imports[SCRATCH] = ctypes.addressof(_scratch)
+    imports |= {SCRATCH: ctypes.addressof(_scratch), **base.addresses()}
     if threads:
         imports[pool.SYMBOL] = pool.library().address(pool.SYMBOL)
     text = sharing.text(register_bytes, fma, dtype, threads)
@@ -192,7 +196,8 @@ def _shared_product(register_bytes: int, fma: bool, dtype: str, threads: bool) -
 def _product(register_bytes: int, fma: bool, dtype: str) -> engine.Library:
     """The matrix product, which all programs share; more passes than the first would gain nothing."""
     text = gemm.text(register_bytes, fma, dtype)
-    return engine.compile_text(text, [gemm.symbol(dtype)], opt=1, imports={SCRATCH: ctypes.addressof(_scratch)})
+    imports = {SCRATCH: ctypes.addressof(_scratch), **base.addresses()}
+    return engine.compile_text(text, [gemm.symbol(dtype)], opt=1, imports=imports)
 
 
 def _tiers(llvm: str, opt: int) -> tuple[int, int]:
@@ -200,7 +205,7 @@ def _tiers(llvm: str, opt: int) -> tuple[int, int]:
     lines = llvm.count("\n")
     if lines < _FELT:
         return opt, opt
-    return 0, min(opt, 1 if lines < _LONG else 0)
+    return 0, min(opt, 2 if lines < _MANY else 1 if lines < _LONG else 0)
 
 
 def register_bytes() -> int:

@@ -9,8 +9,8 @@ Tiers, `opt`:
 
     0   no passes, quickest code generation: for the first call where compiling would be felt
     1   inlining of `alwaysinline`, scalar replacement, simplification, code generation O1
-    2   as 1, then LLVM's simplification of functions (loops included) on every function that is short: as fast as the
-        next tier wherever it was measured, in less than half the time
+    2   as 1, then LLVM's simplification of functions (loops included) on every function that is short and not marked
+        "plain": as fast as the next tier wherever it was measured, in less than half the time
     3   the O2 pipeline without SLP (six times the time and no gain here) and without the loop vectorizer (emitters
         write vectors themselves)
 
@@ -285,7 +285,8 @@ def _run_passes(module: llvm.ModuleRef, machine: llvm.TargetMachine, opt: int) -
     if opt == 2:
         simplify = builder.getFunctionPassManager()
         for function in module.functions:
-            if not function.is_declaration and str(function).count("\n") <= _SHORT:
+            plain = any(b'"plain"' in attribute for attribute in function.attributes)
+            if not (function.is_declaration or plain) and str(function).count("\n") <= _SHORT:
                 simplify.run(function, builder)
 
 

@@ -22,6 +22,7 @@ import inspect
 import keyword
 import os
 import threading
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn, TypeAlias
 
@@ -32,9 +33,10 @@ from codegen.engine import Library
 from codegen.entry_ir import Axis, BoundPlan, Plan
 from codegen.errors import ArgumentTypeError, ArgumentValueError, SignatureError
 from codegen.frames import Array, Frame
-from codegen.marshal import KernelAddresses, Marshal, convert, describe, expected_text, share_memory
+from codegen.marshal import AMOUNT, KernelAddresses, Marshal, convert, describe, expected_text, share_memory
 from codegen.signature import DTYPES, ArraySpec, Signature
 from codegen.stages import Compiled
+from codegen.tiers import Upgrade
 
 RELEASE_ABOVE = 20_000
 """Releasing and taking back the GIL costs 20 to 70 ns; kernels on so many elements take microseconds."""
@@ -178,8 +180,8 @@ class Guarded:
         plan = _function_plan(signature, marshal.addresses, _refuse, release_above, self._wanted)
         assert plan is not None, "the function itself has one"
         self.call: Callable[..., Any] = fast.function_class()
-        self.call.__dict__.update(_keep=(plan, fast.library, marshal, self._wanted), signature=signature)
-        pyapi.install(self.call, fast.call, ctypes.addressof(plan))
+        self.call.__dict__.update(_reads=(marshal, self._wanted), signature=signature)
+        fast.attach(self.call, plan)
 
     def sizes_of(self, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
         """What `expect` takes for arguments of these shapes."""
@@ -271,8 +273,7 @@ def function_at(
         function = _PortableFunction()
     else:
         function = fast.function_class()
-        function.__dict__["_keep"] = (plan, fast.library)
-        pyapi.install(function, fast.call, ctypes.addressof(plan))
+        fast.attach(function, plan)
     function.__dict__.update(signature=signature, _marshal=marshal, _release_above=release_above)
     function.is_fast = plan is not None
     function.__doc__ = str(signature)
@@ -287,23 +288,71 @@ class _PortableBound(BoundCall):
     pass
 
 
+_ENTRIES = (entry_ir.CALL, entry_ir.CALL_BOUND)
+
+
 class _FastEntry:
-    """The compiled entries and the classes whose instances are called through them."""
+    """The compiled entries and the classes whose instances are called through them.
+
+    Where no object lies on the disk, code without passes comes first.
+    """
 
     def __init__(self) -> None:
         layout = pyapi.probe()
-        symbols = (entry_ir.CALL, entry_ir.CALL_BOUND)
         text = entry_ir.module_text(layout.offsets)
-        self.library = engine.compile_text(text, symbols, opt=1, imports=layout.imports)  # opt=2 is no faster here
-        self.call, self.call_bound = map(self.library.address, symbols)
+        self._lock = threading.Lock()
+        self._early: weakref.WeakSet[Any] | None = None
+        self._better: _BetterEntry | None = None
+        opt = 1  # the next is no faster here
+        if not engine.on_disk(text, opt):
+            self._better, self._early, opt = _BetterEntry(self, text, opt, layout.imports), weakref.WeakSet(), 0
+        self._libraries = [engine.compile_text(text, _ENTRIES, opt=opt, imports=layout.imports)]
+        self._call, self._call_bound = map(self._libraries[0].address, _ENTRIES)
+        if self._better is not None:
+            self._better.begin(self._call, soon=True)
 
         self.function_class = self._callable_class(layout, NativeFunction)
         self.bound_class = self._callable_class(layout, BoundCall)
+
+    def attach(self, instance: Any, plan: ctypes.Array[ctypes.c_int64]) -> None:
+        """Let an instance of one of the classes be called by its plan, which it keeps."""
+        instance.__dict__["_keep"] = (plan, self)
+        with self._lock:
+            pyapi.install(instance, self._entry_of(instance), ctypes.addressof(plan))
+            if self._early is not None:
+                self._early.add(instance)
+
+    def exchange(self, library: Library) -> None:
+        """Call all instances through better code from now on. Threads may still be in the old, which stays."""
+        with self._lock:
+            self._libraries.append(library)
+            self._call, self._call_bound = map(library.address, _ENTRIES)
+            early, self._early = self._early or (), None
+            for instance in early:
+                pyapi.install_entry(instance, self._entry_of(instance))
+
+    def settle(self, seconds: float | None = None) -> bool:
+        """Wait until the code in force is the last one; whether it is."""
+        return self._better is None or self._better.settle(seconds)
+
+    def _entry_of(self, instance: Any) -> int:
+        return self._call if isinstance(instance, self.function_class) else self._call_bound
 
     @staticmethod
     def _callable_class(layout: pyapi.Layout, cls: type) -> type[Any]:
         contents = {"__doc__": cls.__doc__, "__module__": __name__}
         return pyapi.with_vectorcall(type(cls.__name__, (layout.vectorcall_base, cls), contents))
+
+
+class _BetterEntry(Upgrade):
+    def __init__(self, fast: _FastEntry, text: str, opt: int, imports: Mapping[str, int]) -> None:
+        super().__init__(text, _ENTRIES, opt, imports, {})
+        self._fast = weakref.ref(fast)
+
+    def exchange(self, library: Library) -> None:
+        fast = self._fast()
+        if fast is not None:
+            fast.exchange(library)
 
 
 _fast_lock = threading.Lock()
@@ -328,9 +377,22 @@ def _fast_entry() -> _FastEntry | None:
     return _fast
 
 
+def settle(seconds: float | None = None) -> bool:
+    """Wait until calls go through the last code of the entry; whether they do."""
+    fast = _fast_entry()
+    return fast is None or fast.settle(seconds)
+
+
 def fast_entry_status() -> str:
     """ "fast", or the reason why calls take the portable path in this process."""
     return "fast" if _fast_entry() is not None else _fast_refused
+
+
+def _always_long(signature: Signature, addresses: KernelAddresses) -> bool:
+    """Whether the same work at every call is much."""
+    if signature.dims or not addresses.amount:
+        return False
+    return AMOUNT(addresses.amount)(None) > entry_ir.LONG_WORK
 
 
 def _function_plan(
@@ -354,17 +416,18 @@ def _function_plan(
         return None
     head = dict.fromkeys(Plan, 0)
     head[Plan.RUN] = addresses.run
-    head[Plan.SHAPES] = addresses.shapes
+    # The kernel makes its checks on sizes, too.
+    head[Plan.SHAPES] = addresses.shapes if out_axes else 0
     head[Plan.CHECK] = addresses.check if signature.has_polynomials else 0
     head[Plan.FALLBACK] = id(fallback)
     head[Plan.WANTED] = 0 if wanted is None else ctypes.addressof(wanted)
     head[Plan.SIZES] = len(signature.dims)
-    head[Plan.AMOUNT] = addresses.amount
+    head[Plan.AMOUNT] = addresses.amount if signature.dims else 0
     # No argument count matches -1: where `sizes=` is needed, every call goes to Python.
     head[Plan.PARAMS] = len(params) if not set(signature.given) - signature.bound else -1
     head[Plan.RESULTS] = len(results)
     head[Plan.SINGLE] = int(signature.single)
-    head[Plan.RELEASE_ABOVE] = release_above
+    head[Plan.RELEASE_ABOVE] = -1 if _always_long(signature, addresses) else release_above
     head[Plan.FRAME_WORDS] = words
     head[Plan.DATA] = data
     head[Plan.STRIDES] = strides
@@ -407,8 +470,7 @@ def _make_bound(
         plan[BoundPlan.FALLBACK] = id(bound)
         plan[BoundPlan.RELEASE] = int(release)
         call = fast.bound_class()
-        call.__dict__["_keep"] = (plan, fast.library)
-        pyapi.install(call, fast.call_bound, ctypes.addressof(plan))
+        fast.attach(call, plan)
     call.__dict__.update(arguments=frame.held[: len(frame.held) - len(results)], out=bound.answer, _bound=bound)
     return call
 

@@ -56,7 +56,8 @@ def text(register_bytes: int, fma: bool, dtype: str) -> str:
     most = tiles.tiles(module, dtype)[-1]
     module.functions += [tiles.text(module, dtype), packing.text(module, dtype, most.columns), dots.text(module, dtype)]
     module.functions += [packed.text(module, most), _product(module, most)]
-    module.functions += [memory.text(module), memory.cell(memory.SCRATCH)]
+    memory.declare(module)
+    module.functions.append(memory.cell(memory.SCRATCH))
     return module.text()
 
 

@@ -203,6 +203,8 @@ class Block:
     """Bytes for one element of the axis,"""
     parts: Size
     """and for what a chunk folds up."""
+    single: bool = False
+    """Elements are worked on one by one, so that blocks may be as short as one where elements are large."""
 
 
 @dataclass(slots=True)

@@ -17,15 +17,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
-from codegen import pool, routines
+from codegen import copies, memory, pool, routines
 from codegen.emit import emit_kernel
 from codegen.folds import LANES
 from codegen.loops import Block, Buffer, For, Kernel, Program, accessed, statements
 from codegen.lowered import OUT_OF_MEMORY
-from codegen.memory import ARENA, cell
 from codegen.sizes import SizeWriter
 from codegen.split import work_of
-from codegen.text import BYTES, MEMORY, Lines, Module
+from codegen.text import BYTES, PLAIN, Lines, Module
 from codegen.writer import APART, WORKSPACE, Tables
 from symdiff.ir.dims import Dim, Size, evaluate, product
 
@@ -35,7 +34,9 @@ TICK_WORDS = 2
 STACK_BYTES = 16_384
 BLOCK_BYTES = 1 << 19
 SHORTEST_BLOCK, LONGEST_BLOCK = 2 * LANES, 256
-"""Elements of a block along its axis, however much or little memory each takes."""
+"""Elements of a block along its axis, however much or little memory each takes,"""
+SINGLE_BYTES = 1 << 17
+"""unless large elements are worked on one by one: then blocks of about so many bytes, for threads to share."""
 PARTS_BYTES = 1 << 22
 USUAL_CHUNKS = 16
 LONGEST_CHUNK = 32
@@ -64,7 +65,7 @@ def emit_program(
     if any(isinstance(s, Dim) for p in program.params for s in p.shape):
         module.functions.append(_check(program, module))
     module.functions.append(routines.text(module))
-    module.functions.append(cell(ARENA))
+    module.functions.append(memory.cell(memory.ARENA))
     if program.threads > 1:
         bytes_ = -(-tables.workspace // _ALIGN) * _ALIGN
         module.functions.append(f"@{WORKSPACE} = private constant i64 {bytes_}\n")
@@ -85,6 +86,8 @@ def block_numbers(blocks: Sequence[Block], sizes: Mapping[str, int]) -> dict[str
     for block in blocks:
         each, extent, parts = (max(evaluate(s, sizes), 1) for s in (block.each, block.extent, block.parts))
         fitting = min(max(BLOCK_BYTES // each // LANES * LANES, SHORTEST_BLOCK), LONGEST_BLOCK)
+        if block.single and BLOCK_BYTES // each < SHORTEST_BLOCK:
+            fitting = max(SINGLE_BYTES // each, 1)
         size = min(fitting, extent)
         count = -(-extent // size)
         wanted = min(max(-(-count // LONGEST_CHUNK), USUAL_CHUNKS), count)
@@ -102,7 +105,7 @@ def constant_symbol(program: Program, buffer: Buffer) -> str:
 
 def _function(module: Module, symbol: str, parameters: str, lines: Lines, result: str = "i32") -> str:
     body = "\n".join(lines.lines)
-    return f"define {result} @{symbol}({parameters}) {module.attributes} {{\nentry:\n{body}\n}}\n"
+    return f"define {result} @{symbol}({parameters}) {module.attributes} {PLAIN} {{\nentry:\n{body}\n}}\n"
 
 
 def _guard(lines: Lines, failed: str, status: str) -> None:
@@ -178,11 +181,14 @@ class _Main:
 
     def text(self) -> str:
         lines, program, tables = self.lines, self.program, self.tables
+        lines.do(f"%sz = alloca [{max(1, len(tables.sizes))} x i64], align 8")
+        lines.do(f"%pt = alloca [{len(tables.pointers) + 1} x ptr], align 8")
+        rank = max((len(b.shape) for b in (*program.params, *program.results)), default=0)
+        if rank:
+            lines.do(f"%cp = alloca [{copies.HEAD + 2 * rank} x i64], align 8")
         _checks(program, lines, self.sizes)
         for block in program.blocks:
             self._block(block)
-        lines.do(f"%sz = alloca [{max(1, len(tables.sizes))} x i64], align 8")
-        lines.do(f"%pt = alloca [{len(tables.pointers) + 1} x ptr], align 8")
         for size, slot in tables.sizes.items():
             address = lines.emit(f"getelementptr inbounds i64, ptr %sz, i64 {slot}")
             lines.do(f"store i64 {self.sizes.value(size)}, ptr {address}")
@@ -199,12 +205,12 @@ class _Main:
             if buffer.shape:
                 dense[buffer] = self._is_dense(buffer, first[buffer])
                 need = lines.emit(f"select i1 {dense[buffer]}, i64 0, i64 {self._bytes(buffer)}")
-                total = lines.emit(f"add i64 {total}, {need}")
+                total = self._sum(total, need)
         slots, owner = self._slots()
         temporary = [self._slot_bytes(size) for size in slots]
         workspace = -(-tables.workspace // _ALIGN) * _ALIGN
         for text in (*temporary, str(workspace * program.threads + _ALIGN)):
-            total = lines.emit(f"add i64 {total}, {text}")
+            total = self._sum(total, text)
         base, heap = self._arena(total)
         if tables.workspace:
             self._point(0, base)
@@ -305,18 +311,23 @@ class _Main:
             more = lines.emit(f"sub i64 {lines.emit(f'add i64 {a}, {b}')}, 1")
             return lines.emit(f"udiv i64 {more}, {b}")
 
-        fitting = lines.emit(f"sdiv i64 {BLOCK_BYTES}, {most(value(block.each), 1)}")
-        fitting = least(most(lines.emit(f"and i64 {fitting}, {-LANES}"), SHORTEST_BLOCK), LONGEST_BLOCK)
+        each = most(value(block.each), 1)
+        exact = lines.emit(f"sdiv i64 {BLOCK_BYTES}, {each}")
+        fitting = least(most(lines.emit(f"and i64 {exact}, {-LANES}"), SHORTEST_BLOCK), LONGEST_BLOCK)
+        if block.single:
+            few = lines.emit(f"icmp slt i64 {exact}, {SHORTEST_BLOCK}")
+            single = most(lines.emit(f"sdiv i64 {SINGLE_BYTES}, {each}"), 1)
+            fitting = lines.emit(f"select i1 {few}, i64 {single}, i64 {fitting}")
         extent = most(value(block.extent), 1)
         size = least(fitting, extent)
         blocks = up(extent, size)
         chunks = lines.emit(f"sdiv i64 {PARTS_BYTES}, {most(value(block.parts), 1)}")
         wanted = least(most(up(blocks, str(LONGEST_CHUNK)), USUAL_CHUNKS), blocks)
         chunks = least(most(chunks, 1), wanted)
-        each = up(blocks, chunks)
+        together = up(blocks, chunks)
         known = self.sizes.known
-        known[block.size], known[block.chunks] = size, up(blocks, each)
-        known[block.span] = lines.emit(f"mul i64 {each}, {size}")
+        known[block.size], known[block.chunks] = size, up(blocks, together)
+        known[block.span] = lines.emit(f"mul i64 {together}, {size}")
 
     def _bytes(self, buffer: Buffer) -> str:
         """Bytes of a buffer, rounded up so that the next one is aligned."""
@@ -398,11 +409,19 @@ class _Main:
         return product(buffer.shape), BYTES[buffer.dtype], self.program.threads if buffer.private else 1
 
     # ---------------------------------------------------------------- memory
+    def _sum(self, a: str, b: str) -> str:
+        if a.isdigit() and b.isdigit():
+            return str(int(a) + int(b))
+        return self.lines.emit(f"add i64 {a}, {b}")
+
     def _arena(self, total: str) -> tuple[str, str]:
-        """Aligned memory of so many bytes, and the heap block it lies in (null when it is on the stack)."""
+        """Aligned memory of so many bytes, and the heap block it lies in: null on the stack, empty if always there."""
         lines = self.lines
+        if total.isdigit() and int(total) <= STACK_BYTES:
+            return lines.emit(f"alloca i8, i64 {total}, align {_ALIGN}"), ""
         if not total.startswith("%"):
             total = lines.emit(f"add i64 {total}, 0")
+        memory.declare(self.module)
         small = lines.emit(f"icmp ule i64 {total}, {STACK_BYTES}")
         stack, large, ready, fail = (lines.label(x) for x in ("stack", "large", "ready", "full"))
         lines.do(f"br i1 {small}, label %{stack}, label %{large}")
@@ -410,7 +429,7 @@ class _Main:
         local = lines.emit(f"alloca i8, i64 {total}, align {_ALIGN}")
         lines.do(f"br label %{ready}")
         lines.begin(large)
-        block = lines.emit(f"call ptr @sd.acquire(ptr @{ARENA}, i64 {total})")
+        block = lines.emit(f"call ptr @sd.acquire(ptr @{memory.ARENA}, i64 {total})")
         none = lines.emit(f"icmp eq ptr {block}, null")
         on = lines.label("on")
         lines.do(f"br i1 {none}, label %{fail}, label %{on}")
@@ -426,10 +445,13 @@ class _Main:
 
     def _release(self, heap: str, code: str) -> None:
         lines = self.lines
+        if not heap:
+            lines.do(f"ret i32 {code}")
+            return
         none, held, end = lines.emit(f"icmp eq ptr {heap}, null"), lines.label("held"), lines.label("end")
         lines.do(f"br i1 {none}, label %{end}, label %{held}")
         lines.begin(held)
-        lines.do(f"call void @sd.release(ptr @{ARENA}, ptr {heap})")
+        lines.do(f"call void @sd.release(ptr @{memory.ARENA}, ptr {heap})")
         lines.do(f"br label %{end}")
         lines.begin(end)
         lines.do(f"ret i32 {code}")
@@ -437,14 +459,17 @@ class _Main:
     def _copy(self, buffer: Buffer, dense: str, theirs: str, ours: str, first: int, out: bool) -> None:
         """Copy between a strided array and a dense one, unless they are the same."""
         lines = self.lines
+        rank = len(buffer.shape)
+        extents = [self.sizes.value(size) for size in buffer.shape]  # before the branch: they are known behind it, too
         copy, on = lines.label("copy"), lines.label("on")
         lines.do(f"br i1 {dense}, label %{on}, label %{copy}")
         lines.begin(copy)
-        rank = len(buffer.shape)
-        extents = ", ".join(f"i64 {self.sizes.value(s)}" for s in buffer.shape)
-        steps = ", ".join(f"i64 {self._stride(first + axis)}" for axis in range(rank))
-        symbol = routines.copier(self.module, rank, MEMORY[buffer.dtype], BYTES[buffer.dtype], out)
-        lines.do(f"call void {symbol}(ptr {theirs}, ptr {ours}, {extents}, {steps})")
+        steps = [self._stride(first + axis) for axis in range(rank)]
+        for word, value in enumerate([str(rank), str(BYTES[buffer.dtype]), str(int(out)), *extents, *steps]):
+            address = lines.emit(f"getelementptr inbounds i64, ptr %cp, i64 {word}")
+            lines.do(f"store i64 {value}, ptr {address}")
+        self.module.declare(copies.DECLARATION)
+        lines.do(f"call i32 @{copies.SYMBOL}(ptr {theirs}, ptr {ours}, ptr %cp)")
         lines.do(f"br label %{on}")
         lines.begin(on)
 

@@ -22,7 +22,7 @@ from codegen.signature import DTYPES, ArraySpec, Signature, shape_text
 
 _KERNEL = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)  # releases the GIL
 _SHAPES = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p)
-_AMOUNT = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)
+AMOUNT = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)
 _EXACT_OVERLAP_WORK = 10_000
 _SPARE = 8
 """Frames kept for later calls: as many as threads that commonly call at once."""
@@ -296,7 +296,7 @@ class Marshal:
 
     def amount(self, frame: Frame) -> int:
         """How much work there is at a frame's sizes, 0 where the kernel does not say."""
-        return _AMOUNT(self.addresses.amount)(frame.dims) if self.addresses.amount else 0
+        return AMOUNT(self.addresses.amount)(frame.dims) if self.addresses.amount else 0
 
     def status_error(self, status: int, bound: Mapping[str, int]) -> Exception:
         """The exception for a status code."""

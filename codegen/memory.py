@@ -1,6 +1,7 @@
 """Memory for large calls, in LLVM IR: blocks that outlive the call, kept for the next.
 
-`text(module)` gives `ptr @sd.acquire(ptr cell, i64 bytes)` and `void @sd.release(ptr cell, ptr block)`. A block is
+`text(module)` gives `ptr @sd.acquire(ptr cell, i64 bytes)` and `void @sd.release(ptr cell, ptr block)`, which are
+compiled once (`codegen.base`); `declare` declares them. A block is
 aligned to a cache line; the first line is a header. A cell has `PLACES` for blocks that were released, up to
 `_KEPT_BYTES` each: fresh pages cost more than most kernels, and threads, or products inside of products, take one each.
 There are never more than were in use at one time: one that is too small goes when a larger one is made. Places are
@@ -12,6 +13,7 @@ from __future__ import annotations
 from codegen.text import Module
 
 ARENA = "sd.arena"
+ACQUIRE, RELEASE = "sd.acquire", "sd.release"
 SCRATCH = "sd.scratch"
 
 _KEPT_BYTES = 1 << 27
@@ -19,7 +21,7 @@ _HEADER = 64
 PLACES = 8
 
 _TEXT = f"""
-define internal ptr @sd.acquire(ptr %cell, i64 %bytes) noinline nounwind {{
+define ptr @sd.acquire(ptr %cell, i64 %bytes) noinline nounwind {{
 entry:
   br label %place
 place:
@@ -85,7 +87,7 @@ define internal void @sd.discard(ptr %block) noinline nounwind {{
   call void @free(ptr %raw)
   ret void
 }}
-define internal void @sd.release(ptr %cell, ptr %block) noinline nounwind {{
+define void @sd.release(ptr %cell, ptr %block) noinline nounwind {{
 entry:
   %size = load i64, ptr %block
   %huge = icmp ugt i64 %size, {_KEPT_BYTES}
@@ -118,6 +120,12 @@ end:
 def cell(name: str) -> str:
     """The declaration of a cell that lies outside of the module."""
     return f"@{name} = external global [{PLACES} x ptr]\n"
+
+
+def declare(module: Module) -> None:
+    """Let a module call both functions."""
+    module.declare(f"declare ptr @{ACQUIRE}(ptr, i64)")
+    module.declare(f"declare void @{RELEASE}(ptr, ptr)")
 
 
 def text(module: Module) -> str:

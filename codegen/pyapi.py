@@ -91,9 +91,13 @@ def descriptor_key(dtype: np.dtype[Any]) -> int:
 
 def install(instance: object, entry: int, plan: int) -> None:
     """Set the two pointers of an instance of a class made by `with_vectorcall`."""
-    start = id(instance) + object.__basicsize__
-    ctypes.c_void_p.from_address(start + 8).value = plan
-    ctypes.c_void_p.from_address(start).value = entry
+    ctypes.c_void_p.from_address(id(instance) + object.__basicsize__ + 8).value = plan
+    install_entry(instance, entry)
+
+
+def install_entry(instance: object, entry: int) -> None:
+    """Set the first of the two alone."""
+    ctypes.c_void_p.from_address(id(instance) + object.__basicsize__).value = entry
 
 
 def with_vectorcall(cls: type) -> type:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from codegen.lapack import PREFIX
-from codegen.text import BYTES, REGISTER, Lines, Module, register_type
+from codegen.text import BYTES, PLAIN, REGISTER, Lines, Module, register_type
 
 _LETTER = {"f64": "d", "f32": "s"}
 
@@ -94,11 +94,15 @@ class Routine(Lines):
         self.module.declare("declare i64 @llvm.smax.i64(i64, i64)")
         return self.emit(f"call i64 @llvm.smax.i64(i64 {a}, i64 {b})")
 
-    def define(self, symbol: str, result: str, parameters: str, ending: str, linkage: str = "internal ") -> str:
-        """The text of the function, which ends with `ending`."""
+    def define(
+        self, symbol: str, result: str, parameters: str, ending: str, linkage: str = "internal ", *,
+        plain: bool = False,
+    ) -> str:  # fmt: skip
+        """The text of the function, which ends with `ending`; plain: it is compiled with little effort."""
         body = "\n".join(self.lines)
+        own = f" {PLAIN}" if plain else ""
         return (
-            f"define {linkage}{result} @{symbol}({parameters}) noinline {self.module.attributes} {{\n"
+            f"define {linkage}{result} @{symbol}({parameters}) noinline {self.module.attributes}{own} {{\n"
             f"entry:\n{body}\n  {ending}\n}}\n"
         )
 

@@ -1,4 +1,4 @@
-"""Library routines in LLVM IR: memory for large calls, strided copies, matrix factorizations.
+"""Library routines in LLVM IR: matrix factorizations, and what is made of them.
 
 Takes a `Module` that says which routines its kernels call; gives their text. Matrices are dense and row-major; small
 ones are factorized by `codegen.small`, others by LAPACK, which reads them column-major, so it sees every matrix
@@ -12,18 +12,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from codegen import memory, sharing, small
+from codegen import sharing, small
 from codegen.routine import Routine
 from codegen.text import BYTES, Module, literal
 
 
 def text(module: Module) -> str:
     """The text of every routine that the module's kernels call."""
-    parts = [memory.text(module)]
+    parts: list[str] = []
     for routine, dtype in module.routines:
-        if routine.startswith("copy"):
-            parts.append(_copy(module, routine, dtype))
-        elif routine == "gemm":
+        if routine == "gemm":
             module.declare(sharing.declaration(dtype))
         else:
             parameters, write = _WRITERS[routine]
@@ -31,39 +29,6 @@ def text(module: Module) -> str:
             write(r)
             parts.append(r.define(f"sd.{routine}.{dtype}", "i32", parameters, "ret i32 0"))
     return "\n".join(parts)
-
-
-# -------------------------------------------------------------------- copies
-def copier(module: Module, rank: int, kind: str, size: int, out: bool) -> str:
-    """The symbol of a copy between a strided array and a dense one."""
-    name = f"copy.{rank}.{kind}.{'out' if out else 'in'}"
-    module.routines[name, str(size)] = None
-    return f"@sd.{name}"
-
-
-def _copy(module: Module, name: str, size: str) -> str:
-    _, rank, kind, direction = name.split(".")
-    r = Routine(module, "f64")
-    axes = range(int(rank))
-
-    def inside(theirs: str, ours: str, axis: int) -> None:
-        def body(i: str) -> None:
-            moved = r.emit(f"mul nsw i64 {i}, %step.{axis}")
-            there = r.emit(f"getelementptr inbounds i8, ptr {theirs}, i64 {moved}")
-            here = r.at(ours, f"%size.{axis}", i) if ours else i
-            if axis + 1 < len(axes):
-                inside(there, here, axis + 1)
-                return
-            own = r.place("%ours", here, kind)
-            source, target = (own, there) if direction == "out" else (there, own)
-            r.do(f"store {kind} {r.emit(f'load {kind}, ptr {source}, align {size}')}, ptr {target}, align {size}")
-
-        r.loop(f"%size.{axis}", body)
-
-    inside("%theirs", "", 0)
-    numbers = [f"i64 %{what}.{a}" for what in ("size", "step") for a in axes]
-    parameters = ["ptr %theirs", "ptr noalias %ours", *numbers]
-    return r.define(f"sd.{name}", "void", ", ".join(parameters), "ret void")
 
 
 # -------------------------------------------------------------------- linear algebra

@@ -60,7 +60,8 @@ def text(register_bytes: int, fma: bool, dtype: str, threads: bool) -> str:
     if threads:
         module.declare(pool.DECLARATION)
     parameters = ", ".join(f"{_type(w)} %{w}" for w in _WORDS[:13])
-    module.functions += [memory.text(module), memory.cell(SCRATCH), _rows(module, dtype), _columns(module, dtype)]
+    memory.declare(module)
+    module.functions += [memory.cell(SCRATCH), _rows(module, dtype), _columns(module, dtype)]
     module.functions += [_settled(module, dtype), _finish(module, dtype), _stretches(module, dtype)]
     module.functions.append(_product(module, dtype, parameters, threads))
     return module.text()
@@ -88,7 +89,7 @@ def _keep(r: Routine, worst: str, status: str) -> None:
 def _finished(r: Routine, name: str, worst: str) -> str:
     status = r.emit(f"load i32, ptr {worst}")
     parameters = "ptr %common, ptr %none, i64 %from, i64 %to, i64 %thread"
-    return r.define(f"sd.{name}.{r.dtype}", "i32", parameters, f"ret i32 {status}")
+    return r.define(f"sd.{name}.{r.dtype}", "i32", parameters, f"ret i32 {status}", plain=True)
 
 
 def _rows(module: Module, dtype: str) -> str:
@@ -296,4 +297,4 @@ def _product(module: Module, dtype: str, parameters: str, threads: bool) -> str:
     cut = r.emit(f"and i1 {r.emit(f'icmp sgt i64 %k, {STRETCH}')}, {r.emit(f'icmp sgt i64 {size}, 0')}")
     r.when(cut, lambda: r.when(fits, lambda: long(count, side_by_side), lambda: long("1", in_turn)), once)
     ending = r.emit(f"load i32, ptr {status}")
-    return r.define(symbol(dtype), "i32", f"{parameters}, i64 %threads", f"ret i32 {ending}", linkage="")
+    return r.define(symbol(dtype), "i32", f"{parameters}, i64 %threads", f"ret i32 {ending}", linkage="", plain=True)

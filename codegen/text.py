@@ -66,6 +66,10 @@ def constant(number: Any, dtype: str, width: int) -> str:
     return text if width == 1 else f"splat ({REGISTER[dtype]} {text})"
 
 
+PLAIN = '"plain"'
+"""Attribute of functions without loops of their own, which the engine simplifies no further."""
+
+
 class Module:
     """Everything one LLVM module needs besides its own functions."""
 

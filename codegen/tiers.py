@@ -13,11 +13,12 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from codegen import engine
 
 CELL = "sd.cell"
+_TICK = 0.02
 PAUSE = 0.25
 """Seconds without any compilation after which better code is made: a program that compiles one function after the
 other, or that is still making its first calls, does not wait for it."""
@@ -35,18 +36,21 @@ def through_cell(symbol: str) -> tuple[str, str]:
 
 
 class Upgrade:
-    """A cell with the code in force, and the better code to come."""
+    """A cell with the code in force, and the better code to come. The first of the symbols goes into the cell."""
 
-    def __init__(self, text: str, symbol: str, opt: int, imports: Mapping[str, int], timings: dict[str, float]) -> None:
+    def __init__(
+        self, text: str, symbols: Sequence[str], opt: int, imports: Mapping[str, int], timings: dict[str, float]
+    ) -> None:
         self.cell = ctypes.c_void_p(None)
         self.opt = opt
         self.done = threading.Event()
-        self._text, self._symbol, self._imports, self._timings = text, symbol, dict(imports), timings
+        self.soon = False
+        self._text, self._symbols, self._imports, self._timings = text, symbols, dict(imports), timings
         self._library: engine.Library | None = None
 
-    def begin(self, address: int) -> None:
-        """Put the first code in force and ask for the better one."""
-        self.cell.value = address
+    def begin(self, address: int, soon: bool = False) -> None:
+        """Put the first code in force and ask for the better one; soon: without waiting for a pause."""
+        self.cell.value, self.soon = address, soon
         with _lock:
             _waiting.append(weakref.ref(self))
             if len(_waiting) == 1 and not _working.is_set():
@@ -55,24 +59,26 @@ class Upgrade:
 
     def settle(self, seconds: float | None) -> bool:
         """Wait for the better code, which is then made without a pause; whether it is in force."""
-        if not self.done.is_set():
-            _hurried.set()
+        self.soon = True
         return self.done.wait(seconds)
 
     def finish(self) -> None:
         """Compile, and exchange the code."""
         start = time.perf_counter()
         with engine.LLVM_LOCK:  # all the while: a collection here may dispose of modules, and another thread may fork
-            self._library = engine.compile_text(self._text, [self._symbol], opt=self.opt, imports=self._imports)
-        self.cell.value = self._library.address(self._symbol)
+            self._library = engine.compile_text(self._text, self._symbols, opt=self.opt, imports=self._imports)
+            self.exchange(self._library)
         self._timings["second tier"] = time.perf_counter() - start
         self.done.set()
+
+    def exchange(self, library: engine.Library) -> None:
+        """Put the better code in force."""
+        self.cell.value = library.address(self._symbols[0])
 
 
 _lock = threading.Lock()
 _waiting: deque[weakref.ref[Upgrade]] = deque()
 _working = threading.Event()
-_hurried = threading.Event()
 _asked = 0.0
 
 
@@ -82,26 +88,31 @@ def asked() -> None:
     _asked = time.monotonic()
 
 
-def _rest() -> None:
-    """Wait for a pause in compilations, unless somebody waits for the better code or the program ends."""
-    while threading.main_thread().is_alive():
-        left = _asked + PAUSE - time.monotonic()
-        if left <= 0 or _hurried.wait(min(left, 0.05)):
-            return
+def _next() -> Upgrade | None:
+    """What to compile now: what is wanted soon, then, where there is a pause in compilations, what waits longest."""
+    with _lock:
+        for reference in _waiting:
+            found = reference()
+            if found is None or found.soon:
+                _waiting.remove(reference)
+                return found
+        if _waiting and time.monotonic() >= _asked + PAUSE:
+            return _waiting.popleft()()
+    time.sleep(_TICK)
+    return None
 
 
 def _work() -> None:
     while True:
-        _rest()
+        found = _next()
+        if found is not None:
+            found.finish()
+        del found  # what nobody else holds is not to live on here
         with _lock:
             if not _waiting or not threading.main_thread().is_alive():
                 _waiting.clear()
                 _working.clear()
-                _hurried.clear()
                 return
-            found = _waiting.popleft()()
-        if found is not None:
-            found.finish()
 
 
 def _forked() -> None:

@@ -123,6 +123,7 @@ def long_program(length=400):
 def felt(monkeypatch, tmp_path):
     """Programs of any length run without passes first."""
     monkeypatch.setattr(compiled, "_FELT", 0)
+    monkeypatch.setattr(compiled, "_MANY", 0)
     monkeypatch.setenv("SYMDIFF_CACHE_DIR", str(tmp_path))
 
 
@@ -166,6 +167,7 @@ def test_nothing_waits_for_code_made_in_advance(felt, monkeypatch):
 
 def test_tiers_by_length():
     assert compiled._tiers("\n" * 10, 2) == (2, 2)
+    assert compiled._tiers("\n" * 4_000, 2) == (0, 2)
     assert compiled._tiers("\n" * 10_000, 2) == (0, 1)
     assert compiled._tiers("\n" * 10_000, 0) == (0, 0)
     assert compiled._tiers("\n" * 100_000, 2) == (0, 0)

@@ -1,0 +1,39 @@
+"""What all programs of a process share besides products: memory for large calls, and copies of strided arrays.
+
+`addresses()` gives the addresses by symbol, for the imports of a module that declares them. The module is compiled once
+without passes, which takes next to no time; better code for the copies comes later (see `codegen.tiers`).
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping
+from functools import cache
+
+from codegen import copies, engine, memory
+from codegen.text import Module
+from codegen.tiers import CELL, Upgrade, through_cell
+
+_OPT = 1
+
+
+def addresses() -> Mapping[str, int]:
+    """Addresses of the functions; the code is there as long as the process."""
+    return _base()[0]
+
+
+@cache
+def _base() -> tuple[Mapping[str, int], engine.Library, Upgrade | None]:
+    module = Module(16, False)
+    text = copies.text(module) + memory.text(module) + module.text()
+    own = [memory.ACQUIRE, memory.RELEASE]
+    if engine.on_disk(text, _OPT):
+        library = engine.compile_text(text, [copies.SYMBOL, *own], opt=_OPT)
+        return {name: library.address(name) for name in (copies.SYMBOL, *own)}, library, None
+    upgrade = Upgrade(text, [copies.SYMBOL], _OPT, {}, {})
+    through, code = through_cell(copies.SYMBOL)
+    imports = {CELL: ctypes.addressof(upgrade.cell)}
+    library = engine.compile_text(text + code, [through, copies.SYMBOL, *own], opt=0, imports=imports)
+    upgrade.begin(library.address(copies.SYMBOL))
+    found = {copies.SYMBOL: library.address(through), **{name: library.address(name) for name in own}}
+    return found, library, upgrade
