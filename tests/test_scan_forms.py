@@ -126,3 +126,8 @@ def test_parts_of_symbols_stand_where_they_are_used() -> None:
     last, _ = sd.scan(lambda s, v: (w[0] * s + w[1] * v, None), 0.0, a)
     assert str(last).splitlines()[2] == "      sₜ₊₁ = w[0] sₜ + w[1] aₜ,  t = 0, …, n - 1"
     assert r"s_{t+1} = w_{0} s_{t} + w_{1} a_{t}" in last.latex()
+
+
+def test_an_index_is_no_carry() -> None:
+    one, _ = sd.scan(lambda t, v: (t * v, None), 1.0, a)
+    assert str(one).splitlines() == ["tₙ", "where t₀ = 1", "      tₛ₊₁ = tₛ aₛ,  s = 0, …, n - 1"]

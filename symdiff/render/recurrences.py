@@ -115,7 +115,8 @@ class _Telling:
         body: Function = first.attr("body")
         count, slices = first.attr("carries"), first.attr("slices")
         length, reverse = first.attr("length"), first.attr("reverse")
-        index = next((x for x in _INDICES[depth:] if x not in self.taken), _INDICES[0])
+        used = self.taken | {p.name for p in body.params}
+        index = next((x for x in _INDICES[depth:] if x not in used), _INDICES[min(depth, len(_INDICES) - 1)])
         args = [work.mapping[a] for a in first.args]
         inside: dict[str, str] = {}
 
