@@ -426,6 +426,8 @@ def _function_plan(
     # No argument count matches -1: where `sizes=` is needed, every call goes to Python.
     head[Plan.PARAMS] = len(params) if not set(signature.given) - signature.bound else -1
     head[Plan.RESULTS] = len(results)
+    head[Plan.NUMBERS_IN] = int(bool(params) and all(p.dtype == "f64" and not p.axes for p in params))
+    head[Plan.NUMBERS_OUT] = int(bool(results) and all(r.dtype == "f64" and not r.axes for r in results))
     head[Plan.SINGLE] = int(signature.single)
     head[Plan.RELEASE_ABOVE] = -1 if _always_long(signature, addresses) else release_above
     head[Plan.FRAME_WORDS] = words

@@ -47,17 +47,43 @@ start:
   %scratch.word = word i64, %plan[$P_SCRATCH]
   %scratch = getelementptr i64, ptr %dims, i64 %scratch.word
   %records = getelementptr i64, ptr %plan, i64 $P_RECORDS
+  %numbers.in = word i64, %plan[$P_NUMBERS_IN]
+  %only.numbers = icmp ne i64 %numbers.in, 0
+  br i1 %only.numbers, label %number, label %some.params
+
+number:                                          ; floats alone, the kernel reads them where they are
+  %n.p = phi i64 [ 0, %start ], [ %n.next, %number.take ]
+  %n.at = getelementptr ptr, ptr %args, i64 %n.p
+  %n.obj = load ptr, ptr %n.at
+  %n.type = field ptr, %n.obj[$TYPE]
+  %n.float = icmp eq ptr %n.type, @PyFloat_Type
+  br i1 %n.float, label %number.take, label %param
+
+number.take:
+  %n.value = getelementptr i8, ptr %n.obj, i64 $FLOAT_VALUE
+  %n.to = getelementptr ptr, ptr %data, i64 %n.p
+  store ptr %n.value, ptr %n.to
+  %n.next = add nuw i64 %n.p, 1
+  %n.more = icmp ult i64 %n.next, %params
+  br i1 %n.more, label %number, label %numbered
+
+numbered:
+  %number.words = mul i64 %params, 5
+  %number.records = getelementptr i64, ptr %records, i64 %number.words
+  br label %bound
+
+some.params:
   %no.params = icmp eq i64 %params, 0
   br i1 %no.params, label %bound, label %param
 
 ; ---- parameters: recognize the object, note its address and strides, bind and compare its sizes
 
 param:
-  %p = phi i64 [ 0, %start ], [ %p.next, %param.next ]
-  %rec = phi ptr [ %records, %start ], [ %rec.next, %param.next ]
-  %stride.to = phi ptr [ %strides, %start ], [ %stride.to.next, %param.next ]
-  %shape.to = phi ptr [ %in.shapes, %start ], [ %shape.to.next, %param.next ]
-  %elements = phi i64 [ 0, %start ], [ %elements.next, %param.next ]
+  %p = phi i64 [ 0, %some.params ], [ 0, %number ], [ %p.next, %param.next ]
+  %rec = phi ptr [ %records, %some.params ], [ %records, %number ], [ %rec.next, %param.next ]
+  %stride.to = phi ptr [ %strides, %some.params ], [ %strides, %number ], [ %stride.to.next, %param.next ]
+  %shape.to = phi ptr [ %in.shapes, %some.params ], [ %in.shapes, %number ], [ %shape.to.next, %param.next ]
+  %elements = phi i64 [ 0, %some.params ], [ 0, %number ], [ %elements.next, %param.next ]
   %obj.at = getelementptr ptr, ptr %args, i64 %p
   %obj = load ptr, ptr %obj.at
   %type = field ptr, %obj[$TYPE]
@@ -250,9 +276,9 @@ param.next:
 ; ---- sizes: the kernel's own functions compare polynomials and compute the shapes of the results
 
 bound:
-  %result.rec = phi ptr [ %records, %start ], [ %rec.next, %param.next ]
-  %result.strides = phi ptr [ %strides, %start ], [ %stride.to.next, %param.next ]
-  %in.elements = phi i64 [ 0, %start ], [ %elements.next, %param.next ]
+  %result.rec = phi ptr [ %records, %some.params ], [ %number.records, %numbered ], [ %rec.next, %param.next ]
+  %result.strides = phi ptr [ %strides, %some.params ], [ %strides, %numbered ], [ %stride.to.next, %param.next ]
+  %in.elements = phi i64 [ 0, %some.params ], [ 0, %numbered ], [ %elements.next, %param.next ]
   %wanted = word ptr, %plan[$P_WANTED]
   %sizes = word i64, %plan[$P_SIZES]
   %any.size = icmp eq ptr %wanted, null
@@ -313,14 +339,28 @@ outputs:
   br i1 %out.taken, label %run, label %fallback
 
 fresh:
+  %numbers.out = word i64, %plan[$P_NUMBERS_OUT]
+  %gives.numbers = icmp ne i64 %numbers.out, 0
+  br i1 %gives.numbers, label %place, label %some.results
+
+place:                                           ; numbers alone
+  %place.r = phi i64 [ 0, %fresh ], [ %place.next, %place ]
+  %place.scratch = getelementptr i64, ptr %result.scratch, i64 %place.r
+  %place.to = getelementptr ptr, ptr %result.data, i64 %place.r
+  store ptr %place.scratch, ptr %place.to
+  %place.next = add nuw i64 %place.r, 1
+  %place.more = icmp ult i64 %place.next, %results
+  br i1 %place.more, label %place, label %run
+
+some.results:
   br i1 %no.results, label %run, label %result
 
 result:
-  %r = phi i64 [ 0, %fresh ], [ %r.next, %result.next ]
-  %rrec = phi ptr [ %result.rec, %fresh ], [ %rrec.next, %result.next ]
-  %rstrides = phi ptr [ %result.strides, %fresh ], [ %rstrides.next, %result.next ]
-  %rshape = phi ptr [ %out.shapes, %fresh ], [ %rshape.next, %result.next ]
-  %relements = phi i64 [ %in.elements, %fresh ], [ %relements.next, %result.next ]
+  %r = phi i64 [ 0, %some.results ], [ %r.next, %result.next ]
+  %rrec = phi ptr [ %result.rec, %some.results ], [ %rrec.next, %result.next ]
+  %rstrides = phi ptr [ %result.strides, %some.results ], [ %rstrides.next, %result.next ]
+  %rshape = phi ptr [ %out.shapes, %some.results ], [ %rshape.next, %result.next ]
+  %relements = phi i64 [ %in.elements, %some.results ], [ %relements.next, %result.next ]
   %rrank = load i64, ptr %rrec, !invariant.load !0
   %rdata.to = getelementptr ptr, ptr %result.data, i64 %r
   %robj.to = getelementptr ptr, ptr %objects, i64 %r
@@ -376,7 +416,9 @@ result.next:
 ; ---- the kernel, without the GIL when there is much to do
 
 run:
-  %all.elements = phi i64 [ %in.elements, %fresh ], [ %out.all, %outputs ], [ %relements.next, %result.next ]
+  %all.elements = phi i64 [ %in.elements, %some.results ], [ %in.elements, %place ], [ %out.all, %outputs ],
+                          [ %relements.next, %result.next ]
+  %boxes = phi i1 [ false, %some.results ], [ true, %place ], [ false, %outputs ], [ false, %result.next ]
   %kernel = word ptr, %plan[$P_RUN]
   %above = word i64, %plan[$P_RELEASE_ABOVE]
   %many = icmp sgt i64 %all.elements, %above
@@ -417,5 +459,11 @@ answer.out:
   ret ptr %out
 
 ran.fresh:
+  br i1 %boxes, label %ran.numbers, label %ran.some
+
+ran.numbers:
+  br i1 %good, label %numbers.answer, label %fallback
+
+ran.some:
   br i1 %good, label %box.start, label %release
 """

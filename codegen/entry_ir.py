@@ -51,7 +51,11 @@ class Plan(IntEnum):
     SIZES = 16
     """How many there are."""
     AMOUNT = 17
-    RECORDS = 18
+    NUMBERS_IN = 18
+    """1 where every parameter is one float64 number,"""
+    NUMBERS_OUT = 19
+    """and where every result is, of one or more."""
+    RECORDS = 20
 
 
 class BoundPlan(IntEnum):

@@ -5,6 +5,47 @@ Goes on where `entry_call.CALL_TEXT` stops, in the same function.
 
 RETURN_TEXT = """; ---- scalars become Python numbers, several results a tuple
 
+numbers.answer:
+  %numbers.single = word i64, %plan[$P_SINGLE]
+  %one.number = icmp ne i64 %numbers.single, 0
+  br i1 %one.number, label %number.answer, label %numbers.tuple
+
+number.answer:
+  %number.only = load double, ptr %result.scratch
+  %number.boxed = call ptr @PyFloat_FromDouble(double %number.only)
+  ret ptr %number.boxed
+
+numbers.tuple:
+  %numbers = call ptr @PyTuple_New(i64 %results)
+  %no.numbers = icmp eq ptr %numbers, null
+  br i1 %no.numbers, label %raise, label %numbers.fill
+
+numbers.fill:
+  %numbers.items = getelementptr i8, ptr %numbers, i64 $TUPLE_ITEMS
+  br label %numbers.item
+
+numbers.item:                                    ; a tuple that is not full yet can be released as it is
+  %k = phi i64 [ 0, %numbers.fill ], [ %k.next, %numbers.put ]
+  %k.from = getelementptr double, ptr %result.scratch, i64 %k
+  %k.value = load double, ptr %k.from
+  %k.boxed = call ptr @PyFloat_FromDouble(double %k.value)
+  %k.none = icmp eq ptr %k.boxed, null
+  br i1 %k.none, label %numbers.fail, label %numbers.put
+
+numbers.put:
+  %k.to = getelementptr ptr, ptr %numbers.items, i64 %k
+  store ptr %k.boxed, ptr %k.to
+  %k.next = add nuw i64 %k, 1
+  %k.more = icmp ult i64 %k.next, %results
+  br i1 %k.more, label %numbers.item, label %numbers.done
+
+numbers.done:
+  ret ptr %numbers
+
+numbers.fail:
+  call void @Py_DecRef(ptr %numbers)
+  ret ptr null
+
 box.start:
   br i1 %no.results, label %answer, label %box
 
@@ -95,8 +136,8 @@ answer.done:
 
 release:                                         ; where making result r failed, that one and later ones do not exist
   %made.count = phi i64 [ %r, %result.array ], [ %results, %box.made ], [ %results, %answer.tuple ],
-                        [ %results, %ran.fresh ]
-  %retry = phi i1 [ false, %result.array ], [ false, %box.made ], [ false, %answer.tuple ], [ true, %ran.fresh ]
+                        [ %results, %ran.some ]
+  %retry = phi i1 [ false, %result.array ], [ false, %box.made ], [ false, %answer.tuple ], [ true, %ran.some ]
   %nothing.made = icmp eq i64 %made.count, 0
   br i1 %nothing.made, label %released, label %release.one
 
