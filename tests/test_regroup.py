@@ -241,3 +241,23 @@ def test_exact_constants() -> None:
     assert exact("inf") is None
     assert exact(True) is None
     assert times(Exact(Fraction(2) ** 190), Exact(Fraction(2) ** 190)) is None
+
+
+# -------------------------------------------------------------------- what derivatives give
+def test_greeks_of_an_option_share_their_factors() -> None:
+    """All first and second derivatives of a price: as derived they take over 210 products and 15 quotients."""
+    variables = S, K, r, sigma, T = vectors("SKrsT")
+    spread = sigma * np.sqrt(T)
+    above = (np.log(S / K) + (r + sigma * sigma / 2) * T) / spread
+    price = S * sd.erfc(-above / np.sqrt(2.0)) / 2 - K * np.exp(-r * T) * sd.erfc((spread - above) / np.sqrt(2.0)) / 2
+    first = sd.gradient(np.sum(price), variables)
+    second = [sd.gradient(np.sum(first[i]), variables[i:]) for i in range(5)]
+    native = compiled([price, *first, *[h for row in second for h in row]], variables)
+    found = counts(native)
+    assert found["mul"] <= 175
+    assert found["div"] <= 5
+    rng = np.random.default_rng(9)
+    arrays = [rng.uniform(*ends, 60) for ends in ((50, 150), (50, 150), (0.01, 0.1), (0.1, 0.5), (0.2, 2))]
+    expected = interpret(codegen.inspect(native).function, arrays)
+    for got, wanted in zip(native(*arrays), expected, strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-11 * np.max(np.abs(wanted)))
