@@ -57,6 +57,10 @@ def build(function: Function, name: str, threads: int = 1) -> tuple[Program, Low
     return verify(program), lowered
 
 
+_LONGEST_RECORD = 8
+"""Elements of an axis up to which small arrays of a step become scalars: longer ones fill registers step by step."""
+
+
 class _Jobs:
     """Writes the kernels of a function, and of the bodies of its loops."""
 
@@ -121,7 +125,7 @@ class _Jobs:
 
     def _body(self, lowered: Lowered, params: Sequence[Buffer], results: Sequence[Buffer]) -> list[Stmt]:
         """The statements of one step of a loop; what it reads besides temporaries of its own stays as it is."""
-        lowered = unroll(lowered)
+        lowered = unroll(lowered, _LONGEST_RECORD)
         kernels = self.kernels(lowered, fuse.plan(lowered), params, results)
         kernels = abreast(join_rows(kernels, self.memory.temps, {b.root for b in params}))
         return [stmt for kernel in kernels for stmt in kernel.body]

@@ -37,10 +37,10 @@ _NARROW = 4
 Place: TypeAlias = "tuple[int, ...]"
 
 
-def unroll(lowered: Lowered) -> Lowered:
-    """The program with records taken apart."""
+def unroll(lowered: Lowered, longest_axis: int = SMALL) -> Lowered:
+    """The program with records taken apart, if none of their axes is longer than `longest_axis`."""
     order = lowered.needed()
-    apart = _regions(order)
+    apart = _regions(order, longest_axis)
     if not apart:
         return lowered
     work = _Unrolling(Graph(), apart)
@@ -68,7 +68,7 @@ def _has_small(node: Node) -> bool:
 _APART = frozenset({"scalar", "const", "view", "delta", "triangle", "gather", "reduce", "place", "alias"})
 
 
-def _regions(order: Sequence[Node]) -> set[Node]:
+def _regions(order: Sequence[Node], longest_axis: int) -> set[Node]:
     """The values to take apart."""
     leader: dict[Node, Node] = {}
 
@@ -97,7 +97,8 @@ def _regions(order: Sequence[Node]) -> set[Node]:
         work = max([_count(node), *[_count(a) for a in node.args]])
         length[top] = length.get(top, 0) + work
         dear = node.kind == "scalar" and scalar_cost(node.data[0]) >= _DEAR
-        if work > _LARGEST or (dear and work >= _NARROW and all(is_small(s) for s in node.shape)):
+        long = any(isinstance(s, int) and longest_axis < s <= SMALL for n in (node, *node.args) for s in n.shape)
+        if work > _LARGEST or long or (dear and work >= _NARROW and all(is_small(s) for s in node.shape)):
             bad.add(top)
     good = {top for top in mixed - bad if length[top] <= _TRIED}
     return {n for n in members if find(n) in good}

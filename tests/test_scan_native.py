@@ -311,3 +311,11 @@ def test_gradients_of_a_filter_agree(rng):
     args = rng.normal(size=(3, 3)) / 3, rng.normal(size=(2, 3)), rng.normal(size=(9, 2)), np.eye(3)
     for one, other in zip(made(*args), meaning(*args), strict=True):
         close(one, other, 1e-9)
+
+
+def test_vectors_of_known_length_fill_registers(rng):
+    c, x = sd.symbol("c", (14,)), sd.symbol("x", (n, 14))
+    last, ys = sd.scan(lambda s, t: (s * t + s[::-1], np.sum(s * t)), c, x)
+    program = check([last, ys], [c, x], rng.normal(size=14), rng.normal(size=(5, 14)))
+    (loop,) = loops_of(program)
+    assert any(isinstance(s, For) and s.vector for s in loop.body)
