@@ -65,11 +65,14 @@ def _gain(
     stage: dict[Node, int] = {}
     for node in nodes:
         stage[node] = max((stage[a] + _ends(a, axis) for a in node.args), default=0)
-    readers: dict[Node, set[tuple[int, int]]] = {}
+        if _by_rows(node, axis) and axis in node.args[1].shape:  # every row takes all of it
+            stage[node] = max(stage[node], stage[node.args[1]] + 1)
+    readers: dict[Node, set[tuple[int, int, bool]]] = {}
     for node, own in leaves.items():
-        member = axis in _space(node) and not _alone(node)
+        member = axis in _space(node) and not _alone(node, axis)
         for leaf in own:
-            readers.setdefault(leaf, set()).add((stage[node] if member else -1, id(stored[node])))
+            multiplied = _by_rows(node, axis)
+            readers.setdefault(leaf, set()).add((stage[node] if member else -1, id(stored[node]), multiplied))
     gains: dict[int, tuple[float, float]] = {}
 
     def save(stage: int, elements: float, leading: bool) -> None:
@@ -77,20 +80,25 @@ def _gain(
         gains[stage] = total + elements, rows + elements * leading
 
     for leaf, users in readers.items():
-        if leaf.shape.count(axis) != 1 or leaf.rank < 2:
+        square = leaf.shape.count(axis) > 1 and not _by_rows(leaf, axis)
+        if axis not in leaf.shape or leaf.rank < 2 or square:
             continue
-        stages = {s for s, _ in users}
-        volume = product([s for s in leaf.shape if s != axis])
+        stages = {s for s, _, _ in users}
+        at = leaf.shape.index(axis)
+        volume = product([*leaf.shape[:at], *leaf.shape[at + 1 :]])
         elements = float(evaluate(volume, dict.fromkeys(size_names([volume]), _NOMINAL)))
         if elements > _CACHE:
             continue
         leading = leaf.shape[0] == axis
         if leaf.kind in MEMORY:
             for one in stages - {-1}:
-                if sum(s == one for s, _ in users) > 1:
+                if sum(s == one for s, _, _ in users) > 1:
                     save(one, elements, leading)
-        elif stages == {stage[leaf]} and not _alone(leaf):
-            save(stage[leaf], elements, leading)
+        elif not _alone(leaf, axis):
+            own = stage[leaf]
+            # What products make or take is saved where others need all of it, too: once it need not be read.
+            if stages == {own} or (own in stages and (_by_rows(leaf, axis) or (own, True) in {u[::2] for u in users})):
+                save(own, elements, leading)
     return max(gains.values(), default=(0.0, 0.0))
 
 
@@ -100,15 +108,23 @@ def _space(node: Node) -> tuple[Size, ...]:
     return (*node.shape, *node.args[0].shape) if node.kind == "gemm" else node.shape
 
 
-def _alone(node: Node) -> bool:
+def _by_rows(node: Node, axis: Size) -> bool:
+    """Whether a node is a matrix product, no part of a stack, of which a group can compute some rows."""
+    return node.kind == "gemm" and node.data[:2] == (0, 1) and node.shape[0] == axis and not node.data[4]
+
+
+def _alone(node: Node, axis: Size) -> bool:
     """Whether a node is computed by a kernel that is never part of a group."""
-    return node.kind not in (*INLINE, "reduce", "gemm") or (node.kind == "gemm" and node.data[0] == 0)
+    if node.kind == "gemm":
+        return node.data[0] == 0 and not _by_rows(node, axis)
+    return node.kind not in (*INLINE, "reduce")
 
 
 def _ends(node: Node, axis: Size) -> bool:
     """Whether a node is complete only when the whole axis has been seen."""
     if node.kind == "reduce":
-        return axis in node.args[0].shape[node.rank :]
+        return axis in node.args[0].shape[node.rank :] and axis not in node.shape
     if node.kind == "gemm":
-        return node.data[0] == 0 or axis in node.args[0].shape[-node.data[3] :]
+        sums = node.args[0].shape[-node.data[3] :]
+        return not _by_rows(node, axis) if node.data[0] == 0 else axis in sums
     return node.kind not in INLINE

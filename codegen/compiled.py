@@ -15,12 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from codegen import base, copies, engine, gemm, lapack, memory, pool, sharing
+from codegen import base, copies, engine, gemm, lapack, memory, panels, pool, sharing
+from codegen.cutting import block_sizes
 from codegen.entry import NativeFunction, function_at
 from codegen.jobs import build
 from codegen.loops import Program
 from codegen.lowered import OUT_OF_MEMORY
-from codegen.main import BAD_SHAPE, TICK_WORDS, TICKS, block_sizes, constant_symbol, emit_program
+from codegen.main import BAD_SHAPE, TICK_WORDS, TICKS, constant_symbol, emit_program
 from codegen.marshal import KernelAddresses, Marshal, convert
 from codegen.memory import ARENA, PLACES, SCRATCH
 from codegen.signature import ArraySpec, AxisSpec, Signature, Status
@@ -141,6 +142,8 @@ def _imports(program: Program, llvm: str, arrays: Sequence[Any]) -> dict[str, in
         if f"@{sharing.symbol(dtype)}(" in llvm:
             shared = _shared_product(width, fma, dtype, program.threads > 1)
             imports[sharing.symbol(dtype)] = shared.address(sharing.symbol(dtype))
+        if f"@{panels.symbol(dtype)}(" in llvm:
+            imports[panels.symbol(dtype)] = _product(width, fma, dtype).address(panels.symbol(dtype))
     for routine in lapack.ROUTINES:
         if f"@{lapack.PREFIX}{routine}(" in llvm:
             imports[lapack.PREFIX + routine] = lapack.address(routine)
@@ -194,10 +197,11 @@ def _shared_product(register_bytes: int, fma: bool, dtype: str, threads: bool) -
 
 @cache
 def _product(register_bytes: int, fma: bool, dtype: str) -> engine.Library:
-    """The matrix product, which all programs share; more passes than the first would gain nothing."""
-    text = gemm.text(register_bytes, fma, dtype)
+    """The matrix product, which all programs share, and what packs an operand of several; more passes than the first
+    would gain nothing."""
+    text = gemm.text(register_bytes, fma, dtype) + panels.text(register_bytes, fma, dtype)
     imports = {SCRATCH: ctypes.addressof(_scratch), **base.addresses()}
-    return engine.compile_text(text, [gemm.symbol(dtype)], opt=1, imports=imports)
+    return engine.compile_text(text, [gemm.symbol(dtype), panels.symbol(dtype)], opt=1, imports=imports)
 
 
 def _tiers(llvm: str, opt: int) -> tuple[int, int]:

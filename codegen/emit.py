@@ -18,7 +18,7 @@ from dataclasses import replace
 
 from codegen import sharing
 from codegen.folds import CHAIN, CHAINS, LANES, STRIP, Partial, alone, in_stretches, total
-from codegen.index import flatten
+from codegen.index import Index, flatten
 from codegen.loops import (
     Call,
     Count,
@@ -33,6 +33,7 @@ from codegen.loops import (
     scalars_read,
     statements,
 )
+from codegen.panels import HEAD
 from codegen.records import Plan, Records, plan
 from codegen.straight import emit_straight, is_straight
 from codegen.stretches import StretchWriter, light
@@ -90,6 +91,42 @@ class KernelWriter(StretchWriter):
             for stmt in body[end : end + 1]:
                 self._statement(stmt)
             start = end + 1
+
+    def block(self, body: Sequence[Stmt]) -> None:
+        """Write what is done with a block of rows, each loop nest as a function: LLVM's time is not linear."""
+        for piece in self._closed(body):
+            inner = list(statements(piece))
+            ends = any(isinstance(s, Trap) or (isinstance(s, Call) and s.status) for s in inner)
+            if ends or not any(isinstance(s, For) for s in piece):
+                self.body(piece)
+                continue
+            writer = KernelWriter(self.module, self.tables, f"{self.symbol}.p{self.chunks}", self.lanes, self.uses)
+            self.chunks += 1
+            around = [n for n in self.vars if n in _around(inner)]
+            writer.vars = {name: f"%var.{name}" for name in around}
+            writer.stops = {name: f"%stop.{name}" for name in around if name in self.stops}
+            writer.thread = self.thread
+            own = [(f"i64 {writer.vars[n]}", text) for n, text in self.vars.items() if n in writer.vars]
+            own += [(f"i64 {writer.stops[n]}", text) for n, text in self.stops.items() if n in writer.stops]
+            own += [("i64 %thread", "%thread")] if self.thread else []
+            writer.body(piece)
+            writer.lines.do("ret void")
+            parameters = "".join(f", {parameter}" for parameter, _ in own)
+            self.module.functions.append(writer.function("void", parameters, apart=True))
+            self.lines.do(f"call void {writer.symbol}(ptr %sz, ptr %pt{''.join(f', i64 {text}' for _, text in own)})")
+
+    def _closed(self, body: Sequence[Stmt]) -> list[list[Stmt]]:
+        """Pieces of a body of which none uses another one's scalars."""
+        pieces: list[list[Stmt]] = []
+        last = -1
+        for stmt in body:
+            if last < self.uses.position[id(stmt)]:
+                pieces.append([])
+            pieces[-1].append(stmt)
+            made = [stmt.name] if isinstance(stmt, (Let, Load)) else []
+            made += [c.out for c in stmt.carries] if isinstance(stmt, For) else []
+            last = max([last, *[self.uses.last.get(name, -1) for name in made]])
+        return pieces
 
     def _stretch(self, body: Sequence[Stmt]) -> None:
         """Straight code: dear functions side by side, families of strided accesses moved row by row."""
@@ -166,12 +203,28 @@ class KernelWriter(StretchWriter):
         name = f"sd.{stmt.routine}.{stmt.dtype}"
         if stmt.routine == "gemm":
             name = sharing.symbol(stmt.dtype)
-            words.append(f"i64 {1 if self.thread else self.module.threads}")
+            words[-1] = self._packed(words[-1])
+            words.append(f"i64 {self._threads()}")
         call = f"call i32 @{name}({', '.join(words)})"
         info = self.lines.emit(call)
         if stmt.status:
             failed = self.lines.emit(f"icmp ne i32 {info}, 0")
             self._trap(failed, str(stmt.status))
+
+    def _threads(self) -> str:
+        """Threads that a matrix product may ask for: none where they share the loop around it."""
+        if not self.thread or self.shared is None:
+            return str(self.module.threads)
+        alone = self.lines.emit(f"icmp eq i64 {self.size(self.shared.extent)}, 1")
+        return self.lines.emit(f"select i1 {alone}, i64 {self.module.threads}, i64 1")
+
+    def _packed(self, panels: str) -> str:
+        """Panels behind the line that says whether there are any, or a null pointer."""
+        if panels == "ptr null":
+            return panels
+        held = self.lines.emit(f"icmp ne i64 {self.lines.emit(f'load i64, {panels}')}, 0")
+        data = self.lines.emit(f"getelementptr i8, {panels}, i64 {HEAD}")
+        return f"ptr {self.lines.emit(f'select i1 {held}, ptr {data}, ptr null')}"
 
     def _count(self, arg: Size | Count) -> str:
         if not isinstance(arg, Count):
@@ -447,3 +500,23 @@ class KernelWriter(StretchWriter):
             f"  %wsn = load i64, ptr @{WORKSPACE}\n  %wso = mul i64 %wsn, %thread\n"
             "  %ws = getelementptr inbounds i8, ptr %wsb, i64 %wso"
         )
+
+
+def _around(body: Sequence[Stmt]) -> set[str]:
+    """The loops around statements that these need to know of; `body` has them at any depth."""
+    names: set[str] = set()
+    made: set[str] = set()
+    for stmt in body:
+        index: Sequence[Index] = ()
+        if isinstance(stmt, For):
+            made.add(stmt.var)
+            names.update([stmt.within] + ([stmt.block[0]] if stmt.block else []))
+        elif isinstance(stmt, (Load, Store)):
+            index = stmt.index
+        elif isinstance(stmt, Let):
+            index = (stmt.attr,) if isinstance(stmt.attr, Index) else ()
+        elif isinstance(stmt, Call):
+            index = [i for a in stmt.args if isinstance(a, Pointer) for i in a.index]
+            names.update(a.within for a in stmt.args if isinstance(a, Count))
+        names.update(n for i in index for n, _ in i.terms)
+    return names - made

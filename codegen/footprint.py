@@ -92,12 +92,16 @@ class Traffic:
         """The next kernel, whose loops run as told."""
         accesses: dict[object, _Access] = {}
         columns: set[Buffer] = set()
+        again: list[tuple[float, int]] = []  # what every block is multiplied with: bytes, and the loop over blocks
         for stmt, around in walk(kernel):
             if isinstance(stmt, (Load, Store)):
                 one = self._access(stmt, around, loops)
                 accesses.setdefault((one.buffer, one.loops, tuple(sorted(one.steps.items())), one.written), one)
             elif isinstance(stmt, Call) and stmt.routine == "gemm":  # a panel of columns after the other
                 columns.update(b.root for b in stmt.writes)
+                panels = stmt.args[13]
+                if isinstance(panels, Pointer):
+                    again.append((self._bytes(panels.buffer), id(around[-1])))
         footprint: dict[int, float] = {}
         passes: dict[int, dict[Buffer, list[_Access]]] = {}
         for one in accesses.values():
@@ -108,6 +112,9 @@ class Traffic:
         found: list[Moved] = []
         for one in accesses.values():
             found += self._again(one, footprint, loops)
+        for size, name in again:
+            distance = footprint.get(name, 0.0) + sum(s for s, other in again if other == name)
+            found.append((max(_loop(loops, name).trips - 1, 0.0) * size, distance, False))
         touched = self._touched(kernel)
         seen: dict[Buffer, float] = {}
         here = 0.0

@@ -27,6 +27,8 @@ class Group:
 
     space: Shape | None
     nodes: list[Node] = field(default_factory=list[Node])
+    last: int = -1
+    """The last group that must have run before."""
 
 
 def plan(lowered: Lowered) -> list[Group]:
@@ -59,11 +61,12 @@ def plan(lowered: Lowered) -> list[Group]:
         for number in reversed(candidates[-_LOOK_BACK:]):
             if number <= last:
                 break
-            if len(groups[number].nodes) < _MAX_JOBS or not space:
+            # Scalars alone take no time: those that wait for others hold nothing up.
+            if groups[number].last == last if not space else len(groups[number].nodes) < _MAX_JOBS:
                 found = number
         if found is None:
             found = len(groups)
-            groups.append(Group(space))
+            groups.append(Group(space, last=last))
             candidates.append(found)
         groups[found].nodes.append(node)
         if node in forced:

@@ -3,11 +3,12 @@
 A module of its own, `text(...)`, compiled once for all programs, holds
 
     i32 @sd.gemm.<dtype>(i64 m, i64 n, i64 k, ptr a, i64 a_row, i64 a_sum, ptr b, i64 b_sum, i64 b_column,
-                         ptr c, i64 c_row, ptr s, i64 flags)
+                         ptr c, i64 c_row, ptr s, i64 flags, ptr panels)
 
-Strides are in elements, `s` may be null. It returns 0, or 1 where there is no memory for packing. Flags: `ADD` adds to
-what C holds; `HALF` says that the product is symmetric, so that tiles below the diagonal are left out; `MIRROR` copies
-the part above the diagonal below it in the end; `TILES` keeps narrow products from `codegen.dots`.
+Strides are in elements. `s` may be null, and so may `panels`: B as `codegen.panels` packs it once for many calls. The
+routine returns 0, or 1 where there is no memory for packing. Flags: `ADD` adds to what C holds; `HALF` says that the
+product is symmetric, so that tiles below the diagonal are left out (then there are no `panels`); `MIRROR` copies the
+part above the diagonal below it in the end; `TILES` keeps narrow products from `codegen.dots`.
 
 Tiles of the result stay in registers over a stretch of k (`codegen.tiles`): chains of fused multiply-adds in the order
 of k are added up in order, and so are the stretches where C lies. Bits depend on k alone, neither on the width of the
@@ -31,7 +32,7 @@ from codegen.tiles import FOUR, Tile
 
 _DIRECT_BYTES = 24_576
 """B with dense rows is read where it lies when a stretch of it is at most so long,"""
-_FLAT = 24
+FLAT = 24
 """or for so few rows of A."""
 _NARROW = 12
 _FEWEST, _MOST = 16, 256
@@ -73,9 +74,9 @@ class Tiling:
 
 def tiling(
     m: float, n: float, k: float, a_sum: float, b_column: float, scaled: bool, flags: int, register_bytes: int,
-    dtype: str,
+    dtype: str, ready: bool = False,
 ) -> Tiling:  # fmt: skip
-    """The tiles of a product at given sizes and strides; see `codegen.packed` for what is packed."""
+    """The tiles of a product at given sizes and strides; see `codegen.packed` for what is packed. ready: B is."""
     family = tiles.tiles(Module(register_bytes, True), dtype)
     tile = family[-1]
     whole, rest = divmod(n, tile.columns)
@@ -86,8 +87,9 @@ def tiling(
     across += [(next(t for t in family if t.columns >= rest), 1.0)] if rest else []
     steps = tuple((t.rows, t.vectors, part * math.ceil(m / t.rows) * count * k) for t, count in across)
     begun = part * sum(math.ceil(m / t.rows) * count for t, count in across) * max(math.ceil(k / KC), 1)
-    direct = n * min(k, KC) * BYTES[dtype] <= _DIRECT_BYTES or m <= _FLAT
-    packed = 0.0 if direct and b_column == 1 and not scaled else k * math.ceil(n / tile.columns) * tile.columns
+    direct = n * min(k, KC) * BYTES[dtype] <= _DIRECT_BYTES or m <= FLAT
+    lies = ready or (direct and b_column == 1 and not scaled)
+    packed = 0.0 if lies else k * math.ceil(n / tile.columns) * tile.columns
     most = min(n, FEW_NC if m <= FEW else NC)
     if most >= (PACK_ROWS_FOR if a_sum == 1 else TURN_ROWS_FOR // BYTES[dtype]):
         packed += m * k * math.ceil(n / most) * (part if half else 1.0)
@@ -96,6 +98,14 @@ def tiling(
 
 
 # -------------------------------------------------------------------- the routine
+def in_place(r: Routine, flat: str) -> str:
+    """Whether B is read where it lies; `flat`: whether A has few rows."""
+    size = r.mul(r.mul("%n", r.least("%k", KC)), BYTES[r.dtype])
+    cheap = r.emit(f"or i1 {r.emit(f'icmp sle i64 {size}, {_DIRECT_BYTES}')}, {flat}")
+    plain = r.emit(f"and i1 {r.emit('icmp eq i64 %bc, 1')}, {r.emit('icmp eq ptr %scale, null')}")
+    return r.emit(f"and i1 {cheap}, {plain}")
+
+
 def _product(module: Module, tile: Tile) -> str:
     r = Routine(module, tile.dtype)
     narrowest = tiles.tiles(module, tile.dtype)[0].columns
@@ -106,10 +116,8 @@ def _product(module: Module, tile: Tile) -> str:
 
     add, half, mirrored = (flag(r, bit) for bit in (ADD, HALF, MIRROR))
     begins = r.emit(f"xor i1 {add}, true")
-    dense, plain = r.emit("icmp eq i64 %bc, 1"), r.emit("icmp eq ptr %scale, null")
-    small = r.emit(f"icmp sle i64 {r.mul(r.mul('%n', r.least('%k', KC)), BYTES[tile.dtype])}, {_DIRECT_BYTES}")
-    flat = r.emit(f"icmp sle i64 %m, {_FLAT}")
-    direct = both(r.emit(f"or i1 {small}, {flat}"), dense, plain)
+    few = r.emit(f"select i1 {r.emit('icmp eq ptr %panels, null')}, i64 {FLAT}, i64 0")
+    direct = in_place(r, r.emit(f"icmp sle i64 %m, {few}"))
     simple = both(direct, begins, r.emit(f"icmp sle i64 %k, {KC}"), r.emit("icmp eq i64 %as, 1"))
     r.lines.insert(0, f"  %panel = alloca [{KC * tile.columns} x {r.type}], align 64")
 

@@ -372,7 +372,7 @@ def _gemm(writer: Writer, node: Node, buffer: Buffer) -> None:
     strides = contiguous_strides((*node.shape[:b], m * n))[:b]
     target = Pointer(flat, (combine([(s, i) for s, i in zip(strides, batch, strict=True)]),))
     flags = HALF | MIRROR if symmetric else 0
-    args = (m, n, k, left, row_step, sum_step, right, right_sum, column_step, target, n, factors, flags)
+    args = (m, n, k, left, row_step, sum_step, right, right_sum, column_step, target, n, factors, flags, None)
     writer.loops(node.shape[:b], lambda _: Call("gemm", node.dtype, args, OUT_OF_MEMORY, (flat,)))
 
 

@@ -205,6 +205,8 @@ class Block:
     """and for what a chunk folds up."""
     single: bool = False
     """Elements are worked on one by one, so that blocks may be as short as one where elements are large."""
+    fixed: Size = 0
+    """Bytes of the matrices that every block is multiplied with."""
 
 
 @dataclass(slots=True)

@@ -14,33 +14,22 @@ process-wide cell (`ARENA`) that keeps blocks for later calls: fresh pages cost 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
-from codegen import copies, memory, pool, routines
+from codegen import copies, cutting, memory, pool, routines
 from codegen.emit import emit_kernel
-from codegen.folds import LANES
-from codegen.loops import Block, Buffer, For, Kernel, Program, accessed, statements
+from codegen.loops import Buffer, For, Kernel, Program, accessed, statements
 from codegen.lowered import OUT_OF_MEMORY
 from codegen.sizes import SizeWriter
 from codegen.split import work_of
 from codegen.text import BYTES, PLAIN, Lines, Module
 from codegen.writer import APART, WORKSPACE, Tables
-from symdiff.ir.dims import Dim, Size, evaluate, product
+from symdiff.ir.dims import Dim, Size, product
 
 TICKS = "sd.ticks"
 TICK_WORDS = 2
 """Seconds and nanoseconds, before the first kernel and behind each; behind them the sizes of `block_sizes`."""
 STACK_BYTES = 16_384
-BLOCK_BYTES = 1 << 19
-SHORTEST_BLOCK, LONGEST_BLOCK = 2 * LANES, 256
-"""Elements of a block along its axis, however much or little memory each takes,"""
-SINGLE_BYTES = 1 << 17
-"""unless large elements are worked on one by one: then blocks of about so many bytes, for threads to share."""
-PARTS_BYTES = 1 << 22
-USUAL_CHUNKS = 16
-LONGEST_CHUNK = 32
-"""There are more chunks than usual where they would have over so many blocks, if the parts they fold up stay small."""
 BAD_SHAPE = -1
 SHARED_WORK = 1 << 20
 """Work from which threads share a loop, in units of about a twentieth of a nanosecond."""
@@ -73,29 +62,6 @@ def emit_program(
         module.functions.append(f"@{constant_symbol(program, buffer)} = external constant i8\n")
     module.functions.append("!0 = !{}\n")
     return module.text()
-
-
-def block_sizes(program: Program) -> list[Dim]:
-    """The sizes that are decided during a call."""
-    return [size for block in program.blocks for size in (block.size, block.chunks, block.span)]
-
-
-def block_numbers(blocks: Sequence[Block], sizes: Mapping[str, int]) -> dict[str, int]:
-    """The same sizes in numbers: how `_Main` cuts axes when the named dimensions have these sizes."""
-    made: dict[str, int] = {}
-    for block in blocks:
-        each, extent, parts = (max(evaluate(s, sizes), 1) for s in (block.each, block.extent, block.parts))
-        fitting = min(max(BLOCK_BYTES // each // LANES * LANES, SHORTEST_BLOCK), LONGEST_BLOCK)
-        if block.single and BLOCK_BYTES // each < SHORTEST_BLOCK:
-            fitting = max(SINGLE_BYTES // each, 1)
-        size = min(fitting, extent)
-        count = -(-extent // size)
-        wanted = min(max(-(-count // LONGEST_CHUNK), USUAL_CHUNKS), count)
-        chunks = min(max(PARTS_BYTES // parts, 1), wanted)
-        span = -(-count // chunks)
-        numbers = {block.size: size, block.chunks: -(-count // span), block.span: span * size}
-        made.update({str(name): number for name, number in numbers.items()})
-    return made
 
 
 def constant_symbol(program: Program, buffer: Buffer) -> str:
@@ -188,7 +154,9 @@ class _Main:
             lines.do(f"%cp = alloca [{copies.HEAD + 2 * rank} x i64], align 8")
         _checks(program, lines, self.sizes)
         for block in program.blocks:
-            self._block(block)
+            for size in (block.extent, block.each, block.parts, block.fixed):
+                self.sizes.value(size)
+            cutting.write(lines, self.sizes.known, block)
         for size, slot in tables.sizes.items():
             address = lines.emit(f"getelementptr inbounds i64, ptr %sz, i64 {slot}")
             lines.do(f"store i64 {self.sizes.value(size)}, ptr {address}")
@@ -253,7 +221,7 @@ class _Main:
             lines.begin(on)
             self._tick(number + 1)
         if self.clock is not None:
-            for number, size in enumerate(block_sizes(program), TICK_WORDS * (len(self.kernels) + 1)):
+            for number, size in enumerate(cutting.block_sizes(program), TICK_WORDS * (len(self.kernels) + 1)):
                 place = f"getelementptr inbounds (i64, ptr @{TICKS}, i64 {number})"
                 lines.do(f"store i64 {self.sizes.value(size)}, ptr {place}")
         for buffer in program.results:
@@ -273,6 +241,8 @@ class _Main:
         count = self.sizes.value(loop.extent)
         work = self.sizes.value(kernel.work)
         much = lines.emit(f"icmp sgt i64 {work}, {SHARED_WORK}")
+        if loop.apart:  # what one chunk alone multiplies is shared by itself
+            much = lines.emit(f"and i1 {much}, {lines.emit(f'icmp sgt i64 {count}, 1')}")
         many, one, done = lines.label("many"), lines.label("one"), lines.label("ran")
         lines.do(f"br i1 {much}, label %{many}, label %{one}")
         lines.begin(many)
@@ -294,40 +264,6 @@ class _Main:
             self.module.functions.append(f"@{TICKS} = external global i8\n")
         place = f"getelementptr inbounds (i64, ptr @{TICKS}, i64 {TICK_WORDS * number})"
         self.lines.do(f"call i32 @clock_gettime(i32 {self.clock}, ptr {place})")
-
-    def _block(self, block: Block) -> None:
-        """How an axis is cut: blocks fit the cache and are a multiple of all lanes; what chunks fold up stays small."""
-        lines, value = self.lines, self.sizes.value
-        for name in ("smin", "smax"):
-            self.module.declare(f"declare i64 @llvm.{name}.i64(i64, i64)")
-
-        def least(a: str, b: str | int) -> str:
-            return lines.emit(f"call i64 @llvm.smin.i64(i64 {a}, i64 {b})")
-
-        def most(a: str, b: str | int) -> str:
-            return lines.emit(f"call i64 @llvm.smax.i64(i64 {a}, i64 {b})")
-
-        def up(a: str, b: str) -> str:
-            more = lines.emit(f"sub i64 {lines.emit(f'add i64 {a}, {b}')}, 1")
-            return lines.emit(f"udiv i64 {more}, {b}")
-
-        each = most(value(block.each), 1)
-        exact = lines.emit(f"sdiv i64 {BLOCK_BYTES}, {each}")
-        fitting = least(most(lines.emit(f"and i64 {exact}, {-LANES}"), SHORTEST_BLOCK), LONGEST_BLOCK)
-        if block.single:
-            few = lines.emit(f"icmp slt i64 {exact}, {SHORTEST_BLOCK}")
-            single = most(lines.emit(f"sdiv i64 {SINGLE_BYTES}, {each}"), 1)
-            fitting = lines.emit(f"select i1 {few}, i64 {single}, i64 {fitting}")
-        extent = most(value(block.extent), 1)
-        size = least(fitting, extent)
-        blocks = up(extent, size)
-        chunks = lines.emit(f"sdiv i64 {PARTS_BYTES}, {most(value(block.parts), 1)}")
-        wanted = least(most(up(blocks, str(LONGEST_CHUNK)), USUAL_CHUNKS), blocks)
-        chunks = least(most(chunks, 1), wanted)
-        together = up(blocks, chunks)
-        known = self.sizes.known
-        known[block.size], known[block.chunks] = size, up(blocks, together)
-        known[block.span] = lines.emit(f"mul i64 {together}, {size}")
 
     def _bytes(self, buffer: Buffer) -> str:
         """Bytes of a buffer, rounded up so that the next one is aligned."""

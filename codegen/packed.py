@@ -2,7 +2,7 @@
 
 `text(module, tile)` gives `i32 @sd.packed.<dtype>`, which takes what the matrix product takes (see `codegen.gemm`) and
 whether B is read where it lies. Columns of C go in blocks, and within them stretches of the sum, for each of which B is
-packed, and within them rows, for which A is packed where that pays.
+packed (unless it comes in panels, see `codegen.panels`), and within them rows, for which A is packed where that pays.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from codegen.tiles import FOUR, Tile
 
 PARAMETERS = (
     "i64 %m, i64 %n, i64 %k, ptr %a, i64 %ar, i64 %as, ptr %b, i64 %bs, i64 %bc, ptr %c, i64 %cr, ptr %scale, "
-    "i64 %flags"
+    "i64 %flags, ptr %panels"
 )
 ADD, HALF, MIRROR, TILES = 1, 2, 4, 8
 
@@ -33,6 +33,11 @@ PACK_ROWS_FOR, TURN_ROWS_FOR = 192, 768
 def flag(r: Routine, bit: int) -> str:
     """Whether a flag is set."""
     return r.emit(f"icmp ne i64 {r.emit(f'and i64 %flags, {bit}')}, 0")
+
+
+def round_up(r: Routine, size: str, multiple: int) -> str:
+    """The next multiple of a number, at least as large as a size."""
+    return r.mul(r.emit(f"sdiv i64 {r.add(size, multiple - 1)}, {multiple}"), multiple)
 
 
 def call(r: Routine, direct: str) -> str:
@@ -54,7 +59,10 @@ def text(module: Module, tile: Tile) -> str:
     n_most = r.least("%n", r.emit(f"select i1 {few}, i64 {FEW_NC}, i64 {NC}"))
     m_most = r.least("%m", most_rows)
     copies = r.emit(f"icmp sge i64 {n_most}, {enough}")
-    b_size = r.emit(f"select i1 %direct, i64 0, i64 {r.add(n_most, tile.columns)}")
+    ready = r.emit("icmp ne ptr %panels, null")
+    lies = r.emit(f"or i1 %direct, {ready}")
+    padded = round_up(r, "%n", tile.columns)
+    b_size = r.emit(f"select i1 {lies}, i64 0, i64 {r.add(n_most, tile.columns)}")
     a_size = r.emit(f"select i1 {copies}, i64 {r.add(m_most, tile.rows)}, i64 0")
     lines = r.add(b_size, a_size)
     held = r.variable("ptr", "null")
@@ -92,9 +100,11 @@ def text(module: Module, tile: Tile) -> str:
 
             r.when("%direct", lambda: r.when(
                 r.emit(f"icmp sgt i64 {narrow}, 0"), lambda: pack(narrow, r.place(source, whole), "%b.rest"),
-            ), lambda: pack(n, source, b_pack))  # fmt: skip
+            ), lambda: r.when(ready, lambda: None, lambda: pack(n, source, b_pack)))  # fmt: skip
+            made = r.place("%panels", r.add(r.mul(l, padded), r.mul(j, k)))
+            panels = r.emit(f"select i1 {ready}, ptr {made}, ptr {b_pack}")
             right = [r.emit(f"select i1 %direct, {kind} {x}, {kind} {y}") for kind, x, y in (
-                ("ptr", source, b_pack), ("i64", str(tile.columns), wide), ("i64", "%bs", str(tile.columns)),
+                ("ptr", source, panels), ("i64", str(tile.columns), wide), ("i64", "%bs", str(tile.columns)),
             )]  # fmt: skip
 
             def rows(i: str) -> None:

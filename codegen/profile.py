@@ -23,13 +23,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from codegen.cutting import block_numbers
 from codegen.folds import CHAIN, CHAINS, LANES, STRIP, in_stretches
 from codegen.footprint import Loop, Moved, Traffic
 from codegen.gemm import tiling
 from codegen.index import flatten
 from codegen.jobs import build
 from codegen.loops import Call, Count, For, Kernel, Let, Load, Pointer, Program, Stmt, Store, Trap
-from codegen.main import block_numbers
 from codegen.records import Plan, plan
 from codegen.stretches import BLOCK, PANEL, light
 from codegen.strips import SHORT, column_fold, may_be_short, strips, vector_width
@@ -441,7 +441,11 @@ class _Reader:
         times = run.times
         numbers = [self._argument(a, run) for a in stmt.args]
         if stmt.routine == "gemm":
-            self._product(numbers, stmt, times)
+            self._product(numbers, stmt, run)
+            return
+        if stmt.routine == "panels":
+            n, k, *_, m, rows = numbers
+            self._add(Stretch(times, {"product": 1.0, "packed": n * k if m > rows else 0.0}))
             return
         n = numbers[0]
         squares, cubes = _ROUTINES.get(stmt.routine, (0.0, 0.0))
@@ -461,10 +465,12 @@ class _Reader:
             return run.around[arg.within].block
         return 0.0 if arg is None or isinstance(arg, Pointer) else float(self.number(arg))  # pyright: ignore[reportArgumentType]
 
-    def _product(self, numbers: Sequence[float], stmt: Call, times: float) -> None:
+    def _product(self, numbers: Sequence[float], stmt: Call, run: _Run) -> None:
         m, n, k = numbers[:3]
+        times, rows = run.times, stmt.args[0]
+        ready = stmt.args[13] is not None and isinstance(rows, Count) and run.around[rows.within].trips > 1
         cut = tiling(m, n, k, numbers[5], numbers[8], stmt.args[11] is not None, int(numbers[12]),
-                     self.register_bytes, stmt.dtype)  # fmt: skip
+                     self.register_bytes, stmt.dtype, ready)  # fmt: skip
         self._add(Stretch(times, {"product": 1.0, "packed": cut.packed, "tile": cut.tiles}))
         for rows, vectors, steps in cut.steps:
             units = {"matrix": float(rows * vectors), "load": float(rows + vectors)}

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from codegen import sharing, small
+from codegen import panels, sharing, small
 from codegen.routine import Routine
 from codegen.text import BYTES, Module, literal
 
@@ -23,6 +23,8 @@ def text(module: Module) -> str:
     for routine, dtype in module.routines:
         if routine == "gemm":
             module.declare(sharing.declaration(dtype))
+        elif routine == "panels":
+            module.declare(panels.declaration(dtype))
         else:
             parameters, write = _WRITERS[routine]
             r = Routine(module, dtype)

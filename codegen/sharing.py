@@ -17,8 +17,10 @@ from collections.abc import Callable
 from codegen import gemm, memory, pool
 from codegen.folds import two_sum, with_rest
 from codegen.memory import SCRATCH
+from codegen.packed import round_up
 from codegen.routine import Routine
 from codegen.text import BYTES, Module
+from codegen.tiles import widest
 
 STRETCH = 2048
 _SMALL = 128 * 128
@@ -34,8 +36,10 @@ _FEWEST = 96
 _WHOLE = 48
 """Columns of whole tiles, whatever the registers."""
 
-_WORDS = ("m", "n", "k", "a", "ar", "as", "b", "bs", "bc", "c", "cr", "scale", "flags", "block", "parts")
-_POINTERS = ("a", "b", "c", "scale", "parts")
+_WORDS = ("m", "n", "k", "a", "ar", "as", "b", "bs", "bc", "c", "cr", "scale", "flags", "panels", "block",
+          "parts")  # fmt: skip
+_SHARED = len(_WORDS) - 2
+_POINTERS = ("a", "b", "c", "scale", "panels", "parts")
 
 
 def symbol(dtype: str) -> str:
@@ -45,7 +49,7 @@ def symbol(dtype: str) -> str:
 
 def declaration(dtype: str) -> str:
     """What a module that calls the routine declares."""
-    return f"declare i32 @{symbol(dtype)}({', '.join(map(_type, _WORDS[:13]))}, i64)"
+    return f"declare i32 @{symbol(dtype)}({', '.join(map(_type, _WORDS[:_SHARED]))}, i64)"
 
 
 def _type(word: str) -> str:
@@ -59,7 +63,7 @@ def text(register_bytes: int, fma: bool, dtype: str, threads: bool) -> str:
     module.declare("declare i64 @llvm.smax.i64(i64, i64)")
     if threads:
         module.declare(pool.DECLARATION)
-    parameters = ", ".join(f"{_type(w)} %{w}" for w in _WORDS[:13])
+    parameters = ", ".join(f"{_type(w)} %{w}" for w in _WORDS[:_SHARED])
     memory.declare(module)
     module.functions += [memory.cell(SCRATCH), _rows(module, dtype), _columns(module, dtype)]
     module.functions += [_settled(module, dtype), _finish(module, dtype), _stretches(module, dtype)]
@@ -69,7 +73,7 @@ def text(register_bytes: int, fma: bool, dtype: str, threads: bool) -> str:
 
 def _call(r: Routine, **other: str) -> str:
     """The matrix product of the parameters, some of them replaced."""
-    words = ", ".join(f"{_type(w)} {other.get(w, f'%{w}')}" for w in _WORDS[:13])
+    words = ", ".join(f"{_type(w)} {other.get(w, f'%{w}')}" for w in _WORDS[:_SHARED])
     return r.emit(f"call i32 @{gemm.symbol(r.dtype)}({words})")
 
 
@@ -121,10 +125,17 @@ def _columns(module: Module, dtype: str) -> str:
         first = r.mul(i, "%block")
         _keep(r, worst, _call(
             r, n=r.least(r.sub("%n", first), "%block"), b=r.place("%b", r.mul(first, "%bc")), c=r.place("%c", first),
+            panels="null",
         ))  # fmt: skip
 
     r.loop("%to", block, start="%from")
     return _finished(r, "columns", worst)
+
+
+def _panels(r: Routine, l: str) -> str:
+    """Where B's panels of the stretch that begins with product l are, if there are any."""
+    place = r.place("%panels", r.mul(l, round_up(r, "%n", widest(r.module, r.dtype))))
+    return r.emit(f"select i1 {r.emit('icmp eq ptr %panels, null')}, ptr null, ptr {place}")
 
 
 def _stretches(module: Module, dtype: str) -> str:
@@ -142,7 +153,7 @@ def _stretches(module: Module, dtype: str) -> str:
         _keep(r, worst, _call(
             r, k=r.least(r.sub("%k", first), STRETCH), a=r.place("%a", r.mul(first, "%as")),
             b=r.place("%b", r.mul(first, "%bs")), c=r.place("%parts", r.mul(i, size)), cr="%n", scale=scale,
-            flags=flags,
+            flags=flags, panels=_panels(r, first),
         ))  # fmt: skip
 
     r.loop("%to", stretch, start="%from")
@@ -248,6 +259,7 @@ def _product(module: Module, dtype: str, parameters: str, threads: bool) -> str:
             short(
                 k=r.least(r.sub("%k", l), STRETCH), a=r.place("%a", r.mul(l, "%as")),
                 b=r.place("%b", r.mul(l, "%bs")), scale=own, c=part, cr="%n", flags=half,
+                panels=_panels(r, l),
             )  # fmt: skip
             settle(part)
 
@@ -256,7 +268,7 @@ def _product(module: Module, dtype: str, parameters: str, threads: bool) -> str:
     def mirror() -> None:
         flag = r.emit(f"icmp ne i64 {r.emit(f'and i64 %flags, {gemm.MIRROR}')}, 0")
         # Adding an empty sum changes nothing but mirrors.
-        words = {"k": "0", "scale": "null", "flags": str(gemm.ADD | gemm.HALF | gemm.MIRROR)}
+        words = {"k": "0", "scale": "null", "panels": "null", "flags": str(gemm.ADD | gemm.HALF | gemm.MIRROR)}
         r.when(flag, lambda: keep(_call(r, **words)))
 
     def keep(code: str) -> None:

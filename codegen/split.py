@@ -207,7 +207,7 @@ def work_of(body: Sequence[Stmt]) -> Size:
 def _call_work(call: Call, extents: Mapping[str, Size]) -> Size:
     sizes = [extents.get(a.within, 1) if isinstance(a, Count) else a for a in call.args[:3]]
     numbers = [a for a in sizes if isinstance(a, (int, Dim))]
-    if call.routine == "gemm":
+    if call.routine in ("gemm", "panels"):
         return product(numbers)
     n = numbers[0]
     if call.routine in _OF_DIAGONAL:

@@ -48,6 +48,10 @@ class StretchWriter(ScalarWriter):
     def body(self, body: Sequence[Stmt]) -> None:
         """Write statements in order."""
 
+    @abstractmethod
+    def block(self, body: Sequence[Stmt]) -> None:
+        """Write what is done with one block."""
+
     def least(self, a: str, b: str) -> str:
         self.module.declare("declare i64 @llvm.smin.i64(i64, i64)")
         return self.lines.emit(f"call i64 @llvm.smin.i64(i64 {a}, i64 {b})")
@@ -153,7 +157,9 @@ class StretchWriter(ScalarWriter):
             if loop.step != 1:
                 end = self.plus(counter, self.size(loop.step))
                 self.stops[loop.var] = self.least(end, extent)
-            self.body(loop.body)
+                self.block(loop.body)
+            else:
+                self.body(loop.body)
             for one in own:
                 one.step()
         self.env = names

@@ -76,6 +76,11 @@ def tiles(module: Module, dtype: str) -> list[Tile]:
     return [*made[:-1], *(replace(made[-1], rows=h) for h in (2, FOUR, 2 * FOUR) if h <= made[-1].rows)]
 
 
+def widest(module: Module, dtype: str) -> int:
+    """Columns of B in a panel."""
+    return tiles(module, dtype)[-1].columns
+
+
 def text(module: Module, dtype: str) -> str:
     """The routine and what it calls."""
     family = tiles(module, dtype)

@@ -89,13 +89,14 @@ class ScalarWriter:
         self.chunks = 0
         self.thread = ""  # the number of the thread, in kernels that threads share
 
-    def function(self, result: str, parameters: str) -> str:
-        """The text of the finished function."""
+    def function(self, result: str, parameters: str, apart: bool = False) -> str:
+        """The text of the finished function; `apart`: it stays one of its own."""
+        attributes = f"{'noinline ' if apart else ''}{self.module.attributes}"
         head = "\n".join(self.prologue.values())
         body = "\n".join(self.lines.lines)
         return (
             f"define internal {result} {self.symbol}(ptr noalias readonly %sz, ptr noalias readonly %pt{parameters}) "
-            f"{self.module.attributes} {{\nentry:\n{head}\n  br label %start\nstart:\n{body}\n}}\n"
+            f"{attributes} {{\nentry:\n{head}\n  br label %start\nstart:\n{body}\n}}\n"
         )
 
     # ---------------------------------------------------------------- sizes, pointers, indices

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from strategies import programs
 
 import symdiff as sd
-from codegen import compiled, main
+from codegen import compiled, cutting
 from codegen.folds import LANES
 from codegen.jobs import build
 from codegen.loops import For, Let
@@ -186,7 +186,7 @@ def test_blocks_are_cut_as_the_code_cuts_them(rows: int, columns: int) -> None:
     arrays = [np.ones([sizes[str(s)] for s in p.type.shape]) for p in function.params]
     numbers, _ = compiled.inspect(native).measure(arrays, None)
     expected = {name: numbers[name] for name in numbers if name.startswith("#")}
-    assert main.block_numbers(program.blocks, sizes) == expected
+    assert cutting.block_numbers(program.blocks, sizes) == expected
 
 
 # -------------------------------------------------------------------- seconds

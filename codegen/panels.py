@@ -1,0 +1,72 @@
+"""Panels of B, packed once for several matrix products with other rows of A, in LLVM IR.
+
+`text(...)` stands in the module of `codegen.gemm`, whose packing routine it calls:
+
+    i32 @sd.panels.<dtype>(i64 n, i64 k, ptr b, i64 b_sum, i64 b_column, ptr s, ptr out, i64 m, i64 rows)
+
+for products of `rows` out of m rows at a time. `out` begins with a line (`HEAD` bytes) that says whether panels follow:
+not where there is one product only, nor where `codegen.gemm` reads B where it lies. Panels come stretch after stretch
+of the sum, as they are used; with s multiplied in.
+"""
+
+from __future__ import annotations
+
+from codegen import gemm, packing
+from codegen.packed import KC, round_up
+from codegen.routine import Routine
+from codegen.sharing import STRETCH
+from codegen.text import BYTES, Module
+from codegen.tiles import widest
+from symdiff.ir.dims import Size
+
+HEAD = 64
+_MARGIN = 64
+"""No tile has more columns."""
+_TYPES = ("i64", "i64", "ptr", "i64", "i64", "ptr", "ptr", "i64", "i64")
+_NAMES = ("n", "k", "b", "bs", "bc", "scale", "out", "m", "rows")
+
+
+def symbol(dtype: str) -> str:
+    """The routine's name."""
+    return f"sd.panels.{dtype}"
+
+
+def declaration(dtype: str) -> str:
+    """What a module that calls the routine declares."""
+    return f"declare i32 @{symbol(dtype)}({', '.join(_TYPES)})"
+
+
+def room(n: Size, k: Size, dtype: str) -> Size:
+    """Elements of `out`."""
+    return k * (n + _MARGIN) + HEAD // BYTES[dtype]
+
+
+def text(register_bytes: int, fma: bool, dtype: str) -> str:
+    """The text of the routine."""
+    module = Module(register_bytes, fma)
+    wide = widest(module, dtype)
+    assert wide <= _MARGIN
+    r = Routine(module, dtype)
+    r.do("store i64 0, ptr %out")
+    r.leave(r.emit("icmp sle i64 %m, %rows"), 0)
+    plain = r.emit("icmp eq ptr %scale, null")
+    r.leave(gemm.in_place(r, r.emit(f"icmp sle i64 %m, {gemm.FLAT}")), 0)
+    r.do("store i64 1, ptr %out")
+    first = r.emit(f"getelementptr i8, ptr %out, i64 {HEAD}")
+    padded = round_up(r, "%n", wide)
+
+    def whole(start: str) -> None:
+        length = r.least(r.sub("%k", start), STRETCH)
+
+        def stretch(inside: str) -> None:
+            l = r.add(start, inside)
+            source = r.place("%b", r.mul(l, "%bs"))
+            own = r.emit(f"select i1 {plain}, ptr null, ptr {r.place('%scale', l)}")
+            k = r.least(r.sub(length, inside), KC)
+            packing.call(r, "%n", k, source, "%bc", "%bs", r.place(first, r.mul(l, padded)), wide, own)
+
+        r.loop(length, stretch, KC)
+
+    r.loop("%k", whole, STRETCH)
+    parameters = ", ".join(f"{kind} %{name}" for kind, name in zip(_TYPES, _NAMES, strict=True))
+    return r.define(symbol(dtype), "i32", parameters, "ret i32 0", linkage="")
