@@ -224,6 +224,11 @@ class Build:
     def at_least(self, x: Value, bound: float) -> Value:
         return self.select(x < bound, bound, x)
 
+    def either(self, ones: Value, yes: float, no: float) -> Value:
+        """A constant where all bits of `ones` are set, another where none is; no blend, any unit does it."""
+        first, second = (struct.unpack("<q", struct.pack("<d", c))[0] for c in (yes, no))
+        return self.float(ones & (first ^ second) ^ second)
+
     def rint(self, x: Value) -> tuple[Value, Value]:
         """Nearest integer of |x| < 2**51 (f32: 2**22) as a float, and the word whose low bits hold that integer."""
         magic = 1.5 * 2.0**52 if x.kind == "f64" else 1.5 * 2.0**23

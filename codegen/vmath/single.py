@@ -11,7 +11,7 @@ from . import tables
 from .build import Build, Value
 from .explog import LN2, LOG2_E, LOG10_E, log_ends, power_of_two, reduce
 from .power import pow_any
-from .trig import FAST_LIMIT, PI_2, TWO_OVER_PI, exact_reduction, flip, is_odd
+from .trig import FAST_LIMIT, PI_2, TWO_OVER_PI, exact_reduction, flip, is_odd, mixed_coefficients
 
 _INF = float("inf")
 _NAN = float("nan")
@@ -120,21 +120,21 @@ def _cos(b: Build, r: Value) -> Value:
     return b.fma(z * z, b.polynomial(z, tables.SHORT_COS), b.fma(z, -0.5, 1.0))
 
 
-def _one_of(b: Build, r: Value, odd: Value) -> Value:
+def _one_of(b: Build, r: Value, word: Value) -> Value:
     """cos(r) in the odd lanes, sin(r) in the others."""
-    z = r * r
-    mixed = [b.select(odd, b.const(c, "f64"), s) for c, s in zip(tables.SHORT_COS, tables.SHORT_SIN, strict=True)]
+    z, odd = r * r, is_odd(b, word)
+    mixed = mixed_coefficients(b, word, tables.SHORT_COS, tables.SHORT_SIN)
     return b.fma(z * b.select(odd, z, r), b.polynomial(z, mixed), b.select(odd, b.fma(z, -0.5, 1.0), r))
 
 
 def sin(b: Build, x: Value) -> Value:
     word, r = _reduced(b, b.fabs(x))
-    return flip(b, _one_of(b, r, is_odd(b, word)), word, x)
+    return flip(b, _one_of(b, r, word), word, x)
 
 
 def cos(b: Build, x: Value) -> Value:
     word, r = _reduced(b, b.fabs(x), turns=1)
-    return flip(b, _one_of(b, r, is_odd(b, word)), word)
+    return flip(b, _one_of(b, r, word), word)
 
 
 def sincos(b: Build, x: Value) -> tuple[Value, Value]:

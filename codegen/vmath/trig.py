@@ -166,17 +166,23 @@ def _cos_start(b: Build, r: Pair, z: Value) -> Pair:
     return Pair(head, b.fma(-r.hi, r.lo, b.fma(z, -0.5, 1.0 - head)))
 
 
-def _one_of(b: Build, r: Pair, odd: Value) -> Value:
+def _one_of(b: Build, r: Pair, word: Value) -> Value:
     """cos(r) in the odd lanes, sin(r) in the others: one polynomial with selected coefficients."""
-    z = r.hi * r.hi
+    z, odd = r.hi * r.hi, is_odd(b, word)
     head, tail = _cos_start(b, r, z)
     start, low = b.select(odd, head, r.hi), b.select(odd, tail, r.lo)
-    mixed = [b.select(odd, b.const(c, "f64"), s) for c, s in zip(tables.COS, tables.SIN, strict=True)]
+    mixed = mixed_coefficients(b, word, tables.COS, tables.SIN)
     return start + b.fma(z * b.select(odd, z, r.hi), b.polynomial(z, mixed), low)
 
 
 def is_odd(b: Build, word: Value) -> Value:
     return b.compare("one", "ne", word & 1, 0)
+
+
+def mixed_coefficients(b: Build, word: Value, odd: Sequence[float], even: Sequence[float]) -> list[Value]:
+    """For every lane one of two polynomials, by the last bit of the word."""
+    ones = 0 - (word & 1)
+    return [b.either(ones, c, s) for c, s in zip(odd, even, strict=True)]
 
 
 def flip(b: Build, y: Value, word: Value, x: Value | None = None) -> Value:
@@ -187,13 +193,13 @@ def flip(b: Build, y: Value, word: Value, x: Value | None = None) -> Value:
 
 def sin(b: Build, x: Value) -> Value:
     word, r = reduce(b, b.fabs(x))
-    return flip(b, _one_of(b, r, is_odd(b, word)), word, x)
+    return flip(b, _one_of(b, r, word), word, x)
 
 
 def cos(b: Build, x: Value) -> Value:
     # cos(x) = sin(x + pi/2), of which only the quadrant matters
     word, r = reduce(b, b.fabs(x), turns=1)
-    return flip(b, _one_of(b, r, is_odd(b, word)), word)
+    return flip(b, _one_of(b, r, word), word)
 
 
 def sincos(b: Build, x: Value) -> tuple[Value, Value]:
