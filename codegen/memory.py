@@ -10,6 +10,8 @@ exchanged atomically, so any number of threads may share a cell.
 
 from __future__ import annotations
 
+import sys
+
 from codegen.text import Module
 
 ARENA = "sd.arena"
@@ -18,6 +20,11 @@ SCRATCH = "sd.scratch"
 
 _KEPT_BYTES = 1 << 27
 _HEADER = 64
+_LARGE = 1 << 22
+"""Bytes from which the system is asked for huge pages, as NumPy asks for its arrays,"""
+_PAGE = 4096
+_HUGE_PAGES = 14
+"""by Linux's MADV_HUGEPAGE, for the whole pages inside. No harm is done where it declines."""
 PLACES = 8
 
 _TEXT = f"""
@@ -76,6 +83,17 @@ good:
   %up = add i64 %number, 63
   %aligned = and i64 %up, -64
   %block = inttoptr i64 %aligned to ptr
+  %large = icmp uge i64 %bytes, {_LARGE}
+  br i1 %large, label %advise, label %header
+advise:
+  %whole = add i64 %number, {_PAGE - 1}
+  %page = and i64 %whole, {-_PAGE}
+  %first.page = inttoptr i64 %page to ptr
+  %end = add i64 %number, %total
+  %length = sub i64 %end, %page
+  call void @sd.advise(ptr %first.page, i64 %length)
+  br label %header
+header:
   store i64 %bytes, ptr %block
   %second = getelementptr inbounds i8, ptr %block, i64 8
   store ptr %raw, ptr %second
@@ -117,6 +135,14 @@ end:
 """
 
 
+_ADVISE = """
+define internal void @sd.advise(ptr %start, i64 %length) {
+  ADVISE
+  ret void
+}
+"""
+
+
 def cell(name: str) -> str:
     """The declaration of a cell that lies outside of the module."""
     return f"@{name} = external global [{PLACES} x ptr]\n"
@@ -132,4 +158,8 @@ def text(module: Module) -> str:
     """Both functions."""
     module.declare("declare ptr @malloc(i64)")
     module.declare("declare void @free(ptr)")
-    return _TEXT
+    advise = ""
+    if sys.platform == "linux":
+        module.declare("declare i32 @madvise(ptr, i64, i32)")
+        advise = f"call i32 @madvise(ptr %start, i64 %length, i32 {_HUGE_PAGES})"
+    return _TEXT + _ADVISE.replace("ADVISE", advise)
