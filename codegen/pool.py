@@ -92,8 +92,11 @@ def available() -> bool:
 
 @cache
 def library() -> engine.Library:
-    """The compiled pool."""
-    return engine.compile_text(text(), [SYMBOL], opt=1, imports={_CELL: ctypes.addressof(_pool)})
+    """The compiled pool. Its workers are detached and run as long as the process does: so do their code and memory."""
+    made = engine.compile_text(text(), [SYMBOL], opt=1, imports={_CELL: ctypes.addressof(_pool)})
+    for kept in (made, _room):
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))
+    return made
 
 
 def text() -> str:

@@ -160,6 +160,29 @@ def test_a_child_has_a_pool_of_its_own_and_exit_is_clean():
     assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
 
 
+ENDING = """
+import gc, time
+import numpy as np
+import symdiff as sd
+from codegen import main, pool
+main.SHARED_WORK = 0
+pool._YIELDS = 10**9  # workers look for work without end, as they do for long where processors are busy
+pool.share_always(True)
+f = sd.jit(lambda x: np.sum(np.exp(x)), threads=2)
+f(np.linspace(0, 1, 100_000))
+pool.library.cache_clear()  # what the end of the interpreter does to it
+del f
+gc.collect()
+time.sleep(0.05)
+print("alive")
+"""
+
+
+def test_the_code_of_workers_outlives_the_interpreter():
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", ENDING], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "alive\n"), done.stderr
+
+
 @pytest.mark.parametrize("shape", [(300, 170, 90), (64, 500, 128), (9, 7, 70_001), (1, 5, 40_000), (0, 4, 40_000)])
 def test_matrix_products_have_the_same_bits(shape, rng):
     m, n, k = shape
