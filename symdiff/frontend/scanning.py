@@ -235,10 +235,10 @@ def _closed(body: _Body, labels: _Labels) -> tuple[Function, list[Value]]:
 
 
 def _described(value: Value) -> str:
-    """The name of the symbol that a value is, or a part or function of."""
+    """The name of the symbol that a value is, or a part or function of; c for any other constant."""
     while len(value.args) == 1:
         value = value.args[0]
-    return value.name if value.is_param else "constant"
+    return value.name if value.is_param else "c"
 
 
 def _repeats(value: Value) -> bool:

@@ -162,7 +162,9 @@ class _Telling:
         below = self.function(body, inside, depth + 1)
         lines: list[Clause] = []
         for k, sign in enumerate(carries):
-            lines.append(Clause(style.indexed(sign, start), _only(args[k]), made.symbols))
+            begin = style.indexed(sign, start)
+            if not args[k].is_param or begin != self.sign(args[k], made.symbols):  # not h_0 = h_0
+                lines.append(Clause(begin, _only(args[k]), made.symbols))
             lines.append(Clause(style.indexed(sign, after), _only(below.function.results[k]), below.symbols))
         for k, sign in sorted(outputs.items()):
             lines.append(Clause(style.indexed(sign, index), _only(below.function.results[count + k]), below.symbols))

@@ -268,7 +268,7 @@ class _Tidying:
             while repeats(value):  # the smaller one is read, and repeated in the step
                 value = value.args[0]
             if not value.is_param and value.op.name not in _PLAIN and value not in known:
-                known[value] = loop.fresh("constant", value.type)
+                known[value] = loop.fresh("c", value.type)
                 loop.consts.append((known[value], made[value]))
         self._replace(known)
 
