@@ -24,7 +24,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a plain checkout measures itself
 
 import symdiff as sd
-from codegen import engine, entry
+from codegen import engine, entry, tiers
 from codegen.signature import ArraySpec, Signature
 
 KERNELS = """
@@ -266,6 +266,9 @@ def leaks(calls: int) -> int:
     """Run each kind of call many times; print growth; 1 if something grew."""
     failed = 0
     timers, watched = kinds()
+    for timer, _ in timers.values():
+        timer.timeit(1)
+    tiers.idle(60)  # compiling takes memory of its own
     for name, (timer, slower) in timers.items():
         count = max(1, calls // slower)
         timer.timeit(max(1, min(count, 2_000 // slower)))

@@ -88,6 +88,14 @@ def asked() -> None:
     _asked = time.monotonic()
 
 
+def idle(seconds: float) -> bool:
+    """Wait until no better code is on its way; whether that came in time."""
+    end = time.monotonic() + seconds
+    while _working.is_set() and time.monotonic() < end:
+        time.sleep(_TICK)
+    return not _working.is_set()
+
+
 def _next() -> Upgrade | None:
     """What to compile now: what is wanted soon, then, where there is a pause in compilations, what waits longest."""
     with _lock:

@@ -92,6 +92,7 @@ def test_much_work_on_little_data_is_known_before_the_call():
 
 
 def test_explain_tells_what_code_is_in_force(softmax_gradient, felt):
+    softmax_gradient.compiled.settle(60)
     assert softmax_gradient.explain().endswith("code: full passes")
     fn = sd.compile(*long_program())
     text = fn.explain()
