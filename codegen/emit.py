@@ -3,12 +3,12 @@
 Takes a `Kernel`; adds one function to a `Module`, `@<program>.<kernel>(ptr sizes, ptr pointers)`, where `sizes` holds
 the value of every size in `Tables.sizes` and `pointers` the address of every buffer.
 
-A vector loop runs its whole body on vectors, inner loops included (they step alike in all lanes). Cheap bodies take 32
-elements at a time, others one register; what is left is done under a mask. A sum over a vector loop has 32 partial
-sums whatever the register, element k going to sum k mod 32, which are added up by halves; so results do not depend on
-the width of the machine. Long sums are made of stretches (`codegen.stretches`). A body of more than `CHUNK`
-statements goes to functions of their own that talk through a workspace, because LLVM's time grows faster than the
-length of a function; kernels without loops are `codegen.straight`'s.
+A vector loop (`codegen.vectors`) runs its whole body on vectors, inner loops included (they step alike in all lanes).
+Cheap bodies take 32 elements at a time, others one register; what is left is done under a mask. A sum over a vector
+loop has 32 partial sums whatever the register, element k going to sum k mod 32, which are added up by halves; so
+results do not depend on the width of the machine. Long sums are made of stretches (`codegen.stretches`). A body of more
+than `CHUNK` statements goes to functions of their own that talk through a workspace, because LLVM's time grows faster
+than the length of a function; kernels without loops are `codegen.straight`'s.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from codegen import sharing
-from codegen.folds import CHAIN, CHAINS, LANES, STRIP, Partial, alone, in_stretches, total
+from codegen.folds import CHAIN, CHAINS, in_stretches
 from codegen.index import Index, flatten
 from codegen.loops import (
     Call,
@@ -36,12 +36,13 @@ from codegen.loops import (
 from codegen.panels import HEAD
 from codegen.records import Plan, Records, plan
 from codegen.straight import emit_straight, is_straight
-from codegen.stretches import StretchWriter, light
-from codegen.strips import CHUNK, SHORT, column_fold, may_be_short, strips, vector_width
-from codegen.text import Module, register_type
+from codegen.stretches import light
+from codegen.strips import CHUNK, column_fold, vector_width
+from codegen.text import Module
 from codegen.uses import uses_of
+from codegen.vectors import VectorWriter
 from codegen.waves import in_waves, is_dear
-from codegen.writer import WORKSPACE, Named, Scope, Slot, Tables
+from codegen.writer import WORKSPACE, Scope, Tables
 from symdiff.ir.dims import Size
 
 RANGE = ", i64 %from, i64 %to, i64 %thread"
@@ -67,13 +68,8 @@ def emit_kernel(kernel: Kernel, module: Module, tables: Tables) -> tuple[str, bo
     return symbol, fails
 
 
-class KernelWriter(StretchWriter):
+class KernelWriter(VectorWriter):
     """Writes the statements of one function."""
-
-    shared: For | None = None
-    """The loop whose iterations threads share."""
-    inside: int = 0
-    """Plain loops around what is written."""
 
     # ---------------------------------------------------------------- control
     def body(self, body: Sequence[Stmt]) -> None:
@@ -170,10 +166,10 @@ class KernelWriter(StretchWriter):
             if stmt.vector and self.scope.width == 1:
                 inner = column_fold(stmt)
                 if inner is None:
-                    self._vector_loop(stmt)
+                    self.vector_loop(stmt)
                 else:
                     self.panels(
-                        stmt, inner, self.range_of(stmt), lambda a, b: self._vector_steps(stmt, a, b, None)
+                        stmt, inner, self.range_of(stmt), lambda a, b: self.vector_steps(stmt, a, b, None)
                     )
             elif stmt.along:
                 self._along(stmt)
@@ -236,7 +232,7 @@ class KernelWriter(StretchWriter):
         scope = self.scope
         if scope.mask:
             self.scope = replace(scope)
-            self._mask(self.lines.emit(f"sub i64 {self.size(loop.extent)}, {self.vars[loop.var]}"))
+            self.mask(self.lines.emit(f"sub i64 {self.size(loop.extent)}, {self.vars[loop.var]}"))
         self.body(loop.body)
         self.scope = scope
 
@@ -252,187 +248,6 @@ class KernelWriter(StretchWriter):
         else:
             self.steps(loop, start, extent, chains)
         self.inside -= not loop.once
-
-    def range_of(self, loop: For) -> tuple[str, str]:
-        """Where a loop begins and ends."""
-        if loop is self.shared:
-            return "%from", "%to"
-        if loop.once:
-            return "0", self.least(self.size(loop.extent), "1")
-        if loop.within:
-            share = self.size(loop.share)
-            return self.times(self.vars[loop.within], share), self.times(self.stops[loop.within], share)
-        extent = self.size(loop.extent)
-        if loop.block is None:
-            return "0", extent
-        name, size = loop.block
-        length = self.size(size)
-        start = self.times(length, self.vars[name])
-        return start, self.least(self.plus(start, length), extent)
-
-    # ---------------------------------------------------------------- vector loops
-    def _vector_loop(self, loop: For) -> None:
-        """A loop that takes several iterations at a time."""
-        begin, extent = self.range_of(loop)
-        if self.inside and may_be_short(loop):
-            self._short_fold(loop, begin, extent)
-        else:
-            self._vector_strips(loop, begin, extent)
-
-    def _vector_strips(self, loop: For, begin: str, extent: str) -> None:
-        """A vector loop of any length."""
-        if in_stretches(loop, STRIP):
-            self.stretches(loop, begin, extent, STRIP, lambda one, a, b: self._vector_steps(one, a, b, None))
-            return
-        inside = loop.block or loop.within or loop is self.shared
-        self._vector_steps(loop, begin, extent, loop.extent if isinstance(loop.extent, int) and not inside else None)
-
-    def _vector_steps(self, loop: For, begin: str, extent: str, static: int | None) -> None:
-        """The iterations of a vector loop from `begin` to `extent`; `static`: how many, where that is known."""
-        full = extent
-        for guest in loop.body:
-            if isinstance(guest, For) and guest.along:  # registers are full as long as all run
-                full, static = self.least(full, self.size(guest.extent)), None
-        cut = strips(loop, self.lanes, static)
-        if cut.some:
-            self._in_registers(loop, begin, extent, cut.lanes, cut.some if static is None or static % LANES else 0)
-            return
-        accumulators = [Partial(self, carry, bool(cut.wide)) for carry in loop.carries]
-        start = begin
-        for width in (cut.wide, cut.plain):
-            if width:
-                stop, resting = self.whole(begin, full, width), width == cut.wide
-                start = self._strip(loop, begin, start, stop, width, accumulators, masked=False, in_registers=resting)
-        if cut.masked:
-            self._strip(loop, begin, start, extent, cut.lanes, accumulators, masked=True, in_registers=False)
-        for one in accumulators:
-            one.finish()
-
-    def _strip(
-        self, loop: For, begin: str, start: str, stop: str, width: int, partials: Sequence[Partial], masked: bool,
-        in_registers: bool,
-    ) -> str:  # fmt: skip
-        """Run the body from `start` to `stop`, `width` iterations at a time; returns where it ended."""
-        lines = self.lines
-        head, inside, done = lines.label("loop"), lines.label("body"), lines.label("done")
-        before = lines.block
-        lines.do(f"br label %{head}")
-        lines.begin(head)
-        counter, following = lines.fresh("i"), lines.fresh("n")
-        position = len(lines.lines)
-        test = lines.emit(f"icmp slt i64 {counter}, {stop}")
-        lines.do(f"br i1 {test}, label %{inside}, label %{done}")
-        lines.begin(inside)
-        outer, names, saved = self._enter(loop, width, counter)
-        if masked:
-            self._mask(lines.emit(f"sub i64 {stop}, {counter}"))
-        phis = [one.enter(width, in_registers) for one in partials]
-        self.body(loop.body)
-        for one in partials:
-            one.step(counter, begin)
-        lines.do(f"{following} = add nsw i64 {counter}, {width}")
-        latch = lines.block
-        lines.do(f"br label %{head}")
-        lines.lines[position:position] = [
-            f"  {counter} = phi i64 [ {start}, %{before} ], [ {following}, %{latch} ]",
-            *[p(before, latch) for p in phis if p is not None],
-        ]
-        lines.begin(done)
-        self.scope, self.env, self.saved = outer, names, saved
-        for one in partials:
-            one.leave()
-        return counter
-
-    def _in_registers(self, loop: For, begin: str, stop: str, width: int, some: int) -> None:
-        """A fold that keeps its partial results in registers: `LANES` iterations at a time, then register by register.
-
-        Short rows spend their time on what is left of `LANES` iterations; that takes `some` registers at most.
-        """
-        lines = self.lines
-        partials = [Partial(self, carry, begun=True, stays=True) for carry in loop.carries]
-        whole = self.whole(begin, stop, LANES)
-        start = self._strip(loop, begin, begin, whole, LANES, partials, masked=False, in_registers=True)
-        now = [one.pieces(width) for one in partials]
-        left, done = lines.emit(f"sub i64 {stop}, {start}"), lines.label("done")
-        ways: list[tuple[str, list[list[str]]]] = []
-        for number in range(some):
-            inside, first = lines.label("body"), number * width
-            test = lines.emit(f"icmp sgt i64 {left}, {first}")
-            ways.append((lines.block, [list(pieces) for pieces in now]))
-            lines.do(f"br i1 {test}, label %{inside}, label %{done}")
-            lines.begin(inside)
-            outer, names, saved = self._enter(loop, width, self.plus(start, str(first)))
-            self._mask(lines.emit(f"sub i64 {left}, {first}") if first else left)
-            self.body(loop.body)
-            for one, pieces in zip(partials, now, strict=True):
-                pieces[number] = one.folded(pieces[number])
-            self.scope, self.env, self.saved = outer, names, saved
-        ways.append((lines.block, now))
-        lines.do(f"br label %{done}")
-        lines.begin(done)
-        merged: list[list[str]] = []
-        for which, one in enumerate(partials):
-            kind = register_type(one.carry.dtype, width)
-            coming = [[f"[ {made[which][n]}, %{block} ]" for block, made in ways] for n in range(LANES // width)]
-            merged.append([lines.emit(f"phi {kind} {', '.join(each)}") for each in coming])
-        for one, pieces in zip(partials, merged, strict=True):
-            one.finish(pieces)
-
-    def _short_fold(self, loop: For, begin: str, extent: str) -> None:
-        """A fold of rows, which may be short: one of up to `SHORT` registers has no other partial results.
-
-        Those would be neutral, so bits are the same; folding all of `LANES` takes longer than a short row itself.
-        """
-        lines, width, outer = self.lines, self.lanes, self.scope
-        short, long, done = lines.label("short"), lines.label("long"), lines.label("done")
-        left = extent if begin == "0" else lines.emit(f"sub i64 {extent}, {begin}")
-        test = lines.emit(f"icmp sle i64 {left}, {SHORT * width}")
-        lines.do(f"br i1 {test}, label %{short}, label %{long}")
-        lines.begin(short)
-        pieces: list[list[str]] = [[] for _ in loop.carries]
-        ways: list[tuple[str, list[str]]] = []
-        for number in range(SHORT):
-            first = number * width
-            around, names, saved = self._enter(loop, width, self.plus(begin, str(first)) if first else begin)
-            self._mask(lines.emit(f"sub i64 {left}, {first}") if first else left)
-            self.body(loop.body)
-            for own, carry in zip(pieces, loop.carries, strict=True):
-                own.append(alone(self, carry))
-            self.scope, self.env, self.saved = around, names, saved
-            more = lines.label("more") if number < SHORT - 1 else ""
-            if more:
-                last = lines.label("last")
-                test = lines.emit(f"icmp sle i64 {left}, {first + width}")
-                lines.do(f"br i1 {test}, label %{last}, label %{more}")
-                lines.begin(last)
-            made = [total(lines, c, width, own) for c, own in zip(loop.carries, pieces, strict=True)]
-            ways.append((lines.block, made))
-            lines.do(f"br label %{done}")
-            lines.begin(more or long)
-        self.scope = replace(outer, splats=dict(outer.splats), angles=dict(outer.angles))
-        self._vector_strips(loop, begin, extent)
-        self.scope = outer
-        ways.append((lines.block, [self.use(carry.out)[0] for carry in loop.carries]))
-        lines.do(f"br label %{done}")
-        lines.begin(done)
-        for number, carry in enumerate(loop.carries):
-            coming = ", ".join(f"[ {made[number]}, %{block} ]" for block, made in ways)
-            kind = register_type(carry.dtype, 1)
-            self.define(carry.out, lines.emit(f"phi {kind} {coming}"), False, carry.dtype)
-
-    def _enter(self, loop: For, width: int, counter: str) -> tuple[Scope, dict[int, Named], dict[int, Slot]]:
-        """Begin the body of a vector loop; returns what is to be put back behind it."""
-        outside = self.scope, dict(self.env), dict(self.saved)
-        self.scope = Scope(width, "", loop.var)
-        self.vars[loop.var] = counter
-        return outside
-
-    def _mask(self, left: str) -> None:
-        """Only the first `left` lanes of the body count."""
-        scope = self.scope
-        self.stop_after(left)
-        kind = f"<{scope.width} x i64>"
-        scope.mask = self.lines.emit(f"icmp slt {kind} {self.lane_numbers()}, {self.splat(left, 'i64', scope.width)}")
 
     # ---------------------------------------------------------------- long straight-line code
     def _in_chunks(self, body: Sequence[Stmt]) -> None:
