@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from crowd import together
 
 import symdiff
 
@@ -412,28 +413,19 @@ def test_copies_are_the_expression_itself() -> None:
 
 
 def test_threads_derive_compile_and_call_at_once() -> None:
-    failures: list[BaseException] = []
     gate = threading.Barrier(4)
 
     def work(number: int) -> None:
-        try:
-            gate.wait()
-            for turn in range(6):
-                scale = number * 10 + turn + 1
-                e = np.sum(np.tanh(scale * W @ x) ** 2)
-                g = sd.gradient(e, x)
-                native = sd.compile([e, g], [W, x])
-                z = np.tanh(scale * (W0 @ x0 / 10))
-                value, grad = native(W0 / 10, x0)
-                np.testing.assert_allclose(value, np.sum(z**2), rtol=1e-12)
-                np.testing.assert_allclose(grad, 2 * scale * (z * (1 - z**2)) @ W0 / 10, rtol=1e-9, atol=1e-12)
-                np.testing.assert_allclose(g.evaluate(W=W0 / 10, x=x0), grad, rtol=1e-9, atol=1e-12)
-        except BaseException as error:
-            failures.append(error)
+        gate.wait()
+        for turn in range(6):
+            scale = number * 10 + turn + 1
+            e = np.sum(np.tanh(scale * W @ x) ** 2)
+            g = sd.gradient(e, x)
+            native = sd.compile([e, g], [W, x])
+            z = np.tanh(scale * (W0 @ x0 / 10))
+            value, grad = native(W0 / 10, x0)
+            np.testing.assert_allclose(value, np.sum(z**2), rtol=1e-12)
+            np.testing.assert_allclose(grad, 2 * scale * (z * (1 - z**2)) @ W0 / 10, rtol=1e-9, atol=1e-12)
+            np.testing.assert_allclose(g.evaluate(W=W0 / 10, x=x0), grad, rtol=1e-9, atol=1e-12)
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not failures, failures[0]
+    together(work, [(number,) for number in range(4)])

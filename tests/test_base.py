@@ -4,10 +4,10 @@ import ctypes
 import os
 import subprocess
 import sys
-import threading
 
 import numpy as np
 import pytest
+from crowd import together
 
 import symdiff as sd
 from codegen import base, copies, engine, memory
@@ -87,11 +87,7 @@ def test_blocks_of_several_threads_are_distinct():
                 wrong.append(mark)
             release(block)
 
-    threads = [threading.Thread(target=work, args=(mark,)) for mark in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    together(work, [(mark,) for mark in range(4)])
     assert not wrong
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from crowd import together
 from handmade_kernels import (
     ADD3,
     MATVEC_SIGNATURE,
@@ -123,11 +124,7 @@ def test_threads_do_not_disturb_each_other(make):
         expected = f(W, x).tobytes()
         wrong.extend(1 for _ in range(2000) if f(W, x).tobytes() != expected)
 
-    threads = [threading.Thread(target=work, args=problem) for problem in problems]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    together(work, problems)
     assert not wrong
     for W, x in problems:
         np.testing.assert_allclose(f(W, x), W @ x, rtol=1e-13)
@@ -157,11 +154,7 @@ def test_threads_share_the_portable_path(library):
             wrong.extend(1 for y in (f(W, x), f(W, x, out=out)) if not np.allclose(y, expected, rtol=1e-12))
             wrong.extend([1] * (g(2.0, number, 3.0) != (6.0 * number, 3.0 * number, 6.0, 2.0 * number)))
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    together(work, [(number,) for number in range(6)])
     assert not wrong
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import copy
 import gc
 import random
-import threading
 import weakref
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import pytest
+from crowd import together
 from scipy import special
 
 from symdiff.diff import jacobians
@@ -73,11 +73,7 @@ def test_threads_share_values() -> None:
     def work() -> None:
         found.append([(symbol(f"s{k}", (n,)) * c + k).value for k in range(200)])
 
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for t in threads:
-        t.start()
-    for t in threads:
-        t.join()
+    together(work, [()] * 4)
     assert all(row[k] is found[0][k] for row in found for k in range(200))
 
 

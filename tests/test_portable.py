@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from codegen_programs import Program, arguments
+from crowd import machine_of
 from llvmlite import binding as llvm
 
 import codegen
@@ -52,13 +53,7 @@ def test_random_programs_have_the_same_bits_on_every_processor(seed, dtype, monk
      ("riscv64-unknown-linux-gnu", "generic-rv64", 16)],
 )  # fmt: skip
 def test_every_target_compiles_what_is_emitted(triple, cpu, register_bytes):
-    llvm.initialize_all_targets()
-    llvm.initialize_all_asmprinters()
-    try:
-        target = llvm.Target.from_triple(triple)
-    except RuntimeError:
-        pytest.skip("LLVM was built without this target")
-    machine = target.create_target_machine(cpu=cpu, opt=1)
+    machine = machine_of(triple, cpu)
     program, _ = build(Program(np.random.default_rng(411)).grow(9).function(), "f", 2)
     module = llvm.parse_assembly(emit_program(program, register_bytes, True), context=llvm.create_context())
     module.triple, module.data_layout = machine.triple, str(machine.target_data)

@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 from codegen_programs import text_function
+from crowd import machine_of
 from llvmlite import binding as llvm
 
 import codegen
@@ -76,16 +77,10 @@ def test_threads_share_rows_or_columns_and_keep_the_bits(sizes, rng):
 @pytest.mark.parametrize("machine", MACHINES)
 def test_inner_loops_keep_to_registers(machine, dtype):
     triple, cpu, register_bytes, fma = MACHINES[machine]
-    llvm.initialize_all_targets()
-    llvm.initialize_all_asmprinters()
-    try:
-        target = llvm.Target.from_triple(triple)
-    except RuntimeError:
-        pytest.skip("LLVM was built without this target")
+    built = machine_of(triple, cpu)
     source = Module(register_bytes, fma)
     source.functions.append(tiles.text(source, dtype))
     module = llvm.parse_assembly(source.text(), context=llvm.create_context())
-    built = target.create_target_machine(cpu=cpu, opt=1, reloc="pic")
     module.triple, module.data_layout = built.triple, str(built.target_data)
     engine._run_passes(module, built, 1)  # pyright: ignore[reportPrivateUsage]
     text = built.emit_assembly(module)

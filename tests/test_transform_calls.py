@@ -1,9 +1,9 @@
 """Repeated calls of transforms: the shortest way gives what the first call would, whatever changed in between."""
 
-import threading
 
 import numpy as np
 import pytest
+from crowd import together
 
 import symdiff as sd
 from codegen import entry
@@ -116,9 +116,5 @@ def test_threads_with_sizes_of_their_own(rng):
             if not np.allclose(f(x, y), x @ y + x, rtol=1e-12, atol=1e-12):
                 wrong.append(len(x))
 
-    threads = [threading.Thread(target=work, args=problem) for problem in problems]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    together(work, problems)
     assert not wrong

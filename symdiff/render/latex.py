@@ -96,10 +96,8 @@ class LatexSigns:
     def size(self, size: Size) -> str:
         return size_latex(size)
 
-    def steps(self, index: str, length: Size, reverse: bool) -> str:
-        last = size_latex(length - 1)
-        ends = (last, "0") if reverse else ("0", last)
-        return rf",\quad {index} = {ends[0]}, \dots, {ends[1]}"
+    def steps(self, index: str, first: str, last: str) -> str:
+        return rf",\quad {index} = {first}, \dots, {last}"
 
     def short(self, function: Function, symbols: Mapping[str, str]) -> str:
         text = _written(function, None, self._bold, False, {**self._symbols, **symbols}, None, None, None)[0][0]

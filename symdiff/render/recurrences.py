@@ -27,7 +27,7 @@ class Style(Protocol):
 
     def size(self, size: Size) -> str: ...
 
-    def steps(self, index: str, length: Size, reverse: bool) -> str: ...
+    def steps(self, index: str, first: str, last: str) -> str: ...
 
     def short(self, function: Function, symbols: Mapping[str, str]) -> str:
         """How the result of a function is written where that is no longer than a name; empty otherwise."""
@@ -132,6 +132,7 @@ class _Telling:
         # Before and after a step, and at both ends.
         before, after = (f"{index}+1", index) if reverse else (index, f"{index}+1")
         start, end = (style.size(length), "0") if reverse else ("0", style.size(length))
+        ends = ("0", style.size(length - 1))[:: -1 if reverse else 1]
         carries = [style.symbol(self.name(p.name), p.type.rank) for p in body.params[:count]]
         for p, sign in zip(body.params, carries, strict=False):
             inside[p.name] = style.indexed(sign, before)
@@ -169,7 +170,7 @@ class _Telling:
         for k, sign in sorted(outputs.items()):
             lines.append(Clause(style.indexed(sign, index), _only(below.function.results[count + k]), below.symbols))
         last = lines.pop()
-        lines.append(Clause(last.left, last.right, last.symbols, style.steps(index, length, reverse)))
+        lines.append(Clause(last.left, last.right, last.symbols, style.steps(index, *ends)))
         made.clauses += lines + below.clauses
 
 

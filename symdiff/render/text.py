@@ -83,10 +83,8 @@ class TextSigns:
     def size(self, size: Size) -> str:
         return str(size)
 
-    def steps(self, index: str, length: Size, reverse: bool) -> str:
-        last = str(length - 1)
-        ends = (last, "0") if reverse else ("0", last)
-        return f",  {index} = {ends[0]}, …, {ends[1]}"
+    def steps(self, index: str, first: str, last: str) -> str:
+        return f",  {index} = {first}, …, {last}"
 
     def short(self, function: Function, symbols: Mapping[str, str]) -> str:
         text = _written(function, symbols, None)[0][0]
