@@ -215,7 +215,15 @@ def _cholesky(r: Routine) -> None:
 
     def many() -> None:
         r.lapack("potrf", [part, n, "%a", n, info])
-        r.leave(r.emit(f"icmp ne i32 {r.emit(f'load i32, ptr {info}')}, 0"), 1)
+        stop = r.emit(f"load i32, ptr {info}")
+
+        def stopped() -> None:
+            """Some LAPACKs stop at NaN too, and leave part of the factor undone."""
+            pivot = _diagonal(r, "%a", r.sub(r.emit(f"sext i32 {stop} to i64"), 1))
+            r.leave(r.emit(f"fcmp ord {r.type} {pivot}, {pivot}"), 1)
+            r.loop(r.mul("%n", "%n"), lambda i: r.put(pivot, "%a", i))
+
+        r.when(r.emit(f"icmp ne i32 {stop}, 0"), stopped)
 
     _by_size(r, lambda: small.cholesky(r), many)
     zero = literal(0, r.dtype)

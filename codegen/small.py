@@ -197,13 +197,14 @@ def solve(r: Routine, pivots: str) -> None:
 def cholesky(r: Routine) -> None:
     """The lower triangle whose product with its transpose is `a`, in place; the function ends with 1 if there is none.
 
-    Works along rows in the upper triangle, which the caller fills with zeros afterwards.
+    What NaN makes is NaN, and no failure. Works along rows in the upper triangle, which the caller fills with zeros
+    afterwards.
     """
 
     def row(j: str) -> None:
         own = r.place("%a", r.mul(j, "%n"))
         square = r.get(own, j)
-        r.leave(r.emit(f"fcmp ule {r.type} {square}, {literal(0, r.dtype)}"), 1)
+        r.leave(r.emit(f"fcmp ole {r.type} {square}, {literal(0, r.dtype)}"), 1)
         pivot = r.intrinsic(f"llvm.sqrt.{r.dtype}", r.type, [(r.type, square)])
         r.put(pivot, own, j)
         after = r.add(j, 1)

@@ -1,10 +1,14 @@
 """Routines of linear algebra on both sides of the size from which LAPACK takes over, against NumPy and residuals."""
 
+import ctypes
+
 import numpy as np
 import pytest
 
 import symdiff as sd
+from codegen import engine, lapack, routines
 from codegen.small import LARGEST
+from codegen.text import Module
 from symdiff.errors import EvaluationError
 
 b, n, k = sd.dims("b n k")
@@ -58,10 +62,52 @@ def test_failures_are_told_whatever_the_size(size, rng):
             sd.compile(output, inputs)(*given)
     assert sd.compile(np.linalg.det(A), [A])(a) == 0
     a[0, 0] = np.nan
-    if size <= LARGEST:  # of LAPACKs not all look
-        with pytest.raises(EvaluationError):
-            sd.compile(np.linalg.cholesky(A), [A])(a)
     assert np.isnan(sd.compile(np.linalg.det(A), [A])(a + 1))
+
+
+@pytest.mark.parametrize("size", [2, 3, LARGEST, LARGEST + 1, 40])
+def test_cholesky_of_nan_is_nan_whatever_the_size(compiled, size, rng):
+    dtype, _, cholesky = compiled
+    a = rng.normal(size=(3, size, size)).astype(dtype)
+    a = a @ a.transpose(0, 2, 1) + np.eye(size, dtype=dtype)
+    exact = cholesky(a)
+    middle = size // 2
+    a[0, 0, 0] = a[1, middle, middle] = np.nan
+    made = cholesky(a)
+    lower = np.tril(np.ones((size, size), bool))
+    np.testing.assert_array_equal(np.isnan(made[0]), lower)
+    assert np.all(np.isnan(made[1][middle:, middle:]) == lower[middle:, middle:])
+    np.testing.assert_array_equal(np.triu(made, 1), 0)
+    np.testing.assert_array_equal(made[2], exact[2])
+    a[2, -1, -1] = -1
+    with pytest.raises(EvaluationError, match="not positive definite"):
+        cholesky(a)
+
+
+@pytest.mark.parametrize("left", [np.nan, 0.0, -1.0])
+def test_a_lapack_that_stops_at_nan_fails_at_other_pivots_only(left):
+    """As the reference LAPACK: `info` counts the pivot, from 1, which is left as it was found."""
+    size, stop = LARGEST + 1, 5
+
+    @ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 5)
+    def potrf(part, n, a, lead, info):
+        (ctypes.c_double * size**2).from_address(a)[(stop - 1) * (size + 1)] = left
+        ctypes.c_int32.from_address(info).value = stop
+
+    module = Module(16, False)
+    module.routines["cholesky", "f64"] = None
+    module.functions.append(routines.text(module).replace("define internal i32", "define i32"))
+    address = ctypes.cast(potrf, ctypes.c_void_p).value
+    library = engine.compile_text(
+        module.text(), ["sd.cholesky.f64"], imports={f"{lapack.PREFIX}dpotrf": address}, cache=False
+    )
+    a = np.eye(size)
+    status = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_int64, ctypes.c_void_p)(library.address("sd.cholesky.f64"))(
+        size, a.ctypes.data
+    )
+    assert status == (0 if np.isnan(left) else 1)
+    if status == 0:
+        np.testing.assert_array_equal(np.isnan(a), np.tril(np.ones((size, size), bool)))
 
 
 @pytest.mark.parametrize("size", [3, LARGEST, LARGEST + 1])
