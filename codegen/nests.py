@@ -15,7 +15,7 @@ from typing import Any
 
 from codegen import cores
 from codegen.index import ZERO, Index, combine, var
-from codegen.loops import Buffer, Let, Load, Stmt, Store
+from codegen.loops import Buffer, Carry, Let, Load, Stmt, Store
 from codegen.nodes import CHEAP, Node, again
 from symdiff.ir.dims import Shape, Size
 
@@ -104,6 +104,7 @@ class Nest:
         self.stores: list[Store] = []
         self.folds: list[Fold] = []
         self.scans: list[Scan] = []
+        self.starts: list[Carry] = []
         self.cost = 0
 
     # ---------------------------------------------------------------- scalar instructions
@@ -312,6 +313,11 @@ class Nest:
         self.deps[name] = 1 << (len(self.space) - 1)
         self.scans.append(Scan(dtype, name, -1, init))
         return name
+
+    def begin(self, carry: Carry, value: int) -> None:
+        """A later loop carries a value round that begins as a scalar of this nest, which has no loops."""
+        carry.start = value
+        self.starts.append(carry)
 
     def step(self, inside: int, value: int) -> None:
         """What a running value is after each step."""

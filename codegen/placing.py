@@ -104,6 +104,7 @@ class _Placing:
         read = {int(n[1:]) for s in self.stores for i in s.index for n, _ in i.terms if n[0] == "%"}
         users = (*self.stores, *self.folds, *self.nest.scans)
         read.update(user.value for user in users)
+        read.update(carry.start for carry in self.nest.starts)
         made = regroup(self.stmts, read, lambda name: level_of(deps[name]), memory.names)
         if made is None:
             return
@@ -113,6 +114,8 @@ class _Placing:
                 deps[stmt.name] = reduce(or_, [deps[a] for a in stmt.args], 0)
         for user in users:
             user.value = made.names.get(user.value, user.value)
+        for carry in self.nest.starts:
+            carry.start = made.names.get(carry.start, carry.start)
         self.stmts, memory.names = made.stmts, made.free
 
     # ---------------------------------------------------------------- choices

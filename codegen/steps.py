@@ -149,7 +149,7 @@ class _Loop:
         else:
             nest = self.writer.nest(())
             for number, one in enumerate(carried):
-                one.start = nest.value(carry.init, unravelled(number, carry.init.shape))
+                nest.begin(one, nest.value(carry.init, unravelled(number, carry.init.shape)))
         if carry.last is None:
             return []
         return [

@@ -319,3 +319,38 @@ def test_vectors_of_known_length_fill_registers(rng):
     program = check([last, ys], [c, x], rng.normal(size=14), rng.normal(size=(5, 14)))
     (loop,) = loops_of(program)
     assert any(isinstance(s, For) and s.vector for s in loop.body)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 8, 64])
+def test_a_carry_begins_from_what_is_computed_before_the_loop(size, rng):
+    b, c = sd.symbol("b", (size,)), sd.symbol("c", (size,))
+    y, _ = sd.scan(lambda s, _: (np.tanh(s), None), c @ b * 0.5 + 0.1, length=3)
+    x, z = rng.normal(size=(2, size))
+    expected = x @ z * 0.5 + 0.1
+    for _ in range(3):
+        expected = np.tanh(expected)
+    np.testing.assert_allclose(sd.compile(y, [b, c])(x, z), expected, rtol=1e-13)
+
+
+@pytest.mark.parametrize("sizes", [(4, 3), ("T", "M")])
+def test_gradients_of_a_loop_in_a_loop_begin_from_a_slope(sizes, rng):
+    """The inner loop of the reverse sweep begins from the slope of the outer step."""
+    sizes = [sd.dim(s) if isinstance(s, str) else s for s in sizes]
+    s, u = sd.symbol("s"), sd.symbol("u", tuple(sizes))
+
+    def outer(c, row):
+        return np.tanh(sd.scan(lambda d, x: (0.5 * d + x * c, None), 0.0, row)[0]), None
+
+    last, _ = sd.scan(outer, s, u)
+    value, slope = sd.compile([last, sd.gradient(last, s)], [s, u])(0.3, rows := rng.normal(size=(4, 3)))
+
+    def run(c):
+        for row in rows:
+            d = 0.0
+            for x in row:
+                d = 0.5 * d + x * c
+            c = np.tanh(d)
+        return c
+
+    np.testing.assert_allclose(value, run(0.3), rtol=1e-13)
+    np.testing.assert_allclose(slope, run(0.3 + 1e-30j).imag / 1e-30, rtol=1e-12)
