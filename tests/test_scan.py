@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import symdiff as sd
+from symdiff.api.sparse_plans import direct_forms
 from symdiff.cost import count
 from symdiff.frontend.trace import trace
 from symdiff.interp import interpret
@@ -325,3 +326,27 @@ def test_a_loop_costs_its_body_times_its_length() -> None:
     assert str(bill.multiply) == "m**2*n + m*n" and str(bill.add) == "m**2*n - m*n"
     assert str(bill.transcendental["tanh"]) == "m*n"
     assert str(bill.move) == "m*n"  # s is stacked
+
+
+# -------------------------------------------------------------------- undefined functions of a step
+def test_an_undefined_function_of_a_step_has_no_value() -> None:
+    """Everything that would compute a number of constants sees it: numbers, indices, patterns, random points."""
+    g, P = sd.function("g"), sd.symbol("P", (n, 3))
+
+    def nested(h: Any, a: Any) -> Any:
+        return sd.scan(lambda s, b: (g(s * b), None), h, np.arange(2.0) + a)[0], h
+
+    last, ys = sd.scan(nested, 1.0, np.arange(3.0))
+    assert isinstance(last, sd.Expression) and isinstance(ys, sd.Expression)
+    with pytest.raises(sd.UnsupportedError, match="is symbolic"):
+        float(last)
+    one, same, other = (
+        sd.scan(step, 1.0, x)[0]
+        for step in (lambda h, a: (g(h * a), None), lambda h, a: (g(a * h), None), lambda h, a: (g(h) * a, None))
+    )
+    assert sd.verify(one, same) and not sd.verify(one, other)
+    chosen = np.where(last > 0, P, P[::-1])[:, 0]
+    assert sd.sparse_jacobian(chosen, [P], [P]).pattern({"n": 4}).nnz == 8
+    gathered = sd.sparse_jacobian(P[:, np.floor(ys).astype("i64")], [P], [P])
+    assert direct_forms(gathered.function, [0], symmetric=False, transposed=False)
+    assert gathered.pattern({"n": 4}).nnz == 4 * 3 * 3

@@ -13,6 +13,7 @@ from symdiff.frontend.scanning import scan as scan_expressions
 from symdiff.interp import interpret
 from symdiff.ir.dims import Dim
 from symdiff.ir.graph import Function, topological
+from symdiff.ops.helpers import undefined
 
 
 def _apply(name: str, *operands: Any, **options: Any) -> Any:
@@ -103,6 +104,6 @@ def scan(
     if any(v.is_param for v in topological(values)):  # the step closes over symbols
         return result
     function = Function.of([], values)
-    if function.dims or any(v.op.name in ("apply", "functional") for v in function.instrs):
+    if function.dims or undefined(function.instrs):
         return result
     return unflatten(tree, [x[()] for x in interpret(function, [])])

@@ -23,6 +23,7 @@ from symdiff.interp import interpret
 from symdiff.ir.dims import evaluate, format_shape
 from symdiff.ir.graph import Function, Value
 from symdiff.ir.types import NUMPY_TYPES
+from symdiff.ops.helpers import undefined
 
 # Rounding that a formula may collect, as a share of its largest entry and of the largest number on the way to it.
 _NOISE, _CANCELLED = 2e-13, 2e-14
@@ -106,8 +107,10 @@ class _Test:
         self.function = function
         self.sizes = distinct_sizes(function, sizes)
         self.rng = np.random.default_rng(seed)
-        named = {v.attr("name"): v.op.name for v in function.instrs if v.op.name in ("apply", "functional")}
-        own = {name: _elementwise(name) if op == "apply" else _functional(name) for name, op in named.items()}
+        own = {
+            name: _elementwise(name) if op == "apply" else _functional(name)
+            for name, op in undefined(function.instrs).items()
+        }
         self.functions = {**own, **(functions or {})}
 
     def errors(self, arguments: Sequence[Any], rtol: float) -> tuple[Any, Any, Any]:

@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 from symdiff.ir.builder import Builder, Handle
 from symdiff.ir.contraction import permute
 from symdiff.ir.dims import Shape, Size
-from symdiff.ir.graph import Function, Value, topological
+from symdiff.ir.graph import Function, Value, instructions, topological
 from symdiff.ir.op import Linear, Multilinear, Op, OpSet
 from symdiff.ir.types import TensorType
 
@@ -218,16 +218,11 @@ _TAME = frozenset({
 
 def _tame(function: Function, opset: OpSet) -> bool:
     """Whether no derivative in a body is infinite where its values are finite."""
-    pending = [function]
-    while pending:
-        for value in pending.pop().instrs:
-            if value.op.picks:
-                pending.append(value.attr("body"))
-            elif value.type.floating and value.args and not (
-                value.op.name in _TAME or isinstance(opset.rule(value.op), (Linear, Multilinear)) or _by_constant(value)
-            ):
-                return False
-    return True
+    return all(
+        value.op.picks or not value.type.floating or not value.args or value.op.name in _TAME
+        or isinstance(opset.rule(value.op), (Linear, Multilinear)) or _by_constant(value)
+        for value in instructions(function.instrs)
+    )  # fmt: skip
 
 
 def _by_constant(value: Value) -> bool:

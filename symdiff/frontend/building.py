@@ -22,10 +22,12 @@ from symdiff.errors import ArgumentError, DtypeError, ShapeError, SymbolicSizeEr
 from symdiff.ir.builder import Builder, exact, number_of
 from symdiff.ir.contraction import identity
 from symdiff.ir.dims import Dim, Shape, Size, size_names
-from symdiff.ir.graph import ArrayConstant, AttrItems, Value, attribute_sizes, param, topological
+from symdiff.ir.graph import ArrayConstant, AttrItems, Function, Value, attribute_sizes, param, topological
 from symdiff.ir.op import Op, OpSet
+from symdiff.ir.run import Program
 from symdiff.ir.types import NUMPY_TYPES, TensorType, check_type
 from symdiff.ops import OPSET
+from symdiff.ops.helpers import undefined
 
 
 class WeakBuilder(Builder):
@@ -297,7 +299,7 @@ def concrete(value: Value) -> Any:
     Raises `SymbolicSizeError` when it depends on dimensions only, which a program with known sizes could answer.
     """
     order = topological([value])
-    if any(v.is_param or v.op.name in ("apply", "functional") for v in order):
+    if any(v.is_param for v in order) or undefined(order):
         return None
     names: frozenset[str] = frozenset()
     for v in order:
@@ -307,11 +309,8 @@ def concrete(value: Value) -> Any:
     if names:
         demand(names)
         raise SymbolicSizeError(f"a number was needed, but this expression depends on {', '.join(sorted(names))}")
-    results: dict[Value, Any] = {}
     with np.errstate(all="ignore"):
-        for v in order:
-            results[v] = v.op.evaluate(*[results[a] for a in v.args], **dict(v.attrs))
-    return np.asarray(results[value])
+        return np.asarray(Program(Function("constant", (), order, (value,)), {})()[0])
 
 
 def make(name: str, args: Sequence[Value], /, **attrs: Any) -> Value:

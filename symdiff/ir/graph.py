@@ -7,7 +7,7 @@ list or an explicit stack, so depth is no limit.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -211,7 +211,29 @@ def attribute_sizes(attribute: Any) -> list[Dim]:
         elif isinstance(item, tuple):
             stack.extend(item)  # pyright: ignore[reportUnknownArgumentType]
         elif isinstance(item, Function):
-            for value in (*item.params, *item.instrs):
-                stack.extend(value.type.shape)
-                stack.extend(v for _, v in value.attrs)
+            for body in (item, *bodies(item.instrs)):
+                for value in (*body.params, *body.instrs):
+                    stack.extend(value.type.shape)
+                    stack.extend(v for _, v in value.attrs if not isinstance(v, Function))
     return found
+
+
+def bodies(values: Iterable[Value]) -> Iterator[Function]:
+    """Every Function among the attributes of values, and those inside of these, each once."""
+    seen: set[int] = set()
+    pending: list[Iterable[Value]] = [values]
+    while pending:
+        for value in pending.pop():
+            for _, attribute in value.attrs:
+                if isinstance(attribute, Function) and id(attribute) not in seen:
+                    seen.add(id(attribute))
+                    yield attribute
+                    pending.append(attribute.instrs)
+
+
+def instructions(values: Iterable[Value]) -> Iterator[Value]:
+    """Values, and the instructions of every body they carry."""
+    values = tuple(values)
+    yield from values
+    for body in bodies(values):
+        yield from body.instrs

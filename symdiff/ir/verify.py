@@ -6,7 +6,7 @@ Takes a Function and its op set, returns the Function, raises `VerifyError` with
 from __future__ import annotations
 
 from symdiff.errors import SymdiffError, VerifyError
-from symdiff.ir.graph import PARAM, Function, Value
+from symdiff.ir.graph import PARAM, Function, Value, bodies
 from symdiff.ir.op import OpSet
 from symdiff.ir.text import excerpt
 from symdiff.ir.types import check_type
@@ -14,12 +14,9 @@ from symdiff.ir.types import check_type
 
 def verify(function: Function, opset: OpSet) -> Function:
     """Check `function` and every Function its instructions carry; linear in its size."""
-    pending = [function]
-    while pending:
-        current = pending.pop()
-        _verify_one(current, opset)
-        for value in current.instrs:
-            pending.extend(v for _, v in value.attrs if isinstance(v, Function))
+    _verify_one(function, opset)
+    for body in bodies(function.instrs):
+        _verify_one(body, opset)
     return function
 
 

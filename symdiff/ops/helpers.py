@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -12,6 +12,7 @@ from symdiff.errors import ArgumentError, DtypeError, EvaluationError, ShapeErro
 from symdiff.ir.builder import Handle, require_same_shape
 from symdiff.ir.contraction import einsum, expand
 from symdiff.ir.dims import Size, format_shape
+from symdiff.ir.graph import Value, instructions
 from symdiff.ir.op import Attrs, CostClass, Kink, Op, Partials, Rule, Sample
 from symdiff.ir.types import TensorType
 
@@ -91,6 +92,11 @@ def elementwise(
 def no_values(*xs: Any, name: str, wrt: tuple[int, ...]) -> Any:
     """The evaluation of an undefined function: there is none."""
     raise EvaluationError(f"undefined function {name} has no values; give it by functions={{{name!r}: ...}}")
+
+
+def undefined(values: Iterable[Value]) -> dict[str, str]:
+    """The undefined functions that values apply, in bodies too: the op by the name of the function."""
+    return {v.attr("name"): v.op.name for v in instructions(values) if v.op.name in ("apply", "functional")}
 
 
 # -------------------------------------------------------------------- forms for rules; all broadcast over seed axes

@@ -27,6 +27,7 @@ from symdiff.ir.op import Op, Partials
 from symdiff.ir.run import resolve
 from symdiff.ir.types import TensorType
 from symdiff.ops import OPSET
+from symdiff.ops.helpers import undefined
 from symdiff.sparsity import joins
 from symdiff.sparsity.sets import LIMIT, Numbers, Pool, refuse_beyond_limit
 
@@ -141,7 +142,7 @@ class _Sweep:
         return self.numbers.get(result)
 
     def _visit(self, value: Value) -> None:
-        if value.op.name not in ("apply", "functional") and all(a in self.static for a in value.args):
+        if all(a in self.static for a in value.args) and not undefined((value,)):
             self.static.add(value)
         mask = self._mask(value)
         if mask is not None:

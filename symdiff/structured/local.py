@@ -15,14 +15,16 @@ import math
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
 from symdiff.ir.builder import Builder
 from symdiff.ir.contraction import Labels, contract
 from symdiff.ir.dims import Shape, Size, product, size_names
-from symdiff.ir.graph import ArrayConstant, Value, attribute_sizes, topological
+from symdiff.ir.graph import ArrayConstant, Function, Value, attribute_sizes, topological
+from symdiff.ir.run import Program
+from symdiff.ops.helpers import undefined
 from symdiff.structured.bands import joined
 from symdiff.structured.moves import embedded, flattened
 from symdiff.structured.reading import index_of, read
@@ -150,14 +152,13 @@ def _fixed(
 
 def _constant(index: Value) -> int | None:
     """The number of a scalar that depends on no argument and no size; None for others."""
-    known: dict[Value, Any] = {}
-    for value in topological([index]):
-        if value.is_param or size_names(value.type.shape) or value.op.name in ("size", "apply", "functional"):
+    order = topological([index])
+    for value in order:
+        if value.is_param or size_names(value.type.shape) or value.op.name == "size":
             return None
         if any(size_names(attribute_sizes(attribute)) for _, attribute in value.attrs):
             return None
-        known[value] = value.op.evaluate(*[known[a] for a in value.args], **dict(value.attrs))
-    return int(known[index])
+    return None if undefined(order) else int(Program(Function("index", (), order, (index,)), {})()[0])
 
 
 def _block(builder: Builder, own: Sequence[_Position], out: Shape, variables: Sequence[Shape]) -> Term:
