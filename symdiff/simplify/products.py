@@ -64,6 +64,9 @@ def _product(ctx: Context, work: Work) -> Value:
         if not _alone(ctx, work, inner):
             break
         work.factors = inner[::-1]
+    _count(ctx, work)
+    if work.coefficient == 0:
+        return ctx.const(0, tuple([work.sizes[x] for x in work.output]), work.dtype)
     spread = _spreads(ctx, work)
     if spread is not None:
         return spread
@@ -417,13 +420,17 @@ def _sole_sum(ctx: Context, work: Work) -> Value | None:
 
 
 # -------------------------------------------------------------------- parts of their own
-def _nest(ctx: Context, work: Work) -> None:
-    """Contract each connected part by itself, unless it is all there is; dangling labels count their size."""
+def _count(ctx: Context, work: Work) -> None:
+    """A summed label that no factor has counts its size."""
     used = {x for f in work.factors for x in f.labels} | set(work.output)
     for label in [x for x in work.sizes if x not in used]:
         number, counted = size_factors(ctx, work.sizes.pop(label), work.dtype)
         work.coefficient = normal(work.coefficient * number)
         work.factors += counted
+
+
+def _nest(ctx: Context, work: Work) -> None:
+    """Contract each connected part by itself, unless it is all there is."""
     groups = together(ctx, groups_of(work.factors, set(work.output)))
     if len(groups) < 2 or not any(summed for _, summed in groups):
         _merge(ctx, work)
