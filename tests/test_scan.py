@@ -97,6 +97,32 @@ def test_numbers_give_numbers() -> None:
     assert sd.scan(lambda c, x: (c, None), {}, np.ones(3)) == ({}, None)
 
 
+class Five:
+    """An integer, as Python sees it."""
+
+    def __index__(self) -> int:
+        return 5
+
+
+@pytest.mark.parametrize("length", [np.int64(5), np.uint8(5), np.array(5), Five(), sd.array(5)])
+def test_any_index_is_a_length(length: Any) -> None:
+    last, ys = sd.scan(lambda c, _: (2 * c, c), 1, length=length)
+    assert last == 32 and np.array_equal(ys, [1, 2, 4, 8, 16])
+    h = sd.symbol("h")
+    assert sd.scan(lambda c, _: (2 * c, c), h, length=length)[1].shape == (5,)
+    with pytest.raises(sd.ShapeError, match="length is 5"):
+        sd.scan(lambda c, a: (c * a, None), h, x, length=length)
+
+
+@pytest.mark.parametrize(
+    "length", [5.0, np.float64(5), True, np.bool_(True), "5", np.array([5, 5]), sd.symbol("k", (), "i64")]
+)
+def test_what_is_no_index_is_no_length(length: Any) -> None:
+    for init in (1, sd.symbol("h")):
+        with pytest.raises(sd.ArgumentError, match=r"scan: length: .* expected an integer or a dimension"):
+            sd.scan(lambda c, _: (2 * c, c), init, length=length)
+
+
 def test_a_step_closes_over_symbols_of_any_name(rng: np.random.Generator) -> None:
     h, x, xs = sd.symbol("h"), sd.symbol("x"), sd.symbol("xs", (n,))
     last, _ = sd.scan(lambda h_, x_: (h_ * h + x_ * x, None), 1.0, xs)

@@ -98,7 +98,7 @@ def scan(
     """
     result = scan_expressions(f, init, xs, length, reverse)
     leaves, tree = flatten(result)
-    if any(isinstance(x, Expr) for x in flatten((init, xs))[0]) or not isinstance(length, int | None):
+    if any(isinstance(x, Expr) for x in flatten((init, xs))[0]):
         return result
     values = [x.value for x in leaves]
     if any(v.is_param for v in topological(values)):  # the step closes over symbols

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import keyword
 import math
+import operator
 import threading
 from collections.abc import Iterable, Sequence
 from contextvars import ContextVar
@@ -188,11 +189,14 @@ def demand(names: frozenset[str]) -> None:
 
 
 def raw_size(size: Any, where: str = "a size") -> Size:
-    """A size as the IR stores it: an int or a plain `Dim`."""
+    """A size as the IR stores it: an int or a plain `Dim`, given as one or as whatever is an index in Python."""
     if isinstance(size, Dim):
         return size if type(size) is Dim else Dim(dict(size.terms))
-    if isinstance(size, (int, np.integer)) and not isinstance(size, (bool, np.bool_)):
-        return int(size)
+    if not isinstance(size, (bool, np.bool_)):
+        try:
+            return operator.index(size)
+        except TypeError:
+            pass
     raise ArgumentError(f"{where}: {size!r}, expected an integer or a dimension (sd.dim)")
 
 
