@@ -5,13 +5,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from codegen.index import Index, combine, contiguous_strides, flatten, var
-from codegen.loops import Buffer, Call, For, Kernel, Let, Load, Pointer, Stmt, Store, Trap
-from codegen.rows import never_more
+from codegen.index import Index, combine, contiguous_strides, flatten, stays, var, without
+from codegen.loops import Buffer, Call, For, Kernel, Let, Load, Pointer, Stmt, Store, Trap, extents_of, walk
 from symdiff.ir.dims import Dim, Size, product
 
 NAME = "r0"
@@ -50,20 +49,6 @@ class Unit:
         return False
 
 
-def walk(body: Sequence[Stmt]) -> Iterator[tuple[Stmt, Context]]:
-    """Every statement with the loops around it, outermost first."""
-    stack: list[tuple[Iterator[Stmt], Context]] = [(iter(body), ())]
-    while stack:
-        statements, context = stack[-1]
-        for stmt in statements:
-            yield stmt, context
-            if isinstance(stmt, For):
-                stack.append((iter(stmt.body), (*context, stmt)))
-                break
-        else:
-            stack.pop()
-
-
 def read(kernel: Kernel, axis: Size) -> Unit:
     """What the kernel does."""
     return _Reader(kernel, axis).unit
@@ -74,7 +59,6 @@ class _Reader:
 
     def __init__(self, kernel: Kernel, axis: Size) -> None:
         self.axis, self.unit = axis, Unit(kernel)
-        self.extents: dict[str, Size] = {NAME: 1}
         self.totals: dict[int, str] = {}  # values that are folds over the axis: their kind
         self.shares: dict[int, Size] = {}  # loops over the axis by identity: elements of a row that they run over
         items = list(walk(kernel.body))
@@ -94,7 +78,6 @@ class _Reader:
         return buffer in self.unit.reads and (len(both) > 1 or -1 in both)
 
     def _loop(self, loop: For, context: Context) -> None:
-        self.extents[loop.var] = loop.extent
         self.unit.usable &= not loop.steps
         share = self._share(loop)
         if share is None or self._over(context) is not None:  # rows and columns may be equally many
@@ -137,45 +120,44 @@ class _Reader:
 
     def _statement(self, stmt: Stmt, context: Context) -> None:
         unit = self.unit
-        over = self._over(context)
         if isinstance(stmt, Trap):
             unit.usable = False
         elif isinstance(stmt, Let):
             unit.usable &= not self.totals.keys() & set(stmt.args)
         elif isinstance(stmt, Load):
-            self._touch(unit.reads, stmt.buffer, stmt.index, over)
+            self._touch(unit.reads, stmt.buffer, stmt.index, context)
         elif isinstance(stmt, Store):
-            self._store(stmt, over)
+            self._store(stmt, context)
         elif isinstance(stmt, Call):
-            self._call(stmt, context, over)
+            self._call(stmt, context)
 
     def _touch(
-        self, side: dict[Buffer, set[int]], buffer: Buffer, index: tuple[Index, ...], over: For | None
+        self, side: dict[Buffer, set[int]], buffer: Buffer, index: tuple[Index, ...], context: Context
     ) -> int:
-        axis = -1
+        axis, over = -1, self._over(context)
         if over is not None:
-            axis = row_axis(buffer, index, over.var, self.axis, self.shares[id(over)], self.extents)
+            axis = row_axis(buffer, index, over.var, self.axis, self.shares[id(over)], extents_of(context))
         side.setdefault(buffer.root, set()).add(axis)
         return axis
 
-    def _store(self, stmt: Store, over: For | None) -> None:
+    def _store(self, stmt: Store, context: Context) -> None:
         unit = self.unit
-        if over is not None:
-            unit.usable &= self._touch(unit.writes, stmt.buffer, stmt.index, over) >= 0
+        if self._over(context) is not None:
+            unit.usable &= self._touch(unit.writes, stmt.buffer, stmt.index, context) >= 0
             return
         unit.writes.setdefault(stmt.buffer.root, set()).add(-1)
         kind = self.totals.get(stmt.value)
-        names = [n for i in stmt.index for n, _ in i.terms]
+        names, extents = [n for i in stmt.index for n, _ in i.terms], extents_of(context)
         whole = not any(n[0] == "%" for n in names) and (
-            product([self.extents[n] for n in names]) == product(stmt.buffer.shape)
+            product([extents[n] for n in names]) == product(stmt.buffer.shape)
         )
         if kind is None or stmt.fold or not whole:
             unit.usable = False
         else:
             unit.folds.append((stmt, kind))
 
-    def _call(self, stmt: Call, context: Context, over: For | None) -> None:
-        unit = self.unit
+    def _call(self, stmt: Call, context: Context) -> None:
+        unit, over = self.unit, self._over(context)
         pointers = [a for a in stmt.args if isinstance(a, Pointer)]
         roles = _roles(stmt, self.axis, bool(context))
         if stmt.routine != "gemm" or (over is None and len(roles) != 1):
@@ -190,12 +172,12 @@ class _Reader:
                 continue
             side = unit.writes if position == 9 else unit.reads
             if over is not None:
-                axis = self._touch(side, arg.buffer, arg.index, over)
+                axis = self._touch(side, arg.buffer, arg.index, context)
             else:
                 axis = -1
                 if position in steps:
                     index = (combine([(1, arg.index[0]), (steps[position], var(NAME))]),)
-                    axis = row_axis(arg.buffer, index, NAME, self.axis, 1, self.extents)
+                    axis = row_axis(arg.buffer, index, NAME, self.axis, 1, extents_of(context))
                 side.setdefault(arg.buffer.root, set()).add(axis)
             if axis < 0 and (position in steps or (position == 9 and over is not None)):
                 unit.usable = False
@@ -228,7 +210,7 @@ def moving(call: Call, role: int) -> dict[int, Size]:
 
 
 def row_axis(
-    buffer: Buffer, index: tuple[Index, ...], name: str, extent: Size, share: Size, extents: dict[str, Size]
+    buffer: Buffer, index: tuple[Index, ...], name: str, extent: Size, share: Size, extents: Mapping[str, Size]
 ) -> int:
     """The axis of the buffer's root whose row `name` this access stays in, or -1."""
     root = buffer.root
@@ -242,11 +224,8 @@ def row_axis(
     flat, strides = flatten(index, buffer.shape), contiguous_strides(root.shape)
     step = flat.coefficient(name)
     axis = next((a for a, (s, w) in enumerate(zip(root.shape, strides, strict=True)) if (s, w) == (extent, step)), -1)
-    rest: Size = flat.const
-    for other, factor in flat.terms:
-        if other == name or factor in strides[: max(axis, 0)]:
-            continue
-        if other not in extents:
-            return -1
-        rest = rest + factor * (extents[other] - 1)
-    return axis if axis >= 0 and (rest == 0 or never_more(rest, strides[axis] - 1)) else -1
+    if axis < 0:
+        return -1
+    # Whole steps of axes before it leave the row what it is; all else has to stay within one row.
+    rest = without(flat, {name, *[n for n, factor in flat.terms if factor in strides[:axis]]})
+    return axis if stays(rest, extents, strides[axis]) else -1

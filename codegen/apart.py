@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import TypeAlias
 
-from codegen.index import Index, contiguous_strides, flatten
-from codegen.loops import Buffer, Call, For, Stmt, accessed, places_of, statements, touched
-from symdiff.ir.dims import Dim, FloorDiv, Shape, Size
+from codegen.index import Index, contiguous_strides, flatten, span, without
+from codegen.loops import Buffer, Call, Stmt, accessed, extents_of, places_of, touched, walk
+from symdiff.ir.dims import Shape, Size, at_least
 
 _MOST = 32
 """Different places of one buffer that are compared with each other."""
@@ -22,33 +22,34 @@ _Span: TypeAlias = "tuple[Size, Size, Size]"
 """What one axis of an access is in an iteration: step, lowest and highest place at iteration 0."""
 
 
+_Place: TypeAlias = "tuple[Shape, tuple[Index, ...], bool, tuple[tuple[str, Size], ...]]"
+"""Shape and index of an access, whether a routine makes it, and how far the variables run."""
+
+
 def apart(name: str, extent: Size, body: Sequence[Stmt], own: Collection[Buffer] = ()) -> bool:
     """Whether iterations of the loop `name` around `body` never meet; private buffers and those of `own` aside."""
-    stmts = list(statements(list(body)))
-    extents = {s.var: s.extent for s in stmts if isinstance(s, For)}
     open_ = touched(body)[1] - set(own)
-    places: dict[Buffer, dict[tuple[Shape, tuple[Index, ...], bool], bool]] = {b: {} for b in open_ if not b.private}
-    for stmt in stmts:
-        written = accessed(stmt)[1]
+    places: dict[Buffer, dict[_Place, bool]] = {b: {} for b in open_ if not b.private}
+    for stmt, around in walk(body):
+        written = {b.root for b in accessed(stmt)[1]}
         for buffer, index in places_of(stmt):
             if buffer.root in places:
-                key = buffer.shape, index, isinstance(stmt, Call)
+                names = {n for one in index for n, _ in one.terms}
+                runs = tuple([run for run in extents_of(around).items() if run[0] in names])
+                key = buffer.shape, index, isinstance(stmt, Call), runs
                 known = places[buffer.root]
-                known[key] = known.get(key, False) or buffer in written
-    return all(_buffer_apart(name, extent, extents, root, known) for root, known in places.items())
+                known[key] = known.get(key, False) or buffer.root in written
+    return all(_buffer_apart(name, extent, root, known) for root, known in places.items())
 
 
-def _buffer_apart(
-    name: str, extent: Size, extents: Mapping[str, Size], root: Buffer,
-    known: Mapping[tuple[Shape, tuple[Index, ...], bool], bool],
-) -> bool:  # fmt: skip
+def _buffer_apart(name: str, extent: Size, root: Buffer, known: Mapping[_Place, bool]) -> bool:
     if len(known) > _MOST:
         return False
-    alike = len({shape for shape, _, _ in known}) == 1
+    alike = len({shape for shape, *_ in known}) == 1
     spans: list[tuple[list[_Span | None], bool]] = []
-    for (shape, index, call), written in known.items():
+    for (shape, index, call, runs), written in known.items():
         own = index if alike else (flatten(index, shape),)
-        found = [_span(one, name, extents) for one in own]
+        found = [_span(one, name, dict(runs)) for one in own]
         if call:
             behind = _behind(own, shape if alike else (), root)
             found = [_wider(s, more) for s, more in zip(found, behind, strict=True)]
@@ -62,20 +63,8 @@ def _buffer_apart(
 
 def _span(index: Index, name: str, extents: Mapping[str, Size]) -> _Span | None:
     """None where the index is data."""
-    low = high = index.const
-    for variable, factor in index.terms:
-        if variable == name:
-            continue
-        if variable not in extents:
-            return None
-        reach = factor * (extents[variable] - 1)
-        if _at_least(factor, 0):
-            high = high + reach
-        elif _at_least(-1 * factor, 0):
-            low = low + reach
-        else:
-            return None
-    return index.coefficient(name), low, high
+    reach = span(without(index, (name,)), extents)
+    return None if reach is None else (index.coefficient(name), *reach)
 
 
 def _behind(index: Sequence[Index], shape: Shape, root: Buffer) -> Sequence[Size | None]:
@@ -108,25 +97,10 @@ def _distinct(a: _Span | None, b: _Span | None, extent: Size) -> bool:
         return False
     for step in (a[0], -1 * a[0]):
         # That both hold means a step of at least 1, wherever there is any place.
-        if _at_least(step, a[2] - b[1] + 1) and _at_least(step, b[2] - a[1] + 1):
+        if at_least(step, a[2] - b[1] + 1) and at_least(step, b[2] - a[1] + 1):
             return True
         reach = step * (extent - 1)
-        parts = _at_least(a[1], b[2] + reach + 1) or _at_least(b[1], a[2] + reach + 1)
-        if parts and _at_least(step, 0):
+        parts = at_least(a[1], b[2] + reach + 1) or at_least(b[1], a[2] + reach + 1)
+        if parts and at_least(step, 0):
             return True
     return False
-
-
-def _at_least(size: Size, limit: Size) -> bool:
-    """Whether `size >= limit` whatever the dimensions are, as far as signs tell."""
-    rest = size - limit
-    if not isinstance(rest, Dim):
-        return rest >= 0
-    return all(factor >= 0 and all(_not_negative(atom) for atom, _ in monomial) for monomial, factor in rest.terms)
-
-
-def _not_negative(atom: str | FloorDiv) -> bool:
-    if isinstance(atom, str):
-        return True
-    terms = atom.numerator.terms
-    return all(factor >= 0 and all(isinstance(a, str) for a, _ in monomial) for monomial, factor in terms)

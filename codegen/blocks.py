@@ -21,7 +21,7 @@ from fractions import Fraction
 from typing import Any
 
 from codegen.again import made_again
-from codegen.along import NAME, SUMS, Unit, moving, read, row_axis, walk
+from codegen.along import NAME, SUMS, Unit, moving, read, row_axis
 from codegen.gemm import ADD
 from codegen.index import ZERO, Index, combine, contiguous_strides, flatten, var
 from codegen.loops import (
@@ -35,8 +35,10 @@ from codegen.loops import (
     Pointer,
     Stmt,
     Store,
+    extents_of,
     statements,
     touched,
+    walk,
 )
 from codegen.nests import Memory, Nest
 from codegen.panels import room
@@ -298,12 +300,9 @@ def _enter(unit: Unit) -> None:
 
 def _shrunk(buffer: Buffer, loop: For, axis: Size, cut: _Cut) -> Buffer:
     """A buffer for one block, if every access in the loop stays in its row; else the buffer as it was."""
-    extents: dict[str, Size] = {NAME: 1}
     places: list[tuple[Load | Store | Pointer, int]] = []
     calls: list[Call] = []
     for stmt, context in walk([loop]):
-        if isinstance(stmt, For):
-            extents[stmt.var] = stmt.extent
         over = next((one for one in context if one.within), None)
         targets: list[Load | Store | Pointer] = [stmt] if isinstance(stmt, (Load, Store)) else []
         if isinstance(stmt, Call):
@@ -312,7 +311,8 @@ def _shrunk(buffer: Buffer, loop: For, axis: Size, cut: _Cut) -> Buffer:
         for target in targets:
             if target.buffer.root is buffer:
                 name, share = (over.var, over.share) if over is not None else (NAME, 1)
-                places.append((target, row_axis(target.buffer, target.index, name, axis, share, extents)))
+                own = row_axis(target.buffer, target.index, name, axis, share, extents_of(context))
+                places.append((target, own))
     axes = {a for _, a in places}
     if len(axes) != 1 or -1 in axes:
         return buffer

@@ -9,12 +9,12 @@ call before, touched, that of all in between.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from codegen.index import flatten
-from codegen.loops import Buffer, Call, For, Kernel, Load, Pointer, Program, Stmt, Store
+from codegen.loops import Buffer, Call, For, Kernel, Load, Pointer, Program, Store, walk
 from codegen.text import BYTES
 from symdiff.ir.dims import Size, evaluate, product
 
@@ -81,7 +81,7 @@ class Traffic:
 
     def _touched(self, kernel: Kernel) -> list[Buffer]:
         found: dict[Buffer, None] = {}
-        for stmt, _ in walk(kernel):
+        for stmt, _ in walk(kernel.body):
             if isinstance(stmt, (Load, Store)):
                 found[stmt.buffer.root] = None
             elif isinstance(stmt, Call):
@@ -93,7 +93,7 @@ class Traffic:
         accesses: dict[object, _Access] = {}
         columns: set[Buffer] = set()
         again: list[tuple[float, int]] = []  # what every block is multiplied with: bytes, and the loop over blocks
-        for stmt, around in walk(kernel):
+        for stmt, around in walk(kernel.body):
             if isinstance(stmt, (Load, Store)):
                 one = self._access(stmt, around, loops)
                 accesses.setdefault((one.buffer, one.loops, tuple(sorted(one.steps.items())), one.written), one)
@@ -217,17 +217,3 @@ _NEVER: Final = Loop(0.0, {})
 def _loop(loops: Mapping[int, Loop], key: int) -> Loop:
     """A loop by its identity; one inside a loop that does not run does not run."""
     return loops.get(key, _NEVER)
-
-
-def walk(kernel: Kernel) -> Iterator[tuple[Stmt, tuple[For, ...]]]:
-    """Every statement with the loops around it, outermost first, in order."""
-    stack: list[tuple[Iterator[Stmt], tuple[For, ...]]] = [(iter(kernel.body), ())]
-    while stack:
-        body, around = stack[-1]
-        for stmt in body:
-            yield stmt, around
-            if isinstance(stmt, For):
-                stack.append((iter(stmt.body), around if stmt.along else (*around, stmt)))
-                break
-        else:
-            stack.pop()

@@ -6,11 +6,11 @@ have equal text; coefficients are sizes of `symdiff.ir.dims`, so one expression 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from symdiff.ir.dims import Dim, Shape, Size
+from symdiff.ir.dims import Dim, Shape, Size, at_least
 
 Term: TypeAlias = "tuple[str, Size]"
 
@@ -75,6 +75,34 @@ def combine(parts: Sequence[tuple[Size, Index]], const: Size = 0) -> Index:
             terms[name] = terms.get(name, 0) + factor * coefficient
         const = const + factor * index.const
     return make(terms, const)
+
+
+def span(index: Index, extents: Mapping[str, Size]) -> tuple[Size, Size] | None:
+    """The least and the greatest place where every variable runs from 0 up to its extent, which it does not reach;
+    None where an index is data, or the sign of a factor is not known."""
+    low = high = index.const
+    for name, factor in index.terms:
+        if name not in extents:
+            return None
+        reach = factor * (extents[name] - 1)
+        if at_least(factor, 0):
+            high = high + reach
+        elif at_least(-1 * factor, 0):
+            low = low + reach
+        else:
+            return None
+    return low, high
+
+
+def stays(index: Index, extents: Mapping[str, Size], length: Size) -> bool:
+    """Whether all places of an index are among the first `length`, if that is not 0."""
+    reach = span(index, extents)
+    return reach == (0, 0) or (reach is not None and at_least(reach[0], 0) and at_least(length - 1, reach[1]))
+
+
+def without(index: Index, names: Container[str]) -> Index:
+    """The terms of other names, and the constant."""
+    return Index(tuple([term for term in index.terms if term[0] not in names]), index.const)
 
 
 def constant_part(size: Size) -> int:

@@ -86,7 +86,6 @@ class _Jobs:
         for node, buffer in zip(lowered.results, results, strict=True):
             extra.setdefault(node, []).append(buffer)
         renamed = _reshaped_results(memory, {n for g in groups for n in g.nodes}, extra)
-        bodies: list[list[Stmt]] = []
         writers: list[Writer] = []
         for group in groups:
             nodes = [n for n in group.nodes if n not in renamed]

@@ -241,6 +241,25 @@ def statements(body: Sequence[Stmt]) -> Iterator[Stmt]:
             stack.pop()
 
 
+def walk(body: Sequence[Stmt]) -> Iterator[tuple[Stmt, tuple[For, ...]]]:
+    """Every statement with the loops around it, outermost first, in order; what is `along` is no loop of its own."""
+    stack: list[tuple[Iterator[Stmt], tuple[For, ...]]] = [(iter(body), ())]
+    while stack:
+        pending, around = stack[-1]
+        for stmt in pending:
+            yield stmt, around
+            if isinstance(stmt, For):
+                stack.append((iter(stmt.body), around if stmt.along else (*around, stmt)))
+                break
+        else:
+            stack.pop()
+
+
+def extents_of(around: Sequence[For]) -> dict[str, Size]:
+    """How far the variables of the loops around a statement run. Other loops may have variables of the same names."""
+    return {loop.var: loop.extent for loop in around}
+
+
 def scalars_read(stmt: Stmt) -> list[int]:
     """The names of the scalars that one statement uses, loops not entered."""
     names: list[int] = []

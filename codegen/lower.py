@@ -20,7 +20,7 @@ from codegen.powers import power
 from codegen.scans import Scans
 from symdiff.errors import EvaluationError, ShapeError, UnsupportedError
 from symdiff.ir.contraction import label_sizes, parse_spec
-from symdiff.ir.dims import Size, evaluate, product
+from symdiff.ir.dims import Size, at_least, evaluate, product
 from symdiff.ir.graph import Function, Value
 
 
@@ -70,7 +70,7 @@ def _require_real(value: Value, where: str) -> None:
 
 
 def _check_size(made: Lowered, name: str, size: Size) -> None:
-    if isinstance(size, int) or all(c >= 0 for _, c in size.terms):
+    if isinstance(size, int) or at_least(size, 0):
         return
     made.check((size,), 1, ("size", size), lambda sizes: ShapeError(
         f"{name}: dimension {size} is {evaluate(size, sizes)} here, expected at least 0 (sizes: {dict(sizes)})"

@@ -11,8 +11,23 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
-from codegen.index import Index, combine, flatten, make, var
-from codegen.loops import Buffer, Call, For, Kernel, Let, Load, Pointer, Stmt, Store, places_of, statements, touched
+from codegen.index import Index, combine, flatten, make, stays, var, without
+from codegen.loops import (
+    Buffer,
+    Call,
+    For,
+    Kernel,
+    Let,
+    Load,
+    Pointer,
+    Stmt,
+    Store,
+    extents_of,
+    places_of,
+    statements,
+    touched,
+    walk,
+)
 from codegen.nodes import scalar_cost
 from symdiff.ir.dims import Size, product
 
@@ -103,12 +118,11 @@ def _softened(parts: Sequence[_Part], part: _Part, following: For | None) -> _Pa
 
 def row_buffers(loop: For, before: Sequence[Stmt], block: str = "") -> set[Buffer]:
     """Buffers of which iteration i touches only row i."""
-    extents = {s.var: s.extent for s in statements(loop.body) if isinstance(s, For)}
     good: set[Buffer] = set()
     bad = touched(before)[0]
-    for stmt in statements(loop.body):
+    for stmt, around in walk(loop.body):
         for buffer, index in places_of(stmt):
-            if _in_row(buffer, index, loop.var, extents, isinstance(stmt, Call), block):
+            if _in_row(buffer, index, loop.var, around, isinstance(stmt, Call), block):
                 good.add(buffer.root)
             else:
                 bad.add(buffer.root)
@@ -116,7 +130,7 @@ def row_buffers(loop: For, before: Sequence[Stmt], block: str = "") -> set[Buffe
 
 
 def _in_row(
-    buffer: Buffer, index: tuple[Index, ...], name: str, extents: dict[str, Size], call: bool, block: str
+    buffer: Buffer, index: tuple[Index, ...], name: str, around: Sequence[For], call: bool, block: str
 ) -> bool:
     root = buffer.root
     if not root.shape:
@@ -125,22 +139,13 @@ def _in_row(
         return index[0] == var(name) and (not call or all(i == Index() for i in index[1:]))
     if len(buffer.shape) != 1:
         return False
-    # A flat index stays in its row when the rest of it is dense and as long as the row.
+    # A flat index stays in its row when the rest of it does; routines begin at a row.
     row = product(root.shape[1:])
-    if index[0].coefficient(name) != row or index[0].const != 0:
+    if index[0].coefficient(name) != row:
         return False
-    rest = [(n, c) for n, c in index[0].terms if n != name and not (call and n == block)]
-    if not rest:
-        return True
-    return not call and len(rest) == 1 and rest[0][1] == 1 and never_more(extents.get(rest[0][0]), row)
-
-
-def never_more(size: Size | None, limit: Size) -> bool:
-    """Whether `size <= limit` whatever the dimensions are, as far as their signs tell."""
-    if size is None:  # an index that is data
-        return False
-    rest = limit - size
-    return rest >= 0 if isinstance(rest, int) else all(c > 0 for _, c in rest.terms)
+    if call:
+        return without(index[0], {name, block}) == Index()
+    return stays(without(index[0], {name}), extents_of(around), row)
 
 
 def _host(parts: Sequence[_Part], part: _Part) -> int | None:

@@ -10,9 +10,6 @@ from collections.abc import Sequence
 
 from codegen.text import Lines
 
-_Picked = list[tuple[int, int]]
-"""For every lane of a result: which of two registers it comes from, and its lane there."""
-
 
 def transposed(lines: Lines, rows: Sequence[str], kind: str) -> list[str]:
     """Element l of result j is element j of row l; as many rows as lanes."""

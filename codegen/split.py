@@ -25,9 +25,11 @@ from codegen.loops import (
     Stmt,
     Store,
     Trap,
+    extents_of,
     scalars_read,
     statements,
     touched,
+    walk,
 )
 from codegen.nests import Memory
 from codegen.nodes import scalar_cost
@@ -185,22 +187,18 @@ def _share(kernel: Kernel) -> None:
 def work_of(body: Sequence[Stmt]) -> Size:
     """What statements cost, in the units of `scalar_cost`. Loops over blocks cost what the loops inside them cost."""
     total: Size = 0
-    extents: dict[str, Size] = {}
-    stack: list[tuple[Sequence[Stmt], Size]] = [(body, 1)]
-    while stack:
-        own, times = stack.pop()
-        for stmt in own:
-            if isinstance(stmt, For):
-                extents[stmt.var] = stmt.extent
-                blocked = any(isinstance(s, For) and s.block and s.block[0] == stmt.var for s in stmt.body)
-                once = blocked or stmt.along or stmt.step != 1
-                stack.append((stmt.body, times if once else times * stmt.extent))
-            elif isinstance(stmt, Let):
-                total = total + times * scalar_cost(stmt.op)
-            elif isinstance(stmt, Call):
-                total = total + times * _call_work(stmt, extents)
-            else:
-                total = total + times
+    times: dict[int, Size] = {}
+    for stmt, around in walk(body):
+        often = times[id(around[-1])] if around else 1
+        if isinstance(stmt, For):
+            blocked = any(isinstance(s, For) and s.block and s.block[0] == stmt.var for s in stmt.body)
+            times[id(stmt)] = often if blocked or stmt.step != 1 else often * stmt.extent
+        elif isinstance(stmt, Let):
+            total = total + often * scalar_cost(stmt.op)
+        elif isinstance(stmt, Call):
+            total = total + often * _call_work(stmt, extents_of(around))
+        else:
+            total = total + often
     return total
 
 

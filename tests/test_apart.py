@@ -1,4 +1,5 @@
-"""Which loops threads may share: the analysis against every place of small loops, and kernels of whole programs."""
+"""Which loops threads may share, and which rows an iteration touches: the analysis against every place of small loops,
+and kernels of whole programs."""
 
 import itertools
 
@@ -7,9 +8,11 @@ import pytest
 
 import symdiff as sd
 from codegen import inspect, pool
+from codegen.along import read
 from codegen.apart import apart
 from codegen.index import make
-from codegen.loops import Buffer, Call, For, Let, Load, Pointer, Stmt, Store
+from codegen.loops import Buffer, Call, For, Kernel, Let, Load, Pointer, Stmt, Store, walk
+from codegen.rows import row_buffers
 from symdiff.ir.dims import Dim
 
 n, m = sd.dims("n m")
@@ -23,13 +26,13 @@ def loop_places(index, i, extents):
         yield tuple(sum(c * known[v] for v, c in one.terms) + one.const for one in index)
 
 
-def meet(accesses, extents):
-    """Whether two iterations of `i` touch one place, one of them writing."""
+def meet(accesses, extent, inner):
+    """Whether two iterations of `i` touch one place, one of them writing; `inner`: how far j runs for each access."""
     seen: dict[tuple[int, ...], tuple[int, bool]] = {}
-    for i in range(extents["i"]):
+    for i in range(extent):
         now: dict[tuple[int, ...], bool] = {}
-        for index, writes in accesses:
-            for place in loop_places(index, i, extents):
+        for (index, writes), runs in zip(accesses, inner, strict=True):
+            for place in loop_places(index, i, {"j": runs}):
                 now[place] = now.get(place, False) or writes
         for place, writes in now.items():
             if place in seen and (writes or seen[place][1]):
@@ -40,7 +43,6 @@ def meet(accesses, extents):
 
 @pytest.mark.parametrize("rank", [1, 2])
 def test_what_is_called_apart_never_meets(rank, rng):
-    extents = {"i": 4, "j": 3}
     agreed = claimed = 0
     for _ in range(3000):
         accesses = []
@@ -55,8 +57,14 @@ def test_what_is_called_apart_never_meets(rank, rng):
         buffer = Buffer("b", "f64", (100,) * rank, "result")
         body: list[Stmt] = [Let(0, "const", (), "f64", 1)]
         inside = [Store(buffer, x, 0) if w else Load(1 + k, buffer, x) for k, (x, w) in enumerate(accesses)]
-        found = apart("i", extents["i"], [*body, For("j", extents["j"], list(inside))])
-        free = not meet(accesses, extents)
+        if rng.random() < 0.5:
+            inner = [3] * len(inside)
+            body.append(For("j", 3, list(inside)))
+        else:  # loops of one name that run further or less far
+            inner = [int(k) for k in rng.integers(1, 5, len(inside))]
+            body += [For("j", k, [stmt]) for k, stmt in zip(inner, inside, strict=True)]
+        found = apart("i", 4, body)
+        free = not meet(accesses, 4, inner)
         assert free or not found, [(str(x), w) for x, w in accesses]
         claimed += found
         agreed += free
@@ -100,6 +108,56 @@ def test_data_and_routines():
     assert called(Pointer(flat, (make({"i": m * m}),)))
     assert not called(Pointer(flat, (make({"i": m}),)))
     assert not called(Pointer(flat, (make({"i": m * m}, 1),)))
+
+
+def rows_left(extent, accesses, inner):
+    """Whether an iteration of `i` touches other places of an (extent, 6) array than those of row i."""
+    return any(
+        place // 6 != i
+        for i in range(extent) for index, runs in zip(accesses, inner, strict=True)
+        for (place,) in loop_places((index,), i, {"j": runs})
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("reader", ["rows", "along"])
+def test_rows_that_are_called_so_are_never_left(reader, rng):
+    """Flat accesses in loops of one name that run to different ends, forwards and backwards."""
+    claimed = free = 0
+    for _ in range(1500):
+        buffer = Buffer("b", "f64", (5, 6), "temp")
+        flat = Buffer("b'", "f64", (30,), "temp", base=buffer)
+        accesses, inner, body = [], [], []
+        for _ in range(rng.integers(1, 3)):
+            index = make({"i": 6, "j": int(rng.integers(-2, 3))}, int(rng.integers(0, 8)))
+            accesses.append(index)
+            inner.append(int(rng.integers(1, 7)))
+            body.append(For("j", inner[-1], [Store(flat, (index,), 0)]))
+        loop = For("i", 5, [Let(0, "const", (), "f64", 1), *body])
+        if reader == "rows":
+            found = buffer in row_buffers(loop, [])
+        else:
+            found = read(Kernel("k", [loop]), 5).writes[buffer] == {0}
+        left = rows_left(5, accesses, inner)
+        assert not (found and left), [(str(x), k) for x, k in zip(accesses, inner, strict=True)]
+        claimed += found
+        free += not left
+    assert claimed == free > 300  # with numbers for sizes nothing is missed
+
+
+def test_every_statement_comes_with_the_loops_around_it():
+    buffer = Buffer("b", "f64", (9,), "result")
+    beside = For("i", 5, [Store(buffer, (make({"i": 1}),), 0)], along=True)
+    body: list[Stmt] = [For("j", 2, [For("i", 8, [Let(0, "const", (), "f64", 1), beside]), For("i", 3, [])])]
+    found = [(stmt, [loop.extent for loop in around]) for stmt, around in walk(body)]
+    assert [extents for _, extents in found] == [[], [2], [2, 8], [2, 8], [2, 8], [2]]
+    assert found[3][0] is beside and found[4][0] is beside.body[0]
+
+
+def test_a_routine_writes_whatever_shape_its_buffer_is_told_by():
+    """What is written may go by another shape than the address."""
+    buffer = Buffer("b", "f64", (n, m), "temp")
+    flat = Buffer("b'", "f64", (n * m,), "temp", base=buffer)
+    assert not apart("i", n, [Call("lu", "f64", (m, Pointer(flat, (make({}),))), writes=(buffer,))])
 
 
 def shared(outputs, inputs):

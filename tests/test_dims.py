@@ -12,7 +12,17 @@ from hypothesis import strategies as st
 from strategies import examples
 
 from symdiff.errors import ArgumentError, ParseError, ShapeError, SymbolicSizeError
-from symdiff.ir.dims import Dim, Size, evaluate, format_shape, named, parse_size, product, size_names
+from symdiff.ir.dims import (
+    Dim,
+    Size,
+    at_least,
+    evaluate,
+    format_shape,
+    named,
+    parse_size,
+    product,
+    size_names,
+)
 
 NAMES = ("m", "n", "k")
 n, m = named("n"), named("m")
@@ -205,6 +215,19 @@ def test_products_names_and_shapes() -> None:
     assert format_shape((m, n)) == "(m, n)"
     assert format_shape((n + 1,)) == "(n + 1,)"
     assert format_shape(()) == "()"
+
+
+@pytest.mark.parametrize(
+    "size, limit, certain",
+    [("n", "0", True), ("n", "1", False), ("n + 1", "1", True), ("n*m + n", "n", True), ("n - m", "0", False),
+     ("-n", "0", False), ("3", "4", False), ("4", "4", True), ("2*n + m//2", "n", True), ("n - m//2", "0", False),
+     ("(n + 1)//2", "0", True), ("(n - 1)//2", "0", False), ("n*((m - 1)//2)", "0", False), ("n", "m//2", False)],
+)  # fmt: skip
+def test_what_is_certain_of_a_size(size: str, limit: str, certain: bool) -> None:
+    a, b = parse_size(size), parse_size(limit)
+    assert at_least(a, b) is certain
+    numbers = [{"n": i, "m": j} for i in range(5) for j in range(5)]
+    assert certain == all(evaluate(a, at) >= evaluate(b, at) for at in numbers)
 
 
 def test_arithmetic_with_other_numbers_is_the_front_ends() -> None:

@@ -338,6 +338,22 @@ def product(shape: Iterable[Size]) -> Size:
     return total
 
 
+def at_least(size: Size, limit: Size) -> bool:
+    """Whether `size >= limit` whatever the named dimensions are (none is below 0), as far as signs tell."""
+    rest = size - limit
+    if isinstance(rest, int):
+        return rest >= 0
+    return all(factor >= 0 and all(_is_count(atom) for atom, _ in monomial) for monomial, factor in rest.terms)
+
+
+def _is_count(atom: Atom) -> bool:
+    """Whether an atom is never below 0: a named dimension, or a fraction of a sum of such."""
+    if isinstance(atom, str):
+        return True
+    terms = atom.numerator.terms
+    return all(factor >= 0 and all(isinstance(a, str) for a, _ in monomial) for monomial, factor in terms)
+
+
 def size_names(sizes: Iterable[Size]) -> frozenset[str]:
     """Every named dimension in `sizes`."""
     found: frozenset[str] = frozenset()

@@ -17,7 +17,7 @@ from typing import TypeAlias
 
 from symdiff.ir.builder import Builder, Handle
 from symdiff.ir.contraction import Labels, contract
-from symdiff.ir.dims import Shape, Size, product
+from symdiff.ir.dims import Shape, Size, at_least, product
 from symdiff.ir.graph import Value
 
 
@@ -107,7 +107,7 @@ class Order:
 
     def nonnegative(self, size: Size) -> bool:
         """Whether it is known to be at least 0."""
-        return _plainly(size) or any(_plainly(size - fact) for fact in self._facts)
+        return any(at_least(size, fact) for fact in (0, *self._facts))
 
     def larger(self, a: Size, b: Size) -> Size:
         """The larger of two; raises NoStructureError when that depends on how dimensions compare."""
@@ -124,10 +124,6 @@ class Order:
 
     def smaller(self, a: Size, b: Size) -> Size:
         return a if self.larger(a, b) == b else b
-
-
-def _plainly(size: Size) -> bool:
-    return size >= 0 if isinstance(size, int) else all(c >= 0 for _, c in size.terms)
 
 
 def highest(place: Affine, sizes: Mapping[int, Size]) -> Size:
