@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Mapping
-from functools import cache
 
 from codegen import copies, engine, memory
+from codegen.process import Once
 from codegen.text import Module
 from codegen.tiers import CELL, Upgrade, through_cell
 
@@ -22,7 +22,7 @@ def addresses() -> Mapping[str, int]:
     return _base()[0]
 
 
-@cache
+@Once
 def _base() -> tuple[Mapping[str, int], engine.Library, Upgrade | None]:
     module = Module(16, False)
     text = copies.text(module) + memory.text(module) + module.text()

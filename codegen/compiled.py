@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache, partial
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -24,6 +24,7 @@ from codegen.lowered import OUT_OF_MEMORY
 from codegen.main import BAD_SHAPE, TICK_WORDS, TICKS, constant_symbol, emit_program
 from codegen.marshal import KernelAddresses, Marshal, convert
 from codegen.memory import ARENA, PLACES, SCRATCH
+from codegen.process import Once, kept
 from codegen.signature import ArraySpec, AxisSpec, Signature, Status
 from codegen.stages import Compiled, Figures
 from codegen.tiers import CELL, Upgrade, asked, through_cell
@@ -32,8 +33,8 @@ from symdiff.ir.dims import Dim, Size, evaluate
 from symdiff.ir.graph import Function
 
 # Blocks of memory that large calls and matrix products used; every module exchanges them atomically.
-_arena = (ctypes.c_void_p * PLACES)()
-_scratch = (ctypes.c_void_p * PLACES)()
+_arena = kept((ctypes.c_void_p * PLACES)())
+_scratch = kept((ctypes.c_void_p * PLACES)())
 
 
 _FELT = 2_000
@@ -184,7 +185,7 @@ def inspect(native: NativeFunction) -> Compiled:
     return native.__dict__["compiled"]
 
 
-@cache
+@Once
 def _shared_product(register_bytes: int, fma: bool, dtype: str, threads: bool) -> engine.Library:
     """The same cut into parts; for threads or without any."""
     imports = {gemm.symbol(dtype): _product(register_bytes, fma, dtype).address(gemm.symbol(dtype))}
@@ -195,7 +196,7 @@ def _shared_product(register_bytes: int, fma: bool, dtype: str, threads: bool) -
     return engine.compile_text(text, [sharing.symbol(dtype)], opt=1, imports=imports)
 
 
-@cache
+@Once
 def _product(register_bytes: int, fma: bool, dtype: str) -> engine.Library:
     """The matrix product, which all programs share, and what packs an operand of several; more passes than the first
     would gain nothing."""

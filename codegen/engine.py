@@ -23,7 +23,6 @@ import hashlib
 import os
 import platform
 import sys
-import threading
 import time
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
@@ -35,16 +34,12 @@ from llvmlite import binding as llvm
 
 from codegen import objcache
 from codegen.errors import CompilationError
+from codegen.process import LLVM_LOCK, Turn
 
 TIERS = (0, 1, 2, 3)
 _CODE_GENERATION = (0, 1, 1, 2)
 _SHORT = 200
 """Lines of a function worth simplifying: long ones are straight-line code, which gains nothing."""
-
-LLVM_LOCK = threading.RLock()
-"""Held around every use of LLVM, the disposal of modules and libraries included: one compilation at a time, and who
-holds it may fork (llvmlite has a lock of its own, which nobody would release in the child). Re-entrant, because a
-collection may run finalizers."""
 
 _JIT_LINK = sys.platform != "win32"
 """The newer of LLVM's two linkers, which finds room near the code for everything; for COFF it is not ready."""
@@ -78,7 +73,7 @@ class Library:
     _tracker: llvm.ResourceTracker = field(repr=False)  # before the engine: it must be released first
     _engine: llvm.LLJIT = field(repr=False)
     held: tuple[Any, ...] = field(default=(), repr=False)
-    _lock: ClassVar[Any] = LLVM_LOCK  # here, because the module's names may be gone when the interpreter ends
+    _turn: ClassVar[Turn] = LLVM_LOCK  # here, because the module's names may be gone when the interpreter ends
 
     def address(self, name: str) -> int:
         """The address of a symbol that was asked for when the library was compiled."""
@@ -95,13 +90,16 @@ class Library:
         return frozenset(self._addresses)
 
     def __del__(self) -> None:
-        # The code must go before the engine that holds it, whatever order a collection would choose.
-        with self._lock:
-            tracker, engine = getattr(self, "_tracker", None), getattr(self, "_engine", None)
+        tracker, engine = getattr(self, "_tracker", None), getattr(self, "_engine", None)
+
+        def dispose() -> None:
+            # The code must go before the engine that holds it, whatever order a collection would choose.
             if tracker is not None:
                 tracker.close()
             if engine is not None:
                 engine.close()
+
+        self._turn.leave(dispose)
 
 
 def compile_text(

@@ -26,9 +26,9 @@ import os
 import platform
 import signal
 import time
-from functools import cache
 
 from codegen import engine
+from codegen.process import Once, kept
 
 SYMBOL = "sd.parallel"
 DECLARATION = f"declare i32 @{SYMBOL}(ptr, ptr, ptr, i64, i64, i64)"
@@ -62,7 +62,7 @@ _LAYOUT = {
     "NEXT": 576, "ACTIVE": 640, "JOINED": 648, "STATUS": 704, "ALWAYS": 768, "LEDGER": 1024,
 }  # fmt: skip
 _BYTES = _LAYOUT["LEDGER"] + 64 * _ACCOUNTS
-_room = (ctypes.c_char * (_BYTES + 64))()
+_room = kept((ctypes.c_char * (_BYTES + 64))())
 _pool = (ctypes.c_char * _BYTES).from_buffer(_room, -ctypes.addressof(_room) % 64)
 _NEEDED = (
     "pthread_create", "pthread_detach", "pthread_mutex_init", "pthread_mutex_lock", "pthread_mutex_unlock",
@@ -90,13 +90,10 @@ def available() -> bool:
     return known and all(hasattr(ctypes.pythonapi, name) for name in _NEEDED)
 
 
-@cache
+@Once
 def library() -> engine.Library:
     """The compiled pool. Its workers are detached and run as long as the process does: so do their code and memory."""
-    made = engine.compile_text(text(), [SYMBOL], opt=1, imports={_CELL: ctypes.addressof(_pool)})
-    for kept in (made, _room):
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))
-    return made
+    return engine.compile_text(text(), [SYMBOL], opt=1, imports={_CELL: ctypes.addressof(_pool)})
 
 
 def text() -> str:

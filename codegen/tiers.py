@@ -128,10 +128,7 @@ def _forked() -> None:
     _lock = threading.Lock()
     _waiting.clear()
     _working.clear()
-    engine.LLVM_LOCK.release()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=engine.LLVM_LOCK.acquire, after_in_parent=engine.LLVM_LOCK.release, after_in_child=_forked
-    )
+    os.register_at_fork(after_in_child=_forked)

@@ -170,7 +170,7 @@ pool._YIELDS = 10**9  # workers look for work without end, as they do for long w
 pool.share_always(True)
 f = sd.jit(lambda x: np.sum(np.exp(x)), threads=2)
 f(np.linspace(0, 1, 100_000))
-pool.library.cache_clear()  # what the end of the interpreter does to it
+del pool.library  # what the end of the interpreter does to it
 del f
 gc.collect()
 time.sleep(0.05)

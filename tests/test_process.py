@@ -1,0 +1,156 @@
+"""What a process has once, asked for by several threads, finalizers and children at the same time."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from crowd import together
+
+from codegen import engine
+from codegen.process import LLVM_LOCK, Once, Turn
+
+
+def run(script: str, **environment: str) -> None:
+    """Run a script in a process of its own, with an object cache that is switched off; it prints "done"."""
+    own = {**os.environ, "SYMDIFF_CACHE_DIR": "off", **environment}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-X", "faulthandler", "-c", script], capture_output=True, text=True,
+        timeout=200, env=own,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+
+
+forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+
+
+def test_whoever_asks_at_the_same_time_gets_one_result():
+    made = []
+
+    def slowly(key):
+        made.append(key)
+        time.sleep(0.02)
+        return object()
+
+    get, found = Once(slowly), set()
+    together(lambda key: found.add((key, get(key))), [(key % 2,) for key in range(8)])
+    assert sorted(made) == [0, 1] and len(found) == 2
+
+
+def test_an_exception_is_no_result():
+    attempts = []
+
+    def fails_first(key):
+        attempts.append(key)
+        if len(attempts) == 1:
+            raise KeyboardInterrupt
+        return key + 1
+
+    get = Once(fails_first)
+    with pytest.raises(KeyboardInterrupt):
+        get(4)
+    assert (get(4), get(4)) == (5, 5) and attempts == [4, 4]
+
+
+def test_work_that_nobody_waits_for_is_done_by_who_holds_the_lock():
+    turn, done = Turn(), []
+    with turn:
+        thread = threading.Thread(target=turn.leave, args=(lambda: done.append("later"),))
+        thread.start()
+        thread.join(20)
+        assert not thread.is_alive() and not done
+        turn.leave(lambda: done.append("own"))  # the thread that holds it need not wait
+        assert done == ["later", "own"]
+    with turn:
+        thread = threading.Thread(target=turn.leave, args=(lambda: done.append("last"),))
+        thread.start()
+        thread.join(20)
+    assert done == ["later", "own", "last"]
+
+
+def test_a_finalizer_does_not_wait_for_a_compilation():
+    """It may run in a thread that holds what the compiling one wants next."""
+    libraries = [engine.compile_text("define i32 @f() {\n ret i32 1\n}\n", ["f"], cache=False)]
+    jit = libraries[0]._engine
+    with LLVM_LOCK:
+        thread = threading.Thread(target=libraries.clear)
+        thread.start()
+        thread.join(20)
+        assert not thread.is_alive() and not jit.closed
+    assert jit.closed
+
+
+FIRST = """
+import sys, threading
+import numpy as np
+import symdiff as sd
+n, m = sd.dims("n m")
+start, found = threading.Barrier(6), [None] * 6
+sys.setswitchinterval(1e-5)
+def work(i):
+    A = sd.symbol("A", (n, m))
+    start.wait()
+    found[i] = sd.compile([(A @ A.T) * (i + 1), np.sin(A) * (i + 1)], [A], threads=2)
+threads = [threading.Thread(target=work, args=(i,)) for i in range(6)]
+for t in threads: t.start()
+for t in threads: t.join()
+a = np.random.default_rng(0).normal(size=(200, 300))
+for i, f in enumerate(found):
+    b = a[:, ::-2]
+    product, sines = f(b)
+    assert np.allclose(product, b @ b.T * (i + 1)) and np.allclose(sines, np.sin(b) * (i + 1))
+print("done")
+"""
+
+
+def test_the_first_programs_of_a_process_may_be_compiled_at_once():
+    """What they share is made once: of two copies one was dropped while its code was in use."""
+    run(FIRST)
+
+
+FORK = """
+import os, threading, time
+from codegen.process import Once
+begun = threading.Event()
+def slowly():
+    begun.set()
+    time.sleep(0.3)
+    return os.getpid()
+get = Once(slowly)
+threading.Thread(target=get).start()
+begun.wait()
+child = os.fork()
+if child == 0:
+    os._exit(0 if get() == os.getppid() else 1)
+assert os.waitpid(child, 0)[1] == 0
+print("done")
+"""
+
+
+@forks
+def test_a_child_finds_what_was_being_made():
+    run(FORK)
+
+
+END = """
+import gc
+import numpy as np
+import symdiff as sd
+from codegen import base, compiled
+n, m = sd.dims("n m")
+A = sd.symbol("A", (n, m))
+f = sd.compile([np.sin(A), A @ A.T], [A])
+a = np.random.default_rng(0).normal(size=(500, 700))[::2]
+expected = f(a)
+vars(base).clear()  # as at the end of the interpreter
+vars(compiled).clear()
+gc.collect()
+assert all(map(np.array_equal, f(a), expected))
+print("done")
+"""
+
+
+def test_what_is_shared_outlives_the_modules_it_is_made_by():
+    run(END)
