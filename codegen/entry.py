@@ -21,7 +21,6 @@ import ctypes
 import inspect
 import keyword
 import os
-import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn, TypeAlias
@@ -34,6 +33,7 @@ from codegen.entry_ir import Axis, BoundPlan, Plan
 from codegen.errors import ArgumentTypeError, ArgumentValueError, SignatureError
 from codegen.frames import Array, Frame
 from codegen.marshal import AMOUNT, KernelAddresses, Marshal, convert, describe, expected_text, share_memory
+from codegen.process import Once
 from codegen.signature import DTYPES, ArraySpec, Signature
 from codegen.stages import Compiled
 from codegen.tiers import Upgrade
@@ -300,12 +300,11 @@ class _FastEntry:
     def __init__(self) -> None:
         layout = pyapi.probe()
         text = entry_ir.module_text(layout.offsets)
-        self._lock = threading.Lock()
-        self._early: weakref.WeakSet[Any] | None = None
+        self._early: list[weakref.ref[Any]] | None = None
         self._better: _BetterEntry | None = None
         opt = 1  # the next is no faster here
         if not engine.on_disk(text, opt):
-            self._better, self._early, opt = _BetterEntry(self, text, opt, layout.imports), weakref.WeakSet(), 0
+            self._better, self._early, opt = _BetterEntry(self, text, opt, layout.imports), [], 0
         self._libraries = [engine.compile_text(text, _ENTRIES, opt=opt, imports=layout.imports)]
         self._call, self._call_bound = map(self._libraries[0].address, _ENTRIES)
         if self._better is not None:
@@ -317,19 +316,25 @@ class _FastEntry:
     def attach(self, instance: Any, plan: ctypes.Array[ctypes.c_int64]) -> None:
         """Let an instance of one of the classes be called by its plan, which it keeps."""
         instance.__dict__["_keep"] = (plan, self)
-        with self._lock:
-            pyapi.install(instance, self._entry_of(instance), ctypes.addressof(plan))
-            if self._early is not None:
-                self._early.add(instance)
+        # No lock, for a finalizer may come here from anywhere: either `exchange` finds the instance in the list, or the
+        # better code was in force before.
+        early = self._early
+        if early is not None:
+            early.append(weakref.ref(instance))
+        entry = self._entry_of(instance)
+        pyapi.install(instance, entry, ctypes.addressof(plan))
+        if self._entry_of(instance) != entry:
+            pyapi.install_entry(instance, self._entry_of(instance))
 
     def exchange(self, library: Library) -> None:
         """Call all instances through better code from now on. Threads may still be in the old, which stays."""
-        with self._lock:
-            self._libraries.append(library)
-            self._call, self._call_bound = map(library.address, _ENTRIES)
-            early, self._early = self._early or (), None
-            for instance in early:
+        self._libraries.append(library)
+        self._call, self._call_bound = map(library.address, _ENTRIES)
+        for reference in self._early or ():
+            instance = reference()
+            if instance is not None:
                 pyapi.install_entry(instance, self._entry_of(instance))
+        self._early = None
 
     def settle(self, seconds: float | None = None) -> bool:
         """Wait until the code in force is the last one; whether it is."""
@@ -355,26 +360,20 @@ class _BetterEntry(Upgrade):
             fast.exchange(library)
 
 
-_fast_lock = threading.Lock()
-_fast: _FastEntry | None = None
-_fast_refused = ""
+@Once
+def _entry() -> _FastEntry | str:
+    """The fast entry, made at the first need; where it is not safe or not wanted, the reason."""
+    if os.environ.get("SYMDIFF_PORTABLE_CALLS"):
+        return "SYMDIFF_PORTABLE_CALLS is set"
+    try:
+        return _FastEntry()
+    except Exception as error:  # whatever it is: the portable path gives the same answers
+        return f"{type(error).__name__}: {error}"
 
 
 def _fast_entry() -> _FastEntry | None:
-    """The fast entry, made at the first need; None where it is not safe or not wanted."""
-    global _fast, _fast_refused
-    if _fast is not None or _fast_refused:
-        return _fast
-    with _fast_lock:
-        if _fast is None and not _fast_refused:
-            if os.environ.get("SYMDIFF_PORTABLE_CALLS"):
-                _fast_refused = "SYMDIFF_PORTABLE_CALLS is set"
-                return None
-            try:
-                _fast = _FastEntry()
-            except Exception as error:  # whatever it is: the portable path gives the same answers
-                _fast_refused = f"{type(error).__name__}: {error}"
-    return _fast
+    found = _entry()
+    return None if isinstance(found, str) else found
 
 
 def settle(seconds: float | None = None) -> bool:
@@ -385,7 +384,8 @@ def settle(seconds: float | None = None) -> bool:
 
 def fast_entry_status() -> str:
     """ "fast", or the reason why calls take the portable path in this process."""
-    return "fast" if _fast_entry() is not None else _fast_refused
+    found = _entry()
+    return found if isinstance(found, str) else "fast"
 
 
 def _always_long(signature: Signature, addresses: KernelAddresses) -> bool:

@@ -113,7 +113,7 @@ for late in (False, True):
         assert "shape" in str(error)
     else:
         raise AssertionError("a matrix was taken for a vector")
-fast = entry._fast
+fast = entry._fast_entry()
 assert len(fast._libraries) == {libraries}, len(fast._libraries)
 print("done")
 """

@@ -201,8 +201,7 @@ def test_a_failed_probe_leaves_the_portable_path(library, monkeypatch):
     def refuse():
         raise pyapi.ProbeError("size of an object header: found 24, expected 16")
 
-    monkeypatch.setattr(entry, "_fast", None)
-    monkeypatch.setattr(entry, "_fast_refused", "")
+    monkeypatch.setattr(entry._entry, "made", {})
     monkeypatch.setattr(pyapi, "probe", refuse)
     f = make_function(PRODUCT, library)
     assert not f.is_fast and f(1.0, 2.0, 3.0) == (6.0, 6.0, 3.0, 2.0)
@@ -225,8 +224,7 @@ def test_builds_that_are_not_proven_safe_take_the_portable_path(library, monkeyp
     """Of such a build only what the probe looks at is faked here; the answers are those of the portable path."""
     x, y, z = vectors()
     with monkeypatch.context() as patch:
-        patch.setattr(entry, "_fast", None)
-        patch.setattr(entry, "_fast_refused", "")
+        patch.setattr(entry._entry, "made", {})
         patch.setattr(getattr(pyapi, module), name, value, raising=False)
         status = entry.fast_entry_status()
         f = make_function(ADD3, library)

@@ -13,8 +13,7 @@ from symdiff.api import transforms
 @pytest.fixture(params=["fast", "portable"])
 def way(request, monkeypatch):
     if request.param == "portable":
-        monkeypatch.setattr(entry, "_fast", None)
-        monkeypatch.setattr(entry, "_fast_refused", "not wanted here")
+        monkeypatch.setattr(entry._entry, "made", {(): "not wanted here"})
 
 
 def test_sizes_take_turns(way, rng):
