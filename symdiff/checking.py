@@ -12,7 +12,7 @@ import inspect
 import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -221,61 +221,121 @@ class _Slope:
     right: float
     step: float
     kink: bool
+    size: float = 0.0  # the function's, at most
+    rounding: float = 0.0  # of the function's value, as far as fourth differences show it
 
 
-def _measure(along: Scalar, center: float, scale: float, eps: float, target: float, zero: bool) -> _Slope:
+def _measure(
+    along: Scalar, center: float, scale: float, least: float, eps: float, target: float, zero: bool
+) -> _Slope:
     """Central differences of t -> along(t) at 0, the step moved until the uncertainty is at most target*|slope|.
 
-    zero: the slope is claimed to be 0, so a function that does not change at all needs no second look.
+    least: steps below it would not be what they are once added to the argument. zero: the slope is claimed to be 0, so
+    a function that does not change at all needs no second look.
     """
-    h = eps ** (1 / 3) * scale
-    best = _Slope(math.nan, math.inf, math.nan, math.nan, h, False)
-    moved = 0
+    h = first = eps ** (1 / 3) * scale
+    moved, tried = 0, list[_Slope]()
     for _ in range(_TRIES):
         slope, noise_rules = _two_steps(along, center, h, eps)
-        if slope.uncertainty < best.uncertainty:
-            best = slope
-        size = max(abs(slope.left), abs(slope.right)) if slope.kink else abs(slope.value)
-        if slope.uncertainty <= target * size or (zero and slope.value == slope.left == slope.right == 0):
+        tried.append(slope)
+        steepest = max(abs(slope.left), abs(slope.right)) if slope.kink else abs(slope.value)
+        if slope.uncertainty <= target * steepest or (zero and slope.value == slope.left == slope.right == 0):
             break
         direction = 1 if noise_rules else -1
-        if direction == -moved:
+        if direction == -moved or h * _FACTOR**direction < least:
             break
         moved = direction
         h *= _FACTOR**direction
-    return best
+    # Where rounding shows at one step it does not spare another, though differences there may vanish by chance.
+    shown = min([s.rounding for s in tried if s.rounding > 0], default=0.0)
+    tried = [replace(s, uncertainty=max(s.uncertainty, 0.0 if s.kink else shown / s.step)) for s in tried]
+    near = [s for s in tried if s.step <= first]  # further away it is another function
+    return replace(
+        min(tried, key=lambda s: s.uncertainty), size=max(s.size for s in near), rounding=max(s.rounding for s in near)
+    )
 
 
 def _two_steps(along: Scalar, center: float, h: float, eps: float) -> tuple[_Slope, bool]:
     """Slopes at steps h and 2h, and whether rounding outweighs truncation there."""
-    up, down, up2, down2 = along(h), along(-h), along(2 * h), along(-2 * h)
-    if not all(map(math.isfinite, (up, down, up2, down2))):
+    up, down, up2, down2 = stencil = along(h), along(-h), along(2 * h), along(-2 * h)
+    if not all(map(math.isfinite, stencil)):
         return _Slope(math.nan, math.inf, math.nan, math.nan, h, False), False
     near, far = (up - down) / (2 * h), (up2 - down2) / (4 * h)
     value = (4 * near - far) / 3
-    noise = 2 * eps * max(abs(up), abs(down), abs(center)) / h
+    size = max(abs(up), abs(down), abs(center))
+    noise = 2 * eps * size / h
     truncation = abs(value - near)
     right, left = (up - center) / h, (center - down) / h
     jump, jump2 = abs(right - left), abs((up2 - center) - (center - down2)) / (2 * h)
     # A smooth function's jump halves with the step, a noisy one's doubles; a kink's stays, on a third step too.
     kink = jump > max(50 * noise, 1e-4 * max(abs(left), abs(right))) and _same(jump, jump2)
     kink = kink and _same(jump, abs(along(h / 16) - 2 * center + along(-h / 16)) / (h / 16))
-    return _Slope(value, truncation + noise, left, right, h, kink), noise > truncation
+    # Fourth differences of a smooth function vanish: they show what rounding on the way leaves in a value near zero.
+    # A standard deviation of r in every value gives one of sqrt(70) r.
+    seen = 0.0 if kink else abs(up2 - 4 * up + 6 * center - 4 * down + down2) / math.sqrt(70)
+    return _Slope(value, truncation + max(noise, seen / h), left, right, h, kink, size, seen), noise > truncation
 
 
 def _same(jump: float, other: float) -> bool:
     return 0.8 * other < jump < 1.25 * other
 
 
-def _judge(place: tuple[int, ...], analytic: float, slope: _Slope, imaginary: float | None, rtol: float, floor: float,
-           largest: float) -> Entry:  # fmt: skip
-    """Compare one derivative. `floor` is an absolute error that rounding alone explains."""
+@dataclass(frozen=True, slots=True)
+class _Derivative:
+    """A claim and what was measured, to be judged. scale: the size of the argument there."""
+
+    place: tuple[int, ...]
+    analytic: float
+    scale: float
+    slope: _Slope
+    imaginary: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Sizes:
+    """What errors are measured by. value: the function's, around the point. rounding: what shows of rounding in it.
+    largest: entry of the claimed gradient."""
+
+    value: float
+    rounding: float
+    largest: float
+    eps: float
+
+    @property
+    def terms(self) -> float:
+        """The size of the terms that the function sums; where its value is rounding alone, it has no size, and 1."""
+        return self.value if self.value > 10 * self.rounding else 1.0
+
+    def vanishes(self, found: _Derivative) -> bool:
+        """Whether no step tells the derivative from zero, as differences tell it."""
+        slope = found.slope
+        change = abs(found.analytic) * self.eps ** (1 / 3) * found.scale
+        noise = max(self.rounding, self.eps * self.terms)
+        return not slope.kink and abs(slope.value) <= 10 * slope.uncertainty and change <= 8 * noise
+
+    def floor(self, found: _Derivative) -> float:
+        """The absolute error that rounding alone explains. A derivative that vanishes is a sum of terms that cancel:
+        their size is that of the function's, over that of the argument."""
+        own = 100 * self.eps * self.largest
+        return max(own, 100 * self.eps * self.terms / min(found.scale, 1.0)) if self.vanishes(found) else own
+
+    def hidden(self, found: _Derivative, difference: float) -> bool:
+        """Whether the function is too noisy for a difference to count."""
+        return self.vanishes(found) and difference * min(found.scale, 1.0) <= 100 * self.rounding
+
+
+def _judge(found: _Derivative, sizes: _Sizes, rtol: float) -> Entry:
+    """Compare one derivative."""
+    analytic, slope, imaginary, floor = found.analytic, found.slope, found.imaginary, sizes.floor(found)
     # Code that is not analytic (abs, conj) gives a complex step that central differences contradict: drop it.
     agrees = imaginary is not None and abs(imaginary - slope.value) <= 10 * slope.uncertainty + rtol * abs(slope.value)
     complex_step = imaginary if agrees and not slope.kink else None
     measured, doubt = (slope.value, slope.uncertainty) if complex_step is None else (complex_step, 0.0)
     difference = abs(analytic - measured)
-    error = difference / (max(abs(analytic), abs(measured)) or 1.0)
+    size = max(abs(analytic), abs(measured))
+    noise = 4 * doubt + floor
+    # Of numbers that are noise the relative difference says nothing.
+    error = difference / (max(size, noise / rtol if difference <= noise and sizes.vanishes(found) else 0.0) or 1.0)
     verdict: Verdict = "ok"
     if not math.isfinite(analytic) or not math.isfinite(slope.value):
         verdict, error = "not finite", math.inf
@@ -284,12 +344,12 @@ def _judge(place: tuple[int, ...], analytic: float, slope: _Slope, imaginary: fl
         slack = rtol * max(abs(low), abs(high)) + doubt + floor
         verdict = "kink" if low - slack <= analytic <= high + slack else "differs"
         error = 0.0 if verdict == "kink" else error
-    elif difference > rtol * max(abs(measured), abs(analytic)) + 4 * doubt + floor:
-        verdict = "differs"
-    elif 4 * doubt > 0.1 * max(abs(analytic), abs(measured), largest) and not analytic == measured == 0:
+    elif difference > rtol * size + noise:
+        verdict = "uncertain" if sizes.hidden(found, difference) else "differs"
+    elif 4 * doubt > 0.1 * max(size, sizes.largest, rtol * sizes.terms / found.scale) and difference > floor:
         verdict = "uncertain"
-    return Entry(place, analytic, slope.value, complex_step, slope.left, slope.right, slope.step, slope.uncertainty,
-                 error, slope.kink, verdict)  # fmt: skip
+    return Entry(found.place, analytic, slope.value, complex_step, slope.left, slope.right, slope.step,
+                 slope.uncertainty, error, slope.kink, verdict)  # fmt: skip
 
 
 def check_gradient(
@@ -327,24 +387,30 @@ def check_gradient(
         if math.isfinite(value):
             finite = claim[np.isfinite(claim)]
             largest = float(np.max(np.abs(finite), initial=0.0))
-            for place, direction, scale in _directions(arrays[number], directions, rng):
-                entries.append(_entry(counted, number, place, direction, scale, claim, value, eps, rtol, largest))
+            found = [
+                _derivative(counted, number, place, direction, scale, claim, value, eps, rtol)
+                for place, direction, scale in _directions(arrays[number], directions, rng)
+            ]
+            around = max((d.slope.size for d in found), default=0.0)
+            sizes = _Sizes(around, max((d.slope.rounding for d in found), default=0.0), largest, eps)
+            entries = [_judge(d, sizes, rtol) for d in found]
         reports.append(ArgumentReport(labels[number], arrays[number].shape, directions is not None, tuple(entries)))
     return GradientReport(tuple(reports), value, rtol, counted.evaluations, counted.complex_evaluations)
 
 
-def _entry(counted: _Counted, number: int, place: tuple[int, ...], direction: Any, scale: float, claim: Any,
-           value: float, eps: float, rtol: float, largest: float) -> Entry:  # fmt: skip
+def _derivative(counted: _Counted, number: int, place: tuple[int, ...], direction: Any, scale: float, claim: Any,
+                value: float, eps: float, rtol: float) -> _Derivative:  # fmt: skip
     x = counted.points[number]
+    moved = direction != 0
     # Not the whole product: a NaN in the gradient belongs to its own entry.
-    analytic = float(np.sum(claim[direction != 0] * direction[direction != 0]))
+    analytic = float(np.sum(claim[moved] * direction[moved]))
 
     def along(t: float) -> float:
         return counted.real(number, x + x.dtype.type(t) * direction)
 
-    slope = _measure(along, value, scale, eps, 0.01 * rtol, analytic == 0)
-    imaginary = counted.complex_slope(number, direction)
-    return _judge(place, analytic, slope, imaginary, rtol, 100 * eps * largest, largest)
+    least = math.sqrt(eps) * float(np.max(np.abs(x[moved]), initial=0.0))
+    slope = _measure(along, value, scale, least, eps, 0.01 * rtol, analytic == 0)
+    return _Derivative(place, analytic, scale, slope, counted.complex_slope(number, direction))
 
 
 def _directions(x: Any, count: int | None, rng: np.random.Generator) -> Iterator[tuple[tuple[int, ...], Any, float]]:

@@ -161,6 +161,51 @@ def test_constant_function_and_empty_argument():
     assert check_gradient(lambda x: float(np.sum(x)), np.zeros((0, 3)), gradient=np.zeros((0, 3)))
 
 
+VANISHING = {
+    "probabilities sum to one": lambda x: np.sum(np.exp(x) / np.sum(np.exp(x))),
+    "its logarithm, zero": lambda x: np.log(np.sum(np.exp(x) / np.sum(np.exp(x)))),
+    "sine and cosine": lambda x: np.sum(np.sin(x) ** 2 + np.cos(x) ** 2),
+    "of another size": lambda x: 1e-30 * np.sum(np.sin(x) ** 2 + np.cos(x) ** 2),
+    "a mean taken off": lambda x: np.sum(x - np.mean(x)),
+    "without the complex step": lambda x: np.sum(np.log(x**2) - 2 * np.log(np.abs(x))),
+    "scale does not matter": lambda x: np.log(np.sum(x**2)) - np.log(np.sum((3 * x) ** 2)),
+    "standard deviation one": lambda x: np.std((x - np.mean(x)) / np.std(x)),
+}
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 30.0])
+@pytest.mark.parametrize("name", VANISHING)
+def test_rounding_of_a_derivative_that_vanishes_is_no_difference(name, scale):
+    f, rng = VANISHING[name], np.random.default_rng(3)
+    for size in (3, 17):
+        x = scale * rng.normal(size=size)
+        # The slopes that the terms of the function have, one by one.
+        slope = {"of another size": 1e-30, "a mean taken off": scale}.get(name, 1.0) / min(scale, 1.0)
+        noise = 1e-16 * slope * rng.normal(size=size)
+        for claim in (np.zeros(size), noise):
+            report = check_gradient(f, x, gradient=claim)
+            assert report, report
+            assert all(e.error < 1.01e-6 or e.verdict != "ok" for e in report.arguments[0].entries)
+        # What differences see is still told.
+        assert not check_gradient(f, x, gradient=claim + 1e-4 * slope)
+
+
+def test_a_small_function_is_measured_by_its_own_size():
+    x = np.array([0.5, -2.0])
+
+    def f(y):
+        return 1e-20 * np.sum((y - x) ** 2)
+
+    assert check_gradient(f, x, gradient=np.zeros(2))
+    assert not check_gradient(f, x, gradient=np.array([0.0, 1e-20]))
+
+
+def test_steps_are_not_lost_in_the_argument():
+    # Every smaller step was taken for better, down to steps that x + h does not hold.
+    report = check_gradient(lambda x: np.sum(x - np.mean(x)), np.linspace(1, 2, 17), gradient=np.zeros(17))
+    assert all(e.step > 1e-9 for e in report.arguments[0].entries)
+
+
 def test_single_precision_has_its_own_tolerance():
     w, x = W.astype(np.float32), X.astype(np.float32)
     report = check_gradient(loss, w, x, gradient=loss_gradient)
