@@ -2,12 +2,12 @@
 
 Takes a `Nest`; gives statements of the loop IR. Promises: what does not depend on a loop stands outside it; adjacent
 loops that every access runs through densely become one; the loop with the most unit strides becomes the vector loop, as
-far as the jobs allow (the folded axes of a job stay inside its kept ones).
+far as the jobs allow (the folded axes of a job stay inside its kept ones); loops of extent 0 are left out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import reduce
 from operator import or_
 
@@ -15,6 +15,7 @@ from codegen.index import Index, flatten, make
 from codegen.loops import Buffer, Carry, For, Let, Load, Stmt, Store, Trap
 from codegen.nests import Nest
 from codegen.regroup import regroup
+from codegen.scalars import neutral
 from symdiff.ir.dims import Size, product
 
 
@@ -95,8 +96,12 @@ class _Placing:
         for depth in range(len(order), 0, -1):
             name = order[depth - 1]
             inner = before[depth] + body + after[depth]
-            body = [For(name, self.extent[name], inner, carries[depth], name == vector)]
-        return before[0] + body + after[0]
+            if self.extent[name] == 0:
+                body = list(map(_nothing, carries[depth]))
+            elif carries[depth] or not _only_scalars(inner):
+                body = [For(name, self.extent[name], inner, carries[depth], name == vector)]
+        body = before[0] + body + after[0]
+        return body if self.nest.starts or not _only_scalars(body) else []
 
     def _regroup(self, level_of: Callable[[int], int]) -> None:
         """Share the factors of products."""
@@ -185,6 +190,16 @@ class _Placing:
                 score[name] -= 100 - 10 * extent
             score[name] += 0.1 * position
         return max(candidates, key=lambda name: score[name])
+
+
+def _only_scalars(body: Sequence[Stmt]) -> bool:
+    return all(isinstance(s, (Let, Load)) for s in body)
+
+
+def _nothing(carry: Carry) -> Let:
+    """What a loop without iterations carries out."""
+    start = carry.init if carry.inside >= 0 else neutral(carry.kind, carry.dtype)
+    return Let(carry.out, "const", (), carry.dtype, start)
 
 
 def _with_value(stmt: Stmt, value: int) -> Stmt:
