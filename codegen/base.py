@@ -30,7 +30,7 @@ def _base() -> tuple[Mapping[str, int], engine.Library, Upgrade | None]:
     if engine.on_disk(text, _OPT):
         library = engine.compile_text(text, [copies.SYMBOL, *own], opt=_OPT)
         return {name: library.address(name) for name in (copies.SYMBOL, *own)}, library, None
-    upgrade = Upgrade(text, [copies.SYMBOL], _OPT, {}, {})
+    upgrade = Upgrade("copies of arrays", text, [copies.SYMBOL], _OPT, {}, {})
     through, code = through_cell(copies.SYMBOL)
     imports = {CELL: ctypes.addressof(upgrade.cell)}
     library = engine.compile_text(text + code, [through, copies.SYMBOL, *own], opt=0, imports=imports)

@@ -102,7 +102,7 @@ def compile(  # noqa: A001 - the package is called `codegen`, and this is what i
     first, last = _tiers(llvm, opt)
     upgrade: Upgrade | None = None
     if first < last and not engine.on_disk(llvm, last):
-        upgrade = Upgrade(llvm, [_SYMBOL], last, imports, timings)
+        upgrade = Upgrade(name, llvm, [_SYMBOL], last, imports, timings)
         entry, text = through_cell(_SYMBOL)
         own = {**imports, CELL: ctypes.addressof(upgrade.cell)}
         library = engine.compile_text(llvm + text, [entry, _SYMBOL, *companions], opt=first, imports=own)

@@ -351,7 +351,7 @@ class _FastEntry:
 
 class _BetterEntry(Upgrade):
     def __init__(self, fast: _FastEntry, text: str, opt: int, imports: Mapping[str, int]) -> None:
-        super().__init__(text, _ENTRIES, opt, imports, {})
+        super().__init__("entry from Python", text, _ENTRIES, opt, imports, {})
         self._fast = weakref.ref(fast)
 
     def exchange(self, library: Library) -> None:

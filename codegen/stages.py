@@ -69,7 +69,7 @@ class Compiled:
     @property
     def opt(self) -> int:
         """The tier of the code in force."""
-        return self.upgrade.opt if self.upgrade is not None and self.upgrade.done.is_set() else self.first_opt
+        return self.upgrade.opt if self.upgrade is not None and self.upgrade.in_force else self.first_opt
 
     @property
     def asm(self) -> str:
@@ -77,7 +77,7 @@ class Compiled:
         return engine.assembly(self.llvm, self.opt)
 
     def settle(self, seconds: float | None = None) -> bool:
-        """Wait until the code in force is the last one; whether it is."""
+        """Wait until the code in force is the last one; whether it is. It is not where better code cannot be made."""
         return self.upgrade is None or self.upgrade.settle(seconds)
 
     def explain(self, *arrays: Any, sizes: Mapping[str, int] | None = None) -> str:
@@ -91,9 +91,12 @@ class Compiled:
 
     def _code(self) -> str:
         """What code is in force."""
-        waiting = self.upgrade is not None and not self.upgrade.done.is_set()
-        way = ("without passes", "light passes", "full passes", "all passes")[self.opt]
-        return f"code: {way}" + ("; better code is on its way" if waiting else "")
+        way = "code: " + ("without passes", "light passes", "full passes", "all passes")[self.opt]
+        if self.upgrade is None or self.upgrade.in_force:
+            return way
+        if self.upgrade.failure:
+            return f"{way}; making better code failed: {self.upgrade.failure}"
+        return f"{way}; better code is on its way"
 
 
 def _table(

@@ -2,7 +2,9 @@
 
 Takes the text of a module whose calls go through a cell; compiles it in a thread of its own and exchanges what the cell
 holds. Promises: results have the same bits before and after; one program is compiled at a time; a program that nobody
-holds any more is not compiled; the interpreter's end and a fork wait for the compilation that is under way, no longer.
+holds any more is not compiled; where better code cannot be made, the first stays in force, which a warning says, and
+other programs get theirs; the interpreter's end and a fork wait for the compilation that is under way, no longer; a
+child makes what its parent had not made yet.
 """
 
 from __future__ import annotations
@@ -11,11 +13,13 @@ import ctypes
 import os
 import threading
 import time
+import warnings
 import weakref
-from collections import deque
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from codegen import engine
+from codegen.process import LLVM_LOCK
 
 CELL = "sd.cell"
 _TICK = 0.02
@@ -36,49 +40,76 @@ def through_cell(symbol: str) -> tuple[str, str]:
 
 
 class Upgrade:
-    """A cell with the code in force, and the better code to come. The first of the symbols goes into the cell."""
+    """A cell with the code in force, and the better code to come. The first of the symbols goes into the cell.
+
+    name: what messages call the program.
+    """
 
     def __init__(
-        self, text: str, symbols: Sequence[str], opt: int, imports: Mapping[str, int], timings: dict[str, float]
-    ) -> None:
+        self, name: str, text: str, symbols: Sequence[str], opt: int, imports: Mapping[str, int],
+        timings: dict[str, float],
+    ) -> None:  # fmt: skip
         self.cell = ctypes.c_void_p(None)
-        self.opt = opt
-        self.done = threading.Event()
+        self.name, self.opt = name, opt
+        self.ended = threading.Event()
+        """Set when the better code is in force, or will not come."""
+        self.failure = ""
+        """Why it will not."""
         self.soon = False
         self._text, self._symbols, self._imports, self._timings = text, symbols, dict(imports), timings
         self._library: engine.Library | None = None
 
+    @property
+    def in_force(self) -> bool:
+        """Whether the better code is."""
+        return self.ended.is_set() and not self.failure
+
     def begin(self, address: int, soon: bool = False) -> None:
         """Put the first code in force and ask for the better one; soon: without waiting for a pause."""
         self.cell.value, self.soon = address, soon
-        with _lock:
-            _waiting.append(weakref.ref(self))
-            if len(_waiting) == 1 and not _working.is_set():
-                _working.set()
-                threading.Thread(target=_work, name="symdiff-compile").start()
+        _waiting.append(weakref.ref(self))
+        _see_to_it()
 
     def settle(self, seconds: float | None) -> bool:
         """Wait for the better code, which is then made without a pause; whether it is in force."""
         self.soon = True
-        return self.done.wait(seconds)
+        _see_to_it()
+        self.ended.wait(seconds)
+        return self.in_force
 
     def finish(self) -> None:
-        """Compile, and exchange the code."""
+        """Compile, and exchange the code; or say why not."""
         start = time.perf_counter()
-        with engine.LLVM_LOCK:  # all the while: a collection here may dispose of modules, and another thread may fork
-            self._library = engine.compile_text(self._text, self._symbols, opt=self.opt, imports=self._imports)
-            self.exchange(self._library)
-        self._timings["second tier"] = time.perf_counter() - start
-        self.done.set()
+        with LLVM_LOCK:  # all the while: what LLVM made is given back under it, also after an error, and no fork comes
+            try:
+                self._library = engine.compile_text(self._text, self._symbols, opt=self.opt, imports=self._imports)
+                self.exchange(self._library)
+                self._timings["second tier"] = time.perf_counter() - start
+            except Exception as error:  # whatever it is: there is code that gives the same answers
+                self.failure = f"{type(error).__name__}: {error}"
+            self.ended.set()
+        if self.failure:
+            _warn(f"{self.name}: the first code stays in force, making better code failed: {self.failure}")
 
     def exchange(self, library: engine.Library) -> None:
         """Put the better code in force."""
         self.cell.value = library.address(self._symbols[0])
 
+    def give_up(self, reason: str) -> None:
+        """Nobody will make better code."""
+        self.failure = reason
+        self.ended.set()
 
-_lock = threading.Lock()
-_waiting: deque[weakref.ref[Upgrade]] = deque()
-_working = threading.Event()
+
+def _warn(message: str) -> None:
+    with suppress(RuntimeWarning):  # made an error: there is nobody here to catch it, and `explain` says it, too
+        warnings.warn(message, RuntimeWarning, stacklevel=2)
+
+
+# Finalizers and handlers of signals may ask for code in the middle of anything here: nothing waits for a lock. Others
+# put new references at the end of the list, whoever has the token starts the thread, and that takes them out.
+_waiting: list[weakref.ref[Upgrade]] = []
+_token = threading.Lock()
 _asked = 0.0
 
 
@@ -91,43 +122,75 @@ def asked() -> None:
 def idle(seconds: float) -> bool:
     """Wait until no better code is on its way; whether that came in time."""
     end = time.monotonic() + seconds
-    while _working.is_set() and time.monotonic() < end:
+    while _token.locked() and time.monotonic() < end:
         time.sleep(_TICK)
-    return not _working.is_set()
+    return not _token.locked()
 
 
-def _next() -> Upgrade | None:
+def _see_to_it() -> None:
+    """Have a thread that works on what waits."""
+    if _waiting and _token.acquire(blocking=False):
+        try:
+            threading.Thread(target=_work, name="symdiff-compile").start()
+        except RuntimeError as error:  # the system has no more threads, or the interpreter ends
+            _give_up(str(error))
+            _token.release()
+
+
+def _give_up(reason: str) -> None:
+    while _waiting:
+        found = _waiting.pop()()
+        if found is not None:
+            found.give_up(reason)
+
+
+def _next() -> weakref.ref[Upgrade] | None:
     """What to compile now: what is wanted soon, then, where there is a pause in compilations, what waits longest."""
-    with _lock:
-        for reference in _waiting:
-            found = reference()
-            if found is None or found.soon:
-                _waiting.remove(reference)
-                return found
-        if _waiting and time.monotonic() >= _asked + PAUSE:
-            return _waiting.popleft()()
-    time.sleep(_TICK)
-    return None
+    paused = time.monotonic() >= _asked + PAUSE
+    for reference in _waiting[:]:
+        found = reference()
+        if found is None or found.soon:
+            return reference
+    return _waiting[0] if paused else None
 
 
 def _work() -> None:
     while True:
-        found = _next()
-        if found is not None:
-            found.finish()
-        del found  # what nobody else holds is not to live on here
-        with _lock:
-            if not _waiting or not threading.main_thread().is_alive():
-                _waiting.clear()
-                _working.clear()
-                return
+        try:
+            _work_off()
+        finally:
+            _token.release()
+        # Seen once more: what was put in just before that found the token taken.
+        if not _waiting or not _token.acquire(blocking=False):
+            return
+
+
+def _work_off() -> None:
+    while _waiting:
+        reference = _next()
+        if reference is None:
+            time.sleep(_TICK)
+        else:
+            _finish(reference)
+        if not threading.main_thread().is_alive():
+            _give_up("the interpreter ends")
+
+
+def _finish(reference: weakref.ref[Upgrade]) -> None:
+    """Compile what is still held by others; it is in the list until that is done, where a child finds it."""
+    found = reference()
+    if found is not None:
+        found.finish()
+    _waiting.remove(reference)
 
 
 def _forked() -> None:
-    global _lock
-    _lock = threading.Lock()
-    _waiting.clear()
-    _working.clear()
+    global _token
+    _token = threading.Lock()
+    for found in [reference() for reference in _waiting]:
+        if found is not None and not found.ended.is_set():
+            found.ended = threading.Event()  # another thread may have been about to set it
+    _see_to_it()
 
 
 if hasattr(os, "register_at_fork"):

@@ -109,7 +109,7 @@ def test_what_is_timed_is_the_last_code(monkeypatch: pytest.MonkeyPatch, tmp_pat
     sd.compare(W @ x, x, sizes={"m": 2, "n": 3}, measure=True, seconds=0.01, modes=SWEEPS)
     assert made
     for native in made:
-        assert native.compiled.upgrade is not None and native.compiled.upgrade.done.is_set()
+        assert native.compiled.upgrade is not None and native.compiled.upgrade.ended.is_set()
 
 
 def test_arguments_satisfy_the_facts() -> None:

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import threading
+import warnings
 import weakref
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ import pytest
 import codegen
 import symdiff as sd
 from codegen import compiled, engine, entry_ir, tiers
+from codegen.errors import CompilationError
 from symdiff.api.expression import function_of
 from symdiff.errors import ArgumentError, SymdiffError
 from symdiff.ir.collecting import uncollected
@@ -153,7 +155,7 @@ def test_better_code_waits_for_a_pause_or_for_whom_it_is_asked_by(felt, monkeypa
     """A program that compiles one function after the other does not wait for better code of the first."""
     monkeypatch.setattr(tiers, "PAUSE", 1000.0)
     fn = sd.compile(*long_program(60))
-    assert not fn.compiled.upgrade.done.wait(0.3), "better code was made at once"
+    assert not fn.compiled.upgrade.ended.wait(0.3), "better code was made at once"
     assert fn.compiled.settle(100)
 
 
@@ -164,6 +166,58 @@ def test_nothing_waits_for_code_made_in_advance(felt, monkeypatch):
         found.start()
         found.join(20)
     assert not found.is_alive()
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    """failing[name] = error: what making better code of the program of that name ends with."""
+    exchange, errors = tiers.Upgrade.exchange, {}
+
+    def fail(self, library):
+        if self.name in errors:
+            raise errors[self.name]
+        exchange(self, library)
+
+    monkeypatch.setattr(tiers.Upgrade, "exchange", fail)
+    return errors
+
+
+def test_better_code_that_fails_leaves_the_first_in_force_and_the_others_alone(felt, failing, monkeypatch):
+    monkeypatch.setattr(tiers, "PAUSE", 1000.0)
+    failing["doomed"] = CompilationError("no memory for code")
+    outputs, inputs = long_program(60)
+    doomed, other = sd.compile(outputs, inputs, name="doomed"), sd.compile(outputs[0], inputs)
+    expected = doomed(0.3, 0.4, 0.5, 0.6)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        assert not doomed.compiled.settle(60)
+        assert other.compiled.settle(60)  # the warning has been given by then
+    message = "making better code failed: CompilationError: no memory for code"
+    assert [str(w.message) for w in told] == [f"doomed: the first code stays in force, {message}"]
+    assert doomed.compiled.opt == 0 and "second tier" not in doomed.timings
+    assert doomed.explain().endswith(f"code: without passes; {message}")
+    assert other.compiled.opt == 1
+    assert doomed(0.3, 0.4, 0.5, 0.6) == expected and other(0.3, 0.4, 0.5, 0.6) == expected[0]
+
+
+def test_warnings_as_errors_do_not_stop_better_code(felt, failing):
+    failing["doomed"] = MemoryError()
+    doomed = sd.compile(*long_program(60), name="doomed")
+    assert not doomed.compiled.settle(60)
+    assert sd.compile(*long_program(50)).compiled.settle(60)
+
+
+def test_a_system_without_more_threads_keeps_the_first_code(felt, monkeypatch):
+    def refuse(self):
+        raise RuntimeError("can't start new thread")
+
+    assert tiers.idle(60)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        fn = sd.compile(*long_program(60))
+        assert fn.explain().endswith("making better code failed: can't start new thread")
+        assert not fn.compiled.settle(None)
+    assert sd.compile(*long_program(50)).compiled.settle(60)
 
 
 def test_tiers_by_length():
@@ -193,11 +247,51 @@ print("done")
 """
 
 
+CHILD = """
+import os, time
+import symdiff as sd
+from codegen import compiled, entry, tiers
+assert entry.settle(100)
+compiled._FELT = 0
+tiers.PAUSE = 1000.0
+x = sd.symbol("x", (sd.dim("n"),))
+fn = sd.compile(x * 3.5, [x])
+child = os.fork()
+if child == 0:
+    assert fn.compiled.opt == 0 and fn.compiled.settle(60) and fn([2.0])[0] == 7.0 and fn.compiled.opt == 2
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0 and not fn.compiled.upgrade.ended.is_set()
+tiers.PAUSE = 0.0
+child = os.fork()
+if child == 0:
+    assert fn.compiled.upgrade.ended.wait(60)  # without being asked for
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+print("done")
+"""
+
+
+LATE = """
+import threading
+import symdiff as sd
+from codegen import compiled
+compiled._FELT = 0
+x = sd.symbol("x", (sd.dim("n"),))
+def work():
+    threading.main_thread().join()
+    fn = sd.compile(x * 3.5, [x])
+    assert not fn.compiled.settle() and fn([2.0])[0] == 7.0
+    print("done")
+threading.Thread(target=work).start()
+"""
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-def test_forks_and_exit_while_better_code_is_made():
+@pytest.mark.parametrize("script", [SCRIPT, CHILD, LATE], ids=["at work", "child", "late"])
+def test_forks_and_exit_while_better_code_is_made(script):
     environment = {**os.environ, "SYMDIFF_CACHE_DIR": "off"}
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", SCRIPT], capture_output=True, text=True, timeout=100, env=environment
+        [sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, timeout=100, env=environment
     )
     assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
 
@@ -227,7 +321,7 @@ def test_what_the_code_reads_lives_as_long_as_a_bound_call(monkeypatch):
     gc.collect()
     assert upgrade() is not None
     assert call() == pytest.approx(np.sum(np.sin(at[:5]) * weights))
-    upgrade().done.wait(60)
+    upgrade().ended.wait(60)
     assert call() == pytest.approx(np.sum(np.sin(at[:5]) * weights))
     del call
     gc.collect()
