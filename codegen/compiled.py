@@ -28,7 +28,7 @@ from codegen.process import Once, kept
 from codegen.signature import ArraySpec, AxisSpec, Signature, Status
 from codegen.stages import Compiled, Figures
 from codegen.tiers import CELL, Upgrade, asked, through_cell
-from symdiff.errors import ArgumentError, ShapeError, UnsupportedError
+from symdiff.errors import ShapeError, UnsupportedError, at_least_one
 from symdiff.ir.dims import Dim, Size, evaluate
 from symdiff.ir.graph import Function
 
@@ -43,6 +43,8 @@ _MANY = 5_000
 """From where better code gets light passes alone,"""
 _LONG = 24_000
 """and from where better code would take too long to make."""
+_MOST_THREADS = 1024
+"""More are never started: every thread has memory of its own."""
 _SYMBOL = "kernel"
 """The kernel's name in its module; the caller's name may be anything, also that of a function of the C library."""
 
@@ -86,8 +88,7 @@ def compile(  # noqa: A001 - the package is called `codegen`, and this is what i
         timings[stage] = now - clock
         clock = now
 
-    if threads < 1:
-        raise ArgumentError(f"threads: given {threads}, expected at least 1")
+    threads = min(at_least_one(threads, "compile: threads"), _MOST_THREADS)
     asked()
     program, lowered = build(function, _SYMBOL, threads if pool.available() else 1)
     lap("lower")

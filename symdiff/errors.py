@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import operator
+from typing import Any
+
 
 class SymdiffError(Exception):
     """Base of every error symdiff raises on purpose."""
@@ -46,6 +49,17 @@ class ParseError(SymdiffError, ValueError):
         self.text = text
         self.position = position
         super().__init__(message + caret(text, position) if text else message)
+
+
+def at_least_one(value: Any, where: str) -> int:
+    """A number of things as users give it, NumPy's integers among them; `where` begins the message if it is none."""
+    try:
+        number = 0 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = 0
+    if number < 1:
+        raise ArgumentError(f"{where}: given {value!r}, expected a whole number, at least 1")
+    return number
 
 
 def caret(text: str, position: int) -> str:

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import re
 import subprocess
 import sys
 import time
@@ -130,8 +131,45 @@ def test_transforms_take_threads(eager, rng):
         same_bits([np.asarray(e) for e in np.atleast_1d(expected)] if transform is not sd.value_and_grad else expected,
                   [np.asarray(e) for e in np.atleast_1d(got)] if transform is not sd.value_and_grad else got)
     np.testing.assert_array_equal(sd.vmap(lambda v: v * v, threads=2)(x), x * x)
-    with pytest.raises(ArgumentError, match="threads: given 0, expected at least 1"):
-        sd.jit(f, threads=0)(x)
+
+
+X = sd.symbol("x", (3,))
+THREADED = {
+    "compile": lambda threads: sd.compile(X * X, [X], threads=threads),
+    "jit": lambda threads: sd.jit(np.sin, threads=threads),
+    "grad": lambda threads: sd.grad(np.sum, threads=threads),
+    "value_and_grad": lambda threads: sd.value_and_grad(np.sum, threads=threads),
+    "jacrev": lambda threads: sd.jacrev(np.sin, threads=threads),
+    "jacfwd": lambda threads: sd.jacfwd(np.sin, threads=threads),
+    "vmap": lambda threads: sd.vmap(np.sin, threads=threads),
+    "sparse_jacobian": lambda threads: sd.sparse_jacobian(np.sin, threads=threads),
+    "sparse_hessian": lambda threads: sd.sparse_hessian(np.sum(X * X), X, threads=threads),
+    "jacobian": lambda threads: sd.jacobian(np.sin, threads=threads),
+    "hessian": lambda threads: sd.hessian(np.sum, threads=threads),
+}
+
+
+@pytest.mark.parametrize("name", THREADED)
+def test_threads_are_counted(name):
+    for threads in (0, -2, 1.5, 2.0, "2", None, True, np.float64(2), [2]):
+        message = re.escape(f"{name}: threads: given {threads!r}, expected a whole number, at least 1")
+        with pytest.raises(ArgumentError, match=f"^{message}$"):
+            THREADED[name](threads)
+    assert callable(THREADED[name](np.int64(2)))
+
+
+def test_threads_belong_to_what_is_compiled():
+    for derivative in (sd.jacobian, sd.hessian):
+        with pytest.raises(ArgumentError, match=f"^{derivative.__name__}: threads=2 is for Python functions; of an"):
+            derivative(np.sum(X * X), X, threads=2)
+        with pytest.raises(ArgumentError, match=f"^{derivative.__name__}: threads: given '2', expected a whole number"):
+            derivative(np.sum(X * X), X, threads="2")
+
+
+def test_any_number_of_threads_may_be_allowed():
+    """The code holds the number; memory of threads and the workers that start are limited."""
+    x = np.linspace(-1, 1, 3)
+    np.testing.assert_array_equal(sd.compile(X * X, [X], threads=10**30)(x), x * x)
 
 
 SCRIPT = """

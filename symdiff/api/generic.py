@@ -19,7 +19,7 @@ from symdiff.api.transforms import (
 )
 from symdiff.checking import GradientReport
 from symdiff.checking import check_gradient as check_values
-from symdiff.errors import ArgumentError
+from symdiff.errors import ArgumentError, at_least_one
 from symdiff.frontend.expr import Expr
 from symdiff.frontend.trace import flatten, unflatten
 
@@ -54,6 +54,7 @@ def jacobian(
         _no_structure(form, "jacobian")
         chosen = "reverse" if mode == "auto" else checked(mode)
         return jacobian_function(y, argnums if x is None else x, chosen, "jacobian", kinks, threads)
+    _no_threads(threads, "jacobian")
     if x is None:
         raise ArgumentError("jacobian: no variable is given; call it as jacobian(y, x)")
     if sparse:
@@ -83,6 +84,7 @@ def hessian(
         _no_structure(form, "hessian")
         second = "forward" if mode == "auto" else checked(mode)
         return hessian_function(f, argnums if x is None else x, second, kinks, threads)
+    _no_threads(threads, "hessian")
     if x is None:
         raise ArgumentError("hessian: no variable is given; call it as hessian(f, x)")
     if sparse:
@@ -97,6 +99,13 @@ def _check_form(sparse: bool, form: str, format: str, blocksize: Any, where: str
         raise ArgumentError(f"{where}: sparse=True and form='structured', expected one of them")
     if not sparse and (format != "csr" or blocksize is not None):
         raise ArgumentError(f"{where}: format and blocksize are for sparse=True")
+
+
+def _no_threads(threads: int, where: str) -> None:
+    if at_least_one(threads, f"{where}: threads") > 1:
+        raise ArgumentError(
+            f"{where}: threads={threads} is for Python functions; of an expression give it to sd.compile"
+        )
 
 
 def _no_structure(form: str, where: str) -> None:

@@ -13,7 +13,7 @@ from symdiff.api.pieces import Part, Together
 from symdiff.cost import TYPICAL, Counts, count, predict
 from symdiff.cost.machine import Profiler
 from symdiff.diff import representative
-from symdiff.errors import ArgumentError, UnsupportedError
+from symdiff.errors import ArgumentError, UnsupportedError, at_least_one
 from symdiff.frontend.expr import Expr
 from symdiff.ir.collecting import uncollected
 from symdiff.ir.graph import Function
@@ -116,7 +116,7 @@ def compile(  # noqa: A001
     for p in inputs:
         if not isinstance(p, Expr) or not p.value.is_param:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ArgumentError(f"compile: given {p!r} as an input, expected a symbol")
-    options: dict[str, Any] = {"threads": threads, "fastmath": fastmath}
+    options: dict[str, Any] = {"threads": at_least_one(threads, "compile: threads"), "fastmath": fastmath}
     if not several and isinstance(outputs, Compilable):
         return outputs.compiled(inputs, name, **options)
     plain = [i for i, r in enumerate(results) if isinstance(r, Expr)]

@@ -18,7 +18,7 @@ from symdiff.api.pieces import Native, Piece
 from symdiff.api.sparse_layout import Layout, in_blocks, order_in, placed, shell_of
 from symdiff.api.sparse_plans import MOVED, Direct, Sweeps, direct_forms
 from symdiff.api.sparse_programs import flat, program, slope, symbolic
-from symdiff.errors import ArgumentError, DerivativeError
+from symdiff.errors import ArgumentError, DerivativeError, at_least_one
 from symdiff.frontend.expr import Expr
 from symdiff.frontend.trace import Traced, flatten, trace
 from symdiff.interp import bind_sizes
@@ -382,6 +382,7 @@ def sparse_jacobian(
     `argnums`. `sd.jacobian(y, x, sparse=True)` is the same for use in `sd.compile`. kinks: derivatives to take at
     kinks, as for `gradient`; threads: see `compile`.
     """
+    threads = at_least_one(threads, "sparse_jacobian: threads")
     if _is_function(y):
         return _of_function(y, x, inputs, argnums, "sparse_jacobian", (mode, False, format, blocksize, kinks), threads)
     return Sparse(y, x, mode, False, format, blocksize, kinks).compiled(inputs, "sparse_jacobian", threads=threads)
@@ -398,6 +399,7 @@ def sparse_hessian(
     entry where it or its mirror image stands alone; "acyclic" needs fewer sweeps and finds entries by substitution,
     whose rounding errors add up along chains of entries. "coloured" takes what is predicted to be faster.
     """
+    threads = at_least_one(threads, "sparse_hessian: threads")
     if _is_function(f):
         return _of_function(f, x, inputs, argnums, "sparse_hessian", (mode, True, format, blocksize, kinks), threads)
     return Sparse(f, x, mode, True, format, blocksize, kinks).compiled(inputs, "sparse_hessian", threads=threads)

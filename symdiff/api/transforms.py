@@ -19,7 +19,7 @@ from symdiff.api.kinks import Kinks, with_kinks
 from symdiff.api.native import compile_function
 from symdiff.batch import batch
 from symdiff.diff import Mode, gradients, jacobians, pull_back, push_forward
-from symdiff.errors import ArgumentError, ShapeError
+from symdiff.errors import ArgumentError, ShapeError, at_least_one
 from symdiff.frontend.building import BUILDER
 from symdiff.frontend.expr import Expr, as_expr
 from symdiff.frontend.nesting import LEAF
@@ -233,7 +233,7 @@ def jit(
 ) -> Transformed:
     """Compile a function over NumPy. static_argnums: arguments that stay Python values (sizes, switches)."""
     static = (static_argnums,) if isinstance(static_argnums, int) else tuple(static_argnums)
-    return Transformed(function, lambda f, args: f(*args), static, threads)
+    return Transformed(function, lambda f, args: f(*args), static, at_least_one(threads, "jit: threads"))
 
 
 def _derivative(
@@ -305,7 +305,7 @@ def value_and_grad(
         value, found, aux = _gradient(f, args, argnums, "value_and_grad", kinks, has_aux)
         return ((value, aux), found) if has_aux else (value, found)
 
-    return Transformed(function, rule, threads=threads)
+    return Transformed(function, rule, threads=at_least_one(threads, "value_and_grad: threads"))
 
 
 def grad(
@@ -322,7 +322,7 @@ def grad(
         _, found, aux = _gradient(f, args, argnums, "grad", kinks, has_aux)
         return (found, aux) if has_aux else found
 
-    return Transformed(function, rule, threads=threads)
+    return Transformed(function, rule, threads=at_least_one(threads, "grad: threads"))
 
 
 def jacobian_function(
@@ -334,7 +334,7 @@ def jacobian_function(
     def rule(f: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         return _derivative(f, args, argnums, lambda b, ys, xs: jacobians(b, ys, xs, mode), where, False, kinks)[1]
 
-    return Transformed(function, rule, threads=threads)
+    return Transformed(function, rule, threads=at_least_one(threads, f"{where}: threads"))
 
 
 def jacrev(
@@ -445,7 +445,7 @@ def vmap(
         results = [Expression(v if m else expand(Handle(builder, v), (sizes[0], *v.shape)).value) for v, m in done]
         return unflatten(out_tree, [_axis_moved(r, 0, out_axes) for r in results])
 
-    return Transformed(function, rule, threads=threads)
+    return Transformed(function, rule, threads=at_least_one(threads, "vmap: threads"))
 
 
 def _axis_moved(x: Any, source: int, target: int) -> Any:
