@@ -101,7 +101,7 @@ class KernelWriter(VectorWriter):
             around = [n for n in self.vars if n in _around(inner)]
             writer.vars = {name: f"%var.{name}" for name in around}
             writer.stops = {name: f"%stop.{name}" for name in around if name in self.stops}
-            writer.thread = self.thread
+            writer.shared, writer.thread = self.shared, self.thread
             own = [(f"i64 {writer.vars[n]}", text) for n, text in self.vars.items() if n in writer.vars]
             own += [(f"i64 {writer.stops[n]}", text) for n, text in self.stops.items() if n in writer.stops]
             own += [("i64 %thread", "%thread")] if self.thread else []
@@ -209,7 +209,7 @@ class KernelWriter(VectorWriter):
 
     def _threads(self) -> str:
         """Threads that a matrix product may ask for: none where they share the loop around it."""
-        if not self.thread or self.shared is None:
+        if self.shared is None:
             return str(self.module.threads)
         alone = self.lines.emit(f"icmp eq i64 {self.size(self.shared.extent)}, 1")
         return self.lines.emit(f"select i1 {alone}, i64 {self.module.threads}, i64 1")
