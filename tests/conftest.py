@@ -76,10 +76,23 @@ def library() -> engine.Library:
     return engine.compile_text(TEXT, NAMES, opt=1, cache=False)
 
 
-@pytest.fixture(params=["fast", "portable"])
-def make(request: pytest.FixtureRequest, library: engine.Library) -> Callable[..., NativeFunction]:
-    """make(signature) gives a kernel as a function, on the fast entry and on the portable path."""
+@pytest.fixture(scope="session")
+def early_entry() -> Any:
+    """The entry as a process without an object cache has it first: without passes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine, "on_disk", lambda *_: False)
+        patch.setattr(entry._BetterEntry, "begin", lambda *_, **__: None)
+        return entry._FastEntry()
+
+
+@pytest.fixture(params=["fast", "early", "portable"])
+def make(
+    request: pytest.FixtureRequest, library: engine.Library, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., NativeFunction]:
+    """make(signature) gives a kernel as a function, on the fast entry, on its first code and on the portable path."""
     portable = request.param == "portable"
+    if request.param == "early":
+        monkeypatch.setattr(entry._entry, "made", {(): request.getfixturevalue("early_entry")})
 
     def function_of(signature: Signature, **options: Any) -> NativeFunction:
         function = make_function(signature, library, portable=portable, **options)
