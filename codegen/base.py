@@ -1,7 +1,8 @@
 """What all programs of a process share besides products: memory for large calls, and copies of strided arrays.
 
-`addresses()` gives the addresses by symbol, for the imports of a module that declares them. The module is compiled once
-without passes, which takes next to no time; better code for the copies comes later (see `codegen.tiers`).
+`addresses()` gives the addresses by symbol, for the imports of a module that declares them. Where its object is not on
+the disk, the module is compiled without passes, which takes next to no time, and better code for the copies comes later
+(see `codegen.tiers`).
 """
 
 from __future__ import annotations
