@@ -14,13 +14,12 @@ process-wide cell (`ARENA`) that keeps blocks for later calls: fresh pages cost 
 
 from __future__ import annotations
 
-from typing import TypeAlias
-
 from codegen import copies, cutting, memory, pool, routines
 from codegen.emit import emit_kernel
-from codegen.loops import Buffer, For, Kernel, Program, accessed, statements
+from codegen.loops import Buffer, For, Kernel, Program
 from codegen.lowered import OUT_OF_MEMORY
 from codegen.sizes import SizeWriter
+from codegen.slots import Place, share
 from codegen.split import work_of
 from codegen.text import BYTES, PLAIN, Lines, Module
 from codegen.writer import APART, WORKSPACE, Tables
@@ -34,9 +33,6 @@ BAD_SHAPE = -1
 SHARED_WORK = 1 << 20
 """Work from which threads share a loop, in units of about a twentieth of a nanosecond."""
 _ALIGN = 64
-
-_Place: TypeAlias = "tuple[Size, int, int]"
-"""Elements of a buffer, the bytes of one, and how many copies there are."""
 
 
 def emit_program(
@@ -174,7 +170,7 @@ class _Main:
                 dense[buffer] = self._is_dense(buffer, first[buffer])
                 need = lines.emit(f"select i1 {dense[buffer]}, i64 0, i64 {self._bytes(buffer)}")
                 total = self._sum(total, need)
-        slots, owner = self._slots()
+        slots, owner = share(program.kernels, program.threads)
         temporary = [self._slot_bytes(size) for size in slots]
         workspace = -(-tables.workspace // _ALIGN) * _ALIGN
         for text in (*temporary, str(workspace * program.threads + _ALIGN)):
@@ -271,7 +267,7 @@ class _Main:
             self.bytes[buffer] = self._rounded(product(buffer.shape), BYTES[buffer.dtype])
         return self.bytes[buffer]
 
-    def _slot_bytes(self, slot: _Place) -> str:
+    def _slot_bytes(self, slot: Place) -> str:
         elements, each, copies = slot
         if copies == 1:
             return self._rounded(elements, each)
@@ -308,41 +304,6 @@ class _Main:
                 good = same if good == "true" else lines.emit(f"and i1 {good}, {same}")
             step = step * size
         return good
-
-    def _slots(self) -> tuple[list[_Place], dict[Buffer, int]]:
-        """Places in the arena: buffers of one size whose lives do not overlap share one."""
-        first: dict[Buffer, int] = {}
-        last: dict[Buffer, int] = {}
-        for number, (kernel, _, _) in enumerate(self.kernels):
-            for stmt in statements(kernel.body):
-                for buffers in accessed(stmt):
-                    for buffer in buffers:
-                        if buffer.root.kind == "temp":
-                            first.setdefault(buffer.root, number)
-                            last[buffer.root] = number
-        ending: dict[int, list[Buffer]] = {}
-        beginning: dict[int, list[Buffer]] = {}
-        for buffer, number in first.items():
-            beginning.setdefault(number, []).append(buffer)
-            ending.setdefault(last[buffer], []).append(buffer)
-        slots: list[_Place] = []
-        owner: dict[Buffer, int] = {}
-        free: dict[_Place, list[int]] = {}
-        for number in range(len(self.kernels)):
-            for buffer in beginning.get(number, ()):
-                key = self._place_of(buffer)
-                if free.get(key):
-                    owner[buffer] = free[key].pop()
-                else:
-                    owner[buffer] = len(slots)
-                    slots.append(key)
-            for buffer in ending.get(number, ()):
-                free.setdefault(self._place_of(buffer), []).append(owner[buffer])
-        return slots, owner
-
-    def _place_of(self, buffer: Buffer) -> _Place:
-        """What a buffer needs; private ones exist once for each thread."""
-        return product(buffer.shape), BYTES[buffer.dtype], self.program.threads if buffer.private else 1
 
     # ---------------------------------------------------------------- memory
     def _sum(self, a: str, b: str) -> str:
