@@ -83,17 +83,15 @@ class _Written:
 
     def __init__(self, lines: Lines, known: Mapping[Size, str]) -> None:
         self.lines, self.known = lines, known
-        for name in ("smin", "smax"):
-            lines.module.declare(f"declare i64 @llvm.{name}.i64(i64, i64)")
 
     def value(self, size: Size) -> str:
         return str(size) if isinstance(size, int) else self.known[size]
 
     def least(self, a: str, b: str) -> str:
-        return self.lines.emit(f"call i64 @llvm.smin.i64(i64 {a}, i64 {b})")
+        return self.lines.least(a, b)
 
     def most(self, a: str, b: str) -> str:
-        return self.lines.emit(f"call i64 @llvm.smax.i64(i64 {a}, i64 {b})")
+        return self.lines.most(a, b)
 
     def times(self, a: str, b: str) -> str:
         return self.lines.emit(f"mul i64 {a}, {b}")

@@ -147,9 +147,8 @@ def _tile(module: Module, tile: _Tile, scaled: bool) -> str:
     r.begin(some)
     masks: list[str] = []
     for p in parts:
-        one = r.emit(f"insertelement <{tile.width} x i64> poison, i64 {left}, i64 0")
         wide = f"<{tile.width} x i64>"
-        every = r.emit(f"shufflevector {wide} {one}, {wide} poison, <{tile.width} x i32> zeroinitializer")
+        every = r.splat(left, "i64", tile.width)
         numbers = ", ".join(f"i64 {p * tile.width + x}" for x in range(tile.width))
         masks.append(r.emit(f"icmp slt {wide} <{numbers}>, {every}"))
     last = step(whole, sums, masks)

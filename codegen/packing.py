@@ -55,10 +55,7 @@ class _Pack(Routine):
 
     def every(self, place: str, width: int) -> str:
         """The number at a place, in every lane."""
-        kind = self.lanes(width)
-        one = self.emit(f"load {self.type}, ptr {place}, align {BYTES[self.dtype]}")
-        lane = self.emit(f"insertelement {kind} poison, {self.type} {one}, i64 0")
-        return self.emit(f"shufflevector {kind} {lane}, {kind} poison, <{width} x i32> zeroinitializer")
+        return self.splat(self.get(place, "0"), self.type, width)
 
     def times(self, values: str, factors: str, width: int) -> str:
         return self.emit(f"fmul {self.lanes(width)} {values}, {factors}")
@@ -175,11 +172,10 @@ def _mirror(module: Module, dtype: str) -> str:
         end = r.least(r.add(first, stripe), "%n")
 
         def column(j: str) -> None:
-            begin = r.emit(f"call i64 @llvm.smax.i64(i64 {first}, i64 {r.add(j, 1)})")
+            begin = r.most(first, r.add(j, 1))
             r.loop(end, lambda i: r.put(r.get("%c", r.at(j, "%row", i)), "%c", r.at(i, "%row", j)), start=begin)
 
         r.loop(r.sub(end, 1), column)
 
-    module.declare("declare i64 @llvm.smax.i64(i64, i64)")
     r.loop("%n", rows, stripe)
     return r.define(f"sd.mirror.{dtype}", "void", "i64 %n, ptr %c, i64 %row", "ret void")

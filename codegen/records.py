@@ -237,7 +237,7 @@ class Records:
             offsets = writer.lane_offsets(row)
             if scope.mask:  # an index that no lane asked for may be anything
                 own = self.lines.emit(f"extractelement <{width} x i64> {offsets}, i64 0")
-                chosen = f"<{width} x i64> {offsets}, <{width} x i64> {writer.splat(own, 'i64', width)}"
+                chosen = f"<{width} x i64> {offsets}, <{width} x i64> {writer.lines.splat(own, 'i64', width)}"
                 offsets = self.lines.emit(f"select <{width} x i1> {scope.mask}, {chosen}")
             return [self.lines.emit(f"extractelement <{width} x i64> {offsets}, i64 {k}") for k in range(width)]
         base, step, _ = writer.offset(row)

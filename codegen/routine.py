@@ -84,16 +84,6 @@ class Routine(Lines):
         """Product of two sizes."""
         return self.emit(f"mul nsw i64 {a}, {b}")
 
-    def least(self, a: str, b: str | int) -> str:
-        """The smaller of two sizes."""
-        self.module.declare("declare i64 @llvm.smin.i64(i64, i64)")
-        return self.emit(f"call i64 @llvm.smin.i64(i64 {a}, i64 {b})")
-
-    def most(self, a: str, b: str | int) -> str:
-        """The larger of two sizes."""
-        self.module.declare("declare i64 @llvm.smax.i64(i64, i64)")
-        return self.emit(f"call i64 @llvm.smax.i64(i64 {a}, i64 {b})")
-
     def define(
         self, symbol: str, result: str, parameters: str, ending: str, linkage: str = "internal ", *,
         plain: bool = False,

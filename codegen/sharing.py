@@ -60,7 +60,6 @@ def text(register_bytes: int, fma: bool, dtype: str, threads: bool) -> str:
     """The text of the module; without threads it never asks for any."""
     module = Module(register_bytes, fma)
     module.declare(gemm.declaration(dtype))
-    module.declare("declare i64 @llvm.smax.i64(i64, i64)")
     if threads:
         module.declare(pool.DECLARATION)
     parameters = ", ".join(f"{_type(w)} %{w}" for w in _WORDS[:_SHARED])

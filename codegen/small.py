@@ -21,21 +21,12 @@ def _load(r: Routine, kind: str, variable: str) -> str:
     return r.emit(f"load {kind}, ptr {variable}")
 
 
-def _splat(r: Routine, text: str, width: int) -> str:
-    if width == 1:
-        return text
-    one = r.emit(f"insertelement {r.lanes(width)} poison, {r.type} {text}, i64 0")
-    return r.emit(
-        f"shufflevector {r.lanes(width)} {one}, {r.lanes(width)} poison, <{width} x i32> zeroinitializer"
-    )
-
-
 def _minus_multiple(r: Routine, target: str, source: str, factor: str, count: str) -> None:
     """target[i] -= factor * source[i]."""
 
     def step(i: str, width: int) -> None:
         kind = r.lanes(width)
-        part = r.emit(f"fmul {kind} {r.get_lanes(source, i, width)}, {_splat(r, factor, width)}")
+        part = r.emit(f"fmul {kind} {r.get_lanes(source, i, width)}, {r.splat(factor, r.type, width)}")
         r.put_lanes(r.emit(f"fsub {kind} {r.get_lanes(target, i, width)}, {part}"), target, i, width)
 
     r.in_lanes(count, _LANES, step)
@@ -44,7 +35,7 @@ def _minus_multiple(r: Routine, target: str, source: str, factor: str, count: st
 def _divide(r: Routine, target: str, divisor: str, count: str) -> None:
     def step(i: str, width: int) -> None:
         kind = r.lanes(width)
-        quotient = r.emit(f"fdiv {kind} {r.get_lanes(target, i, width)}, {_splat(r, divisor, width)}")
+        quotient = r.emit(f"fdiv {kind} {r.get_lanes(target, i, width)}, {r.splat(divisor, r.type, width)}")
         r.put_lanes(quotient, target, i, width)
 
     r.in_lanes(count, _LANES, step)
@@ -154,7 +145,7 @@ def substitute(r: Routine, matrix: str, upward: bool, turned: bool, divide: bool
             r.do(f"store {kind} {r.get_lanes('%b', r.at(j, '%k', c), width)}, ptr {total}")
 
             def take(i: str) -> None:
-                factor = _splat(r, r.get(matrix, r.at(i, "%n", j) if turned else r.at(j, "%n", i)), width)
+                factor = r.splat(r.get(matrix, r.at(i, "%n", j) if turned else r.at(j, "%n", i)), r.type, width)
                 part = r.emit(f"fmul {kind} {factor}, {r.get_lanes('%b', r.at(i, '%k', c), width)}")
                 r.do(f"store {kind} {r.emit(f'fsub {kind} {_load(r, kind, total)}, {part}')}, ptr {total}")
 
@@ -164,7 +155,7 @@ def substitute(r: Routine, matrix: str, upward: bool, turned: bool, divide: bool
                 r.loop(j, take)
             value = _load(r, kind, total)
             if divide:
-                value = r.emit(f"fdiv {kind} {value}, {_splat(r, r.get(matrix, r.at(j, '%n', j)), width)}")
+                value = r.emit(f"fdiv {kind} {value}, {r.splat(r.get(matrix, r.at(j, '%n', j)), r.type, width)}")
             r.put_lanes(value, "%b", r.at(j, "%k", c), width)
 
         if upward:

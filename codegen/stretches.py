@@ -52,10 +52,6 @@ class StretchWriter(ScalarWriter):
     def block(self, body: Sequence[Stmt]) -> None:
         """Write what is done with one block."""
 
-    def least(self, a: str, b: str) -> str:
-        self.module.declare("declare i64 @llvm.smin.i64(i64, i64)")
-        return self.lines.emit(f"call i64 @llvm.smin.i64(i64 {a}, i64 {b})")
-
     def stretches(
         self, loop: For, start: str, extent: str, length: int, steps: Callable[[For, str, str], None]
     ) -> None:
@@ -74,7 +70,7 @@ class StretchWriter(ScalarWriter):
         outer = self.scope
         self.scope = replace(outer, splats=dict(outer.splats), angles=dict(outer.angles))
         lines.do(f"{following} = add nsw i64 {counter}, {length}")
-        steps(loop, counter, self.least(following, extent))
+        steps(loop, counter, self.lines.least(following, extent))
         totals = [Settled(self, carry, outer.width, self.rows is None) for carry in loop.carries]
         for one in totals:
             one.stretch()
@@ -156,7 +152,7 @@ class StretchWriter(ScalarWriter):
             self.vars[loop.var] = self.plus(counter, str(number))
             if loop.step != 1:
                 end = self.plus(counter, self.size(loop.step))
-                self.stops[loop.var] = self.least(end, extent)
+                self.stops[loop.var] = self.lines.least(end, extent)
                 self.block(loop.body)
             else:
                 self.body(loop.body)
@@ -198,10 +194,10 @@ class StretchWriter(ScalarWriter):
                 self.once(rests[carry.out], f"  {rests[carry.out]} = alloca {kind}, align 64")
 
         def panel(first: str) -> None:
-            end = self.least(self.plus(first, str(PANEL)), extent)
+            end = self.lines.least(self.plus(first, str(PANEL)), extent)
 
             def rows(start: str) -> None:
-                stop = self.least(self.plus(start, str(BLOCK)), self.size(inner.extent))
+                stop = self.lines.least(self.plus(start, str(BLOCK)), self.size(inner.extent))
                 self.rows = Rows(inner, start, stop, first, stores, rests)
                 steps(first, end)
                 self.rows = None

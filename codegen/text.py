@@ -154,6 +154,24 @@ class Lines:
         self.do(f"br label %{label}")
         self.begin(label)
 
+    def least(self, a: str, b: str | int) -> str:
+        """The smaller of two sizes."""
+        return self.intrinsic("llvm.smin.i64", "i64", [("i64", a), ("i64", str(b))])
+
+    def most(self, a: str, b: str | int) -> str:
+        """The larger of two sizes."""
+        return self.intrinsic("llvm.smax.i64", "i64", [("i64", a), ("i64", str(b))])
+
+    def splat(self, text: str, kind: str, width: int) -> str:
+        """A scalar in every lane; alone where there is one."""
+        if width == 1:
+            return text
+        if text[0] != "%":
+            return f"splat ({kind} {text})"
+        lanes = f"<{width} x {kind}>"
+        one = self.emit(f"insertelement {lanes} poison, {kind} {text}, i64 0")
+        return self.emit(f"shufflevector {lanes} {one}, {lanes} poison, <{width} x i32> zeroinitializer")
+
     def intrinsic(self, name: str, result: str, args: list[tuple[str, str]]) -> str:
         """Call an intrinsic or external function by its full name; returns the result's name."""
         self.module.declare(f"declare {result} @{name}({', '.join(t for t, _ in args)})")

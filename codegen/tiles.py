@@ -135,9 +135,7 @@ class _Column(Routine):
             group, row = divmod(i, FOUR)
             place = self.far(a[group], rows[i]) if row else a[group]
             one = self.emit(f"load {self.type}, ptr {place}, align {self.bytes}")
-            one = self.emit(f"insertelement {self.kind} poison, {self.type} {one}, i64 0")
-            order = f"<{tile.width} x i32> zeroinitializer"
-            left = self.emit(f"shufflevector {self.kind} {one}, {self.kind} poison, {order}")
+            left = self.splat(one, self.type, tile.width)
             for v in range(tile.vectors):
                 before = sums[i * tile.vectors + v]
                 if self.module.fma:
@@ -180,7 +178,6 @@ class _Column(Routine):
 def _column(module: Module, tile: Tile) -> str:
     """Tiles one below the other, from one panel of B."""
     r = _Column(module, tile)
-    module.declare("declare i64 @llvm.smin.i64(i64, i64)")
     module.declare("declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
     for name in ("ar", "as", "bs", "cr"):
         r.do(f"%{name}.bytes = mul i64 %{name}, {r.bytes}")

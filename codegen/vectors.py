@@ -30,7 +30,7 @@ class VectorWriter(StretchWriter):
         if loop is self.shared:
             return "%from", "%to"
         if loop.once:
-            return "0", self.least(self.size(loop.extent), "1")
+            return "0", self.lines.least(self.size(loop.extent), "1")
         if loop.within:
             share = self.size(loop.share)
             return self.times(self.vars[loop.within], share), self.times(self.stops[loop.within], share)
@@ -40,7 +40,7 @@ class VectorWriter(StretchWriter):
         name, size = loop.block
         length = self.size(size)
         start = self.times(length, self.vars[name])
-        return start, self.least(self.plus(start, length), extent)
+        return start, self.lines.least(self.plus(start, length), extent)
 
     # ---------------------------------------------------------------- vector loops
     def vector_loop(self, loop: For) -> None:
@@ -64,7 +64,7 @@ class VectorWriter(StretchWriter):
         full = extent
         for guest in loop.body:
             if isinstance(guest, For) and guest.along:  # registers are full as long as all run
-                full, static = self.least(full, self.size(guest.extent)), None
+                full, static = self.lines.least(full, self.size(guest.extent)), None
         cut = strips(loop, self.lanes, static)
         if cut.some:
             self._in_registers(loop, begin, extent, cut.lanes, cut.some if static is None or static % LANES else 0)
@@ -204,4 +204,5 @@ class VectorWriter(StretchWriter):
         scope = self.scope
         self.stop_after(left)
         kind = f"<{scope.width} x i64>"
-        scope.mask = self.lines.emit(f"icmp slt {kind} {self.lane_numbers()}, {self.splat(left, 'i64', scope.width)}")
+        every = self.lines.splat(left, "i64", scope.width)
+        scope.mask = self.lines.emit(f"icmp slt {kind} {self.lane_numbers()}, {every}")

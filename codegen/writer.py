@@ -165,36 +165,26 @@ class ScalarWriter:
 
     def stop_after(self, left: str) -> None:
         """Only the first `left` lanes count."""
-        scope, module = self.scope, self.module
+        scope = self.scope
         scope.left = left
-        module.declare("declare i64 @llvm.smin.i64(i64, i64)")
         last = self.lines.emit(f"sub i64 {left}, 1")
-        own = [self.lines.emit(f"call i64 @llvm.smin.i64(i64 {k}, i64 {last})") for k in range(1, scope.width)]
+        own = [self.lines.least(str(k), last) for k in range(1, scope.width)]
         scope.lanes = ("0", *own)
-
-    def splat(self, text: str, kind: str, width: int) -> str:
-        """A scalar in every lane."""
-        if text[0] != "%":
-            return f"splat ({kind} {text})"
-        one = self.lines.emit(f"insertelement <{width} x {kind}> poison, {kind} {text}, i64 0")
-        return self.lines.emit(
-            f"shufflevector <{width} x {kind}> {one}, <{width} x {kind}> poison, <{width} x i32> zeroinitializer"
-        )
 
     def lane_offsets(self, index: Index) -> str:
         """An index as one i64 for each lane."""
         width = self.scope.width
         base, step, varying = self.offset(index)
-        total = self.splat(base, "i64", width)
+        total = self.lines.splat(base, "i64", width)
         kind = f"<{width} x i64>"
         if step != 0:
-            own = self.splat(self.size(step), "i64", width)
+            own = self.lines.splat(self.size(step), "i64", width)
             moved = self.lines.emit(f"mul nsw {kind} {own}, {self.lane_numbers()}")
             total = self.lines.emit(f"add nsw {kind} {total}, {moved}")
         for text, factor in varying:
             moved = text
             if factor != 1:
-                moved = self.lines.emit(f"mul nsw {kind} {text}, {self.splat(self.size(factor), 'i64', width)}")
+                moved = self.lines.emit(f"mul nsw {kind} {text}, {self.lines.splat(self.size(factor), 'i64', width)}")
             total = self.lines.emit(f"add nsw {kind} {total}, {moved}")
         return total
 
@@ -246,7 +236,7 @@ class ScalarWriter:
         found = self.scope.splats.get(name)
         if found is None:
             kind = register_type(self.dtypes[name], 1)
-            found = self.splat(text, kind, self.scope.width)
+            found = self.lines.splat(text, kind, self.scope.width)
             self.scope.splats[name] = found
         return found
 
