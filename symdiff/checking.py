@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
+from symdiff.arguments import argument_numbers, positions
 from symdiff.errors import ArgumentError, DtypeError, ShapeError
 from symdiff.ir.dims import format_shape
 
@@ -444,13 +445,10 @@ def _float_array(point: Any, number: int) -> Any:
 def _argument_numbers(argnums: int | Sequence[int] | None, count: int) -> tuple[int, ...]:
     if argnums is None:
         return tuple(range(count))
-    given = (argnums,) if isinstance(argnums, int) else tuple(argnums)
-    for number in given:
-        if not -count <= number < count:
-            raise ArgumentError(f"check_gradient: argument {number} asked for, but {count} points are given")
+    given = positions(argument_numbers(argnums, "check_gradient"), count, "check_gradient")
     if not given:
         raise ArgumentError("check_gradient: argnums is empty")
-    return tuple(number % count for number in given)
+    return given
 
 
 def _names(function: Callable[..., Any], names: Sequence[str] | None, count: int) -> tuple[str, ...]:

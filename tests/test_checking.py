@@ -235,7 +235,7 @@ def test_wrong_use_is_explained():
         check_gradient(loss, W, X, gradient=np.ones(3), argnums=1)
     with pytest.raises(ArgumentError, match="1 parts for 2 checked arguments"):
         check_gradient(loss, W, X, gradient=np.ones(4))
-    with pytest.raises(ArgumentError, match="argument 2 asked for"):
+    with pytest.raises(ArgumentError, match="argnums 2 for 2 arguments"):
         check_gradient(loss, W, X, gradient=loss_gradient, argnums=2)
     with pytest.raises(DtypeError, match="complex128"):
         check_gradient(np.sin, 1j, gradient=np.cos)

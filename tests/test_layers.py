@@ -24,6 +24,7 @@ LINES = 600
 ROWS: dict[str, int] = {
     "symdiff.errors": 1,
     "symdiff.later": 2,
+    "symdiff.arguments": 2,
     "symdiff.ir": 2,
     "symdiff.ops": 3,
     **dict.fromkeys(

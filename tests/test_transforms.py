@@ -174,7 +174,7 @@ def test_aux_comes_back_beside_the_gradient() -> None:
     slope, twice = sd.grad(lambda v: (np.sum(v), 2 * v), has_aux=True)(x)
     np.testing.assert_array_equal(slope, np.ones(3))
     np.testing.assert_array_equal(twice, 2 * x)
-    with pytest.raises(sd.ArgumentError, match=r"with has_aux the function returns a pair \(value, aux\)"):
+    with pytest.raises(sd.ArgumentError, match=r"with has_aux=True the function returns a pair \(value, aux\)"):
         sd.grad(lambda v: np.sum(v), has_aux=True)(x)
 
 

@@ -156,6 +156,7 @@ def vjp_of(y: Any, x: Any, cotangents: Any, kinks: Kinks = None) -> Any:
 
 def hvp_of(f: Expr, x: Any, vectors: Any, kinks: Kinks = None) -> Any:
     """The Hessian-vector product, forward over reverse: the Hessian is never formed."""
+    f = _expression(f, "hvp")
     xs, back = _variables(x)
     vs = _matching(vectors, xs, "hvp", "vector")
 

@@ -17,6 +17,7 @@ from symdiff.api.transforms import (
     value_and_grad,
     vjp_function,
 )
+from symdiff.arguments import argument_numbers, positions
 from symdiff.checking import GradientReport
 from symdiff.checking import check_gradient as check_values
 from symdiff.errors import ArgumentError, at_least_one
@@ -145,11 +146,10 @@ def check_gradient(
         raise ArgumentError("check_gradient: no point is given; call it as check_gradient(f, x0)")
     if not _is_function(function):
         raise ArgumentError(f"check_gradient: given {function!r}, expected a function over NumPy")
-    wanted = range(len(points)) if argnums is None else (argnums,) if isinstance(argnums, int) else tuple(argnums)
-    for i in wanted:
-        if not -len(points) <= i < len(points):
-            raise ArgumentError(f"check_gradient: argument {i} asked for, but {len(points)} points are given")
-    chosen = tuple(i % len(points) for i in wanted if argnums is not None or _floating(points[i]))
+    if argnums is None:
+        chosen = tuple([i for i, p in enumerate(points) if _floating(p)])
+    else:
+        chosen = positions(argument_numbers(argnums, "check_gradient"), len(points), "check_gradient")
     if not chosen:
         raise ArgumentError("check_gradient: no argument of floating type is given")
     leaves, tree = flatten(tuple(points[i] for i in chosen))

@@ -18,6 +18,7 @@ from symdiff.api.pieces import Native, Piece
 from symdiff.api.sparse_layout import Layout, in_blocks, order_in, placed, shell_of
 from symdiff.api.sparse_plans import MOVED, Direct, Sweeps, direct_forms
 from symdiff.api.sparse_programs import flat, program, slope, symbolic
+from symdiff.arguments import argument_numbers, positions
 from symdiff.errors import ArgumentError, DerivativeError, at_least_one
 from symdiff.frontend.expr import Expr
 from symdiff.frontend.trace import Traced, flatten, trace
@@ -427,7 +428,7 @@ class SparseFunction:
         make: Callable[[Function, Sequence[int]], SparseDerivative], where: str,
     ) -> None:  # fmt: skip
         self.function = function
-        self._argnums = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+        self._argnums = argument_numbers(argnums, where)
         self._make = make
         self._where = where
         self._programs: list[tuple[Traced, SparseDerivative]] = []
@@ -452,11 +453,9 @@ class SparseFunction:
             raise ArgumentError(f"{self._where}: a symbol is given as an argument, expected arrays; for expressions "
                                 f"call {self._where}(y, x)")  # fmt: skip
         wrt: list[int] = []
-        for i in self._argnums:
-            if not -len(args) <= i < len(args):
-                raise ArgumentError(f"{self._where}: argnums {i} for {len(args)} arguments")
-            first = sum(counts[: i % len(args)])
-            wrt += range(first, first + counts[i % len(args)])
+        for i in positions(self._argnums, len(args), self._where):
+            first = sum(counts[:i])
+            wrt += range(first, first + counts[i])
         traced = trace(self.function, args)
         derivative = self._make(traced.function, wrt)
         arrays = traced.arguments(args)

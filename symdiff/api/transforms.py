@@ -17,12 +17,13 @@ from symdiff.api.expression import Expression, free_symbols
 from symdiff.api.fresh import Fresh
 from symdiff.api.kinks import Kinks, with_kinks
 from symdiff.api.native import compile_function
+from symdiff.arguments import argument_numbers, function_given, positions
 from symdiff.batch import batch
 from symdiff.diff import Mode, gradients, jacobians, pull_back, push_forward
-from symdiff.errors import ArgumentError, ShapeError, at_least_one
+from symdiff.errors import ArgumentError, DtypeError, ShapeError, at_least_one
 from symdiff.frontend.building import BUILDER
 from symdiff.frontend.expr import Expr, as_expr
-from symdiff.frontend.nesting import LEAF
+from symdiff.frontend.nesting import LEAF, Tree
 from symdiff.frontend.trace import Traced, flatten, trace, unflatten
 from symdiff.ir.builder import Builder, Handle
 from symdiff.ir.collecting import uncollected
@@ -34,20 +35,30 @@ from symdiff.simplify import optimize
 
 
 # -------------------------------------------------------------------- functions of expressions
-def _chosen(argnums: int | Sequence[int], count: int, where: str) -> tuple[int, ...]:
-    wanted = (argnums,) if isinstance(argnums, int) else tuple(argnums)
-    for i in wanted:
-        if not -count <= i < count:
-            raise ArgumentError(f"{where}: argnums {i} for {count} arguments")
-    return tuple(i % count for i in wanted)
-
-
-def _scalar(y: Any, where: str) -> Expr:
-    if not isinstance(y, Expr):
-        y = as_expr(y)
+def _scalar(y: Any, tree: Tree, where: str) -> Expr:
+    if tree is not LEAF:
+        hint = "; what it returns besides is had by has_aux=True" if isinstance(y, tuple) and "grad" in where else ""
+        raise ArgumentError(f"{where}: the function returned {described(y)}, expected a scalar{hint}")
+    y = _output(y, where, "the function returned")
     if y.ndim:
         raise ShapeError(f"{where}: the function returned shape {format_shape(y.shape)}, expected a scalar")
     return y
+
+
+def _output(y: Any, where: str, what: str) -> Expr:
+    try:
+        return as_expr(y)
+    except DtypeError as error:
+        raise DtypeError(f"{where}: {what} {error}") from None
+
+
+def described(value: Any) -> str:
+    """What a function returned, in few words."""
+    if isinstance(value, Expr):
+        return f"one array of shape {format_shape(value.value.shape)}"
+    if isinstance(value, (tuple, list, dict)):
+        return f"a {type(value).__name__} of {len(value)}"  # pyright: ignore[reportUnknownArgumentType]
+    return repr(value)
 
 
 Rule: TypeAlias = "Callable[[Callable[..., Any], tuple[Any, ...]], Any]"
@@ -232,7 +243,9 @@ def jit(
     function: Callable[..., Any], static_argnums: int | Sequence[int] = (), *, threads: int = 1
 ) -> Transformed:
     """Compile a function over NumPy. static_argnums: arguments that stay Python values (sizes, switches)."""
-    static = (static_argnums,) if isinstance(static_argnums, int) else tuple(static_argnums)
+    read = argument_numbers(static_argnums, "jit", "static_argnums")
+    static = (read,) if isinstance(read, int) else read
+    function_given(function, "jit", "expressions are compiled by sd.compile(outputs, inputs)")
     return Transformed(function, lambda f, args: f(*args), static, at_least_one(threads, "jit: threads"))
 
 
@@ -255,13 +268,17 @@ def _derivative(
     beside: Any = None
     if has_aux:
         if not isinstance(value, tuple) or len(value) != 2:  # pyright: ignore[reportUnknownArgumentType]
-            raise ArgumentError(f"{where}: with has_aux the function returns a pair (value, aux), got {value!r}")
+            raise ArgumentError(
+                f"{where}: with has_aux=True the function returns a pair (value, aux), given {described(value)}"
+            )
         value, beside = value  # pyright: ignore[reportUnknownVariableType]
     outputs, out_tree = flatten(value)
     extras, aux_tree = flatten(beside)
-    aux = [as_expr(e).value for e in extras]
-    ys = [_scalar(y, where) if scalar else as_expr(y) for y in outputs]
-    chosen = _chosen(argnums, _positional(function, args), where)
+    aux = [_output(e, where, "aux holds").value for e in extras]
+    if not outputs and not scalar:
+        raise ArgumentError(f"{where}: the function returned {described(value)}, which holds no array")
+    ys = [_scalar(value, out_tree, where)] if scalar else [_output(y, where, "the function returned") for y in outputs]
+    chosen = positions(argnums, _positional(function, args), where)
     xs: list[Value] = []
     shapes: list[tuple[int, Any]] = []
     for i in chosen:
@@ -300,9 +317,11 @@ def value_and_grad(
     The gradient is nested like the argument; a sequence of argnums gives a tuple. With has_aux the function returns
     (value, aux), and the result is ((value, aux), gradient).
     """
+    function_given(function, "value_and_grad", "of expressions use sd.gradient(f, x)")
+    chosen = argument_numbers(argnums, "value_and_grad")
 
     def rule(f: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-        value, found, aux = _gradient(f, args, argnums, "value_and_grad", kinks, has_aux)
+        value, found, aux = _gradient(f, args, chosen, "value_and_grad", kinks, has_aux)
         return ((value, aux), found) if has_aux else (value, found)
 
     return Transformed(function, rule, threads=at_least_one(threads, "value_and_grad: threads"))
@@ -317,12 +336,19 @@ def grad(
     kinks: derivatives to take at kinks, {"relu": 1, "max": "first"}; `sd.kinks()` lists them.
     With has_aux the function returns (value, aux), and the result is (gradient, aux).
     """
+    function_given(function, "grad", "of expressions use sd.gradient(f, x)")
+    return _gradient_function(function, argument_numbers(argnums, "grad"), "grad", kinks, has_aux, threads)
 
+
+def _gradient_function(
+    function: Callable[..., Any], argnums: int | tuple[int, ...], where: str, kinks: Kinks, has_aux: bool = False,
+    threads: int = 1,
+) -> Transformed:  # fmt: skip
     def rule(f: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-        _, found, aux = _gradient(f, args, argnums, "grad", kinks, has_aux)
+        _, found, aux = _gradient(f, args, argnums, where, kinks, has_aux)
         return (found, aux) if has_aux else found
 
-    return Transformed(function, rule, threads=at_least_one(threads, "grad: threads"))
+    return Transformed(function, rule, threads=at_least_one(threads, f"{where}: threads"))
 
 
 def jacobian_function(
@@ -330,9 +356,11 @@ def jacobian_function(
     threads: int,
 ) -> Transformed:  # fmt: skip
     """The Jacobian by one mode, output axes first."""
+    function_given(function, where, "of expressions use sd.jacobian(y, x)")
+    chosen = argument_numbers(argnums, where)
 
     def rule(f: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-        return _derivative(f, args, argnums, lambda b, ys, xs: jacobians(b, ys, xs, mode), where, False, kinks)[1]
+        return _derivative(f, args, chosen, lambda b, ys, xs: jacobians(b, ys, xs, mode), where, False, kinks)[1]
 
     return Transformed(function, rule, threads=at_least_one(threads, f"{where}: threads"))
 
@@ -356,19 +384,25 @@ def hessian_function(
     threads: int = 1,
 ) -> Transformed:  # fmt: skip
     """Second derivatives of a scalar function: its gradient by reverse mode, differentiated again by `mode`."""
-    return jacobian_function(grad(function, argnums, kinks=kinks), argnums, mode, "hessian", kinks, threads)
+    function_given(function, "hessian", "of expressions use sd.hessian(f, x)")
+    chosen = argument_numbers(argnums, "hessian")
+    first = _gradient_function(function, chosen, "hessian", kinks)
+    return jacobian_function(first, chosen, mode, "hessian", kinks, threads)
 
 
 def _directional(
     function: Callable[..., Any], primals: Sequence[Any], along: Any, where: str, kinks: Kinks,
     make: Callable[[Builder, list[Value], list[Value], list[Value]], tuple[list[Value], Any]],
 ) -> Any:  # fmt: skip
+    if not isinstance(primals, (tuple, list)):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ArgumentError(f"{where}: given {described(primals)} as the arguments, expected a tuple (x0, ...) of them")
+
     def rule(f: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         inputs, given = args
         leaves, tree = flatten(inputs)
         fresh = Fresh(leaves)
         outputs, out_tree = flatten(f(*unflatten(tree, fresh.symbols)))
-        ys = [as_expr(y) for y in outputs]
+        ys = [_output(y, where, "the function returned") for y in outputs]
         seeds = [as_expr(s) for s in flatten(given)[0]]
         wanted = len(leaves) if where == "jvp" else len(ys)
         if len(seeds) != wanted:
@@ -405,7 +439,7 @@ def vjp_function(
 
 def hvp_function(function: Callable[..., Any], x: Any, v: Any, kinks: Kinks = None) -> Any:
     """The Hessian of a scalar function of one argument, times a direction."""
-    return jvp_function(grad(function, kinks=kinks), (x,), (v,), kinks)[1]
+    return jvp_function(_gradient_function(function, 0, "hvp", kinks), (x,), (v,), kinks)[1]
 
 
 def vmap(
@@ -416,6 +450,8 @@ def vmap(
     in_axes: the mapped axis of every argument, or one per argument, None for arguments shared by the whole batch.
     out_axes: where the batch axis stands in the results. Arguments given by keyword are mapped along axis 0.
     """
+
+    function_given(function, "vmap", "expressions take arrays of any rank as they are")
 
     def rule(f: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         count = _positional(f, args)

@@ -21,6 +21,7 @@ from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
 
+from symdiff.arguments import argument_numbers, positions
 from symdiff.errors import ArgumentError, DtypeError, SymbolicSizeError, SymdiffError
 from symdiff.frontend.building import SIZE_WATCH, dtype_name, raw_size
 from symdiff.frontend.expr import Expr, as_expr, wrap
@@ -340,13 +341,12 @@ def trace(
     then called once. static_argnums: arguments that stay the Python values they are. like: the function whose name and
     argument names the program takes, when `function` merely wraps it.
     """
-    wanted = (static_argnums,) if isinstance(static_argnums, int) else tuple(static_argnums)
-    for position in wanted:
-        if not -len(examples) <= position < len(examples):
-            raise ArgumentError(f"static_argnums {position} for {len(examples)} arguments")
-    static = tuple((i, examples[i]) for i in sorted({p % len(examples) for p in wanted}))
-    fixed = dict(static)
     shown = function if like is None else like
+    title = getattr(shown, "__name__", "f")
+    numbers = argument_numbers(static_argnums, title, "static_argnums")
+    wanted = positions(numbers, len(examples), title, "static_argnums")
+    static = tuple((i, examples[i]) for i in sorted(set(wanted)))
+    fixed = dict(static)
     names = argument_names(shown, len(examples))
     dynamic = tuple([e for i, e in enumerate(examples) if i not in fixed])
     leaves, tree = flatten(dynamic)
@@ -354,7 +354,7 @@ def trace(
     labels = unique_labels([p for n, c in zip(moving, tree.children, strict=True) for p in paths(c, n)])
     number_dtype = _number_dtype(leaves)
     kinds = [_leaf_type(leaf, label, number_dtype) for leaf, label in zip(leaves, labels, strict=True)]
-    job = _Job(function, static, tree, labels, [d for d, _ in kinds], getattr(shown, "__name__", "f"))
+    job = _Job(function, static, tree, labels, [d for d, _ in kinds], title)
     if shapes is not None:
         given = tuple([tuple([raw_size(s) for s in shape]) for shape in shapes])
         if len(given) != len(leaves):

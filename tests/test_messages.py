@@ -1,0 +1,64 @@
+"""What callers give wrongly is told in our own words: what was given, what was expected and where."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import symdiff as sd
+
+n, m = sd.dims("n m")
+x, s, W = sd.symbol("x", (n,)), sd.symbol("s"), sd.symbol("W", (m, n))
+X = np.array([1.0, 2.0, 3.0])
+
+Case = tuple[str, Callable[[], Any], type[Exception], str]
+
+
+def total(x: Any) -> Any:
+    return np.sum(x * x)
+
+
+TRANSFORMS: list[Case] = [
+    ("nothing", lambda: sd.value_and_grad(lambda x: None)(X), sd.ArgumentError,
+     "value_and_grad: the function returned None, expected a scalar$"),
+    ("nothing twice", lambda: sd.hessian(lambda x: None)(X), sd.ArgumentError, "hessian: the function returned None"),
+    ("nothing to map", lambda: sd.jacfwd(lambda x: None)(X), sd.ArgumentError, "jacfwd: .* None, which holds no array"),
+    ("two", lambda: sd.grad(lambda x: (np.sum(x), x))(X), sd.ArgumentError, "a tuple of 2, .* has_aux=True"),
+    ("a vector", lambda: sd.grad(lambda x: x)(X), sd.ShapeError, r"grad: the function returned shape \(3,\)"),
+    ("text", lambda: sd.grad(lambda x: "a")(X), sd.DtypeError, r"grad: the function returned 'a' \(a str\)"),
+    ("argnums text", lambda: sd.grad(total, argnums="a"), sd.ArgumentError, "grad: argnums='a', expected an integer"),
+    ("argnums float", lambda: sd.jacrev(total, argnums=0.0), sd.ArgumentError, "jacrev: argnums=0.0"),
+    ("argnums texts", lambda: sd.hessian(total, argnums=("a",)), sd.ArgumentError, r"hessian: argnums=\('a',\)"),
+    ("argnums bool", lambda: sd.value_and_grad(total, argnums=True), sd.ArgumentError, "argnums=True"),
+    ("argnums none", lambda: sd.sparse_jacobian(total, argnums=None), sd.ArgumentError, "argnums=None"),
+    ("argnums checked", lambda: sd.check_gradient(total, X, argnums="x"), sd.ArgumentError, "argnums=.x."),
+    ("static", lambda: sd.jit(total, static_argnums="x"), sd.ArgumentError, "jit: static_argnums='x'"),
+    ("a number", lambda: sd.grad(3), sd.ArgumentError, "grad: given 3, expected a Python function over NumPy$"),
+    ("an expression", lambda: sd.grad(total(x)), sd.ArgumentError, r"over NumPy; .*sd.gradient\(f, x\)"),
+    ("jit an expression", lambda: sd.jit(x), sd.ArgumentError, "jit: given x .* sd.compile"),
+    ("map a number", lambda: sd.vmap(3), sd.ArgumentError, "vmap: given 3"),
+    ("hvp of a number", lambda: sd.hvp(3, x, x), sd.ArgumentError, "hvp: given 3 of type int"),
+    ("no tuple", lambda: sd.jvp(total, X, X), sd.ArgumentError, r"jvp: given array\(.*expected a tuple \(x0, ...\)"),
+    ("no pair", lambda: sd.grad(total, has_aux=True)(X), sd.ArgumentError,
+     r"grad: with has_aux=True .* pair \(value, aux\), given one array of shape \(\)$"),
+    ("a list", lambda: sd.grad(lambda x: [total(x), x], has_aux=True)(X), sd.ArgumentError, "given a list of 2"),
+    ("aux text", lambda: sd.grad(lambda x: (total(x), "a"), has_aux=True)(X), sd.DtypeError,
+     r"grad: aux holds 'a' \(a str\)"),
+    ("aux alone", lambda: sd.grad(lambda x: (None, x), has_aux=True)(X), sd.ArgumentError, "returned None, expected"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", TRANSFORMS, ids=[c[0] for c in TRANSFORMS])
+def test_transforms(case: Case) -> None:
+    _, call, error, message = case
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_argument_numbers_of_numpy_are_integers() -> None:
+    assert np.array_equal(sd.grad(total, argnums=np.int64(0))(X), 2 * X)
+    found = sd.grad(lambda a, b: np.sum(a * b), argnums=[np.int32(1), -2])(X, 2 * X)
+    assert isinstance(found, tuple) and np.array_equal(found[0], X) and np.array_equal(found[1], 2 * X)
