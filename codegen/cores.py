@@ -46,32 +46,26 @@ def divide(function: Function) -> list[Value | Core]:
     if len(instrs) < LONG or "c128" in {v.type.dtype for v in instrs}:  # which has no native code
         return list(instrs)
     # The stage of a value is that of the last scalars it needs: a scalar that reads an array made from scalars of
-    # stage k is of stage k + 1.
-    stage: dict[Value, int] = {}
-    scalar: set[Value] = set()
+    # stage k is of stage k + 1. Twice the stage is the number of its part, and one more for what is no scalar.
+    place: dict[Value, int] = {}
     count: dict[int, int] = {}
     for value in instrs:
         if value.op.name in _CORE and not value.type.shape:
-            own = 1
+            own = 2
             for arg in value.args:
-                at = stage.get(arg, 0)
-                if at and arg not in scalar:
-                    at += 1
+                at = (place.get(arg, 0) + 1) & ~1
                 if at > own:
                     own = at
-            scalar.add(value)
             count[own] = count.get(own, 0) + 1
         else:
-            own = max([stage.get(a, 0) for a in value.args], default=0)
-        stage[value] = own
-    long = {number for number, length in count.items() if length >= LONG}
+            own = max([place.get(a, 0) for a in value.args], default=0) | 1
+        place[value] = own
+    long = {own for own, length in count.items() if length >= LONG}
     if not long:
         return list(instrs)
     parts: dict[int, list[Value]] = {}
-    for value in instrs:
-        own = stage[value]
-        inside = own in long and value in scalar
-        parts.setdefault(2 * own + (not inside), []).append(value)
+    for value, own in place.items():
+        parts.setdefault(own if own in long else own | 1, []).append(value)
     made = {number: _core(part) for number, part in parts.items() if not number % 2}
     used = {a for number, part in parts.items() if number % 2 for v in part for a in v.args}
     used.update(function.results, *[core.inputs for core in made.values()])

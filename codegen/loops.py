@@ -436,8 +436,9 @@ def _verify_kernel(kernel: Kernel, known: set[int]) -> None:
         entered = False
         for stmt in pending:
             if isinstance(stmt, Let):
-                for arg in stmt.args:
-                    use(stmt, arg)
+                if not defined.issuperset(stmt.args):
+                    for arg in stmt.args:
+                        use(stmt, arg)
                 if isinstance(stmt.attr, Index):
                     check_index(stmt, (stmt.attr,))
                 define(stmt, stmt.name)

@@ -69,8 +69,11 @@ class _Placing:
         before: list[list[Stmt]] = [[] for _ in range(len(order) + 1)]
         after: list[list[Stmt]] = [[] for _ in range(len(order) + 1)]
         carries: list[list[Carry]] = [[] for _ in range(len(order) + 1)]
-        for stmt in self.stmts:
-            before[level_of(self.deps[stmt.name])].append(stmt)
+        if order:
+            for stmt in self.stmts:
+                before[level_of(self.deps[stmt.name])].append(stmt)
+        else:
+            before[0] += self.stmts
         for store in self.stores:
             deps = self.nest.index_deps(store.index) | self.deps[store.value]
             before[level_of(deps)].append(store)

@@ -54,10 +54,12 @@ def regroup(
     read: names that are used outside. level: how many loops the value of a name depends on. first: names from there on
     are free.
     """
+    if len(stmts) > _LONGEST:
+        return None
     levels = {s.name: level(s.name) for s in stmts}
     looped = max(levels.values(), default=0) > 0
     products = sum(isinstance(s, Let) and s.op in ("mul", "div") for s in stmts)
-    if len(stmts) > (_LONGEST if looped else _LONGEST_ALONE) or products < 2:
+    if products < 2 or (len(stmts) > _LONGEST_ALONE and not looped):
         return None
     best, least = None, _Cost(stmts, read, levels)
     for apart in (False, True):

@@ -1,4 +1,4 @@
-"""Long kernels without loops as LLVM code: scalar statements, in functions of `PIECE` statements each.
+"""Long kernels without loops as LLVM code: scalar statements, very long ones in functions of `PIECE` statements each.
 
 The quick way of `codegen.emit` for what it takes apart (`is_straight`): the same instructions, written in one walk.
 Values are numbered as LLVM numbers them, which it reads faster than names. LLVM's time grows faster than the length of
@@ -18,6 +18,8 @@ from codegen.uses import uses_of
 from codegen.writer import Tables, Uses
 from symdiff.ir.dims import Size
 
+WHOLE = 12_000
+"""Statements of a kernel up to which it is one function: what goes through the workspace is written and read again."""
 PIECE = 4000
 SHORTEST = 200
 """Statements of a kernel from which it is written here."""
@@ -79,7 +81,10 @@ class _Straight:
     def __init__(self, body: Sequence[Stmt], uses: Uses, module: Module, tables: Tables) -> None:
         self.body, self.module, self.tables = body, module, tables
         self.fused, self.turned = uses.fused if module.fma else set[int](), uses.turned
-        self.last = {name: (position - 1) // PIECE for name, position in uses.last.items()}
+        self.length = max(1, len(body)) if len(body) <= WHOLE else PIECE
+        last = uses.last.items() if self.length < len(body) else ()
+        self.last = {name: (position - 1) // self.length for name, position in last}
+        """The last piece that reads a scalar, if there are several pieces."""
         self.other: dict[int, Let] = {}
         """For a sine or cosine the other function of its angle."""
         products: dict[int, Let] = {}
@@ -92,9 +97,10 @@ class _Straight:
                     other = angles.setdefault(stmt.args[0], stmt)
                     if other.op != stmt.op:
                         self.other[other.name], self.other[stmt.name] = stmt, other
-        for name, product in products.items():  # its factors are read where the sum stands
-            for factor in product.args:
-                self.last[factor] = max(self.last[factor], self.last[name])
+        if self.last:
+            for name, product in products.items():  # its factors are read where the sum stands
+                for factor in product.args:
+                    self.last[factor] = max(self.last[factor], self.last[name])
         self.products = products
         self.constants: dict[int, str] = {}
         self.dtypes: dict[int, str] = {}
@@ -110,10 +116,10 @@ class _Straight:
     def pieces(self) -> list[str]:
         """The bodies of the functions."""
         found: list[str] = []
-        for start in range(0, len(self.body), PIECE):
+        for number, start in enumerate(range(0, len(self.body), self.length)):
             self.where, self.pointers, self.lines = {}, {}, _Numbered(self.module)
-            self.number = start // PIECE
-            self._piece(self.body[start : start + PIECE])
+            self.number = number
+            self._piece(self.body[start : start + self.length])
             found.append("\n".join(self.lines.lines))
             for name in [n for n in self.slots if self.last[n] <= self.number]:
                 self.free.append(self.slots.pop(name))

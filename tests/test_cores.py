@@ -94,14 +94,18 @@ def plain(rng, dtype):
 @pytest.mark.parametrize("dtype", ["f64", "f32"])
 @pytest.mark.parametrize("form", [plain, mixed])
 @pytest.mark.parametrize("opt", [0, 2])
-def test_the_bits_are_those_of_the_ordinary_way(form, dtype, opt, rng, monkeypatch):
+@pytest.mark.parametrize("pieces", [True, False])
+def test_the_bits_are_those_of_the_ordinary_way(form, dtype, opt, pieces, rng, monkeypatch):
     function = form(rng, dtype)
     kind = {"f64": np.float64, "f32": np.float32}[dtype]
     arrays = [rng.normal(size=6).astype(kind), rng.normal(size=4).astype(kind)]
-    monkeypatch.setattr(straight, "PIECE", 110)
+    if pieces:
+        monkeypatch.setattr(straight, "WHOLE", 0)
+        monkeypatch.setattr(straight, "PIECE", 110)
     monkeypatch.setattr(cores, "LONG", 50)
     quick = codegen.compile(function, opt=opt)
-    assert codegen.inspect(quick).llvm.count(".c3(") >= 2
+    text = codegen.inspect(quick).llvm
+    assert text.count(".c3(") >= 2 if pieces else ".c0(" in text and ".c1(" not in text
     if dtype == "f64":  # in f32 rounding grows along the program
         agree(function, quick, arrays, 1e-9)
     monkeypatch.setattr(cores, "LONG", 1 << 30)

@@ -193,11 +193,10 @@ def function_of(results: Sequence[Expr], params: Sequence[Expr] | None = None, n
 
 def unmerged(results: Sequence[Expr], params: Sequence[Expr], name: str = "f") -> Function:
     """The same where a stage follows that merges equal instructions: without doing it first."""
-    values, own = [r.value for r in results], [p.value for p in params]
-    order = topological(values)
-    if len({p.name for p in own}) < len(own) or not {v for v in order if v.is_param} <= set(own):
-        return function_of(results, params, name)  # which also knows what is wrong
-    return Function(name, own, [v for v in order if not v.is_param], values)
+    try:
+        return Function.of([p.value for p in params], [r.value for r in results], name)
+    except ArgumentError:
+        return function_of(results, params, name)  # equal symbols made apart, or it knows what is wrong
 
 
 # How symbols are set where their name does not say it.

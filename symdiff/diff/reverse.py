@@ -8,7 +8,7 @@ every product is replaced by an exact zero, because 0 * inf of a derivative that
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any, assert_never
+from typing import Any, TypeAlias, assert_never
 
 from symdiff.diff.forward import masked, refusal, scaled
 from symdiff.diff.loops import Pulled, pull_loop
@@ -21,30 +21,28 @@ from symdiff.ir.op import Linear, Multilinear, NoDerivative, Partials, Region, R
 _ADDITIVE = frozenset({"add", "sub", "neg", "cast", "select"})
 
 
-class _Gathered:
-    """Contributions to one value's cotangent, each with its dead mask."""
+_Gathered: TypeAlias = "dict[Value, list[Pulled]]"
+"""Contributions to the cotangents of values, each with its dead mask."""
 
-    __slots__ = ("masks", "terms")
 
-    def __init__(self) -> None:
-        self.terms: list[Handle] = []
-        self.masks: list[Handle | None] = []
+def _total(parts: Sequence[Pulled]) -> Handle:
+    """The cotangent. Summed pairwise, so a value used a million times makes a shallow sum."""
+    terms = [term for term, _ in parts]
+    while len(terms) > 1:
+        terms = [terms[i] + terms[i + 1] if i + 1 < len(terms) else terms[i] for i in range(0, len(terms), 2)]
+    return terms[0]
 
-    def total(self) -> Handle:
-        # Summed pairwise, so a value used a million times makes a shallow sum.
-        terms = self.terms
-        while len(terms) > 1:
-            terms = [terms[i] + terms[i + 1] if i + 1 < len(terms) else terms[i] for i in range(0, len(terms), 2)]
-        return terms[0]
 
-    def mask(self) -> Handle | None:
-        if None in self.masks:
-            return None
-        total: Handle | None = None
-        for mask in dict.fromkeys([m.value for m in self.masks if m is not None]):
-            handle = Handle(self.terms[0].builder, mask)
-            total = handle if total is None else total.op("and", handle)
-        return total
+def _mask(parts: Sequence[Pulled]) -> Handle | None:
+    """Dead is what every contribution calls dead."""
+    masks = [mask for _, mask in parts]
+    if None in masks:
+        return None
+    total: Handle | None = None
+    for mask in dict.fromkeys([m.value for m in masks if m is not None]):
+        handle = Handle(parts[0][0].builder, mask)
+        total = handle if total is None else total.op("and", handle)
+    return total
 
 
 def reverse(
@@ -77,7 +75,7 @@ def pull(
             curved.add(value)
         if value.op.picks:
             loops.setdefault(loop_key(value), value)
-    gathered: dict[Value, _Gathered] = {}
+    gathered: _Gathered = {}
     for value, cotangent, dead in seeds:
         _add(gathered, value, cotangent, dead)
     wanted = set(wrt)
@@ -86,8 +84,8 @@ def pull(
     for value in reversed(order):
         contributions = gathered.pop(value, None)
         if contributions is not None and value in active:
-            cotangent = contributions.total()
-            mask = contributions.mask() if value in curved else None
+            cotangent = _total(contributions)
+            mask = _mask(contributions) if value in curved else None
             if value in wanted:
                 found[value] = cotangent, mask
             if value.op.picks:
@@ -105,7 +103,7 @@ def _pull_loop(
     given: dict[int, Pulled],
     active: set[Value],
     curved: set[Value],
-    gathered: dict[Value, _Gathered],
+    gathered: _Gathered,
 ) -> None:
     moving, bent = [a in active for a in value.args], [a in curved for a in value.args]
     if any(moving):
@@ -114,12 +112,12 @@ def _pull_loop(
                 _add(gathered, x, *own)
 
 
-def _add(gathered: dict[Value, _Gathered], value: Value, term: Handle, mask: Handle | None) -> None:
-    entry = gathered.get(value)
-    if entry is None:
-        entry = gathered[value] = _Gathered()
-    entry.terms.append(term)
-    entry.masks.append(mask)
+def _add(gathered: _Gathered, value: Value, term: Handle, mask: Handle | None) -> None:
+    parts = gathered.get(value)
+    if parts is None:
+        gathered[value] = [(term, mask)]
+    else:
+        parts.append((term, mask))
 
 
 def _pull(
@@ -129,7 +127,7 @@ def _pull(
     dead: Handle | None,
     active: set[Value],
     curved: set[Value],
-    gathered: dict[Value, _Gathered],
+    gathered: _Gathered,
 ) -> None:
     rule = builder.opset.rule(value.op)
     attrs = dict(value.attrs)

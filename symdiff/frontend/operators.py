@@ -11,11 +11,9 @@ from symdiff.errors import UnsupportedError
 from symdiff.frontend.registry import FUNCTIONS
 from symdiff.ir.dims import Dim
 
-_OPERANDS = (bool, int, float, complex, Fraction, np.generic, np.ndarray, Dim, list, tuple)
-
 
 def _operate(name: str, a: Any, b: Any, other: Any) -> Any:
-    if isinstance(other, (ArrayMethods, *_OPERANDS)) or hasattr(other, "__array__"):
+    if isinstance(other, _OPERANDS) or hasattr(other, "__array__"):
         return FUNCTIONS[name](a, b)
     return NotImplemented
 
@@ -255,6 +253,9 @@ class ArrayMethods:
 
     def conjugate(self) -> Any:
         return self
+
+
+_OPERANDS = (ArrayMethods, bool, int, float, complex, Fraction, np.generic, np.ndarray, Dim, list, tuple)
 
 
 def _plain(name: str, out: Any) -> Any:

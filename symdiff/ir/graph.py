@@ -108,20 +108,23 @@ def topological(results: Iterable[Value]) -> list[Value]:
     """Every value the results need, operands first, in a deterministic order (depth first, left to right)."""
     order: list[Value] = []
     done: set[Value] = set()
-    stack: list[Value] = []
-    for result in results:
-        stack.append(result)
-        while stack:
-            value = stack[-1]
+    # The values on the way from a result to the operand being looked at, and what is left of the operands of each.
+    way: list[Value] = []
+    left: list[Iterator[Value]] = [iter(results)]
+    while left:
+        for value in left[-1]:
             if value in done:
-                stack.pop()
                 continue
-            waiting = [a for a in value.args if a not in done]
-            if waiting:
-                waiting.reverse()  # the first operand comes first
-                stack += waiting
-            else:
-                stack.pop()
+            if value.args:
+                way.append(value)
+                left.append(iter(value.args))
+                break
+            done.add(value)
+            order.append(value)
+        else:
+            left.pop()
+            if way:
+                value = way.pop()
                 done.add(value)
                 order.append(value)
     return order
@@ -153,14 +156,17 @@ class Function:
         if len(set(names)) != len(names):
             twice = next(n for n in names if names.count(n) > 1)
             raise ArgumentError(f"function {name}: parameter {twice} is listed twice")
+        instrs: list[Value] = []
         for value in order:
-            if value.op is PARAM and value not in listed:
+            if value.op is not PARAM:
+                instrs.append(value)
+            elif value not in listed:
                 hint = f" (another {value.name} of type {value.type} is meant)" if value.name in names else ""
                 raise ArgumentError(
                     f"function {name}: {value.name} {value.type} is used but not among the parameters "
                     f"({', '.join(names) or 'none'}){hint}"
                 )
-        return Function(name, params, [v for v in order if v.op is not PARAM], results)
+        return Function(name, params, instrs, results)
 
     @property
     def dims(self) -> tuple[str, ...]:
