@@ -11,9 +11,9 @@ import ctypes
 from collections.abc import Mapping
 
 from codegen import copies, engine, memory
-from codegen.process import Once
 from codegen.text import Module
 from codegen.tiers import CELL, Upgrade, through_cell
+from symdiff.process import Once
 
 _OPT = 1
 

@@ -25,13 +25,13 @@ from codegen.lowered import OUT_OF_MEMORY
 from codegen.main import BAD_SHAPE, TICK_WORDS, TICKS, constant_symbol, emit_program
 from codegen.marshal import KernelAddresses, Marshal, convert
 from codegen.memory import ARENA, PLACES, SCRATCH
-from codegen.process import Once, kept
 from codegen.signature import ArraySpec, AxisSpec, Signature, Status
 from codegen.stages import Compiled, Figures
 from codegen.tiers import CELL, Upgrade, asked, through_cell
 from symdiff.errors import ShapeError, UnsupportedError, at_least_one
 from symdiff.ir.dims import Dim, Size, evaluate
 from symdiff.ir.graph import Function
+from symdiff.process import Once, kept
 
 # Blocks of memory that large calls and matrix products used; every module exchanges them atomically.
 _arena = kept((ctypes.c_void_p * PLACES)())

@@ -34,7 +34,7 @@ from llvmlite import binding as llvm
 
 from codegen import objcache
 from codegen.errors import CompilationError
-from codegen.process import LLVM_LOCK, Turn
+from symdiff.process import LLVM_LOCK, Turn
 
 TIERS = (0, 1, 2, 3)
 _CODE_GENERATION = (0, 1, 1, 2)

@@ -33,10 +33,10 @@ from codegen.entry_ir import Axis, BoundPlan, Plan
 from codegen.errors import ArgumentTypeError, ArgumentValueError, SignatureError
 from codegen.frames import Array, Frame
 from codegen.marshal import AMOUNT, KernelAddresses, Marshal, convert, describe, expected_text, share_memory
-from codegen.process import Once
 from codegen.signature import DTYPES, ArraySpec, Signature
 from codegen.stages import Compiled
 from codegen.tiers import Upgrade
+from symdiff.process import Once
 
 RELEASE_ABOVE = 20_000
 """Releasing and taking back the GIL costs 20 to 70 ns; kernels on so many elements take microseconds."""

@@ -7,14 +7,14 @@ of at least max(1, n); the C signature in the capsule is checked to be the one l
 
 import ctypes
 import importlib
-from functools import cache
 from typing import Any
 
 from codegen import engine
 from codegen.errors import CompilationError
+from symdiff.process import Once
 
 
-@cache
+@Once  # a fork waits for the import
 def _capsules() -> dict[str, Any] | None:
     """What SciPy offers; it is imported at the first use, for most kernels run without it."""
     try:

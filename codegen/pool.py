@@ -28,7 +28,7 @@ import signal
 import time
 
 from codegen import engine
-from codegen.process import Once, kept
+from symdiff.process import Once, kept
 
 SYMBOL = "sd.parallel"
 DECLARATION = f"declare i32 @{SYMBOL}(ptr, ptr, ptr, i64, i64, i64)"

@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from codegen import engine
-from codegen.process import LLVM_LOCK
+from symdiff.process import LLVM_LOCK
 
 CELL = "sd.cell"
 _TICK = 0.02

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import Any
 
 from symdiff.errors import ArgumentError
+from symdiff.process import LOADING
 
 
 def later(name: str) -> Any:
@@ -25,7 +26,8 @@ class _Later:
         self._name = name
 
     def __getattr__(self, attribute: str) -> Any:
-        value = getattr(import_module(self._name), attribute)
+        with LOADING:
+            value = getattr(import_module(self._name), attribute)
         self.__dict__[attribute] = value
         return value
 

@@ -10,7 +10,7 @@ import pytest
 from crowd import together
 
 from codegen import engine
-from codegen.process import LLVM_LOCK, Once, Turn
+from symdiff.process import LLVM_LOCK, Once, Turn
 
 
 def run(script: str, **environment: str) -> None:
@@ -112,7 +112,7 @@ def test_the_first_programs_of_a_process_may_be_compiled_at_once():
 
 FORK = """
 import os, threading, time
-from codegen.process import Once
+from symdiff.process import Once
 begun = threading.Event()
 def slowly():
     begun.set()
@@ -132,6 +132,38 @@ print("done")
 @forks
 def test_a_child_finds_what_was_being_made():
     run(FORK)
+
+
+IMPORT = """
+import faulthandler, os, sys, threading, time
+import numpy as np
+import symdiff as sd
+X = sd.symbol("X", (30, 30))
+def work():
+    sd.compile({output}, [X])
+{before}
+thread = threading.Thread(target=work)
+thread.start()
+while "{module}" not in sys.modules:
+    time.sleep(0.001)
+child = os.fork()
+if child == 0:
+    faulthandler.dump_traceback_later(60, exit=True)
+    work()
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+thread.join()
+print("done")
+"""
+
+
+@forks
+@pytest.mark.parametrize(
+    ("output", "before", "module"),
+    [("X * X", "", "codegen"), ("np.linalg.inv(X)", "sd.compile(X * X, [X])", "scipy")], ids=["codegen", "scipy"],
+)  # fmt: skip
+def test_a_fork_waits_for_what_is_imported_late(output, before, module):
+    run(IMPORT.format(output=output, before=before, module=module))
 
 
 END = """

@@ -18,6 +18,7 @@ from symdiff.frontend.expr import Expr
 from symdiff.ir.collecting import uncollected
 from symdiff.ir.graph import Function
 from symdiff.ops import OPSET
+from symdiff.process import LOADING
 from symdiff.simplify import optimize, simplify
 
 CLOSED_LIMIT = 40
@@ -26,9 +27,10 @@ CLOSED_LIMIT = 40
 
 def _codegen() -> Any:
     """The code generator: the one place that reaches it, and only when it is needed."""
-    import codegen  # noqa: PLC0415
+    with LOADING:
+        import codegen  # noqa: PLC0415
 
-    return codegen
+        return codegen
 
 
 def compile_function(function: Function, **options: Any) -> Any:

@@ -1,9 +1,12 @@
-"""What a process has once: a lock around LLVM, and code and memory that are made under it and kept for good.
+"""What a process has once: a lock around LLVM, code and memory that are made under it and kept for good, and forks.
 
 Takes functions that build what all programs share; gives each result once, whoever asks first. Promises: threads that
 ask at the same time get one result; what is there is found without waiting; nothing that has been handed out goes away,
-not even when the interpreter ends, because machine code holds bare addresses of it. A fork waits for whoever holds the
-lock, so that a child finds what is shared whole or not at all.
+not even when the interpreter ends, because machine code holds bare addresses of it. A fork waits for whoever holds one
+of the locks here, so that a child finds what is shared whole or not at all.
+
+It is here and not beside the engine so that forks know the locks before native code is first imported: a fork may come
+in the middle of that.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar, TypeVarTuple
+from typing import Generic, TypeVar, TypeVarTuple
 
 T = TypeVar("T")
 Key = TypeVarTuple("Key")
@@ -60,6 +63,10 @@ class Turn:
                 self._lock.release()
 
 
+LOADING = threading.RLock()
+"""Held while a module is imported late: in a child nobody would go on with the import, and whoever needs the module
+would wait for ever. Who holds it may wait for LLVM, not the other way round."""
+
 LLVM_LOCK = Turn()
 """Held around every use of LLVM, the disposal of modules and libraries included: one compilation at a time, and who
 holds it may fork (llvmlite has a lock of its own, which nobody would release in the child)."""
@@ -88,18 +95,14 @@ def kept(value: T) -> T:
     return value
 
 
-_forking: list[Any] = []
-
-
 def _before_fork() -> None:
+    LOADING.acquire()
     LLVM_LOCK.acquire()
-    _forking.append(None)
 
 
 def _after_fork() -> None:
-    if _forking:  # another thread may have imported this module while a fork was on its way
-        _forking.pop()
-        LLVM_LOCK.release()
+    LLVM_LOCK.release()
+    LOADING.release()
 
 
 if hasattr(os, "register_at_fork"):
