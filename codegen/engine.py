@@ -10,7 +10,7 @@ Tiers, `opt`:
     0   no passes, quickest code generation: for the first call where compiling would be felt
     1   inlining of `alwaysinline`, scalar replacement, simplification, code generation O1
     2   as 1, then LLVM's simplification of functions (loops included) on every function that is short and not marked
-        "plain": as fast as the next tier wherever it was measured, in less than half the time
+        "plain" or cold: as fast as the next tier wherever it was measured, in less than half the time
     3   the O2 pipeline without SLP (six times the time and no gain here) and without the loop vectorizer (emitters
         write vectors themselves)
 
@@ -22,6 +22,7 @@ Kernels may call what the process offers (malloc, free, libm) and what `add_symb
 import hashlib
 import os
 import platform
+import re
 import sys
 import time
 from collections.abc import Generator, Iterable, Mapping
@@ -40,6 +41,8 @@ TIERS = (0, 1, 2, 3)
 _CODE_GENERATION = (0, 1, 1, 2)
 _SHORT = 200
 """Lines of a function worth simplifying: long ones are straight-line code, which gains nothing."""
+_PLAIN = re.compile(rb'"plain"|\bcold\b')
+"""What marks a function that gains nothing either."""
 
 _JIT_LINK = sys.platform != "win32"
 """The newer of LLVM's two linkers, which finds room near the code for everything; for COFF it is not ready."""
@@ -283,8 +286,9 @@ def _run_passes(module: llvm.ModuleRef, machine: llvm.TargetMachine, opt: int) -
     if opt == 2:
         simplify = builder.getFunctionPassManager()
         for function in module.functions:
-            plain = any(b'"plain"' in attribute for attribute in function.attributes)
-            if not (function.is_declaration or plain) and str(function).count("\n") <= _SHORT:
+            if function.is_declaration or any(_PLAIN.search(attribute) for attribute in function.attributes):
+                continue
+            if str(function).count("\n") <= _SHORT:
                 simplify.run(function, builder)
 
 

@@ -46,7 +46,7 @@ def _reducer(symbol: str) -> str:
     words = ", ".join(f"i64 {w - 2**64 if w >> 63 else w}" for w in _table_words())
     high, low = (float_text(part, "f64") for part in PI_2[:2])
     return f"""{symbol}.bits = internal unnamed_addr constant [{_WORDS} x i64] [{words}]
-define internal {{ i64, double, double }} {symbol}.reduce(double %x) noinline nounwind {{
+define internal {{ i64, double, double }} {symbol}.reduce(double %x) noinline cold nounwind {{
   %word = bitcast double %x to i64
   %exponent.raw = lshr i64 %word, 52
   %exponent = and i64 %exponent.raw, 2047

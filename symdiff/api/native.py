@@ -27,7 +27,7 @@ CLOSED_LIMIT = 40
 
 def _codegen() -> Any:
     """The code generator: the one place that reaches it, and only when it is needed."""
-    with LOADING:
+    with LOADING, uncollected():  # collections among what stays take a tenth of the time
         import codegen  # noqa: PLC0415
 
         return codegen
