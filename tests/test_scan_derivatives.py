@@ -414,15 +414,6 @@ def test_one_loop_each_way_serves_all_products() -> None:
     assert optimize(shorter, OPSET) == shorter
 
 
-def test_loops_that_need_each_other_stay_apart() -> None:
-    x = SYMBOLS["x"]
-    one, ys = sd.scan(lambda s, v: (s * v, s), 1.0, x)
-    (two, _), _ = sd.scan(lambda c, v: ((c[0] * v[0], c[1] + v[1] * c[0]), None), (1.0, 0.0), (x, ys))
-    function = program([one, two, sd.scan(lambda c, v: (c * v, None), 1.0, x)[0]])
-    shorter = optimize(function, OPSET)
-    agree(function, shorter, values(np.random.default_rng(0), 4), 4)
-
-
 def test_embeddings_are_scattered_once() -> None:
     E, index, W = sd.symbol("E", (n, m)), sd.symbol("index", (sd.dim("t"),), "i64"), SYMBOLS["W"]
     last, _ = sd.scan(lambda s, i: (np.tanh(W @ s + E[i] * E[-1]), None), SYMBOLS["h"], index)

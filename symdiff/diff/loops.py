@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 from symdiff.ir.builder import Builder, Handle
 from symdiff.ir.contraction import permute
 from symdiff.ir.dims import Shape, Size
-from symdiff.ir.graph import Function, Value, instructions, topological
+from symdiff.ir.graph import Function, Value, instructions, leaves_read, topological
 from symdiff.ir.op import Linear, Multilinear, Op, OpSet
 from symdiff.ir.types import TensorType
 
@@ -121,14 +121,27 @@ def _from_front(x: Handle, lead: int) -> Handle:
     return permute(x, [*range(1, lead + 1), 0, *range(lead + 1, x.rank)]) if lead else x
 
 
-def _reached(start: Iterable[int], needs: Mapping[int, set[int]]) -> set[int]:
-    """The least set that holds `start` and every k that needs a member."""
-    found = set(start)
-    while True:
-        more = {k for k, own in needs.items() if k not in found and own & found}
-        if not more:
-            return found
+def _spread(
+    steps: Mapping[int, Handle], carried: Mapping[int, Value], outer: Sequence[Value], start: Iterable[int]
+) -> set[int]:
+    """What is not zero in all steps: the least set that holds `start`, every k whose step reads one of `outer`, and
+    every k whose step reads what is carried for a member."""
+    places = list(carried)
+    reads = leaves_read([h.value for h in steps.values()], [*carried.values(), *outer])
+    readers: dict[int, list[int]] = {}
+    pending = list(start)
+    for k, own in zip(steps, reads, strict=True):
+        for at in own:
+            if at < len(places):
+                readers.setdefault(places[at], []).append(k)
+        if max(own, default=-1) >= len(places):
+            pending.append(k)
+    found = set(pending)
+    while pending:
+        more = set(readers.get(pending.pop(), ())) - found
         found |= more
+        pending += more
+    return found
 
 
 # -------------------------------------------------------------------- forward
@@ -194,16 +207,9 @@ def _moving_carries(
     tangents: Mapping[Value, Handle],
 ) -> set[int]:  # fmt: skip
     """Carries whose tangent is not zero in all steps."""
-    number_of = {t: k for k, t in carried.items()}
-    outer = {t.value for t in tangents.values()} - number_of.keys()
-    found, needs = set(start), dict[int, set[int]]()
-    for k in carried:
-        step = moved[k]
-        read = {v for v in topological([step.value]) if v.is_param} if step is not None else set[Value]()
-        needs[k] = {number_of[v] for v in read if v in number_of}
-        if read & outer:
-            found.add(k)
-    return _reached(found, needs)
+    steps = {k: step for k in carried if (step := moved[k]) is not None}
+    outer = [t.value for t in tangents.values()]
+    return _spread(steps, carried, [v for v in outer if v not in set(carried.values())], start)
 
 
 # -------------------------------------------------------------------- reverse
@@ -322,16 +328,10 @@ class _Pulling:
     def alive(self) -> list[int]:
         """Carries whose cotangent is not zero in all steps."""
         found = self.swept(self.candidates, ())
-        number_of = {bar.value: k for k, bar in self.bars.items()}
-        outer = {own.bar.value for own in self.given.values()}
-        start, needs = {k for k in self.last if k in self.bars}, dict[int, set[int]]()
-        for k in self.candidates:
-            ct = found.get(self.loop.params[k])
-            read = {v for v in topological([ct[0].value]) if v.is_param} if ct is not None else set[Value]()
-            needs[k] = {number_of[v] for v in read if v in number_of}
-            if read & outer:
-                start.add(k)
-        return sorted(_reached(start, needs))
+        steps = {k: ct[0] for k in self.candidates if (ct := found.get(self.loop.params[k])) is not None}
+        carried = {k: bar.value for k, bar in self.bars.items()}
+        outer = [own.bar.value for own in self.given.values()]
+        return sorted(_spread(steps, carried, outer, [k for k in self.last if k in self.bars]))
 
     def masked(self, live: Sequence[int]) -> list[int]:
         """Carries that need a dead mask from step to step: the caller has one, or a step may leave them unread.

@@ -17,7 +17,7 @@ from symdiff.frontend.expr import as_expr, is_weak, wrap
 from symdiff.frontend.nesting import NONE, Tree, flatten, paths, unflatten
 from symdiff.frontend.trace import argument_names, unique_labels
 from symdiff.ir.builder import Builder
-from symdiff.ir.contraction import parse_spec
+from symdiff.ir.contraction import PLAIN, repeats
 from symdiff.ir.dims import Size, format_shape
 from symdiff.ir.graph import Function, Value, param, topological
 from symdiff.ir.types import TensorType
@@ -194,9 +194,6 @@ def _nested(tree: Tree) -> str:
 
 
 # -------------------------------------------------------------------- what a step closes over
-_PLAIN = frozenset({"const", "size", "iota"})
-
-
 def _closed(body: _Body, labels: _Labels) -> tuple[Function, list[Value]]:
     """The step as a function of carries, slices and constants; and the constants, values outside of it."""
     results = [e.value for e in (*body.carries, *body.outputs)]
@@ -215,11 +212,11 @@ def _closed(body: _Body, labels: _Labels) -> tuple[Function, list[Value]]:
     rebuilt: dict[Value, None] = {}
     for value in outside:
         chain: list[Value] = []
-        while _repeats(value) and value not in rebuilt:
+        while repeats(value) and value not in rebuilt:
             chain.append(value)
             value = value.args[0]
         if value not in rebuilt:
-            (rebuilt if value.op.name in _PLAIN else consts)[value] = None
+            (rebuilt if value.op.name in PLAIN else consts)[value] = None
         rebuilt.update(dict.fromkeys(reversed(chain)))
     names = [_described(v) for v in consts]
     unique = unique_labels([*labels.carries, *labels.slices, *[n.partition("·")[0] for n in names]])
@@ -239,11 +236,3 @@ def _described(value: Value) -> str:
     while len(value.args) == 1:
         value = value.args[0]
     return value.name if value.is_param else "c"
-
-
-def _repeats(value: Value) -> bool:
-    """Whether a value only repeats another along new axes: the loop reads the smaller one."""
-    if value.op.name != "contract" or len(value.args) != 1:
-        return False
-    spec = parse_spec(value.attr("spec"))
-    return not spec.summed and bool(spec.free)

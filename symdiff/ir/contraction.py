@@ -20,6 +20,9 @@ from symdiff.ir.graph import Value
 
 Labels: TypeAlias = "tuple[int, ...]"
 
+PLAIN = frozenset({"const", "size", "iota"})
+"""Ops of values that cost nothing to make wherever they are read."""
+
 _LETTERS = "ijklmnopqrstuvwxyzabcdefghIJKLMNOPQRSTUVWXYZABCDEFGH"
 
 
@@ -230,3 +233,11 @@ def identity(builder: Builder, shape: Shape, dtype: str = "f64") -> Value:
     """The identity from `shape` to `shape`: `->ijij`, labels only. A scalar's is the constant 1."""
     labels = tuple(range(len(shape)))
     return contract(builder, [], [], labels + labels, dict(enumerate(shape)), dtype)
+
+
+def repeats(value: Value) -> bool:
+    """Whether a value only repeats another along new axes: a reader may as well read the smaller one."""
+    if value.op.name != "contract" or len(value.args) != 1:
+        return False
+    spec = parse_spec(value.attr("spec"))
+    return not spec.summed and bool(spec.free)

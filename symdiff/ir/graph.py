@@ -130,6 +130,25 @@ def topological(results: Iterable[Value]) -> list[Value]:
     return order
 
 
+def leaves_read(results: Sequence[Value], leaves: Sequence[Value]) -> list[set[int]]:
+    """For every result the places of the leaves that it depends on, all in one walk."""
+    masks = {leaf: 1 << place for place, leaf in enumerate(leaves)}
+    for v in topological(results):
+        if v not in masks:
+            mask = 0
+            for a in v.args:
+                mask |= masks[a]
+            masks[v] = mask
+    found: list[set[int]] = []
+    for r in results:
+        mask, own = masks[r], set[int]()
+        while mask:
+            own.add((mask & -mask).bit_length() - 1)
+            mask &= mask - 1
+        found.append(own)
+    return found
+
+
 class Function:
     """Parameters, instructions in order, results.
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from symdiff.errors import ArgumentError, DtypeError, ShapeError
 from symdiff.ir.dims import Dim, format_shape
-from symdiff.ir.graph import Function
+from symdiff.ir.graph import Function, Value
 from symdiff.ir.op import Attrs, Op, Region
 from symdiff.ir.run import Program
 from symdiff.ir.types import NUMPY_TYPES, TensorType
@@ -37,7 +37,7 @@ def _scan_infer(types: Sequence[TensorType], attrs: Attrs) -> TensorType:
     if len(body.results) < carries:
         raise ArgumentError(f"scan: {carries} carries, but the body has {len(body.results)} results")
     for place, (kind, parameter) in enumerate(zip(types, body.params, strict=True)):
-        _check_parameter(place, kind, parameter.type, carries, slices, length, parameter.name)
+        _check_parameter(place, kind, parameter, carries, slices, length)
     for place in range(carries):
         before, after = body.params[place].type, body.results[place].type
         if (before.dtype, before.shape) != (after.dtype, after.shape):
@@ -56,14 +56,16 @@ def _scan_infer(types: Sequence[TensorType], attrs: Attrs) -> TensorType:
 
 
 def _check_parameter(
-    place: int, given: TensorType, wanted: TensorType, carries: int, slices: int, length: Any, name: str
+    place: int, given: TensorType, parameter: Value, carries: int, slices: int, length: Any
 ) -> None:
-    role = "carry" if place < carries else "slice" if place < carries + slices else "constant"
-    where = f"scan: operand {place}, the {role} {name},"
+    wanted, shape, sliced = parameter.type, given.shape, carries <= place < carries + slices
+    if not sliced and given.dtype == wanted.dtype and shape == wanted.shape and not wanted.facts:
+        return
+    role = "carry" if place < carries else "slice" if sliced else "constant"
+    where = f"scan: operand {place}, the {role} {parameter.name},"
     if wanted.facts:
         raise ArgumentError(f"{where} has facts in the body ({wanted}); parameters of a body have none")
-    shape = given.shape
-    if role == "slice":
+    if sliced:
         if not shape or shape[0] != length:
             raise ShapeError(f"{where} has shape {format_shape(shape)}, expected a first axis of length {length}")
         shape = shape[1:]

@@ -14,17 +14,15 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from symdiff.ir.builder import Builder
-from symdiff.ir.contraction import Labels, contract, parse_spec
+from symdiff.ir.contraction import PLAIN, Labels, contract, parse_spec, repeats
 from symdiff.ir.dims import Size, product
-from symdiff.ir.graph import Function, Value, loop_key, topological
+from symdiff.ir.graph import Function, Value, leaves_read, loop_key, topological
+from symdiff.ir.loop import groups_of
 from symdiff.ir.op import Op, OpSet
 from symdiff.ir.path import nominal
 from symdiff.ir.types import TensorType
 
 Clean: TypeAlias = "Callable[[Function, OpSet], Function]"
-
-_PLAIN = frozenset({"const", "size", "iota"})
-"""Values that cost nothing to make in every step."""
 
 
 @dataclass(slots=True)
@@ -90,15 +88,6 @@ def taken_apart(opset: OpSet, value: Value, args: Sequence[Value], clean: Clean 
     c, s = value.attr("carries"), value.attr("slices")
     return Loop(value.op, body.name, value.attr("length"), value.attr("reverse"), work, pairs[:c], results[:c],
                 pairs[c : c + s], pairs[c + s :], results[c:], {p.name for p in body.params})  # fmt: skip
-
-
-def groups_of(function: Function) -> dict[Any, list[Value]]:
-    """The results of every loop that a function has, by loop."""
-    found: dict[Any, list[Value]] = {}
-    for value in function.instrs:
-        if value.op.picks:
-            found.setdefault(loop_key(value), []).append(value)
-    return found
 
 
 def with_bodies(function: Function, opset: OpSet, clean: Clean) -> Function:
@@ -201,7 +190,7 @@ class _Tidying:
             else:
                 slices[v] = p
         for p, v in loop.consts:
-            if v.op.name in _PLAIN:
+            if v.op.name in PLAIN:
                 known[p] = loop.work.again(v, ())
             elif v in consts:
                 known[p] = consts[v]
@@ -267,7 +256,7 @@ class _Tidying:
         for value in [v for v in order if v in own and v in read]:
             while repeats(value):  # the smaller one is read, and repeated in the step
                 value = value.args[0]
-            if not value.is_param and value.op.name not in _PLAIN and value not in known:
+            if not value.is_param and value.op.name not in PLAIN and value not in known:
                 known[value] = loop.fresh("c", value.type)
                 loop.consts.append((known[value], made[value]))
         self._replace(known)
@@ -289,12 +278,17 @@ class _Tidying:
     def _sums(self) -> None:
         """Sums over the steps of outer products and scatters: what they are made of is stacked, and summed at once."""
         loop = self.loop
+        results = [*loop.after, *loop.outputs]
+        readers: dict[Value, list[Value | None]] = {}
+        for v in topological(results):
+            for a in v.args:
+                readers.setdefault(a, []).append(v)
+        for r in results:
+            readers.setdefault(r, []).append(None)
         for k, (p, start) in enumerate(loop.carries):
-            others = topological([*[after for j, after in enumerate(loop.after) if j != k], *loop.outputs])
-            terms = _terms(loop.after[k])
-            rest = [t for t in terms if t is not p]
-            if p in others or len(rest) != len(terms) - 1 or p in topological(rest) or ("trail", p) in self.wanted:
+            if ("trail", p) in self.wanted or not _added_once(p, loop.after[k], readers):
                 continue
+            rest = [t for t in _terms(loop.after[k]) if t is not p]
             outer = [t for t in rest if _widens(t)]
             if outer:
                 total = p
@@ -312,7 +306,7 @@ class _Tidying:
         """Carries that no wanted result needs."""
         loop = self.loop
         number_of = {p: k for k, (p, _) in enumerate(loop.carries)}
-        needs = [{number_of[v] for v in topological([after]) if v in number_of} for after in loop.after]
+        needs = leaves_read(loop.after, list(number_of))
         read = {v for kind, v in self.wanted if kind in ("last", "trail")} | set(topological(loop.outputs))
         read.update(a for _, outer in self.sums.values() for t in outer for a in t.args)
         alive = {k for p, k in number_of.items() if p in read}
@@ -329,7 +323,7 @@ class _Tidying:
         place = {p: k for k, (p, _) in enumerate(loop.carries)}
         given = {**dict(loop.slices), **dict(loop.consts)}
         consts = {p for p, _ in loop.consts}
-        loop.outputs = [v for v in dict.fromkeys(loop.outputs) if not v.is_param and v.op.name not in _PLAIN]
+        loop.outputs = [v for v in dict.fromkeys(loop.outputs) if not v.is_param and v.op.name not in PLAIN]
         output = {v: k for k, v in enumerate(loop.outputs)}
         read = loop.read()
         loop.slices = [(p, v) for p, v in loop.slices if p in read]
@@ -406,6 +400,18 @@ def _widens(term: Value) -> bool:
     return nominal(product(term.shape)) > sum([nominal(product(a.shape)) for a in term.args])
 
 
+def _added_once(p: Value, total: Value, readers: Mapping[Value, Sequence[Value | None]]) -> bool:
+    """Whether all that a body does with `p` is adding to it what becomes `total`, its next value."""
+    v = p
+    while v is not total:
+        own = readers.get(v, ())
+        reader = own[0] if len(own) == 1 else None
+        if reader is None or reader.op.name != "add":
+            return False
+        v = reader
+    return v is not p and len(readers[v]) == 1
+
+
 def _terms(total: Value) -> list[Value]:
     """What a sum adds, from left to right."""
     found: list[Value] = []
@@ -417,11 +423,3 @@ def _terms(total: Value) -> list[Value]:
         else:
             found.append(v)
     return found
-
-
-def repeats(value: Value) -> bool:
-    """Whether a value only repeats another along new axes."""
-    if value.op.name != "contract" or len(value.args) != 1:
-        return False
-    spec = parse_spec(value.attr("spec"))
-    return not spec.summed and bool(spec.free)

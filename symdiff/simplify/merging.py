@@ -1,122 +1,242 @@
-"""Loops that do the same: one that another contains runs as part of it.
+"""Loops that carry the same run as one.
 
-A derivative in forward mode carries the values beside their tangents, so it contains the loop that it was derived from.
-Loop A is part of loop B when both have one length and direction, every carry of A starts where a carry of B starts and
-is computed from it in the same way, and B needs nothing that comes from A.
+A derivative in forward mode carries the values beside their tangents, and two gradients carry the same cotangents, so
+the loops have carries in common. Carries are the same when they start from one value and every step computes them from
+the same slices, constants and carries; which are is found for all loops at once, from the assumption that all with one
+start are, by splitting what turns out to differ (Hopcroft, An n log n algorithm for minimizing states in a finite
+automaton, 1971, by its simple form). Loops of one length and direction with a carry in common are merged, unless one
+needs the other; so are loops that another contains.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from symdiff.ir.builder import Builder
-from symdiff.ir.graph import Function, Value, loop_key, topological
+from symdiff.ir.contraction import PLAIN
+from symdiff.ir.graph import Function, Value
+from symdiff.ir.loop import Loop, groups_of
 from symdiff.ir.op import OpSet
-from symdiff.simplify.loops import groups_of
+from symdiff.ir.types import TensorType
+
+MOST_ROUNDS = 50
+"""Rounds of splitting after which carries that are still together count as different."""
+
+
+@dataclass(slots=True)
+class _Member:
+    """One loop: its results, which carries they are."""
+
+    bit: int
+    loop: Loop
+    picks: list[Value]
+    classes: list[int] = field(default_factory=list[int])
+    telling: set[int] = field(default_factory=set[int])
+
+
+@dataclass(slots=True, eq=False)
+class _Group:
+    """Loops that become one, by their bits; all that they need, directly or not."""
+
+    members: list[_Member]
+    bits: int
+    needs: int
+
+    def contains(self, member: _Member) -> bool:
+        """Whether a loop computes nothing but carries of these from their operands."""
+        classes = {c for m in self.members for c in m.classes}
+        operands = {a for m in self.members for a in m.loop.value.args}
+        return classes.issuperset(member.classes) and operands.issuperset(member.loop.value.args)
 
 
 def merged(function: Function, opset: OpSet) -> Function:
-    """The function with loops run as parts of others where they are."""
-    while True:
-        groups = groups_of(function)
-        found = _pair(function, groups, opset)
-        if found is None:
-            return function
-        function = _joined(function, groups, *found, opset)
+    """The function with loops that have carries in common run as one."""
+    alike: dict[Any, list[_Member]] = {}
+    for number, picks in enumerate(groups_of(function).values()):
+        loop = Loop.of(picks[0])
+        alike.setdefault((loop.length, loop.reverse), []).append(_Member(1 << number, loop, picks))
+    several = [members for members in alike.values() if len(members) > 1]
+    if not several:
+        return function
+    needs = _needs(function, [m for members in alike.values() for m in members])
+    groups = {m.bit: _Group([m], m.bit, needs[m.bit]) for members in several for m in members}
+    for members in several:
+        if _classified(members):
+            _put_together(members, groups)
+    united = [g for g in dict.fromkeys(groups.values()) if len(g.members) > 1]
+    return _rebuilt(function, united, opset) if united else function
 
 
-def _pair(
-    function: Function, groups: dict[Any, list[Value]], opset: OpSet
-) -> tuple[Any, Any, dict[Value, Value]] | None:
-    """A loop, one that contains it, and the values of its body as values of the other's."""
-    firsts = {key: group[0] for key, group in groups.items()}
-    readers: dict[Value, dict[Any, None]] = {}
-    for key, v in firsts.items():
+def _needs(function: Function, members: Iterable[_Member]) -> dict[int, int]:
+    """The loops that every loop needs."""
+    bit_of = {v: m.bit for m in members for v in m.picks}
+    masks: dict[Value, int] = dict.fromkeys(function.params, 0)
+    found: dict[int, int] = {}
+    for v in function.instrs:
+        mask = 0
         for a in v.args:
-            readers.setdefault(a, {})[key] = None
-    for small, a in firsts.items():
-        for large in readers[a.args[0]] if a.args else ():
-            b = firsts[large]
-            if small == large or a.attr("carries") > b.attr("carries") or not {*a.args} <= {*b.args}:
-                continue
-            if (a.attr("length"), a.attr("reverse")) != (b.attr("length"), b.attr("reverse")):
-                continue
-            inside = _inside(a, b, opset)
-            if inside is not None and not any(v in groups[small] for v in topological(b.args)):
-                return small, large, inside
-    return None
+            mask |= masks[a]
+        if v in bit_of:
+            found[bit_of[v]] = mask
+            mask |= bit_of[v]
+        masks[v] = mask
+    return found
 
 
-def _inside(a: Value, b: Value, opset: OpSet) -> dict[Value, Value] | None:
-    """Values of the body of `a` as values of the body of `b`, when `b` computes every carry of `a`."""
-    ours: Function = a.attr("body")
-    theirs: Function = b.attr("body")
-    work = Builder(opset)
-    known = work.inline(theirs)
-    mapping: dict[Value, Value] = {}
-    place: list[int] = []
-    ends = [[v.attr("carries"), v.attr("carries") + v.attr("slices")] for v in (a, b)]
-    for role, (p, operand) in _roles(a, ours, ends[0]):
-        fitting = [(k, q) for k, (other, (q, given)) in enumerate(_roles(b, theirs, ends[1]))
-                   if other == role and given is operand and (role or k not in place)]  # fmt: skip
-        if not fitting:
-            return None
-        k, q = next((f for f in fitting if f[1].name == p.name), fitting[0])
-        mapping[p] = known[q]
-        if role == 0:
-            place.append(k)
-    for v in ours.instrs:
-        mapping[v] = work.again(v, tuple([mapping[x] for x in v.args]))
-    if any(mapping[r] is not known[theirs.results[k]] for r, k in zip(ours.results, place, strict=False)):
-        return None
-    back = {new: old for old, new in known.items()}
-    return {p: back[mapping[p]] for p in ours.params}
+def _classified(members: Sequence[_Member]) -> bool:
+    """Number the carries, equal ones alike; whether that came to an end."""
+    numbers: dict[Any, int] = {}
+
+    def number(key: Any) -> int:
+        return numbers.setdefault(key, len(numbers))
+
+    for m in members:
+        m.classes = [number(start) for _, start, _ in m.loop.carries]
+    count = 0
+    for _ in range(MOST_ROUNDS):
+        found = {c for m in members for c in m.classes}
+        if len(found) == count:
+            return True
+        count = len(found)
+        for m in members:
+            known: dict[Value, int] = {}
+            reading: set[Value] = set()
+            for (p, _, _), c in zip(m.loop.carries, m.classes, strict=True):
+                known[p] = number(("carry", c))
+            for role, pairs in (("slice", m.loop.slices), ("const", m.loop.consts)):
+                for p, operand in pairs:
+                    known[p] = number((role, operand))
+                    reading.add(p)
+            for v in m.loop.body.instrs:
+                known[v] = number((v.op, tuple([known[a] for a in v.args]), v.attrs, v.type))
+                if any(a in reading for a in v.args):
+                    reading.add(v)
+            m.classes = [number((c, known[v])) for c, (_, _, v) in zip(m.classes, m.loop.carries, strict=True)]
+            # A mere counter tells nothing of the loops that have it.
+            m.telling = {
+                c for c, (_, start, after) in zip(m.classes, m.loop.carries, strict=True)
+                if after in reading or start.op.name not in PLAIN
+            }  # fmt: skip
+    return False
 
 
-def _roles(value: Value, body: Function, ends: Sequence[int]) -> list[tuple[int, tuple[Value, Value]]]:
-    """Parameters with operands; 0 for carries, 1 for slices, 2 for constants."""
-    return [
-        (sum(place >= end for end in ends), pair)
-        for place, pair in enumerate(zip(body.params, value.args, strict=True))
-    ]
+def _put_together(members: Sequence[_Member], groups: dict[int, _Group]) -> None:
+    """Merge the groups of loops with a carry in common, or of which one contains the other."""
+
+    def joined(a: _Group, b: _Group) -> bool:
+        if a is b:
+            return True
+        if a.needs & b.bits or b.needs & a.bits:
+            return False
+        whole = _Group(sorted([*a.members, *b.members], key=lambda m: m.bit), a.bits | b.bits, a.needs | b.needs)
+        for m in whole.members:
+            groups[m.bit] = whole
+        for other in dict.fromkeys(groups.values()):
+            if other.needs & whole.bits:
+                other.needs |= whole.needs | whole.bits
+        return True
+
+    owners: dict[int, list[_Member]] = {}
+    readers: dict[Value, list[_Member]] = {}
+    for m in members:
+        for c in dict.fromkeys(m.classes):
+            owners.setdefault(c, []).append(m)
+        for _, operand in m.loop.slices[:1]:
+            readers.setdefault(operand, []).append(m)
+    for c, own in owners.items():
+        apart: list[_Member] = []
+        for m in own:
+            for first in apart:
+                a, b = groups[first.bit], groups[m.bit]
+                if (c in m.telling or a.contains(m) or b.contains(first)) and joined(a, b):
+                    break
+            else:
+                apart.append(m)
+    for m in members:
+        if not m.classes and m.loop.slices:
+            for other in readers[m.loop.slices[0][1]]:
+                if other is not m and groups[other.bit].contains(m) and joined(groups[m.bit], groups[other.bit]):
+                    break
 
 
-def _joined(
-    function: Function, groups: dict[Any, list[Value]], small: Any, large: Any, params: dict[Value, Value], opset: OpSet
-) -> Function:
-    """The function in which the results of the small loop are results of the large one."""
-    a, b = groups[small][0], groups[large][0]
-    ours: Function = a.attr("body")
-    theirs: Function = b.attr("body")
-    work = Builder(opset)
-    known = work.inline(theirs)
-    mapping = {p: known[q] for p, q in params.items()}
-    for v in ours.instrs:
-        mapping[v] = work.again(v, tuple([mapping[x] for x in v.args]))
-    count, large_count = a.attr("carries"), b.attr("carries")
-    results = [known[r] for r in theirs.results]
-    outputs = list(dict.fromkeys([*results[large_count:], *[mapping[r] for r in ours.results[count:]]]))
-    body = Function.of([known[p] for p in theirs.params], [*results[:large_count], *outputs], theirs.name)
-    carry = [theirs.params.index(params[p]) for p in ours.params[:count]]
-
-    def pick_of(value: Value) -> int:
-        k = value.attr("pick")
-        if loop_key(value) == large:
-            return k if k < 2 * large_count else 2 * large_count + outputs.index(results[k - large_count])
-        if k < 2 * count:
-            return carry[k % count] + (large_count if k >= count else 0)
-        return 2 * large_count + outputs.index(mapping[ours.results[k - count]])
-
+# -------------------------------------------------------------------- the new function
+def _rebuilt(function: Function, united: Sequence[_Group], opset: OpSet) -> Function:
     builder = Builder(opset)
     made: dict[Value, Value] = {p: builder.adopt(p) for p in function.params}
-    attrs = {**dict(b.attrs), "body": body}
-    for v in topological([*b.args, *function.results]):
+    group_of = {v: g for g in united for m in g.members for v in m.picks}
+    operands = {g: list(dict.fromkeys(a for m in g.members for a in m.loop.value.args)) for g in united}
+    pending = list(function.results[::-1])
+    while pending:
+        v = pending[-1]
         if v in made:
+            pending.pop()
             continue
-        if v.op.picks and loop_key(v) in (small, large):
-            operands = tuple([made[x] for x in b.args])
-            made[v] = builder.make(v.op, operands, tuple(sorted({**attrs, "pick": pick_of(v)}.items())))
+        group = group_of.get(v)
+        waiting = [a for a in (v.args if group is None else operands[group]) if a not in made]
+        if waiting:
+            pending += waiting[::-1]
+        elif group is None:
+            made[v] = builder.again(v, tuple([made[a] for a in v.args]))
         else:
-            made[v] = builder.again(v, tuple([made[x] for x in v.args]))
+            _run_as_one(group, builder, made)
     return Function.of([made[p] for p in function.params], [made[r] for r in function.results], function.name)
+
+
+def _run_as_one(group: _Group, builder: Builder, made: dict[Value, Value]) -> None:
+    """One loop for all members of a group; `made` gets their results."""
+    work = Builder(builder.opset)
+    taken: set[str] = set()
+    carries: dict[int, tuple[Value, Value, Value]] = {}
+    # Parameters by operand; those of slices and of constants are told apart.
+    slices: dict[Value, Value] = {}
+    consts: dict[Value, Value] = {}
+    outputs: dict[Value, int] = {}
+
+    def fresh(p: Value) -> Value:
+        name = p.name
+        while name in taken:
+            name += "_"
+        taken.add(name)
+        return work.param(name, TensorType(p.type.dtype, p.shape))
+
+    bodies: list[dict[Value, Value]] = []
+    started: dict[int, tuple[Value, Value]] = {}
+    for m in group.members:
+        known: dict[Value, Value] = {}
+        for c, (p, start, _) in zip(m.classes, m.loop.carries, strict=True):
+            if c not in started:
+                started[c] = fresh(p), made[start]
+            known[p] = started[c][0]
+        for pairs, own in ((m.loop.slices, slices), (m.loop.consts, consts)):
+            for p, operand in pairs:
+                if operand not in own:
+                    own[operand] = fresh(p)
+                known[p] = own[operand]
+        for v in m.loop.body.instrs:
+            known[v] = work.again(v, tuple([known[a] for a in v.args]))
+        for c, (_, _, after) in zip(m.classes, m.loop.carries, strict=True):
+            carries.setdefault(c, (*started[c], known[after]))
+        bodies.append(known)
+    place = {c: k for k, c in enumerate(carries)}
+    count = len(carries)
+    wanted: list[tuple[Value, int]] = []
+    for m, known in zip(group.members, bodies, strict=True):
+        own = len(m.loop.carries)
+        for v in m.picks:
+            k: int = v.attr("pick")
+            if k < 2 * own:
+                wanted.append((v, place[m.classes[k % own]] + (count if k >= own else 0)))
+            else:
+                output = known[m.loop.outputs[k - 2 * own]]
+                wanted.append((v, 2 * count + outputs.setdefault(output, len(outputs))))
+    params = [*[p for p, _, _ in carries.values()], *slices.values(), *consts.values()]
+    first = group.members[0].loop
+    attrs: dict[str, Any] = {
+        "body": Function.of(params, [*[v for _, _, v in carries.values()], *outputs], first.body.name),
+        "carries": count, "length": first.length, "reverse": first.reverse, "slices": len(slices),
+    }  # fmt: skip
+    args = (*[start for _, start, _ in carries.values()], *[made[a] for a in (*slices, *consts)])
+    for v, k in wanted:
+        made[v] = builder.make(v.op, args, tuple(sorted({**attrs, "pick": k}.items())))

@@ -16,9 +16,9 @@ from typing import Any
 from symdiff.ir.builder import Builder
 from symdiff.ir.contraction import parse_spec
 from symdiff.ir.graph import Function, Value, loop_key, topological
+from symdiff.ir.loop import groups_of
 from symdiff.ir.op import OpSet
 from symdiff.ir.types import TensorType
-from symdiff.simplify.loops import groups_of
 
 _CHEAP = frozenset({"add", "multiply", "compare", "move"})
 _MOVES = frozenset({
