@@ -25,14 +25,38 @@ Args: TypeAlias = "tuple[Value, ...]"
 Local: TypeAlias = "Callable[[Builder, Args, AttrItems], Value | None]"
 
 
+MOST_ROUNDS = 6
+
+
 def optimize(function: Function, opset: OpSet) -> Function:
-    """The cleaned-up program."""
-    cleaned = _cleaned(function, opset)
-    if any(v.op.picks for v in cleaned.instrs):
-        # What one loop may hand to another shows while both are as they were derived.
-        shared = residuals.handed_over(loops.with_bodies(cleaned, opset, optimize), opset)
-        cleaned = _cleaned(merging.merged(loops.tidied(shared, opset, optimize), opset), opset)
-    return cleaned
+    """The cleaned-up program; cleaning it up again changes nothing."""
+    return _optimized(function, {}, opset)
+
+
+def _optimized(function: Function, known: dict[Function, Function], opset: OpSet) -> Function:
+    """known: bodies, and what became of them."""
+    if function in known:
+        return known[function]
+    found = _cleaned(function, opset)
+    if any(v.op.picks for v in found.instrs):
+        # Loops that moved or merged may have more in common, so rounds go on until one changes nothing.
+        for _ in range(MOST_ROUNDS):
+            before, found = found, _shortened(found, known, opset)
+            if found == before:
+                break
+    known[function] = known[found] = found
+    return found
+
+
+def _shortened(function: Function, known: dict[Function, Function], opset: OpSet) -> Function:
+    """One round over the loops of a function."""
+
+    def clean(body: Function, _: OpSet) -> Function:
+        return _optimized(body, known, opset)
+
+    # What one loop may hand to another shows while both are as they were derived.
+    shared = residuals.handed_over(loops.with_bodies(function, opset, clean), opset)
+    return _cleaned(merging.merged(loops.tidied(shared, opset, clean), opset), opset)
 
 
 def _cleaned(function: Function, opset: OpSet) -> Function:

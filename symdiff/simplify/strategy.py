@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 from symdiff.errors import ArgumentError, ShapeError
@@ -135,18 +134,39 @@ def simplify(
                 f"simplify: assumption ({left!r}, {right!r}), expected (parameter name, fact) or two equal values"
             )
     settings = Settings(keep_kinks, facts, tuple(equalities))
-    if any(v.op.picks for v in function.instrs):
-        bodies = partial(simplify, keep_kinks=keep_kinks, entries=entries)
-        function = handed_over(with_bodies(function, opset, bodies), opset, named=True)
-        function = tidied(function, opset, bodies, moving=False)
-    stacked = entries and not equalities and is_assembled(function)
+    if not any(v.op.picks for v in function.instrs):
+        return _closed(function, opset, settings, entries, trace)
+    known: dict[Function, Function] = {}
+
+    def clean(body: Function, _: OpSet) -> Function:
+        if body not in known:
+            found = simplify(body, opset, keep_kinks=keep_kinks, entries=entries)
+            known[body] = known[found] = found
+        return known[body]
+
+    # What goes into a loop may become simpler than it was when the loop was made shorter.
+    for number in range(MOST_ROUNDS):
+        before = function
+        function = handed_over(with_bodies(function, opset, clean), opset, named=True)
+        function = tidied(function, opset, clean, moving=False)
+        if number and function == before:
+            break
+        function = _closed(function, opset, settings, entries, trace)
+    return function
+
+
+def _closed(
+    function: Function, opset: OpSet, settings: Settings, entries: bool, trace: list[Step] | None
+) -> Function:  # fmt: skip
+    """The shortest equal function, arrays as they are or entry by entry."""
+    stacked = entries and not settings.equalities and is_assembled(function)
     found = function if stacked else _rounds(function, opset, settings, trace)
-    if not entries or equalities or not (stacked or worth_taking_apart(found)):
+    if not entries or settings.equalities or not (stacked or worth_taking_apart(found)):
         return found
-    apart = take_apart(found, opset, facts)
+    apart = take_apart(found, opset, settings.facts)
     if apart is None:
         return found
-    scalars = _rounds(apart.scalars, opset, Settings(keep_kinks), trace)
+    scalars = _rounds(apart.scalars, opset, Settings(settings.keep_kinks), trace)
     one_by_one = assemble(found, apart, scalars, opset)
     return one_by_one if stacked or reading(one_by_one) <= MOST_LONGER * reading(found) else found
 
