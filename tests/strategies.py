@@ -29,13 +29,15 @@ from symdiff.ir.types import TensorType, float64
 from symdiff.ops import OPSET
 
 # Not drawn: no operand of their own (the makers use them inside), or no value without a definition.
-NOT_DRAWN = frozenset({"const", "array", "iota", "size", "apply", "functional", "scan"})
+NOT_DRAWN = frozenset({"const", "array", "iota", "size", "apply", "functional"})
+WITHOUT_LOOPS = tuple([name for name, op in OPSET.items() if not op.picks])
 _WIDE = (-3.0, 3.0)
 # Steep functions, squashed although their domain is everything.
 _STEEP = frozenset({"exp", "exp2", "expm1", "sinh", "cosh", "pow", "erf", "erfc", "div", "mod", "floor_divide"})
 # How much more often than once these are tried: what programs are mostly made of.
-_OFTEN = {"contract": 8, "mul": 3, "add": 3, "sub": 2, "select": 4, "tanh": 2, "sin": 2}
+_OFTEN = {"contract": 8, "mul": 3, "add": 3, "sub": 2, "select": 4, "tanh": 2, "sin": 2, "scan": 2}
 _MOST_ELEMENTS, _MOST_RANK, _LARGEST = 30, 3, 1e3
+_DEEPEST = 2  # loops in loops
 
 
 @dataclass(frozen=True)
@@ -56,12 +58,14 @@ class UnfitError(Exception):
 
 
 class Grower:
-    """A pool of values with their numbers, and random choices."""
+    """A pool of values with their numbers, and random choices; `outer` grows the program whose loop has this body."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, ops: Sequence[str] = (), outer: Grower | None = None) -> None:
         self.builder = Builder(OPSET)
+        self.ops = ops
         self.rng = np.random.default_rng(seed)
-        self.sizes = {"m": self.integer(1, 3), "n": self.integer(2, 3)}
+        self.sizes = outer.sizes if outer is not None else {"m": self.integer(1, 3), "n": self.integer(2, 3)}
+        self.depth: int = outer.depth + 1 if outer is not None else 0
         self.numbers: dict[Value, Any] = {}
         self.pool: list[Handle] = []
         self.params: list[Value] = []
@@ -111,13 +115,23 @@ class Grower:
         return x.op("tanh") * ((high - low) / 2 * 0.95) + (low + high) / 2
 
     # ---------------------------------------------------------------- steps
-    def parameter(self, shape: tuple[Size, ...]) -> None:
+    def parameter(self, shape: tuple[Size, ...], numbers: Any = None) -> None:
         value = self.builder.param(f"p{len(self.params)}", TensorType("f64", shape))
         self.params.append(value)
-        self.numbers[value] = self.rng.uniform(0.2, 1.5, [evaluate(s, self.sizes) for s in shape]) * self.rng.choice(
-            [-1.0, 1.0]
-        )
+        if numbers is None:
+            sign = self.rng.choice([-1.0, 1.0])
+            numbers = sign * self.rng.uniform(0.2, 1.5, [evaluate(s, self.sizes) for s in shape])
+        self.numbers[value] = numbers
         self.pool.append(self.builder.handle(value))
+
+    def grown(self, ops: Sequence[str] = ()) -> Handle | None:
+        """One more value, of an op that fits within a few tries."""
+        for _ in range(4):
+            try:
+                return self.step(self.pick(ops or self.ops))
+            except (UnfitError, SymdiffError):
+                continue
+        return None
 
     def step(self, name: str) -> Handle:
         maker = MAKERS.get(name)
@@ -325,13 +339,41 @@ def _cast(g: Grower) -> Handle:
     return g.float().op("cast", dtype=g.pick(["i64", "bool"])).op("cast", dtype="f64")
 
 
+def _scan(g: Grower) -> Handle:
+    """One result of a loop over a body of a few steps, which may hold a loop again. Carries stay bounded."""
+    if g.depth == _DEEPEST:
+        raise UnfitError
+    xs = [g.float(1) for _ in range(g.integer(1, 2))]
+    length = xs[0].shape[0]
+    xs = [x for x in xs if x.shape[0] == length]
+    starts, rest = [g.float() for _ in range(g.integer(1, 2))], [g.float() for _ in range(g.integer(0, 2))]
+    inner = Grower(g.integer(0, 2**32 - 1), g.ops, g)
+    for h in starts:
+        inner.parameter(h.shape, g.numbers[h.value])
+    for h in xs:
+        stack = g.numbers[h.value]
+        inner.parameter(h.shape[1:], stack[0] if len(stack) else np.ones(stack.shape[1:]))
+    for h in rest:
+        inner.parameter(h.shape, g.numbers[h.value])
+    carries = inner.pool[: len(starts)]
+    made = [made for _ in range(g.integer(1, 3)) if (made := inner.grown()) is not None]
+    after = [((c + inner.like(c)) * 0.5).op("tanh") if g.integer(0, 4) else inner.like(c) for c in carries]
+    results = [r.value for r in (*after, *made[-1:], *[inner.float() for _ in range(g.integer(0, 1))])]
+    body = Function.of(inner.params, results, "step")
+    pick = g.pick(range(len(starts) + len(results)))
+    return starts[0].op(
+        "scan", *starts[1:], *xs, *rest, body=body, carries=len(starts), length=length, pick=pick,
+        reverse=bool(g.integer(0, 1)), slices=len(xs),
+    )  # fmt: skip
+
+
 MAKERS: dict[str, Callable[[Grower], Handle]] = {
     "contract": _contract, "reshape": _reshape, "slice": _slice, "embed": _embed, "concatenate": _concatenate,
     "gather": _gather, "scatter_add": _scatter_add, "last_writer": _last_writer, "cumsum": _cumsum,
     "tril": _triangle("tril"), "triu": _triangle("triu"), "solve": _solve, "triangular_solve": _triangular_solve,
-    "cholesky": _cholesky, "select": _select, "polygamma": _polygamma, "pow": _power, "cast": _cast,
+    "cholesky": _cholesky, "select": _select, "polygamma": _polygamma, "pow": _power, "cast": _cast, "scan": _scan,
     **{n: _reduction(n) for n in ("reduce_max", "reduce_min", "logsumexp", "norm", "softmax")},
-    "reduce_prod": _along("reduce_prod"), "prod_others": _along("prod_others", 2),
+    "reduce_prod": _along("reduce_prod", 2), "prod_others": _along("prod_others", 2),
     **{n: _position(n) for n in ("argmax", "argmin")},
     **{n: _of_matrix(n) for n in ("inverse", "det", "logabsdet", "signdet")},
     **{n: _comparison(n) for n in ("lt", "le", "gt", "ge", "eq", "ne")},
@@ -345,26 +387,30 @@ def examples(number: int) -> settings:
 
 
 # -------------------------------------------------------------------- programs
+def drawable(ops: Iterable[str]) -> list[str]:
+    """Those of `ops` that are drawn, as often as they are wanted."""
+    names = sorted(set(ops) - NOT_DRAWN)
+    return names + [name for name, times in _OFTEN.items() for _ in range(times) if name in names]
+
+
 @st.composite
 def programs(
-    draw: Callable[[Any], Any], max_steps: int = 8, ops: Sequence[str] | None = None, scalar: bool = False
-) -> Program:
-    """A program of up to `max_steps` steps over `ops` (all drawable ones); `scalar` sums the result to one number."""
-    drawable = sorted(set(ops if ops is not None else OPSET) - NOT_DRAWN)
-    drawable += [name for name, times in _OFTEN.items() for _ in range(times) if name in drawable]
-    g = Grower(draw(st.integers(0, 2**32 - 1)))
+    draw: Callable[[Any], Any], max_steps: int = 8, ops: Sequence[str] | None = None, scalar: bool = False,
+    last: str = "",
+) -> Program:  # fmt: skip
+    """A program of up to `max_steps` steps over `ops` (all drawable ones), the last one of op `last`, if given.
+
+    `scalar` sums the result to one number.
+    """
+    g = Grower(draw(st.integers(0, 2**32 - 1)), drawable(ops if ops is not None else OPSET))
     m, n = named("m"), named("n")
     shapes: list[tuple[Size, ...]] = [(n,), (m, n), (n, n), (), (2, n), (3,)]
     for _ in range(g.integer(1, 3)):
         g.parameter(g.pick(shapes))
     result: Handle | None = None
     for _ in range(draw(st.integers(min(3, max_steps), max_steps))):
-        for _ in range(4):
-            try:
-                result = g.step(g.pick(drawable))
-                break
-            except (UnfitError, SymdiffError):
-                continue
+        result = g.grown() or result
+    result = g.grown([last]) if last else result
     assume(result is not None)
     assert result is not None
     results = [result, g.float()]

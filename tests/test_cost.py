@@ -14,7 +14,7 @@ from counting_machine import execute
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from oracle import one_op, op_cases
-from strategies import Program, examples, programs
+from strategies import WITHOUT_LOOPS, Program, examples, programs
 
 from symdiff.cost import Poly, compare_programs, count
 from symdiff.cost.poly import crossover, growth_ratio, highest, never_below
@@ -98,7 +98,7 @@ def test_linear_algebra_at_several_sizes(size: int, rng: np.random.Generator) ->
 
 
 @examples(60)
-@given(programs())
+@given(programs(ops=WITHOUT_LOOPS))
 def test_bytes_and_peak_by_simulation(program: Program) -> None:
     function, sizes = program.function, program.sizes
     counted = count(function).at(sizes)

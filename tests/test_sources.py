@@ -83,7 +83,7 @@ def same(got: Any, want: Any, text: str, rtol: float = 1e-9) -> None:
 
 @needs_compiler
 @settings(max_examples=40)
-@given(strategies.programs())
+@given(strategies.programs(ops=strategies.WITHOUT_LOOPS))
 def test_programs_in_c(tmp_path_factory: pytest.TempPathFactory, program: strategies.Program) -> None:
     want = interpret(program.function, program.args, program.sizes)
     try:
