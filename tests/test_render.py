@@ -198,6 +198,15 @@ def test_programs_print_what_they_mean(program: strategies.Program) -> None:
     assert to_text(program.function).count("\n") >= 1
 
 
+def test_an_axis_put_back_in_reverse_is_turned() -> None:
+    builder = Builder(OPSET)
+    x = builder.handle(builder.param("x", TensorType("f64", (2, 3))))
+    y = x.op("embed", sizes=(2, 3), starts=(0, 2), steps=(1, -1))
+    function = Function.of([x.value], [y.value])
+    at = np.arange(6.0).reshape(2, 3)
+    same(run_def(to_source(function, name="fn"), [at], {}), at[:, ::-1], to_source(function))
+
+
 # -------------------------------------------------------------------- every op
 _SKIPPED = frozenset({"const", "array", "iota", "size", "apply", "functional", "scan"})
 

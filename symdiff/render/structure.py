@@ -129,9 +129,9 @@ def _embed(r: Recovery, v: Value) -> Form:
     lead = v.type.rank - len(v.attr("sizes"))
     core, axes = r.core(arg)
     units: list[Factor] = []
-    for i, (start, size) in enumerate(zip(v.attr("starts"), v.attr("sizes"), strict=True)):
+    for i, (start, step, size) in enumerate(zip(v.attr("starts"), v.attr("steps"), v.attr("sizes"), strict=True)):
         axis = lead + i
-        if arg.type.shape[axis] == size:
+        if arg.type.shape[axis] == size and step == 1:
             continue
         if arg.type.shape[axis] != 1 or axis in axes:
             break
