@@ -143,7 +143,7 @@ def test_what_no_step_changes_is_computed_before_the_loop() -> None:
     last, _ = sd.scan(lambda c, r: (np.tanh(c @ np.exp(W) + b + 1.5), None), np.zeros((4, 2)) @ sd.ones((2, m)), x)
     body = last.value.attr("body")
     assert [v.op.name for v in last.value.args] == ["const", "param", "exp", "param"]
-    assert [p.name for p in body.params] == ["c", "r", "W", "b"]
+    assert [p.name for p in body.params] == ["c", "r", "C", "b"]
     assert not any(v.op.name == "exp" for v in body.instrs)
     assert body.params[3].type.shape == (m,)  # broadcast inside
 

@@ -35,10 +35,10 @@ def test_back_propagation_through_time() -> None:
         "W̄₀",
         "where s₀ = h0",
         "      sₜ₊₁ = tanh(xₜ + W sₜ),  t = 0, …, n - 1",
-        "      s̄ₙ = 2 sₙ",
-        "      s̄ₜ = Wᵀ (s̄ₜ₊₁ ⊙ (1 - sₜ₊₁²))",
-        "      W̄ₙ = 0",
-        "      W̄ₜ = W̄ₜ₊₁ + (s̄ₜ₊₁ ⊙ (1 - sₜ₊₁²)) sₜᵀ,  t = n - 1, …, 0",
+        "      s̄ₙ = 2 sₙ,  W̄ₙ = 0",
+        "      vₜ = s̄ₜ₊₁ ⊙ (1 - sₜ₊₁²)",
+        "      s̄ₜ = Wᵀ vₜ",
+        "      W̄ₜ = W̄ₜ₊₁ + vₜ sₜᵀ,  t = n - 1, …, 0",
     ]
 
 
@@ -131,3 +131,90 @@ def test_parts_of_symbols_stand_where_they_are_used() -> None:
 def test_an_index_is_no_carry() -> None:
     one, _ = sd.scan(lambda t, v: (t * v, None), 1.0, a)
     assert str(one).splitlines() == ["tₙ", "where t₀ = 1", "      tₛ₊₁ = tₛ aₛ,  s = 0, …, n - 1"]
+
+
+def test_gates_are_named_once_and_their_cotangents_stand_on_each_other() -> None:
+    gates, bias = sd.symbol("U", (2 * h, h)), sd.symbol("g", (2 * h,))
+
+    def step(s: Any, v: Any) -> Any:
+        z = gates @ s[0] + bias
+        c = sd.sigmoid(z[:h]) * s[1] + v
+        return (np.tanh(z[h:]) * c, c), None
+
+    (last, _), _ = sd.scan(step, (h0, h0), x)
+    assert str(sd.gradient(np.sum(last), bias)).splitlines() == [
+        "ḡ₀",
+        "where s₀[0] = h0,  s₁[0] = h0",
+        "      rₜ = g + U s₀[t]",
+        "      s₁[t+1] = xₜ + s₁[t] ⊙ σ(rₜ[0…h - 1])",
+        "      s₀[t+1] = tanh(rₜ[h…2 h - 1]) ⊙ s₁[t+1],  t = 0, …, n - 1",
+        "      s̄₀[n] = 𝟏,  s̄₁[n] = 0,  ḡₙ = 0",
+        "      pₜ = σ(rₜ[0…h - 1])",
+        "      aₜ = tanh(rₜ[h…2 h - 1])",
+        "      eₜ = s̄₁[t+1] + s̄₀[t+1] ⊙ aₜ",
+        "      vₜ = [s₁[t] ⊙ pₜ ⊙ (1 - pₜ) ⊙ eₜ; s₁[t+1] ⊙ s̄₀[t+1] ⊙ (1 - aₜ²)]",
+        "      s̄₀[t] = Uᵀ vₜ",
+        "      s̄₁[t] = pₜ ⊙ eₜ",
+        "      ḡₜ = ḡₜ₊₁ + vₜ,  t = n - 1, …, 0",
+    ]
+
+
+def test_a_carry_that_only_the_last_step_leaves_unread_has_no_mask() -> None:
+    def step(s: Any, v: Any) -> Any:
+        mean, spread = s
+        return (mean + spread / (spread + 1) * (v - mean), 1 / (spread + 1)), (v - mean) ** 2 / (spread + 1)
+
+    _, errors = sd.scan(step, (0.0, 1.0), a)
+    gradient = sd.gradient(np.sum(errors), a)
+    assert "dead" not in str(gradient) and "false" not in str(gradient)
+    assert r"\begin{cases}" not in gradient.latex()
+
+
+def test_a_mask_of_a_branch_stays_and_has_one_subscript() -> None:
+    def step(s: Any, v: Any) -> Any:
+        root = np.sqrt(np.where(s[0] > 0, s[0], 1))
+        return (np.where(s[0] > 0, root, s[1]), s[0] * s[1] + v), s[0]
+
+    (last, _), firsts = sd.scan(step, (1.0, 0.5), a)
+    text = sd.gradient(last + np.sum(firsts), a).latex()
+    assert r"s_{1,\mathrm{dead},n} = \text{true}" in text
+    assert r"s_{1,\mathrm{dead},t} = s_{1,\mathrm{dead},t+1} \wedge" in text
+
+
+def test_sums_over_inner_axes_are_written_with_their_index() -> None:
+    q, v, dt = sd.symbol("q", (n, m)), sd.symbol("v", (n, m)), sd.symbol("dt")
+
+    def step(s: Any, _: Any) -> Any:
+        r = s[0][:, None, :] - s[0][None, :, :]
+        pull = np.sum(r / (1 + np.sum(r**2, axis=2, keepdims=True)), axis=1)
+        return (s[0] + dt * s[1], s[1] - dt * pull), None
+
+    (last, _), _ = sd.scan(step, (q, v), None, length=3)
+    assert str(last).splitlines() == [
+        "s₀[3]",
+        "where s₀[0] = q,  s₁[0] = v",
+        "      s₀[t+1] = s₀[t] + dt s₁[t]",
+        "      s₁[t+1] = s₁[t] - [Σₖ dt/(1 + Σₗ (s₀[t]ᵢₗ - s₀[t]ₖₗ)²) (s₀[t]ᵢⱼ - s₀[t]ₖⱼ)]ᵢⱼ,  t = 0, …, 2",
+    ]
+    assert r"\mathrm{dt} \, " in last.latex()
+
+
+def test_what_a_step_closes_over_is_named_as_it_reads() -> None:
+    w = sd.symbol("w", (3,))
+    last, _ = sd.scan(lambda s, v: (w[1] * s + np.exp(w[0]) * v, None), 0.0, a)
+    assert str(sd.gradient(last, w)).splitlines() == [
+        "[c̄₀ exp(w[0]), w̄₁[0], 0]",
+        "where c = exp(w[0])",
+        "      s₀ = 0",
+        "      sₜ₊₁ = c aₜ + sₜ w[1],  t = 0, …, n - 1",
+        "      s̄ₙ = 1,  w̄₁[n] = 0,  c̄ₙ = 0",
+        "      s̄ₜ = s̄ₜ₊₁ w[1]",
+        "      w̄₁[t] = w̄₁[t+1] + sₜ s̄ₜ₊₁",
+        "      c̄ₜ = c̄ₜ₊₁ + s̄ₜ₊₁ aₜ,  t = n - 1, …, 0",
+    ]
+
+
+def test_a_derivation_keeps_the_lines_of_a_loop_together() -> None:
+    last, _ = sd.scan(lambda s, v: (s * v, None), 1.0, a)
+    lines = str(sd.derivation(last**2, a)).splitlines()
+    assert lines[0].index("sₙ") == lines[1].index("where") and "recurrence: every step" in "".join(lines)

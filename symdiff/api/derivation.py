@@ -121,16 +121,18 @@ class Derivation:
         return "Forward mode: from the variable on to the result."
 
     def __str__(self) -> str:
-        lines = [f"{self.letter} = {self.function}", f"Wanted: {self._slope(self.letter, self.variable)}.", ""]
+        lines = [_under(f"{self.letter} = ", self.function), f"Wanted: {self._slope(self.letter, self.variable)}.", ""]
         if self.steps:
             lines.append(f"Write {self.letter} = {self._value(self._last(), False)} with")
-            lines += [f"     {step.name} = {step.definition}" for step in self._definitions()]
+            lines += [_under(f"     {step.name} = ", step.definition) for step in self._definitions()]
             lines += ["", self._opening()]
         for number, step in enumerate(self.steps, 1):
-            lines.append(f"{number}. {step.name} = {step.definition}    ({step.rule})")
-            lines += [f"     local: {self._slope(step.name, part.operand)} = {part.jacobian}" for part in step.locals]
-            lines.append(f"     accumulated: {self._chain(step.name, step.through)} {step.accumulated}")
-        lines.append(f"{self._conclusion()} {self.result}")
+            lines.append(_under(f"{number}. {step.name} = ", f"{step.definition}    ({step.rule})"))
+            for part in step.locals:
+                lines.append(_under(f"     local: {self._slope(step.name, part.operand)} = ", part.jacobian))
+            chain = self._chain(step.name, step.through)
+            lines.append(_under(f"     accumulated: {chain} ", step.accumulated))
+        lines.append(_under(f"{self._conclusion()} ", self.result))
         return "\n".join(lines)
 
     def _conclusion(self, latex: bool = False) -> str:
@@ -168,6 +170,11 @@ class Derivation:
         return "\n".join(lines)
 
     _repr_markdown_ = markdown
+
+
+def _under(left: str, right: object) -> str:
+    """An equation; further lines of its right side stand under the first."""
+    return left + str(right).replace("\n", "\n" + " " * len(left))
 
 
 def _aligned(equation: str) -> str:
@@ -214,6 +221,7 @@ def rule_name(value: Value, moving: int | None = None) -> str:
         "logabsdet": "Jacobi's formula for the logarithm", "solve": "implicit differentiation of A x = b",
         "softmax": "softmax: diag(p) less p times its transpose", "logsumexp": "logsumexp: its gradient is the softmax",
         "norm": "norm: its gradient is the unit vector",
+        "scan": "recurrence: every step is differentiated, where it was computed",
     }  # fmt: skip
     if name in simple:
         return simple[name]

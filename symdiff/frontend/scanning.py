@@ -232,7 +232,16 @@ def _closed(body: _Body, labels: _Labels) -> tuple[Function, list[Value]]:
 
 
 def _described(value: Value) -> str:
-    """The name of the symbol that a value is, or a part or function of; c for any other constant."""
-    while len(value.args) == 1:
-        value = value.args[0]
-    return value.name if value.is_param else "c"
+    """The name of the symbol that a value is, p_1 for an entry of one; c, or C for a matrix, for any other constant."""
+    if value.is_param:
+        return value.name
+    part = value.args[0] if value.op.name == "reshape" else value
+    if part.op.name != "slice" or not part.args[0].is_param:
+        return "C" if value.type.rank > 1 else "c"
+    whole = part.args[0]
+    axes = list(zip(part.attr("starts"), part.attr("sizes"), whole.shape, strict=True))
+    places = [start for start, size, all_of_it in axes if size != all_of_it]
+    entry = all(size == 1 for _, size, all_of_it in axes if size != all_of_it)
+    if not entry or not all(isinstance(place, int) for place in places):
+        return "C" if value.type.rank > 1 else "c"
+    return "_".join([whole.name, *[str(place) for place in places]])

@@ -8,30 +8,27 @@ from symdiff.ir.dims import Shape, Size
 from symdiff.render.notation import Node, Notation
 
 
-def blocks_of(notation: Notation, terms: Sequence[tuple[int, Node, tuple[int, ...]]], shape: Shape) -> Node | None:
-    """The concatenation that a sum of signed terms with their axes is, or None."""
+def blocks_of(
+    notation: Notation, terms: Sequence[tuple[int, Node, tuple[int, ...]]], shape: Shape
+) -> list[tuple[int, Node, tuple[int, ...]]] | None:
+    """The terms of a sum with those that fill an axis as one, their concatenation; None where no axis is filled."""
     whole = tuple(range(len(shape)))
-    if len(terms) < 2 or any(axes != whole for _, _, axes in terms):
-        return None
-    pieces: dict[tuple[int, Size], Node] = {}
-    for sign, node, _ in terms:
-        found = _placed(notation, sign, node)
-        if found is None or found[0] in pieces:
-            return None
-        pieces[found[0]] = found[1]
-    axes = {axis for axis, _ in pieces}
-    if len(axes) > 1:
-        return None
-    axis = axes.pop()
-    position: Size = 0
-    line: list[Node] = []
-    while (axis, position) in pieces:
-        piece = pieces.pop((axis, position))
-        line.append(piece)
-        position = position + piece.shape[axis]
-    if pieces or position != shape[axis]:
-        return None
-    return notation.call("concatenate", tuple(line), shape, (axis,))
+    placed = [_placed(notation, sign, node) if axes == whole else None for sign, node, axes in terms]
+    for axis in sorted({place[0] for place, _ in filter(None, placed)}):
+        at = {found[0][1]: k for k, found in reversed(list(enumerate(placed))) if found and found[0][0] == axis}
+        position: Size = 0
+        used: list[int] = []
+        line: list[Node] = []
+        while position in at:
+            used.append(at.pop(position))
+            found = placed[used[-1]]
+            assert found is not None
+            line.append(found[1])
+            position = position + found[1].shape[axis]
+        if position == shape[axis] and len(line) > 1:
+            block = notation.call("concatenate", tuple(line), shape, (axis,))
+            return [*[term for k, term in enumerate(terms) if k not in used], (1, block, whole)]
+    return None
 
 
 def _placed(notation: Notation, sign: int, node: Node) -> tuple[tuple[int, Size], Node] | None:

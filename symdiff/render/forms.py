@@ -79,9 +79,9 @@ class Recovery:
         return form.closed
 
     def _closed_sum(self, terms: Sequence[Term], shape: Shape) -> tuple[Node, Labels]:
-        blocks = blocks_of(self.notation, terms, shape)
-        if blocks is not None:
-            return blocks, tuple(range(len(shape)))
+        terms = blocks_of(self.notation, terms, shape) or terms
+        if len(terms) == 1 and terms[0][0] == 1:
+            return terms[0][1], terms[0][2]
         axes = tuple([x for x in range(len(shape)) if any(x in own for _, _, own in terms)])
         aligned = [(sign, self.notation.align(node, own, axes)) for sign, node, own in terms]
         kept = tuple([shape[x] for x in axes])

@@ -54,6 +54,8 @@ class Indexer:
         paper = self.paper
         if node.kind == "einsum":
             return self._einsum(node, index)
+        if node.kind == "sum" and node.args[0].rank > 2:
+            return self._summed(node, index)
         if not index:
             return paper.own(node)
         if node.kind == "num":
@@ -139,11 +141,23 @@ class Indexer:
             outside.append(self.total(inner, paper.join(inside) if inside else "1"))
         return (paper.join(outside) if outside else "1"), PRODUCT
 
+    def _summed(self, node: Node, index: Sequence[str]) -> Text:
+        """The sum of entries along some axes."""
+        operand, axes = node.args[0], node.data
+        spare = [c for c in self.inner if c not in index and c not in self._taken]
+        inner = [spare.pop(0) if spare else f"i{axis}" for axis in axes]
+        outer, within = iter(index), iter(inner)
+        whole = [next(within) if axis in axes else next(outer) for axis in range(operand.rank)]
+        self._taken += whole
+        part = self.indexed(operand, whole)
+        del self._taken[len(self._taken) - len(whole) :]
+        return self.total(inner, self.paper.at(part, PRODUCT)), PRODUCT
+
     def _entry(self, text: Text, index: Sequence[str]) -> Text:
         return (self.sub(self.paper.at(text, APPLIED), index), CALL) if index else text
 
     def bare(self, node: Node) -> tuple[str, list[str]]:
-        """An einsum among matrix expressions: its general entry and the indices, none that is used around it."""
+        """An einsum or a sum among matrix expressions: its general entry and the indices, none used around it."""
         first = self._around.get(node, 0)
         if first + node.rank > len(self.letters):
             first = 0  # brackets keep them apart
@@ -158,16 +172,23 @@ def _stays_whole(term: Node) -> bool:
     return term.kind in _WHOLE or (term.kind == "T" and term.args[0].kind in _WHOLE)
 
 
+def _sums(node: Node) -> bool:
+    """Whether an expression is written as a sum of entries."""
+    return node.kind == "einsum" or (node.kind == "sum" and node.args[0].rank > 2)
+
+
 def _letters_around(results: Sequence[Node]) -> dict[Node, int]:
     """How many letters the expressions around each einsum use."""
     order = topological(results)
-    if not any(n.kind == "einsum" for n in order):
+    if not any(_sums(n) for n in order):
         return {}
-    around: dict[Node, int] = {r: r.rank if r.rank > 2 and r.kind != "einsum" else 0 for r in results}
+    around: dict[Node, int] = {r: r.rank if r.rank > 2 and not _sums(r) else 0 for r in results}
     for node in reversed(order):
         count = around.setdefault(node, 0)
         if node.kind == "einsum":
             count += len({x for word in node.data[0] for x in word})
+        elif _sums(node):
+            count += node.args[0].rank
         for operand in node.args:
             around[operand] = max(around.get(operand, 0), count)
     return around

@@ -19,6 +19,7 @@ from symdiff.render.notation import Node, unit_vector
 from symdiff.render.paper import APPLIED, ATOM, CALL, ELEMENTWISE, PRODUCT, SUM, Paper, Text
 from symdiff.render.recover import recover
 from symdiff.render.recurrences import told
+from symdiff.render.steps import Hand, clause_lines
 
 Layout = Literal["denominator", "numerator"]
 
@@ -66,13 +67,14 @@ def to_latex(
     """
     if layout not in (None, "numerator", "denominator"):
         raise ArgumentError(f"layout {layout!r}: expected 'numerator' or 'denominator'")
-    loops = told(function, LatexSigns(bold, symbols or {}))
+    style = LatexSigns(bold, symbols or {})
+    loops = told(function, style)
     signs = {**(symbols or {}), **loops.symbols}
     lines, clauses = _written(loops.function, layout, bold, where, signs, like, axes, width)
-    for clause in loops.clauses:
-        own, below = _written(clause.right, None, bold, False, clause.symbols, None, None, width)
-        own = [f"{clause.left} = {own[0]}", *own[1:]]
-        clauses += [[*own[:-1], own[-1] + clause.steps], *below]
+    clauses += clause_lines(loops, Hand(
+        style, lambda results, names, own, known: LatexPaper(results, names, bold, {**signs, **own}, known),
+        lambda paper, node: paper.own_lines(node, width), _placed, LARGEST_LINE,
+    ))  # fmt: skip
     marks = [r"\text{where}\quad ", *[r"\phantom{\text{where}}\quad "] * len(clauses)]
     for mark, (first, *rest) in zip(marks, clauses, strict=False):
         lines += [mark + first, *rest]
@@ -81,6 +83,8 @@ def to_latex(
 
 class LatexSigns:
     """How the symbols of loops look."""
+
+    between = r",\quad "
 
     def __init__(self, bold: bool, symbols: Mapping[str, str]) -> None:
         self._bold = bold
@@ -99,12 +103,15 @@ class LatexSigns:
     def steps(self, index: str, first: str, last: str) -> str:
         return rf",\quad {index} = {first}, \dots, {last}"
 
+    def width(self, text: str) -> float:
+        return glyphs(text)
+
     def short(self, function: Function, symbols: Mapping[str, str]) -> str:
         text = _written(function, None, self._bold, False, {**self._symbols, **symbols}, None, None, None)[0][0]
         return text if re.fullmatch(r"\\?\w+(_\{[\w, ]+\})?", text) else ""
 
 
-_INDEXED = re.compile(r"_\{[^{}]*\}$")
+_INDEXED = re.compile(r"_\{(?:[^{}]|\{[^{}]*\})*\}$")
 
 
 def _written(
@@ -126,10 +133,15 @@ def _written(
         return _written(function, layout, bold, True, symbols, like, axes, width)
     clauses: list[list[str]] = []
     for node, letter in zip(named, letters, strict=True):
-        letter = _below(letter, paper.indexer.letters[: node.rank]) if node.rank > 2 else letter
+        letter = _placed(paper, letter, node) if node.rank > 2 else letter
         first, *rest = paper.own_lines(node, width)
         clauses.append([f"{letter} = {first}", *rest])
     return lines, clauses
+
+
+def _placed(paper: LatexPaper, sign: str, node: Node) -> str:
+    """The sign of a tensor with its indices."""
+    return _below(sign, paper.indexer.letters[: node.rank])
 
 
 def turns(layout: Layout | None, axes: int | None, rank: int) -> bool:
@@ -154,6 +166,10 @@ def size_latex(size: Size) -> str:
     return re.sub(r"\*\*(\d+)", r"^{\1}", text).replace("//", "/").replace("*", r"\,")
 
 
+_WORD = re.compile(r"\\mathrm\{\w+\}(_\{[^{}]*\})?$")
+"""A name of several letters, with its index or without."""
+
+
 class LatexPaper(Paper):
     """The signs of LaTeX."""
 
@@ -168,11 +184,11 @@ class LatexPaper(Paper):
     inverse_transposed = r"-\top"
 
     def __init__(self, results: Sequence[Node], names: Mapping[Node, str], bold: bool = False,
-                 symbols: Mapping[str, str] | None = None) -> None:  # fmt: skip
+                 symbols: Mapping[str, str] | None = None, known: Mapping[str, str] | None = None) -> None:  # fmt: skip
         self.bold = bold
         self.symbols = symbols or {}
         self.indexer = Indexer(self, _LETTERS, r"\delta", _below, _total, results)
-        super().__init__(results, names)
+        super().__init__(results, names, known or {})
 
     def result(self, node: Node, turned: bool, width: int | None) -> list[str]:
         """The lines of one result."""
@@ -209,11 +225,12 @@ class LatexPaper(Paper):
 
     # ---------------------------------------------------------------- signs
     def join(self, parts: Sequence[str]) -> str:
-        """Factors side by side, a little apart where a bracket could be taken for an argument."""
+        """Factors side by side, a little apart at names of several letters and at brackets that look like arguments."""
         text = parts[0]
         for before, part in pairwise(parts):
             opens = part.startswith(("(", r"\left(", r"\bigl(", r"\Bigl("))
-            text += (r" \, " if before.endswith(")") and opens else " ") + part
+            apart = (before.endswith(")") and opens) or _WORD.match(before) or part.startswith(r"\mathrm")
+            text += (r" \, " if apart else " ") + part
         return text
 
     def symbol(self, name: str, rank: int) -> str:
@@ -430,8 +447,8 @@ def _subscript(paper: LatexPaper, node: Node, plain: bool) -> str:
             parts.append(":")
         elif isinstance(entry, tuple):
             first, last, step, _, _ = entry
-            ends = [paper.size(first)[0], paper.size(last)[0], *([str(step)] if step != 1 else [])]
-            parts.append(":".join(ends))
+            ends = rf"{paper.size(first)[0]} \ldots {paper.size(last)[0]}"
+            parts.append(ends + (rf" \text{{ by }} {step}" if step != 1 else ""))
         else:
             parts.append(paper.size(entry)[0])
     if plain:

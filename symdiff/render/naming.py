@@ -6,7 +6,7 @@ Also the order of lines, and names that no symbol has: t1, t2, ... in source cod
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 
 from symdiff.render.notation import Node, topological
 
@@ -14,7 +14,7 @@ from symdiff.render.notation import Node, topological
 _PLAIN = frozenset({"sym", "num", "dim", "ones", "zeros", "eye"})
 
 # Expressions whose entries are made of entries of their operands.
-_OPEN = frozenset({"add", "einsum", "expand", "T", "outer", "diag", "prod", "entries"})
+_OPEN = frozenset({"add", "einsum", "expand", "T", "outer", "diag", "prod", "entries", "sum"})
 
 # What papers call things, by rank; the first letter that no symbol begins with is taken.
 _LETTERS = {
@@ -33,25 +33,31 @@ _WIDTHS = {"diag": 4, "diagof": 4, "trace": 2, "sum": 1, "mean": 4}
 _SHORT_CALLS = {"sigmoid": 1, "sqrt": 1, "inverse": 0, "abs": 2, "solve": 1, "norm": 2}
 
 
-def named_subterms(results: Sequence[Node], shared: bool, largest: int, shorter: bool = False) -> list[Node]:
+def named_subterms(
+    results: Sequence[Node], shared: bool, largest: int, shorter: bool = False, known: Container[Node] = ()
+) -> list[Node]:
     """Nodes to be written on lines of their own, operands first.
 
     shared: name what occurs twice or more. largest: no line has many more nodes than this. shorter: name shared
-    subterms only where that makes the whole shorter, and tensors where their indices could not be shown.
+    subterms only where that makes the whole shorter, and tensors where their indices could not be shown. known: nodes
+    that have names already.
     """
-    order = topological(results)
+    whole = set(results)
+    order = _read(results, known)
     uses: dict[Node, int] = {}
     for node in order:
-        for operand in node.args:
+        for operand in node.args if node not in known or node in whole else ():
             uses[operand] = uses.get(operand, 0) + 1
     for result in results:
         uses[result] = uses.get(result, 0) + 1
-    whole = set(results)
     hidden = {a for n in order if shorter and _hides(n) for a in n.args if a.rank > 2}
     inline: dict[Node, int] = {}
     width: dict[Node, float] = {}
     named: list[Node] = []
     for node in order:
+        if node in known:
+            inline[node], width[node] = 1, 1.0
+            continue
         count = 1 + sum([inline[a] for a in node.args])
         wide = _own_width(node) + sum([width[a] for a in node.args])
         repeated = shared and uses[node] > 1 and count > (1 if shorter else 2)
@@ -66,6 +72,16 @@ def named_subterms(results: Sequence[Node], shared: bool, largest: int, shorter:
     return named
 
 
+def _read(results: Sequence[Node], known: Container[Node]) -> list[Node]:
+    """What the lines of the results are made of, operands first; of other known nodes a line has the name alone."""
+    order, whole = topological(results), set(results)
+    read = set(whole)
+    for node in reversed(order):
+        if node in read and (node not in known or node in whole):
+            read.update(node.args)
+    return [node for node in order if node in read]
+
+
 def _hides(node: Node) -> bool:
     """Whether indices of the expression say nothing about those of its operands."""
     return node.kind not in _OPEN and not node.pointwise
@@ -77,6 +93,8 @@ def _own_width(node: Node) -> float:
         return _SHORT_CALLS.get(name, len(name))
     if node.kind in ("add", "prod"):
         return len(node.args) - 1 if node.kind == "add" or node.rank else 0
+    if node.kind == "subscript":  # the ends of a slice are small
+        return 1 + sum([1.5 for entry in node.data if isinstance(entry, tuple)])
     return node.rank if node.kind == "ones" else _WIDTHS.get(node.kind, 0 if node.args else 1)
 
 

@@ -27,7 +27,7 @@ Pairs = Sequence[tuple[Node, Text]]
 
 
 class Paper(ABC):
-    """Writes nodes. `names` maps named subterms to their names."""
+    """Writes nodes. `names` maps named subterms to their names, `known` what is written elsewhere to its name there."""
 
     odot: ClassVar[str]
     dot: ClassVar[str]
@@ -39,14 +39,16 @@ class Paper(ABC):
     inverse_sign: ClassVar[str]
     inverse_transposed: ClassVar[str]
 
-    def __init__(self, results: Sequence[Node], names: Mapping[Node, str]) -> None:
-        self.names = names
+    def __init__(self, results: Sequence[Node], names: Mapping[Node, str], known: Mapping[str, str]) -> None:
+        self.names = dict(names)
         self._own: dict[Node, Text] = {}
         self._used: dict[Node, Text] = {}
         for node in topological(results):
             text = self._write(node)
+            if text[0] in known and node.rank < 3:
+                self.names.setdefault(node, known[text[0]])
             self._own[node] = text
-            self._used[node] = (names[node], ATOM) if node in names else text
+            self._used[node] = (self.names[node], ATOM) if node in self.names else text
 
     # ---------------------------------------------------------------- how signs look
     @abstractmethod
@@ -326,7 +328,7 @@ class Paper(ABC):
         if inner.rank == 2:
             matrix = text if axes == (1,) else self.transposed(inner)
             return self.join([self.at(matrix, PRODUCT), self.one]), PRODUCT
-        return self.function("sum", [text[0]], "" if full else f"axes {axes}"), APPLIED
+        return self.einsum(node)
 
     # ---------------------------------------------------------------- products
     def _pairs(self, nodes: Sequence[Node]) -> Pairs:

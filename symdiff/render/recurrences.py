@@ -1,8 +1,8 @@
 """Loops as recurrences: h_{t+1} = tanh(W h_t + x_t), a line for every carry and every output, under the formula.
 
 Takes a Function with loops, gives one in which every result of a loop is a symbol, how those symbols are written, and
-the lines that define them, each a Function of its own. A carry has the index of the step before which it is read:
-h_0 is where it starts and h_n where it ends, the other way round in a reversed loop.
+the lines that define them: where carries start, then a step. A carry has the index of the step before which it is
+read: h_0 is where it starts and h_n where it ends, the other way round in a reversed loop.
 """
 
 from __future__ import annotations
@@ -11,15 +11,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from symdiff.ir.builder import Builder
 from symdiff.ir.dims import Size
 from symdiff.ir.graph import Function, Value, loop_key, param, topological
 from symdiff.ir.types import TensorType
+from symdiff.ops import OPSET
 
 _INDICES = "tsuvwrq"
 
 
 class Style(Protocol):
-    """How signs look."""
+    """How signs look. `between` stands between equations on one line."""
+
+    between: str
 
     def symbol(self, name: str, rank: int) -> str: ...
 
@@ -29,19 +33,30 @@ class Style(Protocol):
 
     def steps(self, index: str, first: str, last: str) -> str: ...
 
+    def width(self, text: str) -> float: ...
+
     def short(self, function: Function, symbols: Mapping[str, str]) -> str:
         """How the result of a function is written where that is no longer than a name; empty otherwise."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class Clause:
-    """left = the only result of `right`, written with `symbols`; `steps` says for which steps, behind the last line."""
+class Step:
+    """For which steps lines hold: what the index is called, how many there are, and how that is said behind them."""
 
-    left: str
+    index: str
+    length: Size
+    said: str
+
+
+@dataclass(frozen=True, slots=True)
+class Clause:
+    """Every left = a result of `right`, written with `symbols`: a definition, where carries start, or a step."""
+
+    lefts: tuple[str, ...]
     right: Function
     symbols: Mapping[str, str]
-    steps: str = ""
+    step: Step | None = None
 
 
 @dataclass(slots=True)
@@ -51,6 +66,8 @@ class Told:
     function: Function
     symbols: dict[str, str]
     clauses: list[Clause] = field(default_factory=list[Clause])
+    taken: set[str] = field(default_factory=set[str])
+    """Names with a meaning in any of them."""
 
 
 def has_loops(function: Function) -> bool:
@@ -59,13 +76,17 @@ def has_loops(function: Function) -> bool:
 
 def told(function: Function, style: Style) -> Told:
     """The function with its loops as symbols."""
-    return _Telling(style, {p.name for p in function.params} | set(function.dims)).function(function, {}, 0)
+    telling = _Telling(style, {p.name for p in function.params} | set(function.dims))
+    made = telling.function(function, {}, 0)
+    made.taken = telling.taken | telling.indices
+    return made
 
 
 class _Telling:
     def __init__(self, style: Style, taken: set[str]) -> None:
         self.style = style
         self.taken = taken
+        self.indices: set[str] = set()
         self.defined: dict[Value, str] = {}
         # Stacks that are read by loops alone.
         self.sliced: set[Value] = set()
@@ -112,7 +133,7 @@ class _Telling:
     ) -> None:
         """The signs and lines of one loop."""
         first, style = group[0], self.style
-        body: Function = first.attr("body")
+        body, hidden = _without_first_masks(first)
         count, slices = first.attr("carries"), first.attr("slices")
         length, reverse = first.attr("length"), first.attr("reverse")
         used = self.taken | {p.name for p in body.params}
@@ -126,7 +147,7 @@ class _Telling:
                 return self.sign(operand, made.symbols)
             if operand not in self.defined:
                 self.defined[operand] = sign = style.symbol(self.name(name), operand.type.rank)
-                made.clauses.append(Clause(sign, _only(operand), made.symbols))
+                made.clauses.append(Clause((sign,), _only(operand), made.symbols))
             return self.defined[operand]
 
         # Before and after a step, and at both ends.
@@ -161,17 +182,63 @@ class _Telling:
             made.symbols[symbol.name] = sign
             entries[symbol] = sign, int(reverse and k < 2 * count)
         below = self.function(body, inside, depth + 1)
-        lines: list[Clause] = []
-        for k, sign in enumerate(carries):
-            begin = style.indexed(sign, start)
-            if not args[k].is_param or begin != self.sign(args[k], made.symbols):  # not h_0 = h_0
-                lines.append(Clause(begin, _only(args[k]), made.symbols))
-            lines.append(Clause(style.indexed(sign, after), _only(below.function.results[k]), below.symbols))
-        for k, sign in sorted(outputs.items()):
-            lines.append(Clause(style.indexed(sign, index), _only(below.function.results[count + k]), below.symbols))
-        last = lines.pop()
-        lines.append(Clause(last.left, last.right, last.symbols, style.steps(index, *ends)))
-        made.clauses += lines + below.clauses
+        shown = [(k, sign) for k, sign in enumerate(carries) if k not in hidden]
+        begun = [
+            (style.indexed(sign, start), args[k])
+            for k, sign in shown
+            if not (args[k].is_param and style.indexed(sign, start) == self.sign(args[k], made.symbols))
+        ]  # not h_0 = h_0
+        if begun:
+            made.clauses.append(Clause(tuple([x for x, _ in begun]), _only(*[v for _, v in begun]), made.symbols))
+        rows = [(style.indexed(sign, after), k) for k, sign in shown]
+        rows += [(style.indexed(sign, index), count + k) for k, sign in sorted(outputs.items())]
+        step = Step(index, length, style.steps(index, *ends))
+        self.indices.add(index)
+        right = _only(*[below.function.results[k] for _, k in rows])
+        made.clauses.append(Clause(tuple([sign for sign, _ in rows]), right, below.symbols, step))
+        made.clauses += below.clauses
+
+
+def _without_first_masks(loop: Value) -> tuple[Function, set[int]]:
+    """The body of a loop without masks that hold before its first step alone, and which carries those are.
+
+    A mask keeps what is infinite from meeting a cotangent of zero. Where only the last value of a carry is not read,
+    formulas say so by the zero it starts from.
+    """
+    body: Function = loop.attr("body")
+    pairs = zip(body.params[: loop.attr("carries")], loop.args, body.results, strict=False)
+    never = {
+        k: p for k, (p, start, after) in enumerate(pairs) if _is_filled(start, True) and _is_filled(after, False)
+    }
+    if not never:
+        return body, set()
+    builder = Builder(OPSET)
+    mapping = {p: builder.adopt(p) for p in body.params}
+    for p in never.values():
+        mapping[p] = builder.const(False, p.shape, "bool")
+    for v in body.instrs:
+        mapping[v] = _folded(builder, v, tuple([mapping[a] for a in v.args]))
+    results = [mapping[r] for r in body.results]
+    instrs = [v for v in topological(results) if not v.is_param]
+    return Function(body.name, list(body.params), instrs, results), set(never)
+
+
+def _folded(builder: Builder, value: Value, args: tuple[Value, ...]) -> Value:
+    """The value on other operands, what is known of masks taken into account."""
+    name = value.op.name
+    if name == "not" and (_is_filled(args[0], True) or _is_filled(args[0], False)):
+        return builder.const(not args[0].attr("value"), value.shape, "bool")
+    if name in ("and", "or"):
+        for one, other in (args, args[::-1]):
+            if _is_filled(one, name == "or"):
+                return one
+            if _is_filled(one, name == "and"):
+                return other
+    return builder.again(value, args)
+
+
+def _is_filled(value: Value, truth: bool) -> bool:
+    return value.type.dtype == "bool" and value.op.name == "const" and value.attr("value") is truth
 
 
 def steps_of(function: Function) -> list[Function]:
@@ -207,9 +274,9 @@ def _slice_of(value: Value, place: int) -> bool:
     return value.op.picks and 0 <= place - value.attr("carries") < value.attr("slices")
 
 
-def _only(value: Value) -> Function:
-    """The function that computes one value."""
-    return Function.of([v for v in topological([value]) if v.is_param], [value])
+def _only(*values: Value) -> Function:
+    """The function that computes some values."""
+    return Function.of([v for v in topological(values) if v.is_param], values)
 
 
 class Rebuilt:

@@ -16,6 +16,7 @@ from symdiff.render.notation import Node, nested, unit_vector
 from symdiff.render.paper import APPLIED, ATOM, CALL, ELEMENTWISE, PRODUCT, SUM, Paper, Text
 from symdiff.render.recover import recover
 from symdiff.render.recurrences import told
+from symdiff.render.steps import Hand, clause_lines
 
 LARGEST_LINE = 200
 
@@ -45,11 +46,11 @@ def to_text(function: Function, like: Function | None = None) -> str:
 
     like: a program whose sums are written in the same order here.
     """
-    loops = told(function, TextSigns())
+    style = TextSigns()
+    loops = told(function, style)
     lines, clauses = _written(loops.function, loops.symbols, like)
-    for clause in loops.clauses:
-        own, below = _written(clause.right, clause.symbols, None)
-        clauses += [f"{clause.left} = {own[0]}{clause.steps}", *below]
+    hand = Hand(style, TextPaper, lambda paper, node: [paper.line(node)], _placed, LARGEST_LINE)
+    clauses += [line for (line,) in clause_lines(loops, hand)]
     marks = ["where ", *["      "] * len(clauses)]
     return "\n".join([*lines, *[mark + clause for mark, clause in zip(marks, clauses, strict=False)]])
 
@@ -65,13 +66,20 @@ def _written(function: Function, symbols: Mapping[str, str], like: Function | No
     lines = [names.get(r) or paper.line(r) for r in results]
     clauses: list[str] = []
     for node in named:
-        shown = _below(names[node], paper.indexer.letters[: node.rank]) if node.rank > 2 else names[node]
+        shown = _placed(paper, names[node], node) if node.rank > 2 else names[node]
         clauses.append(f"{shown} = {paper.line(node)}")
     return lines, clauses
 
 
+def _placed(paper: TextPaper, sign: str, node: Node) -> str:
+    """The sign of a tensor with its indices."""
+    return _below(sign, paper.indexer.letters[: node.rank])
+
+
 class TextSigns:
     """How the symbols of loops look."""
+
+    between = ",  "
 
     def symbol(self, name: str, rank: int) -> str:
         return symbol_text(name)
@@ -81,10 +89,13 @@ class TextSigns:
         return base + index.translate(_LOWERED) if lowered else f"{base}[{index}]"
 
     def size(self, size: Size) -> str:
-        return str(size)
+        return size_text(size)
 
     def steps(self, index: str, first: str, last: str) -> str:
         return f",  {index} = {first}, …, {last}"
+
+    def width(self, text: str) -> float:
+        return len(text)
 
     def short(self, function: Function, symbols: Mapping[str, str]) -> str:
         text = _written(function, symbols, None)[0][0]
@@ -94,15 +105,20 @@ class TextSigns:
 def symbol_text(name: str) -> str:
     base, *rest = name.strip("_").split("_") if name.strip("_") else [name]
     accents = {"hat": "\u0302", "bar": "\u0304", "tilde": "\u0303", "dot": "\u0307"}
-    text = _GREEK.get(base, base)
+    text = _GREEK.get(base, base) + "".join([accents[part] for part in rest if part in accents])
     for part in rest:
-        if part in accents:
-            text += accents[part]
-        elif part.isdigit() and all(c.isdigit() for c in part):
-            text += part.translate(_LOWERED)
-        else:
-            text += f"_{part}"
+        if part not in accents:
+            text += part.translate(_LOWERED) if part.isdigit() and all(c.isdigit() for c in part) else f"_{part}"
     return text
+
+
+def size_text(size: Size) -> str:
+    """A size: a symbol, or a polynomial."""
+    text = str(size)
+    if text.isidentifier():
+        return symbol_text(text)
+    text = re.sub(r"\*\*(\d+)", lambda power: power.group(1).translate(_RAISED), text)
+    return text.replace("//", "/").replace("*", " ")
 
 
 class TextPaper(Paper):
@@ -119,11 +135,12 @@ class TextPaper(Paper):
     inverse_transposed = "-T"
 
     def __init__(
-        self, results: Sequence[Node], names: Mapping[Node, str], symbols: Mapping[str, str] | None = None
-    ) -> None:
+        self, results: Sequence[Node], names: Mapping[Node, str], symbols: Mapping[str, str] | None = None,
+        known: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
         self.symbols = symbols or {}
         self.indexer = Indexer(self, _LETTERS, "δ", _below, _total, results)
-        super().__init__(results, names)
+        super().__init__(results, names, known or {})
 
     def line(self, node: Node) -> str:
         if node.rank > 2 and node.kind != "entries":
@@ -149,8 +166,7 @@ class TextPaper(Paper):
         return ("-" + text[0], SUM) if fraction < 0 else text
 
     def size(self, size: Size) -> Text:
-        text = str(size)
-        return (symbol_text(text), ATOM) if text.isidentifier() else (text, SUM)
+        return size_text(size), ATOM if str(size).isidentifier() else SUM
 
     def group(self, text: str) -> str:
         return f"({text})"
@@ -192,9 +208,10 @@ class TextPaper(Paper):
                 parts.append(":")
             elif isinstance(entry, tuple):
                 first, last, step, _, _ = entry
-                parts.append(f"{first}…{last}" + (f" by {step}" if step != 1 else ""))
+                ends = f"{self.size(first)[0]}…{self.size(last)[0]}"
+                parts.append(ends + (f" by {step}" if step != 1 else ""))
             else:
-                parts.append(str(entry))
+                parts.append(self.size(entry)[0])
         while len(parts) > 1 and parts[-1] == ":":
             parts.pop()
         return f"{self.at(self.text(node.args[0]), ATOM)}[{', '.join(parts)}]", APPLIED
@@ -213,7 +230,7 @@ class TextPaper(Paper):
         """Full sums carry a sum sign."""
         inner = node.args[0]
         made = super()._total(node)
-        if node.kind == "sum" and made[1] == PRODUCT and len(node.data) == inner.rank:
+        if node.kind == "sum" and made[1] == PRODUCT and len(node.data) == inner.rank < 3:
             return f"Σ({self.text(inner)[0]})", APPLIED
         return made
 
