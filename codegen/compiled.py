@@ -24,7 +24,7 @@ from codegen.loops import Program
 from codegen.lowered import OUT_OF_MEMORY
 from codegen.main import BAD_SHAPE, TICK_WORDS, TICKS, constant_symbol, emit_program
 from codegen.marshal import KernelAddresses, Marshal, convert
-from codegen.memory import ARENA, PLACES, SCRATCH
+from codegen.memory import ARENA, SCRATCH, Cell
 from codegen.signature import ArraySpec, AxisSpec, Signature, Status
 from codegen.stages import Compiled, Figures
 from codegen.tiers import CELL, Upgrade, asked, through_cell
@@ -34,8 +34,7 @@ from symdiff.ir.graph import Function
 from symdiff.process import Once, kept
 
 # Blocks of memory that large calls and matrix products used; every module exchanges them atomically.
-_arena = kept((ctypes.c_void_p * PLACES)())
-_scratch = kept((ctypes.c_void_p * PLACES)())
+_arena, _scratch = kept(Cell()), kept(Cell())
 
 
 _FELT = 2_000
@@ -138,7 +137,7 @@ def compile(  # noqa: A001 - the package is called `codegen`, and this is what i
 def _imports(program: Program, llvm: str, arrays: Sequence[Any]) -> dict[str, int]:
     """The addresses of what the module asks for from outside."""
     width, fma = _machine()
-    imports = {ARENA: ctypes.addressof(_arena)}
+    imports = {ARENA: _arena.address}
     if any(f"@{name}(" in llvm for name in (copies.SYMBOL, memory.ACQUIRE)):
         imports |= base.addresses()
     if f"@{pool.SYMBOL}(" in llvm:
@@ -193,7 +192,7 @@ def inspect(native: NativeFunction) -> Compiled:
 def _shared_product(register_bytes: int, fma: bool, dtype: str, threads: bool) -> engine.Library:
     """The same cut into parts; for threads or without any."""
     imports = {gemm.symbol(dtype): _product(register_bytes, fma, dtype).address(gemm.symbol(dtype))}
-    imports |= {SCRATCH: ctypes.addressof(_scratch), **base.addresses()}
+    imports |= {SCRATCH: _scratch.address, **base.addresses()}
     if threads:
         imports[pool.SYMBOL] = pool.library().address(pool.SYMBOL)
     text = sharing.text(register_bytes, fma, dtype, threads)
@@ -205,7 +204,7 @@ def _product(register_bytes: int, fma: bool, dtype: str) -> engine.Library:
     """The matrix product, which all programs share, and what packs an operand of several; more passes than the first
     would gain nothing."""
     text = gemm.text(register_bytes, fma, dtype) + panels.text(register_bytes, fma, dtype)
-    imports = {SCRATCH: ctypes.addressof(_scratch), **base.addresses()}
+    imports = {SCRATCH: _scratch.address, **base.addresses()}
     return engine.compile_text(text, [gemm.symbol(dtype), panels.symbol(dtype)], opt=1, imports=imports)
 
 

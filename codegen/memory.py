@@ -5,11 +5,13 @@ compiled once (`codegen.base`); `declare` declares them. A block is
 aligned to a cache line; the first line is a header. A cell has `PLACES` for blocks that were released, up to
 `_KEPT_BYTES` each: fresh pages cost more than most kernels, and threads, or products inside of products, take one each.
 There are never more than were in use at one time: one that is too small goes when a larger one is made. Places are
-exchanged atomically, so any number of threads may share a cell.
+exchanged atomically, so any number of threads may share a cell. Each thread looks first at a place of its own, told by
+where its stack is, and places have cache lines of their own: what one core has in its caches stays there.
 """
 
 from __future__ import annotations
 
+import ctypes
 import sys
 
 from codegen.text import Module
@@ -25,16 +27,20 @@ _LARGE = 1 << 22
 _PAGE = 4096
 _HUGE_PAGES = 14
 """by Linux's MADV_HUGEPAGE, for the whole pages inside. No harm is done where it declines."""
-PLACES = 8
+PLACES = 64
+_LINE = 64
+_STACK = 16
+"""Binary places of an address that tell no stacks apart."""
 
 _TEXT = f"""
 define ptr @sd.acquire(ptr %cell, i64 %bytes) noinline nounwind {{
 entry:
+  %mine = call i64 @sd.mine()
   br label %place
 place:
   %n = phi i64 [ 0, %entry ], [ %n.next, %next ]
   %spare = phi ptr [ null, %entry ], [ %spare.next, %next ]
-  %at = getelementptr ptr, ptr %cell, i64 %n
+  %at = call ptr @sd.place(ptr %cell, i64 %mine, i64 %n)
   %seen = load atomic ptr, ptr %at monotonic, align 8
   %empty = icmp eq ptr %seen, null
   br i1 %empty, label %next, label %exchange
@@ -99,6 +105,20 @@ header:
   store ptr %raw, ptr %second
   ret ptr %block
 }}
+define internal i64 @sd.mine() alwaysinline nounwind {{
+  %here = alloca i8
+  %number = ptrtoint ptr %here to i64
+  %stack = lshr i64 %number, {_STACK}
+  %mixed = mul i64 %stack, -7046029254386353131
+  %first = lshr i64 %mixed, {64 - PLACES.bit_length() + 1}
+  ret i64 %first
+}}
+define internal ptr @sd.place(ptr %cell, i64 %first, i64 %n) alwaysinline nounwind {{
+  %sum = add i64 %first, %n
+  %place = urem i64 %sum, {PLACES}
+  %at = getelementptr [{_LINE} x i8], ptr %cell, i64 %place
+  ret ptr %at
+}}
 define internal void @sd.discard(ptr %block) noinline nounwind {{
   %second = getelementptr inbounds i8, ptr %block, i64 8
   %raw = load ptr, ptr %second
@@ -111,10 +131,11 @@ entry:
   %huge = icmp ugt i64 %size, {_KEPT_BYTES}
   br i1 %huge, label %drop, label %keep
 keep:
+  %mine = call i64 @sd.mine()
   br label %place
 place:
   %n = phi i64 [ 0, %keep ], [ %n.next, %next ]
-  %at = getelementptr ptr, ptr %cell, i64 %n
+  %at = call ptr @sd.place(ptr %cell, i64 %mine, i64 %n)
   %seen = load atomic ptr, ptr %at monotonic, align 8
   %taken = icmp ne ptr %seen, null
   br i1 %taken, label %next, label %put
@@ -143,9 +164,22 @@ define internal void @sd.advise(ptr %start, i64 %length) {
 """
 
 
+class Cell:
+    """A cell, empty at first. Its memory is there as long as the object."""
+
+    def __init__(self) -> None:
+        self._room = (ctypes.c_char * (_LINE * (PLACES + 1)))()
+        start = ctypes.addressof(self._room)
+        self.address = start + -start % _LINE
+
+    def places(self) -> list[int]:
+        """The addresses of the blocks in its places, 0 where there is none."""
+        return [ctypes.c_uint64.from_address(self.address + _LINE * n).value for n in range(PLACES)]
+
+
 def cell(name: str) -> str:
     """The declaration of a cell that lies outside of the module."""
-    return f"@{name} = external global [{PLACES} x ptr]\n"
+    return f"@{name} = external global [{PLACES * _LINE} x i8], align {_LINE}\n"
 
 
 def declare(module: Module) -> None:

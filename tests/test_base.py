@@ -4,6 +4,7 @@ import ctypes
 import os
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -50,8 +51,8 @@ def block_functions():
     found = base.addresses()
     acquire = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)(found[memory.ACQUIRE])
     release = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(found[memory.RELEASE])
-    cell = (ctypes.c_void_p * memory.PLACES)()
-    return (lambda n: acquire(ctypes.addressof(cell), n)), (lambda b: release(ctypes.addressof(cell), b)), cell
+    cell = memory.Cell()
+    return (lambda n: acquire(cell.address, n)), (lambda b: release(cell.address, b)), cell
 
 
 def test_blocks_are_kept_and_found_again():
@@ -63,15 +64,15 @@ def test_blocks_are_kept_and_found_again():
     assert {acquire(90_000), acquire(500)} == {large, small}  # in whatever order they came back
     release(large)
     release(small)
-    assert sorted(b for b in cell if b) == sorted([large, small])
+    assert sorted(filter(None, cell.places())) == sorted([large, small])
     other = acquire(200_000)  # one that is too small makes room
     release(other)
-    assert len([b for b in cell if b]) == 2 and other in list(cell)
+    assert len(list(filter(None, cell.places()))) == 2 and other in cell.places()
     blocks = [acquire(64) for _ in range(memory.PLACES + 3)]
     assert len(set(blocks)) == len(blocks)
     for block in blocks:
         release(block)
-    assert all(cell)
+    assert all(cell.places())
 
 
 def test_blocks_of_several_threads_are_distinct():
@@ -89,6 +90,32 @@ def test_blocks_of_several_threads_are_distinct():
 
     together(work, [(mark,) for mark in range(4)])
     assert not wrong
+
+
+def test_a_thread_finds_its_own_block_again():
+    acquire, release, cell = block_functions()
+    threads = 6
+    first, found, step = {}, {}, threading.Barrier(threads)
+
+    def work(mark):
+        mine = acquire(1000)
+        for turn in range(threads):  # where it puts a block when all places are empty
+            if step.wait() >= 0 and turn == mark:
+                release(mine)
+                first[cell.places().index(mine)] = mark  # stacks may share a place: the last one has it
+                assert acquire(1000) == mine
+        step.wait()
+        leads = sorted(first.values())
+        for turn in leads:  # all are released in turn, and then taken in another order
+            if step.wait() >= 0 and turn == mark:
+                release(mine)
+        for turn in leads[::-1]:
+            if step.wait() >= 0 and turn == mark:
+                found[mark] = acquire(1000) == mine
+        step.wait()
+
+    together(work, [(mark,) for mark in range(threads)])
+    assert len(found) == len(first) > 1 and all(found.values())
 
 
 EARLY = """
