@@ -16,7 +16,7 @@ from codegen.loops import Buffer, Call, Stmt, accessed, extents_of, places_of, t
 from symdiff.ir.dims import Shape, Size, at_least
 
 _MOST = 32
-"""Different places of one buffer that are compared with each other."""
+"""Different places of one buffer that are compared with each other, where no axis tells all apart at once."""
 
 _Span: TypeAlias = "tuple[Size, Size, Size]"
 """What one axis of an access is in an iteration: step, lowest and highest place at iteration 0."""
@@ -43,8 +43,6 @@ def apart(name: str, extent: Size, body: Sequence[Stmt], own: Collection[Buffer]
 
 
 def _buffer_apart(name: str, extent: Size, root: Buffer, known: Mapping[_Place, bool]) -> bool:
-    if len(known) > _MOST:
-        return False
     alike = len({shape for shape, *_ in known}) == 1
     spans: list[tuple[list[_Span | None], bool]] = []
     for (shape, index, call, runs), written in known.items():
@@ -54,11 +52,32 @@ def _buffer_apart(name: str, extent: Size, root: Buffer, known: Mapping[_Place, 
             behind = _behind(own, shape if alike else (), root)
             found = [_wider(s, more) for s, more in zip(found, behind, strict=True)]
         spans.append((found, written))
+    if any(_one_step(axis, extent) for axis in zip(*(span for span, _ in spans), strict=True)):
+        return True
+    if len(known) > _MOST:
+        return False
     for number, (one, writes) in enumerate(spans):
         for other, also in spans[: number + 1]:
             if (writes or also) and not any(_distinct(a, b, extent) for a, b in zip(one, other, strict=True)):
                 return False
     return True
+
+
+def _one_step(axis: Sequence[_Span | None], extent: Size) -> bool:
+    """Whether all accesses step through an axis alike and stay within one step."""
+    hull = axis[0]
+    for own in axis[1:]:
+        if hull is None or own is None or own[0] != hull[0]:
+            return False
+        low, high = _lesser(hull[1], own[1]), _lesser(-1 * hull[2], -1 * own[2])
+        if low is None or high is None:
+            return False
+        hull = hull[0], low, -1 * high
+    return _distinct(hull, hull, extent)
+
+
+def _lesser(a: Size, b: Size) -> Size | None:
+    return a if at_least(b, a) else b if at_least(a, b) else None
 
 
 def _span(index: Index, name: str, extents: Mapping[str, Size]) -> _Span | None:

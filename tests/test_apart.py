@@ -72,6 +72,20 @@ def test_what_is_called_apart_never_meets(rank, rng):
     assert claimed > 0.35 * agreed
 
 
+@pytest.mark.parametrize("flat", [False, True])
+def test_any_number_of_places_may_be_written_in_each_iteration(flat):
+    def at(i, row, column):
+        if flat:
+            return Store(buffer, (make({"i": 120}, 120 * i + 2 * row + column),), 0)
+        return Store(buffer, (make({"i": 1}, i), make({}, row), make({}, column)), 0)
+
+    buffer = Buffer("b", "f64", (120 * n + 120,) if flat else (n + 1, 60, 2), "result")
+    stores: list[Stmt] = [Let(0, "const", (), "f64", 1)]
+    stores += [at(0, row, column) for row in range(60) for column in range(2)]
+    assert apart("i", n, stores)
+    assert not apart("i", n, [*stores, at(1, 0, 0)])
+
+
 def symbolic(*accesses, extent: "Dim | int" = n, inner: "Dim | int" = m, shape=(n * m,)):
     """Whether loops over n and m are apart that write at the given places (terms of i and j, and a constant)."""
     buffer = Buffer("b", "f64", shape, "result")
