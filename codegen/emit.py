@@ -253,8 +253,7 @@ class KernelWriter(VectorWriter):
     def _in_chunks(self, body: Sequence[Stmt]) -> None:
         """Split a stretch into functions; values that cross go through the workspace."""
         scope = self.scope
-        self.once("%ws", "")
-        self.prologue["%ws"] = self._workspace_pointer()
+        self.once("%ws", self._workspace_pointer())
         free: list[int] = []
         used = max((slot for slot, _, _ in self.saved.values()), default=-self._slot_bytes) + self._slot_bytes
         pieces = [body[i : i + CHUNK] for i in range(0, len(body), CHUNK)]
@@ -308,13 +307,10 @@ class KernelWriter(VectorWriter):
         return max(8, self.scope.width * 8)
 
     def _workspace_pointer(self) -> str:
+        address = f"getelementptr inbounds ptr, ptr %pt, i64 {WORKSPACE}"
         if not self.thread:
-            return "  %wsa = getelementptr inbounds ptr, ptr %pt, i64 0\n  %ws = load ptr, ptr %wsa"
-        return (
-            "  %wsa = getelementptr inbounds ptr, ptr %pt, i64 0\n  %wsb = load ptr, ptr %wsa\n"
-            f"  %wsn = load i64, ptr @{WORKSPACE}\n  %wso = mul i64 %wsn, %thread\n"
-            "  %ws = getelementptr inbounds i8, ptr %wsb, i64 %wso"
-        )
+            return f"  %wsa = {address}\n  %ws = load ptr, ptr %wsa"
+        return f"  %wsa = {address}\n  %wsb = load ptr, ptr %wsa\n  %ws = {self.own('%wsb')}"
 
 
 def _around(body: Sequence[Stmt]) -> set[str]:

@@ -14,6 +14,8 @@ process-wide cell (`ARENA`) that keeps blocks for later calls: fresh pages cost 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from codegen import copies, cutting, memory, pool, routines
 from codegen.emit import emit_kernel
 from codegen.loops import Buffer, For, Kernel, Program
@@ -22,7 +24,7 @@ from codegen.sizes import SizeWriter
 from codegen.slots import Place, share
 from codegen.split import work_of
 from codegen.text import BYTES, PLAIN, Lines, Module
-from codegen.writer import APART, WORKSPACE, Tables
+from codegen.writer import DISTANCE, FIRST, WORKSPACE, Tables
 from symdiff.ir.dims import Dim, Size, product
 
 TICKS = "sd.ticks"
@@ -33,6 +35,9 @@ BAD_SHAPE = -1
 SHARED_WORK = 1 << 20
 """Work from which threads share a loop, in units of about a twentieth of a nanosecond."""
 _ALIGN = 64
+_GAP = 1024
+"""Bytes between what two threads have for themselves: so far a core reads ahead of what its thread goes through."""
+
 
 
 def emit_program(
@@ -42,7 +47,7 @@ def emit_program(
     module = Module(register_bytes, fma, fast, program.threads)
     tables = Tables(program.name)
     for buffer in (*program.params, *program.results, *program.temps, *(b for b, _ in program.constants)):
-        tables.pointers[buffer] = len(tables.pointers) + 1
+        tables.pointers[buffer] = FIRST + len(tables.pointers)
     kernels = [(kernel, *emit_kernel(kernel, module, tables)) for kernel in program.kernels]
     module.functions.append(_Main(program, module, tables, kernels, clock).text())
     module.functions.append(_shapes(program, module))
@@ -51,9 +56,6 @@ def emit_program(
         module.functions.append(_check(program, module))
     module.functions.append(routines.text(module))
     module.functions.append(memory.cell(memory.ARENA))
-    if program.threads > 1:
-        bytes_ = -(-tables.workspace // _ALIGN) * _ALIGN
-        module.functions.append(f"@{WORKSPACE} = private constant i64 {bytes_}\n")
     for buffer, _ in program.constants:
         module.functions.append(f"@{constant_symbol(program, buffer)} = external constant i8\n")
     module.functions.append("!0 = !{}\n")
@@ -144,7 +146,7 @@ class _Main:
     def text(self) -> str:
         lines, program, tables = self.lines, self.program, self.tables
         lines.do(f"%sz = alloca [{max(1, len(tables.sizes))} x i64], align 8")
-        lines.do(f"%pt = alloca [{len(tables.pointers) + 1} x ptr], align 8")
+        lines.do(f"%pt = alloca [{FIRST + len(tables.pointers)} x ptr], align 8")
         rank = max((len(b.shape) for b in (*program.params, *program.results)), default=0)
         if rank:
             lines.do(f"%cp = alloca [{copies.HEAD + 2 * rank} x i64], align 8")
@@ -170,19 +172,14 @@ class _Main:
                 dense[buffer] = self._is_dense(buffer, first[buffer])
                 need = lines.emit(f"select i1 {dense[buffer]}, i64 0, i64 {self._bytes(buffer)}")
                 total = self._sum(total, need)
-        slots, owner = share(program.kernels, program.threads)
-        temporary = [self._slot_bytes(size) for size in slots]
-        workspace = -(-tables.workspace // _ALIGN) * _ALIGN
-        for text in (*temporary, str(workspace * program.threads + _ALIGN)):
+        slots, owner = share(program.kernels)
+        rooms = [self._rounded(elements, each) for elements, each, _ in slots]
+        distance = self._distance([room for room, slot in zip(rooms, slots, strict=True) if slot[2]])
+        for text in (*(room for room, slot in zip(rooms, slots, strict=True) if not slot[2]), str(_ALIGN)):
             total = self._sum(total, text)
-        base, heap = self._arena(total)
-        if tables.workspace:
-            self._point(0, base)
-            base = lines.emit(f"getelementptr inbounds i8, ptr {base}, i64 {workspace * program.threads}")
-        places: list[str] = []
-        for text in temporary:
-            places.append(base)
-            base = lines.emit(f"getelementptr inbounds i8, ptr {base}, i64 {text}")
+        base, heap = self._arena(self._sum(total, self._times(distance, program.threads)))
+        places = self._places(base, rooms, slots, distance)
+        base = places.pop()
         for buffer in program.temps:
             if buffer in owner:
                 self._point(tables.pointers[buffer], places[owner[buffer]])
@@ -267,23 +264,50 @@ class _Main:
             self.bytes[buffer] = self._rounded(product(buffer.shape), BYTES[buffer.dtype])
         return self.bytes[buffer]
 
-    def _slot_bytes(self, slot: Place) -> str:
-        elements, each, copies = slot
-        if copies == 1:
-            return self._rounded(elements, each)
-        own = self._rounded(elements, each, APART)
-        return str(int(own) * copies) if own.isdigit() else self.lines.emit(f"mul i64 {own}, {copies}")
+    def _distance(self, rooms: Sequence[str]) -> str:
+        """Bytes from what one thread has for itself, private buffers and its workspace, to what the next one has."""
+        own = str(self._workspace())
+        for room in rooms:
+            own = self._sum(own, room)
+        return own if own == "0" or self.program.threads == 1 else self._sum(own, str(_GAP))
 
-    def _rounded(self, elements: Size, each: int, unit: int = _ALIGN) -> str:
+    def _workspace(self) -> int:
+        return -(-self.tables.workspace // _ALIGN) * _ALIGN
+
+    def _places(self, base: str, rooms: Sequence[str], slots: Sequence[Place], distance: str) -> list[str]:
+        """Where the slots are from `base` on, and the end of them. What threads have for themselves comes first."""
+        lines = self.lines
+
+        def behind(place: str, room: str) -> str:
+            return place if room == "0" else lines.emit(f"getelementptr inbounds i8, ptr {place}, i64 {room}")
+
+        places = [base] * len(slots)
+        if self.tables.workspace:
+            self._point(WORKSPACE, base)
+        if self.program.threads > 1:
+            self._word(DISTANCE, distance)
+        own, shared = behind(base, str(self._workspace())), behind(base, self._times(distance, self.program.threads))
+        for number, (room, slot) in enumerate(zip(rooms, slots, strict=True)):
+            if slot[2]:
+                places[number], own = own, behind(own, room)
+            else:
+                places[number], shared = shared, behind(shared, room)
+        return [*places, shared]
+
+    def _rounded(self, elements: Size, each: int) -> str:
         if isinstance(elements, int):
-            return str(-(-elements * each // unit) * unit)
+            return str(-(-elements * each // _ALIGN) * _ALIGN)
         lines = self.lines
         exact = lines.emit(f"mul i64 {self.sizes.value(elements)}, {each}")
-        return lines.emit(f"and i64 {lines.emit(f'add i64 {exact}, {unit - 1}')}, {-unit}")
+        return lines.emit(f"and i64 {lines.emit(f'add i64 {exact}, {_ALIGN - 1}')}, {-_ALIGN}")
 
     def _point(self, slot: int, pointer: str) -> None:
         address = self.lines.emit(f"getelementptr inbounds ptr, ptr %pt, i64 {slot}")
         self.lines.do(f"store ptr {pointer}, ptr {address}")
+
+    def _word(self, slot: int, word: str) -> None:
+        address = self.lines.emit(f"getelementptr inbounds i64, ptr %pt, i64 {slot}")
+        self.lines.do(f"store i64 {word}, ptr {address}")
 
     def _stride(self, slot: int) -> str:
         address = self.lines.emit(f"getelementptr inbounds i64, ptr %strides, i64 {slot}")
@@ -310,6 +334,9 @@ class _Main:
         if a.isdigit() and b.isdigit():
             return str(int(a) + int(b))
         return self.lines.emit(f"add i64 {a}, {b}")
+
+    def _times(self, a: str, count: int) -> str:
+        return str(int(a) * count) if a.isdigit() else a if count == 1 else self.lines.emit(f"mul i64 {a}, {count}")
 
     def _arena(self, total: str) -> tuple[str, str]:
         """Aligned memory of so many bytes, and the heap block it lies in: null on the stack, empty if always there."""

@@ -15,8 +15,8 @@ from codegen.loops import Buffer, Call, For, Kernel, Let, Stmt, accessed, walk
 from codegen.text import BYTES
 from symdiff.ir.dims import Size, product
 
-Place: TypeAlias = "tuple[Size, int, int]"
-"""Elements of a buffer, the bytes of one, and how many copies there are."""
+Place: TypeAlias = "tuple[Size, int, bool]"
+"""Elements of a buffer, the bytes of one, and whether each thread has its own."""
 _Steps: TypeAlias = "tuple[int, ...]"
 """The identities of loops of scans, outermost first."""
 _Span: TypeAlias = "tuple[int, int]"
@@ -30,8 +30,8 @@ class _Touches:
     times: dict[_Steps, _Span] = field(default_factory=dict["_Steps", "_Span"])
 
 
-def share(kernels: Sequence[Kernel], threads: int) -> tuple[list[Place], dict[Buffer, int]]:
-    """The places, and the number of the one that a temporary lies in; private ones exist once for each thread."""
+def share(kernels: Sequence[Kernel]) -> tuple[list[Place], dict[Buffer, int]]:
+    """The places, and the number of the one that a temporary lies in."""
     beginning: dict[int, list[Buffer]] = {}
     ending: dict[int, list[Buffer]] = {}
     for buffer, (first, last) in lives(kernels).items():
@@ -42,7 +42,7 @@ def share(kernels: Sequence[Kernel], threads: int) -> tuple[list[Place], dict[Bu
     free: dict[Place, list[int]] = {}
     for time in sorted({*beginning, *ending}):
         for buffer in beginning.get(time, ()):
-            place = product(buffer.shape), BYTES[buffer.dtype], threads if buffer.private else 1
+            place = product(buffer.shape), BYTES[buffer.dtype], buffer.private
             if free.get(place):
                 owner[buffer] = free[place].pop()
             else:

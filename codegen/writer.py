@@ -15,12 +15,11 @@ from codegen import scalars
 from codegen.index import Index, flatten
 from codegen.loops import Buffer, Carry, Let, Load, Store
 from codegen.text import BYTES, Lines, Module, constant, memory_type, register_type, suffix
-from symdiff.ir.dims import Size, product
+from symdiff.ir.dims import Size
 
-WORKSPACE = "sd.workspace"
-"""A constant of the module: bytes of the workspace of one thread."""
-APART = 128
-"""Bytes that private copies of different threads keep from each other: no cache line, nor its neighbour, is shared."""
+WORKSPACE, DISTANCE, FIRST = 0, 1, 2
+"""Places in the table of pointers: the workspace of the first thread, the bytes from what one thread has for itself to
+what the next one has, and the first buffer."""
 
 Named: TypeAlias = "tuple[str, bool]"
 """A scalar's text, and whether it has one value for each lane."""
@@ -120,13 +119,18 @@ class ScalarWriter:
         address = f"getelementptr inbounds ptr, ptr %pt, i64 {slot}"
         if not (self.thread and buffer.root.private):
             return self.once(name, f"  %pa{slot} = {address}\n  {name} = load ptr, ptr %pa{slot}, !invariant.load !0")
-        size, bytes_ = self.size(product(buffer.root.shape)), BYTES[buffer.dtype]
+        own = self.own(f"%pb{slot}")
         return self.once(name, (
-            f"  %pa{slot} = {address}\n  %pb{slot} = load ptr, ptr %pa{slot}, !invariant.load !0\n"
-            f"  %pe{slot} = mul i64 {size}, {bytes_}\n  %pf{slot} = add i64 %pe{slot}, {APART - 1}\n"
-            f"  %pg{slot} = and i64 %pf{slot}, {-APART}\n  %po{slot} = mul i64 %pg{slot}, {self.thread}\n"
-            f"  {name} = getelementptr inbounds i8, ptr %pb{slot}, i64 %po{slot}"
+            f"  %pa{slot} = {address}\n  %pb{slot} = load ptr, ptr %pa{slot}, !invariant.load !0\n  {name} = {own}"
         ))  # fmt: skip
+
+    def own(self, pointer: str) -> str:
+        """The place of this thread, given that of the first one."""
+        self.once("%mine", (
+            f"  %far = getelementptr inbounds i64, ptr %pt, i64 {DISTANCE}\n"
+            f"  %distance = load i64, ptr %far, !invariant.load !0\n  %mine = mul i64 %distance, {self.thread}"
+        ))  # fmt: skip
+        return f"getelementptr inbounds i8, ptr {pointer}, i64 %mine"
 
     def times(self, a: str, b: str) -> str:
         if a == "1" or b == "1":

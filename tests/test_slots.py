@@ -33,9 +33,9 @@ def in_order(body: Sequence[Stmt], times: int) -> Iterator[Sequence[Stmt]]:
             yield list(statements([stmt]))
 
 
-def read_back(kernels: Sequence[Kernel], threads: int = 1) -> int:
+def read_back(kernels: Sequence[Kernel]) -> int:
     """Check that whatever is read is what the same buffer holds; gives how many places were used again."""
-    places, owner = share(kernels, threads)
+    places, owner = share(kernels)
     assert sorted(set(owner.values())) == list(range(len(places)))
     holder: dict[int, Buffer] = {}
     for kernel in kernels:
@@ -57,7 +57,7 @@ def test_no_temporary_is_read_behind_anothers_back(seed: int) -> None:
     rng = np.random.default_rng(seed)
     function = Random(rng).grow(14).function() if seed % 4 == 0 else random_scan(seed, every=seed % 2 == 0, steps=12)
     for threads in (1, 2):
-        read_back(build(function, "f", threads)[0].kernels, threads)
+        read_back(build(function, "f", threads)[0].kernels)
 
 
 def waves(s: Any, t: Any) -> Any:
@@ -70,7 +70,7 @@ def waves(s: Any, t: Any) -> Any:
 def places_of(outputs: Sequence[Any], inputs: Sequence[Any]) -> int:
     program, _ = build(function_of(outputs, inputs), "f")
     read_back(program.kernels)
-    return len(share(program.kernels, 1)[0])
+    return len(share(program.kernels)[0])
 
 
 def test_a_step_needs_no_more_places_than_the_same_outside(rng: Any) -> None:
