@@ -401,6 +401,39 @@ def test_counts_are_what_is_executed(seed: int) -> None:
     assert twice.at(sizes) < 2 * once.at(sizes)
 
 
+@pytest.mark.parametrize("depth", [2, 3])
+def test_loops_in_loops_hand_over_what_they_went_through(depth: int) -> None:
+    """Every sine is computed once in all, however deep; sums and products are cheaper again than stored."""
+    k, c = sd.dim("k"), sd.symbol("c")
+    start, stack = sd.symbol("start"), sd.symbol("stack", (n, m, k)[:depth])
+
+    def run_of(step: Any) -> Any:
+        for _ in range(depth - 1):
+            step = (lambda inner: lambda s, row: (sd.scan(inner, s, row)[0], s))(step)
+        return sd.scan(step, start, stack)
+
+    rng = np.random.default_rng(depth)
+    sizes = {"n": 3, "m": 2, "k": 4}
+    at = {"c": np.float64(0.7), "start": np.float64(0.2), "stack": rng.normal(size=(3, 2, 4)[:depth])}
+    for dear in (True, False):
+        last, ys = run_of(lambda s, a, dear=dear: (np.sin(s * c + a) if dear else s * c + a, None))
+        f = last + np.sum(ys**2)
+        function = program([f, *sd.gradient(f, [c, start, stack], mode="reverse")])
+        shorter = verify(optimize(function, OPSET), OPSET)
+        assert optimize(shorter, OPSET) == shorter
+        args = [at[p.name] for p in function.params]
+        want, got = (interpret(g, args, sizes) for g in (function, shorter))
+        for w, g in zip(want, got, strict=True):
+            np.testing.assert_allclose(g, w, rtol=1e-12)
+        forward = interpret(program(sd.gradient(f, [c, start, stack], mode="forward")), args, sizes)
+        for w, g in zip(forward, got[1:], strict=True):
+            np.testing.assert_allclose(g, w, rtol=1e-11)
+        counted = count(shorter).at(sizes)
+        if dear:
+            steps = int(np.size(at["stack"]))
+            assert counted["transcendental"] == {"sin": steps, "cos": steps}
+
+
 def test_one_loop_each_way_serves_all_products() -> None:
     W, h, X, t = SYMBOLS["W"], SYMBOLS["h"], SYMBOLS["X"], sd.symbol("t", (m, m))
     last, ys = sd.scan(lambda s, v: (np.tanh(W @ s + v), np.sum(s * s)), h, X)

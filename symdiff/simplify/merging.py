@@ -69,6 +69,17 @@ def merged(function: Function, opset: OpSet) -> Function:
     return _rebuilt(function, united, opset) if united else function
 
 
+def carried_by(value: Value, others: Iterable[Value]) -> bool:
+    """Whether one of other loops, on operands of the same builder, has every carry of the loop of `value`."""
+    loop = Loop.of(value)
+    members = [_Member(0, loop, [])]
+    members += [_Member(0, other, []) for v in others
+                if ((other := Loop.of(v)).length, other.reverse) == (loop.length, loop.reverse)]  # fmt: skip
+    if len(members) == 1 or not _classified(members):
+        return False
+    return any(set(m.classes).issuperset(members[0].classes) for m in members[1:])
+
+
 def _needs(function: Function, members: Iterable[_Member]) -> dict[int, int]:
     """The loops that every loop needs."""
     bit_of = {v: m.bit for m in members for v in m.picks}

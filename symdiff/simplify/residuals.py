@@ -15,10 +15,11 @@ from typing import Any
 
 from symdiff.ir.builder import Builder
 from symdiff.ir.contraction import parse_spec
-from symdiff.ir.graph import Function, Value, loop_key, topological
+from symdiff.ir.graph import Function, Value, instructions, loop_key, topological
 from symdiff.ir.loop import groups_of
 from symdiff.ir.op import OpSet
 from symdiff.ir.types import TensorType
+from symdiff.simplify.merging import carried_by
 
 _CHEAP = frozenset({"add", "multiply", "compare", "move"})
 _MOVES = frozenset({
@@ -43,7 +44,9 @@ def handed_over(function: Function, opset: OpSet, named: bool = False) -> Functi
 
 
 def _dear(value: Value) -> bool:
-    """Whether computing an element costs more than storing and reading one."""
+    """Whether computing an element costs more than storing and reading one; for a loop, any element of its steps."""
+    if value.op.picks:
+        return any(_dear(v) for v in instructions(value.attr("body").instrs) if not v.op.picks)
     if value.op.name == "contract":
         return bool(parse_spec(value.attr("spec")).summed)
     if value.op.elementwise:
@@ -76,6 +79,13 @@ class _Plan:
         there = dict.fromkeys(
             v for v in body.instrs if v in same and same[v] in origin and v.args and not origin[same[v]].is_param
         )
+        if not self.named:
+            # What a loop in the first one passes through it can as well stack, though nobody has asked for it there.
+            runs = {loop_key(v): v for v in origin if v.op.picks}
+            for picks in groups_of(body).values():
+                if picks[0] in same and carried_by(same[picks[0]], runs.values()):
+                    there.update(dict.fromkeys(picks))
+                    origin.update((same[v], same[v]) for v in picks)
         needed = [a for v in body.instrs if v not in same for a in v.args if a in same]
         needed += [r for r in body.results if r in same]
         carried = set(theirs.results[: first.attr("carries")])
@@ -138,13 +148,13 @@ class _Plan:
             op, operands, attrs, place = picks[source]
             items = tuple(sorted({**attrs, "pick": place[target]}.items()))
             more.append((mapping[v], builder.make(op, operands, items)))
-        for v in body.instrs:
+        own = self.stored.get(key, [])
+        for v in (*body.instrs, *topological(own)):
             if v not in mapping:
                 mapping[v] = work.again(v, tuple([mapping[a] for a in v.args]))
         end = value.attr("carries") + value.attr("slices")
         pairs = [(mapping[p], a) for p, a in zip(body.params, args, strict=True)]
         pairs = [*pairs[:end], *more, *pairs[end:]]
-        own = self.stored.get(key, [])
         results = [mapping[r] for r in (*body.results, *own)]
         function = Function.of([p for p, _ in pairs], results, body.name)
         attrs = {**dict(value.attrs), "body": function, "slices": value.attr("slices") + len(more)}
