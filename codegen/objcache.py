@@ -13,11 +13,15 @@ import hashlib
 import os
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 _MAGIC = b"symdiff-object-1\n"
 _DIGEST = hashlib.sha256().digest_size
 _SUFFIX = ".o.cache"
+_UNFINISHED = ".write-"
+_LONGEST_WRITE = 3600.0
+"""Seconds after which a file that is being written has no writer any more."""
 MAX_BYTES = 256 * 1024 * 1024
 """Above this total, the entries used longest ago go, down to three quarters of it."""
 
@@ -80,7 +84,7 @@ def store(key: str, body: bytes) -> None:
     if folder is None:
         return
     try:
-        handle, temporary = tempfile.mkstemp(prefix=".write-", dir=folder)
+        handle, temporary = tempfile.mkstemp(prefix=_UNFINISHED, dir=folder)
     except OSError:
         return
     try:
@@ -88,9 +92,10 @@ def store(key: str, body: bytes) -> None:
             file.write(_MAGIC + hashlib.sha256(body).digest() + body)
         os.replace(temporary, folder / (key + _SUFFIX))
     except OSError:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
         return
+    finally:
+        with contextlib.suppress(OSError):  # it is not there any more, unless writing was broken off
+            os.unlink(temporary)
     _sweep_countdown -= 1
     if _sweep_countdown <= 0:
         _sweep_countdown = _WRITES_PER_SWEEP
@@ -99,14 +104,17 @@ def store(key: str, body: bytes) -> None:
 
 
 def sweep(folder: Path, limit: int = MAX_BYTES) -> None:
-    """Remove the entries used longest ago while the folder holds more than the limit."""
+    """Remove what processes that were killed left unfinished, and the entries used longest ago while the folder holds
+    more than the limit."""
     entries: list[tuple[float, int, str]] = []
     with os.scandir(folder) as listing:
         for entry in listing:
-            if entry.name.endswith(_SUFFIX):
-                with contextlib.suppress(OSError):  # another process may sweep as well
+            with contextlib.suppress(OSError):  # another process may sweep as well
+                if entry.name.endswith(_SUFFIX):
                     status = entry.stat()
                     entries.append((status.st_mtime, status.st_size, entry.path))
+                elif entry.name.startswith(_UNFINISHED) and entry.stat().st_mtime < time.time() - _LONGEST_WRITE:
+                    os.unlink(entry.path)
     total = sum(size for _, size, _ in entries)
     if total <= limit:
         return

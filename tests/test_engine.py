@@ -5,6 +5,7 @@ import ctypes
 import gc
 import os
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -216,6 +217,20 @@ def test_the_sweep_keeps_what_was_used_last(folder):
     assert [p.name.split(".")[0] for p in entries(folder)] == ["k0", "k7", "k8", "k9"]
     objcache.sweep(folder, limit=6000)
     assert len(entries(folder)) == 4
+
+
+def test_nothing_unfinished_stays(folder, monkeypatch):
+    """Neither of a process that is interrupted while it writes nor of one that is killed."""
+    objcache.store("whole", b"object")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        objcache.store("broken off", b"object")
+    assert [p.name for p in entries(folder)] == ["whole.o.cache"]
+    for name, age in ((".write-killed", 7200), (".write-at-work", 60)):
+        (folder / name).write_bytes(b"half")
+        os.utime(folder / name, (time.time() - age,) * 2)
+    objcache.sweep(folder)
+    assert [p.name for p in entries(folder)] == [".write-at-work", "whole.o.cache"]
 
 
 # ---- LAPACK
