@@ -87,7 +87,8 @@ class _Loop:
                 behind += self._scalars(carry, carried)
             elif carry.trace is None:
                 waiting.append(carry)
-        turns = [c for c in waiting if not can_update(loop.body, c.before, c.behind)]
+        fit = can_update(loop.body, [(c.before, c.behind) for c in waiting])
+        turns = [c for c, fits in zip(waiting, fit, strict=True) if not fits]
         for carry in waiting:
             if carry not in turns:
                 home = carry.last or memory.temp(carry.init.shape, carry.init.dtype)

@@ -43,19 +43,22 @@ def moved(body: list[Stmt], places: Mapping[Buffer, Place], memory: Memory) -> N
                 one.index = one.index if place.row is None else (place.row, *one.index)
 
 
-def can_update(body: Sequence[Stmt], before: Buffer, behind: Buffer) -> bool:
-    """Whether `behind` may be written over `before`: it is written when that is no more read, or element by element."""
-    last_read, first_write = -1, len(body)
+def can_update(body: Sequence[Stmt], pairs: Sequence[tuple[Buffer, Buffer]]) -> list[bool]:
+    """For pairs of buffers whether the second may be written over the first: it is written when that is no more read,
+    or element by element."""
+    last_read: dict[Buffer, int] = {}
+    first_write: dict[Buffer, int] = {}
     for position, top in enumerate(body):
         for stmt in statements([top]):
             reads, writes = accessed(stmt)
-            if any(b.root is before for b in reads):
-                last_read = position
-            if any(b.root is behind for b in writes):
-                first_write = min(first_write, position)
-    if last_read < first_write:
-        return True
-    return last_read == first_write and _by_element(body[first_write], before, behind)
+            last_read.update([(b.root, position) for b in reads])
+            for buffer in writes:
+                first_write.setdefault(buffer.root, position)
+    found: list[bool] = []
+    for before, behind in pairs:
+        read, written = last_read.get(before, -1), first_write.get(behind, len(body))
+        found.append(read < written or (read == written and _by_element(body[written], before, behind)))
+    return found
 
 
 def _by_element(stmt: Stmt, before: Buffer, behind: Buffer) -> bool:

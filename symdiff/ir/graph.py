@@ -156,7 +156,7 @@ class Function:
     instructions in the same order, same results; the function's own name does not count.
     """
 
-    __slots__ = ("_hash", "_key", "instrs", "name", "params", "results")
+    __slots__ = ("_dims", "_hash", "_key", "instrs", "name", "params", "results")
 
     def __init__(self, name: str, params: Sequence[Value], instrs: Sequence[Value], results: Sequence[Value]) -> None:
         self.name = name
@@ -165,6 +165,7 @@ class Function:
         self.results = tuple(results)
         self._key: tuple[Any, ...] | None = None
         self._hash: int | None = None
+        self._dims: tuple[str, ...] | None = None
 
     @staticmethod
     def of(params: Sequence[Value], results: Sequence[Value], name: str = "f") -> Function:
@@ -190,14 +191,21 @@ class Function:
     @property
     def dims(self) -> tuple[str, ...]:
         """Names of the dimensions in parameter types and attributes, in order of first appearance."""
-        found: dict[str, None] = {}
-        for value in (*self.params, *self.instrs):
-            for size in value.type.shape:
-                if isinstance(size, Dim):
-                    found.update(dict.fromkeys(sorted(size.names)))
-            for _, attribute in value.attrs:
-                found.update(dict.fromkeys(sorted(size_names(attribute_sizes(attribute)))))
-        return tuple(found)
+        if self._dims is None:
+            found: dict[str, None] = {}
+            walked: set[int] = set()  # the results of a loop share its body
+            for value in (*self.params, *self.instrs):
+                for size in value.type.shape:
+                    if isinstance(size, Dim):
+                        found.update(dict.fromkeys(sorted(size.names)))
+                for _, attribute in value.attrs:
+                    if isinstance(attribute, Function):
+                        if id(attribute) in walked:
+                            continue
+                        walked.add(id(attribute))
+                    found.update(dict.fromkeys(sorted(size_names(attribute_sizes(attribute)))))
+            self._dims = tuple(found)
+        return self._dims
 
     def structure(self) -> tuple[Any, ...]:
         """A hashable key equal for structurally equal functions."""
