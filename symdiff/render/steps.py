@@ -41,11 +41,11 @@ class Hand(Generic[P]):
 def clause_lines(loops: Told, hand: Hand[P]) -> list[list[str]]:
     """The lines of every clause, those that one is broken into together."""
     taken = set(loops.taken)
-    known: dict[Size, dict[str, str]] = {}
+    known: dict[tuple[Size, str], dict[str, str]] = {}
     found: list[list[str]] = []
     for clause in loops.clauses:
         step = clause.step
-        texts = known.setdefault(step.length, {}) if step else dict[str, str]()
+        texts = known.setdefault((step.length, step.index), {}) if step else dict[str, str]()
         made = _Lines(clause, hand, taken, texts).written()
         if step:
             made[-1][-1] += step.said
