@@ -1,12 +1,15 @@
-"""What callers give is read in one place: numbers of arguments, and functions."""
+"""What callers give is read in one place: numbers of arguments, functions, sizes of dimensions."""
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from symdiff.errors import ArgumentError
+from symdiff.ir.dims import Dim
 
 
 def argument_numbers(given: Any, where: str, name: str = "argnums") -> int | tuple[int, ...]:
@@ -38,3 +41,39 @@ def function_given(given: Any, where: str, instead: str) -> Callable[..., Any]:
         hint = f"; {instead}" if hasattr(given, "__array_ufunc__") and hasattr(given, "value") else ""
         raise ArgumentError(f"{where}: given {given!r}, expected a Python function over NumPy{hint}")
     return given
+
+
+def by_dimension(given: Any, where: str, known: Iterable[str] | None = None) -> dict[str, Any]:
+    """A mapping whose keys are dimensions or their names, by name; None gives an empty one.
+
+    known: the only names there are. Raises ArgumentError for anything else.
+    """
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise ArgumentError(f'{where}: sizes={given!r}, expected a mapping such as {{"n": 100}}')
+    items: Any = given.items()  # pyright: ignore[reportUnknownVariableType]
+    found = {str(key) if isinstance(key, Dim) else key: value for key, value in items}
+    names = found.keys() if known is None else sorted(known)
+    for name in found:
+        if not isinstance(name, str) or not name.isidentifier():
+            raise ArgumentError(f"{where}: sizes has the key {name!r}, expected the name of a dimension")
+        if name not in names:
+            shown = ", ".join(names) or "none"
+            raise ArgumentError(f"{where}: sizes has the key {name!r}, expected dimensions; there are: {shown}")
+    return found
+
+
+def sizes_given(given: Any, where: str, least: int = 0) -> dict[str, int]:
+    """One number, at least `least`, per dimension; raises ArgumentError for anything else."""
+    found = by_dimension(given, where)
+    for name, size in found.items():
+        if not is_size(size, least):
+            expected = "a positive integer" if least else "an integer, at least 0"
+            raise ArgumentError(f"{where}: sizes: {name} = {size!r}, expected {expected}")
+    return {name: int(size) for name, size in found.items()}
+
+
+def is_size(number: Any, least: int) -> bool:
+    """Whether this is an integer, Python's or NumPy's, and at least so large."""
+    return isinstance(number, (int, np.integer)) and not isinstance(number, bool) and int(number) >= least

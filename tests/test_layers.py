@@ -25,8 +25,8 @@ ROWS: dict[str, int] = {
     "symdiff.errors": 1,
     "symdiff.process": 1,
     "symdiff.later": 2,
-    "symdiff.arguments": 2,
     "symdiff.ir": 2,
+    "symdiff.arguments": 3,
     "symdiff.ops": 3,
     **dict.fromkeys(
         (f"symdiff.{name}" for name in

@@ -62,3 +62,41 @@ def test_argument_numbers_of_numpy_are_integers() -> None:
     assert np.array_equal(sd.grad(total, argnums=np.int64(0))(X), 2 * X)
     found = sd.grad(lambda a, b: np.sum(a * b), argnums=[np.int32(1), -2])(X, 2 * X)
     assert isinstance(found, tuple) and np.array_equal(found[0], X) and np.array_equal(found[1], 2 * X)
+
+
+NUMBERS: list[Case] = [
+    ("a list of values", lambda: sd.evaluate(total(x), [X]), sd.ArgumentError, "expected a mapping from symbols or"),
+    ("a number as a key", lambda: total(x).evaluate({3: X}), sd.ArgumentError, "the values have the key 3, expected"),
+    ("no symbol", lambda: sd.evaluate(total(x), {2 * x: X}), sd.ArgumentError, "the values have the key 2 x"),
+    ("another symbol", lambda: sd.evaluate(total(x), {s: X}), sd.ArgumentError, "no value given for x; given: s"),
+    ("text as sizes", lambda: sd.evaluate(total(x), {x: X}, "n=3"), sd.ArgumentError, "evaluate: sizes=.n=3., exp"),
+    ("sizes of compare", lambda: sd.compare(total(x), x, sizes="T=3"), sd.ArgumentError, "sizes=.T=3., expect"),
+    ("no dimension", lambda: sd.compare(total(x), x, sizes={"n": 3, "T": 3}), sd.ArgumentError,
+     "compare: sizes has the key 'T', expected dimensions; there are: n"),
+    ("text as modes", lambda: sd.compare(total(x), x, modes=3), sd.ArgumentError, "compare: modes=3, expected some of"),
+    ("sizes of a Jacobian", lambda: sd.jacobian(x * x, x, sizes={"n": "3"}), sd.ArgumentError, "sizes: n = .3., "),
+    ("sizes of verify", lambda: sd.verify(x, x, sizes=3), sd.ArgumentError, "verify: sizes=3, expected a mapping"),
+    ("points of verify", lambda: sd.verify(x, x, points="a"), sd.ArgumentError, "verify: points: given 'a', expected"),
+    ("dimensions from a number", lambda: sd.dims(3), sd.ArgumentError, 'dims: given 3, expected names .* "n m"'),
+    ("dimensions from a list", lambda: sd.dims(["n"]), sd.ArgumentError, r"dims: given \['n'\], expected names"),
+    ("a dimension from a number", lambda: sd.dim(3), sd.ArgumentError, "dimension name 3: expected an identifier"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", NUMBERS, ids=[c[0] for c in NUMBERS])
+def test_numbers_and_names(case: Case) -> None:
+    _, call, error, message = case
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_values_go_by_symbol_or_by_name() -> None:
+    f = np.sum(W @ x) * s
+    weights = np.arange(6.0).reshape(2, 3)
+    want = 2.0 * np.sum(weights @ X)
+    for values in ({"W": weights, "x": X, "s": 2.0}, {W: weights, x: X, s: 2.0}, {W: weights, "x": X, s: 2.0}):
+        assert sd.evaluate(f, values) == want
+        assert f.evaluate(values) == want
+    assert f.evaluate({W: weights}, x=X, s=2.0) == want
+    assert sd.evaluate(np.sum(sd.ones(n)) * s, {s: 2.0}, {n: np.int64(4)}) == 8
+    assert sd.compare(total(x), x, sizes={n: [3, 5]}).points == ({"n": 3}, {"n": 5})

@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeAlias
 from symdiff.api.expression import Derivative, Expression, free_symbols
 from symdiff.api.kinks import Kinks, with_kinks
 from symdiff.api.modes import Chosen, cheapest_mode
+from symdiff.arguments import sizes_given
 from symdiff.diff import MODES as DIFF_MODES
 from symdiff.diff import Mode as DiffMode
 from symdiff.diff import gradients, jacobians, pull_back, push_forward
@@ -116,10 +117,7 @@ def jacobian_of(
 def _points(sizes: Sizes | None) -> list[Mapping[str, int]] | None:
     if sizes is None:
         return None
-    for name, size in sizes.items():
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise ArgumentError(f"sizes: {name} = {size!r}, expected a positive integer")
-    return [sizes]
+    return [sizes_given(sizes, "jacobian", 1)]
 
 
 def hessian_of(

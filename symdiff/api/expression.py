@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
-import numpy as np
-
 from symdiff.api.assumptions import used_facts
+from symdiff.arguments import sizes_given
 from symdiff.errors import ArgumentError
 from symdiff.frontend.expr import Expr, use_class
 from symdiff.frontend.expr import symbol as make_symbol
@@ -97,17 +96,10 @@ class Expression(Expr):
         return to_sympy(self)
 
     def evaluate(
-        self, values: Mapping[str, Any] | None = None, sizes: Mapping[str, int] | None = None, **named: Any
+        self, values: Mapping[Any, Any] | None = None, sizes: Mapping[str, int] | None = None, **named: Any
     ) -> Any:
-        """Numbers by the reference interpreter, from arrays by symbol name: `f.evaluate(x=..., W=...)`."""
-        given = {**(values or {}), **named}
-        function = self.function()
-        missing = [p.name for p in function.params if p.name not in given]
-        if missing:
-            shown = ", ".join(given) or "none"
-            raise ArgumentError(f"evaluate: no value given for {', '.join(missing)}; given: {shown}")
-        result = interpret(function, [given[p.name] for p in function.params], sizes)[0]
-        return result[()] if np.ndim(result) == 0 else result
+        """Numbers by the reference interpreter, from arrays by symbol or symbol name: `f.evaluate(x=..., W=...)`."""
+        return numbers_of(self.function(), {**values_given(values), **named}, sizes)[()]
 
     def __str__(self) -> str:
         return to_text(self.shown(), self.written())
@@ -189,6 +181,34 @@ def function_of(results: Sequence[Expr], params: Sequence[Expr] | None = None, n
         if not p.value.is_param:
             raise ArgumentError(f"a parameter list takes symbols, given the expression {p}")
     return Function.of([mapping[p.value] for p in params], values, name)
+
+
+def values_given(values: Any) -> dict[str, Any]:
+    """Arrays by symbol name, from a mapping whose keys are symbols or names; None gives none."""
+    if not isinstance(values, Mapping | None):
+        raise ArgumentError(
+            f"evaluate: given {values!r} as the values, expected a mapping from symbols or their names to arrays"
+        )
+    found: dict[str, Any] = {}
+    for key, array in (values or {}).items():  # pyright: ignore[reportUnknownVariableType]
+        name: Any = key.value.name if isinstance(key, Expr) and key.value.is_param else key
+        if not isinstance(name, str):
+            raise ArgumentError(f"evaluate: the values have the key {name!r}, expected a symbol or its name")
+        found[name] = array
+    return found
+
+
+def numbers_of(
+    function: Function, values: Any, sizes: Any, functions: Mapping[str, Callable[..., Any]] | None = None
+) -> Any:
+    """The one result of a program by the reference interpreter, from arrays by symbol or name."""
+    given = values_given(values)
+    missing = [p.name for p in function.params if p.name not in given]
+    if missing:
+        shown = ", ".join(given) or "none"
+        raise ArgumentError(f"evaluate: no value given for {', '.join(missing)}; given: {shown}")
+    arrays = [given[p.name] for p in function.params]
+    return interpret(function, arrays, sizes_given(sizes, "evaluate"), functions)[0]
 
 
 def unmerged(results: Sequence[Expr], params: Sequence[Expr], name: str = "f") -> Function:

@@ -8,17 +8,16 @@ from typing import Any
 
 from symdiff.api.coloured import Compressed
 from symdiff.api.derivatives import derive
-from symdiff.api.expression import Expression, free_symbols, function_of
+from symdiff.api.expression import Expression, free_symbols, function_of, numbers_of
 from symdiff.api.measure import Progress, known_machine, this_machine, time_programs
 from symdiff.api.native import cheapest, profiler
 from symdiff.api.plots import plot
+from symdiff.arguments import by_dimension
 from symdiff.cost import Comparison, Machine, Poly, Timing, compare_programs, points_of
 from symdiff.diff import MODES as DIFF_MODES
 from symdiff.diff import gradients, jacobians
 from symdiff.errors import ArgumentError, ShapeError
 from symdiff.frontend.expr import Expr
-from symdiff.interp import interpret
-from symdiff.ir.builder import Builder
 from symdiff.ir.dims import format_shape, product
 from symdiff.ir.graph import Function
 from symdiff.ops import OPSET
@@ -92,6 +91,8 @@ def compare(
         y = _gradient(y, xs)
     if measure and not seconds > 0:
         raise ArgumentError(f"compare: seconds={seconds!r}, expected a positive number")
+    if not isinstance(modes, (str, tuple, list, set, frozenset)):
+        raise ArgumentError(f"compare: modes={modes!r}, expected some of {', '.join(MODES)}")
     chosen = [modes] if isinstance(modes, str) else list(modes)
     for mode in chosen:
         if mode not in MODES:
@@ -100,7 +101,7 @@ def compare(
         raise ArgumentError(f"compare: modes {chosen}, expected at least one of {', '.join(DIFF_MODES)}")
     primal = function_of([y], [Expression(p) for p in free_symbols([y.value, *[e.value for e in xs]])], "primal")
     if measure:
-        missing = [d for d in primal.dims if d not in (sizes or {})]
+        missing = [d for d in primal.dims if d not in by_dimension(sizes, "compare", primal.dims)]
         if missing:
             example = ", ".join(f"{d!r}: [10, 100]" for d in missing)
             raise ArgumentError(
@@ -174,21 +175,16 @@ def _measured(
 
 def evaluate(
     expression: Expr,
-    values: Mapping[str, Any],
+    values: Mapping[Any, Any],
     sizes: Mapping[str, int] | None = None,
     functions: Mapping[str, Callable[..., Any]] | None = None,
 ) -> Any:
     """Numbers by the reference interpreter.
 
-    values: arrays by symbol name. functions: for undefined functions, name -> callable(*arrays, wrt), where wrt lists
-    the arguments it is differentiated in, `()` for the function itself.
+    values: arrays by symbol, or by its name. sizes: numbers for dimensions that no array shows. functions: for
+    undefined functions, name -> callable(*arrays, wrt), where wrt lists the arguments it is differentiated in, `()` for
+    the function itself.
     """
     if not isinstance(expression, Expr):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ArgumentError(f"evaluate: given {expression!r}, expected a symbolic expression")
-    builder = Builder(OPSET)
-    value = builder.absorb([expression.value])[expression.value]
-    function = Function.of(free_symbols([value]), [value])
-    missing = [p.name for p in function.params if p.name not in values]
-    if missing:
-        raise ArgumentError(f"evaluate: no value given for {', '.join(missing)}; given: {', '.join(values) or 'none'}")
-    return interpret(function, [values[p.name] for p in function.params], sizes, functions)[0][()]
+    return numbers_of(function_of([expression]), values, sizes, functions)[()]

@@ -17,7 +17,8 @@ import numpy as np
 
 from symdiff.api.expression import function_of
 from symdiff.api.points import distinct_sizes, random_arguments
-from symdiff.errors import ArgumentError, ShapeError
+from symdiff.arguments import sizes_given
+from symdiff.errors import ArgumentError, ShapeError, at_least_one
 from symdiff.frontend.expr import Expr
 from symdiff.interp import interpret
 from symdiff.ir.dims import evaluate, format_shape
@@ -65,8 +66,7 @@ def verify(
     for e in (expression, other):
         if not isinstance(e, Expr):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ArgumentError(f"verify: given {e!r} of type {type(e).__name__}, expected a symbolic expression")
-    if points < 1:
-        raise ArgumentError(f"verify: points={points}, expected at least 1")
+    at_least_one(points, "verify: points")
     if expression.shape != other.shape:
         raise ShapeError(
             f"verify: shapes {format_shape(expression.shape)} and {format_shape(other.shape)}, expected equal shapes"
@@ -105,7 +105,7 @@ class _Test:
         self, function: Function, sizes: Mapping[str, int] | None, functions: Functions | None, seed: int
     ) -> None:
         self.function = function
-        self.sizes = distinct_sizes(function, sizes)
+        self.sizes = distinct_sizes(function, sizes_given(sizes, "verify"))
         self.rng = np.random.default_rng(seed)
         own = {
             name: _elementwise(name) if op == "apply" else _functional(name)

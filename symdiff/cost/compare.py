@@ -15,6 +15,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, TypeAlias
 
+import numpy as np
+
+from symdiff.arguments import by_dimension, is_size
 from symdiff.cost.counts import CLASSES, count, format_peak
 from symdiff.cost.judge import Judgement, at_sizes, equations
 from symdiff.cost.machine import machine_to_dict
@@ -233,8 +236,9 @@ def compare_programs(
 def points_of(sizes: Sizes | None, names: Iterable[str]) -> tuple[Mapping[str, int], ...]:
     """Every combination of the sizes given; empty when none are and there are dimensions. Raises ArgumentError when
     they leave out one of `names` or hold anything but positive integers."""
-    given = dict(sizes or {})
-    missing = set(names) - set(given)
+    known = set(names)
+    given = by_dimension(sizes, "compare", known)
+    missing = known - set(given)
     if missing:
         if given:
             raise ArgumentError(
@@ -243,8 +247,8 @@ def points_of(sizes: Sizes | None, names: Iterable[str]) -> tuple[Mapping[str, i
         return ()
     axes: list[list[tuple[str, int]]] = []
     for name, value in given.items():
-        numbers: list[Any] = [value] if isinstance(value, (int, float, str)) else list(value)
-        if not numbers or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in numbers):
+        numbers: list[Any] = list(value) if isinstance(value, (list, tuple, range, np.ndarray)) else [value]
+        if not numbers or not all(is_size(number, 1) for number in numbers):
             raise ArgumentError(f"compare: size {name} = {value}, expected positive integers")
-        axes.append([(name, n) for n in numbers])
+        axes.append([(name, int(n)) for n in numbers])
     return tuple(dict(point) for point in itertools.product(*axes))

@@ -219,6 +219,8 @@ def dim(name: str) -> Dim:
 
 def dims(names: str) -> tuple[Dim, ...]:
     """Several dimensions: `n, m = dims("n m")`."""
+    if not isinstance(names, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ArgumentError(f'dims: given {names!r}, expected names in one string such as "n m"')
     return tuple([named(n) for n in names.replace(",", " ").split()])
 
 

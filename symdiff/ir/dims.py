@@ -293,7 +293,7 @@ def _integer_valued(terms: Mapping[Monomial, Fraction]) -> bool:
 
 def named(name: str) -> Dim:
     """The dimension called `name`, an identifier that is no Python keyword."""
-    if not name.isidentifier() or keyword.iskeyword(name):
+    if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ArgumentError(f"dimension name {name!r}: expected an identifier such as n or batch")
     return Dim({((name, 1),): Fraction(1)})
 
