@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 from typing import Any
 
 import numpy as np
 import pytest
 
 import symdiff as sd
+from symdiff.render.targets import code
 
 n, m, h = sd.dims("n m h")
 W, b, h0 = sd.symbol("W", (h, h)), sd.symbol("b", (h,)), sd.symbol("h0", (h,))
@@ -95,6 +97,61 @@ def test_numpy_source_runs() -> None:
         got = known["f"](*[at[s.value.name] for s in expression.symbols()])
         np.testing.assert_allclose(got, expression.evaluate(at), rtol=1e-12)
         assert text.count("def scan(") == 1
+
+
+MADE_UP = ("scan", "found", "looped", "given", "result", "f_step", "f_step2", "f_result", "f_given", "looped2")
+
+
+def named_as_source_names() -> Any:
+    """Loops in loops whose symbols, steps and dimension have the names that source makes up by itself."""
+    size = sd.dim("found3")
+    symbols = {name: sd.symbol(name, (size,) if name in ("found", "given") else ()) for name in MADE_UP}
+    scan, found, given = symbols["scan"], symbols["found"], symbols["given"]
+
+    def inner(looped: Any, found: Any) -> Any:
+        return np.tanh(looped * scan + found * symbols["result"]), looped * size
+
+    def step(scan2: Any, args: Any) -> Any:
+        last, seen = sd.scan(inner, scan2 * symbols["f_step"], given)
+        return last + args, np.sum(seen) * symbols["f_step2"]
+
+    last, ys = sd.scan(step, symbols["looped"] * 2, found * symbols["f_given"])
+    other, _ = sd.scan(lambda result, f: (result * f + symbols["looped2"], None), last, ys)
+    return other * symbols["f_result"] + np.sum(ys)
+
+
+def test_names_that_are_made_up_are_nobodys() -> None:
+    f = named_as_source_names()
+    rng = np.random.default_rng(1)
+    for expression in (f, sd.gradient(f, f.symbols()[0]), sd.gradient(f, f.symbols()[3])):
+        at = {s.value.name: rng.normal(size=(4,) if s.value.shape else ()) for s in expression.symbols()}
+        known: dict[str, Any] = {}
+        exec(code(expression.function(), "numpy", "scan"), known)
+        got = known["scan"](*[at[s.value.name] for s in expression.symbols()])
+        np.testing.assert_allclose(got, expression.evaluate(at), rtol=1e-12)
+
+
+@pytest.mark.parametrize("target", ["numpy", "jax", "torch"])
+def test_no_function_calls_what_it_has_a_local_name_for(target: str) -> None:
+    tree = ast.parse(named_as_source_names().source(target))
+    for function in [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]:
+        own = [arg.arg for arg in function.args.args]
+        stored = [n.id for n in ast.walk(function) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
+        if function.name.startswith("f"):
+            assert not set(own) & set(stored), ast.unparse(function)
+            called = {n.func.id for n in ast.walk(function) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}
+            assert not called & {*own, *stored}, ast.unparse(function)
+
+
+def test_source_with_the_name_of_a_module_is_refused() -> None:
+    for target, name in (("numpy", "np"), ("jax", "jnp"), ("torch", "torch")):
+        s = sd.symbol(name)
+        last, _ = sd.scan(lambda c, v, s=s: (c * v + s, None), 1.0, a)
+        with pytest.raises(sd.ArgumentError, match=f"{name} has the name of a module"):
+            last.source(target)
+    g = sd.function("scan")
+    last, _ = sd.scan(lambda c, v: (g(c * v), None), 1.0, a)
+    assert "scan2(" in last.source("numpy") and "return scan(" in last.source("numpy")
 
 
 def test_jax_source_is_a_scan() -> None:

@@ -6,11 +6,15 @@ goes into the next one, where that is more than names.
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
-from symdiff.ir.graph import Function, Value, loop_key, topological
+from symdiff.errors import ArgumentError
+from symdiff.ir.graph import Function, Value, bodies, loop_key, topological
+from symdiff.ir.loop import groups_of
+from symdiff.ops.helpers import undefined
 from symdiff.render.recurrences import Rebuilt
 
 Write = Callable[[Function, str], str]
@@ -18,7 +22,7 @@ Sizes = Callable[[Function, str], tuple[list[str], list[str]]]
 
 SCANS: Final = {
     "numpy": '''\
-def scan(step, carry, xs, constants, length, reverse):
+def SCAN(step, carry, xs, constants, length, reverse):
     """Last carries, carries before every step, outputs of every step."""
     trail, outputs = [], []
     for t in range(length - 1, -1, -1) if reverse else range(length):
@@ -29,7 +33,7 @@ def scan(step, carry, xs, constants, length, reverse):
     order = -1 if reverse else 1
     return *carry, *map(np.stack, zip(*trail[::order])), *map(np.stack, zip(*outputs[::order]))''',
     "torch": '''\
-def scan(step, carry, xs, constants, length, reverse):
+def SCAN(step, carry, xs, constants, length, reverse):
     """Last carries, carries before every step, outputs of every step."""
     trail, outputs = [], []
     for t in range(length - 1, -1, -1) if reverse else range(length):
@@ -40,7 +44,7 @@ def scan(step, carry, xs, constants, length, reverse):
     order = -1 if reverse else 1
     return *carry, *map(torch.stack, zip(*trail[::order])), *map(torch.stack, zip(*outputs[::order]))''',
     "jax": '''\
-def scan(step, carry, xs, constants, length, reverse):
+def SCAN(step, carry, xs, constants, length, reverse):
     """Last carries, carries before every step, outputs of every step."""
     def one(carry, x):
         results = step(*carry, *x, *constants)
@@ -52,29 +56,47 @@ def scan(step, carry, xs, constants, length, reverse):
 _IMPORTS: Final = {
     "numpy": "import numpy as np", "torch": "import torch", "jax": "import jax\nimport jax.numpy as jnp",
 }  # fmt: skip
+_MODULES: Final = {"numpy": ("np", "scipy"), "torch": ("torch", "math"), "jax": ("jax", "jnp")}
 _DTYPES: Final = {"f64": "float", "f32": "jnp.float32", "i64": "int", "bool": "bool"}
 
 
 def loop_source(function: Function, target: str, name: str, write: Write, sizes: Sizes) -> str:
-    """The text. `write` writes a function without loops under a name, `sizes` the lines that read dimensions off."""
-    return _Source(function, target, name, write, sizes).text()
+    """The text. `write` writes a function without loops under a name, `sizes` the lines that read dimensions off.
+
+    Names made up here are nobody's: neither a parameter's nor a dimension's of any depth, nor an undefined function's.
+    Raises ArgumentError for a symbol with the name of a module that the text needs.
+    """
+    given = {name, *undefined(function.instrs)}
+    for part in (function, *bodies(function.instrs)):
+        given.update([p.name for p in part.params], part.dims)
+    clash = next((m for m in _MODULES[target] if m in given), None)
+    if clash is not None:
+        raise ArgumentError(f"source for {target}: the symbol {clash} has the name of a module; rename it")
+    return _Source(function, target, name, write, sizes, _free("scan", given), given).text()
+
+
+def _free(wanted: str, taken: Collection[str]) -> str:
+    """A name like the one that is wanted."""
+    return next(n for n in (f"{wanted}{i}" if i > 1 else wanted for i in itertools.count(1)) if n not in taken)
 
 
 class _Source:
-    def __init__(self, function: Function, target: str, name: str, write: Write, sizes: Sizes) -> None:
+    """One function: `scan` is the name of what runs its loops, `given` are names that are not to be made up."""
+
+    def __init__(
+        self, function: Function, target: str, name: str, write: Write, sizes: Sizes, scan: str, given: Collection[str]
+    ) -> None:
         self.whole, self.target, self.name, self.write, self.sizes = function, target, name, write, sizes
+        self.scan, self.given = scan, given
         self.sections: dict[str, None] = {}
         self.imports: dict[str, None] = dict.fromkeys(_IMPORTS[target].splitlines())
         self.work = Rebuilt(function.params)
         self.lines: list[str] = []
-        self.taken = {p.name for p in function.params} | set(function.dims) | {"scan", "np", "jnp", "jax", "torch"}
+        self.taken = {*given, scan, *_MODULES[target]}
 
     def text(self) -> str:
-        self.sections[SCANS[self.target]] = None
-        groups: dict[object, list[Value]] = {}
-        for value in self.whole.instrs:
-            if value.op.picks:
-                groups.setdefault(loop_key(value), []).append(value)
+        self.sections[SCANS[self.target].replace("SCAN", self.scan)] = None
+        groups = groups_of(self.whole)
         numbers = {key: number for number, key in enumerate(groups, 1)}
         for value in self.whole.instrs:
             if not value.op.picks:
@@ -103,14 +125,11 @@ class _Source:
 
     def inner(self, function: Function, name: str) -> str:
         if any(v.op.picks for v in function.instrs):
-            return loop_source(function, self.target, name, self.write, self.sizes)
+            return _Source(function, self.target, name, self.write, self.sizes, self.scan, self.given).text()
         return self.write(function, name)
 
     def fresh(self, wanted: str) -> str:
-        name, number = wanted, 1
-        while name in self.taken:
-            number += 1
-            name = f"{wanted}{number}"
+        name = _free(wanted, self.taken)
         self.taken.add(name)
         return name
 
@@ -142,9 +161,10 @@ class _Source:
         parts = ", ".join([_tuple(carries), _tuple(names[count:end]), _tuple([*names[end:], *more])])
         picks = sorted({v.attr("pick") for v in group})
         symbols = {v.attr("pick"): self.work.symbol(v, self.fresh("looped")) for v in group}
-        self.lines.append(f"    found = scan({run}, {parts}, {first.attr('length')}, {first.attr('reverse')})")
+        found = self.fresh("found")
+        self.lines.append(f"    {found} = {self.scan}({run}, {parts}, {first.attr('length')}, {first.attr('reverse')})")
         for k in picks:
-            self.lines.append(f"    {symbols[k].name} = found[{k}]")
+            self.lines.append(f"    {symbols[k].name} = {found}[{k}]")
 
 
 def _tuple(items: Sequence[str]) -> str:
