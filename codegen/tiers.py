@@ -85,6 +85,7 @@ class Upgrade:
                 self._library = engine.compile_text(self._text, self._symbols, opt=self.opt, imports=self._imports)
                 self.exchange(self._library)
                 self._timings["second tier"] = time.perf_counter() - start
+                self.failure = ""
             except Exception as error:  # whatever it is: there is code that gives the same answers
                 self.failure = f"{type(error).__name__}: {error}"
             self.ended.set()
@@ -106,8 +107,8 @@ def _warn(message: str) -> None:
         warnings.warn(message, RuntimeWarning, stacklevel=2)
 
 
-# Finalizers and handlers of signals may ask for code in the middle of anything here: nothing waits for a lock. Others
-# put new references at the end of the list, whoever has the token starts the thread, and that takes them out.
+# Finalizers and handlers of signals may ask for code, or raise, in the middle of anything here, so nothing waits for a
+# lock. Whoever wants better code puts a reference at the end of the list; the thread with the token takes them out.
 _waiting: list[weakref.ref[Upgrade]] = []
 _token = threading.Lock()
 _asked = 0.0
@@ -122,19 +123,19 @@ def asked() -> None:
 def idle(seconds: float) -> bool:
     """Wait until no better code is on its way; whether that came in time."""
     end = time.monotonic() + seconds
-    while _token.locked() and time.monotonic() < end:
+    while _waiting and time.monotonic() < end:
+        _see_to_it()
         time.sleep(_TICK)
-    return not _token.locked()
+    return not _waiting
 
 
 def _see_to_it() -> None:
-    """Have a thread that works on what waits."""
-    if _waiting and _token.acquire(blocking=False):
+    """Have a thread that works on what waits; one too many ends at once."""
+    if _waiting and not _token.locked():
         try:
             threading.Thread(target=_work, name="symdiff-compile").start()
         except RuntimeError as error:  # the system has no more threads, or the interpreter ends
             _give_up(str(error))
-            _token.release()
 
 
 def _give_up(reason: str) -> None:
@@ -155,14 +156,12 @@ def _next() -> weakref.ref[Upgrade] | None:
 
 
 def _work() -> None:
-    while True:
+    # Seen once more after each release: what was put in just before found the token taken.
+    while _waiting and _token.acquire(blocking=False):
         try:
             _work_off()
         finally:
             _token.release()
-        # Seen once more: what was put in just before that found the token taken.
-        if not _waiting or not _token.acquire(blocking=False):
-            return
 
 
 def _work_off() -> None:
@@ -181,7 +180,8 @@ def _finish(reference: weakref.ref[Upgrade]) -> None:
     found = reference()
     if found is not None:
         found.finish()
-    _waiting.remove(reference)
+    with suppress(ValueError):  # given up meanwhile
+        _waiting.remove(reference)
 
 
 def _forked() -> None:

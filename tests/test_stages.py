@@ -220,6 +220,17 @@ def test_a_system_without_more_threads_keeps_the_first_code(felt, monkeypatch):
     assert sd.compile(*long_program(50)).compiled.settle(60)
 
 
+def test_an_interrupt_in_the_middle_of_asking_stops_nobody(felt, monkeypatch):
+    def interrupt(self):
+        raise KeyboardInterrupt
+
+    assert tiers.idle(60)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(threading.Thread, "start", interrupt)
+        sd.compile(*long_program(60))
+    assert sd.compile(*long_program(50)).compiled.settle(60)
+
+
 def test_tiers_by_length():
     assert compiled._tiers("\n" * 10, 2) == (2, 2)
     assert compiled._tiers("\n" * 4_000, 2) == (0, 2)
