@@ -56,7 +56,7 @@ def by_dimension(given: Any, where: str, known: Iterable[str] | None = None) -> 
     found = {str(key) if isinstance(key, Dim) else key: value for key, value in items}
     names = found.keys() if known is None else sorted(known)
     for name in found:
-        if not isinstance(name, str) or not name.isidentifier():
+        if not isinstance(name, str):
             raise ArgumentError(f"{where}: sizes has the key {name!r}, expected the name of a dimension")
         if name not in names:
             shown = ", ".join(names) or "none"
