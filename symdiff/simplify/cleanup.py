@@ -34,9 +34,7 @@ def optimize(function: Function, opset: OpSet) -> Function:
 
 
 def _optimized(function: Function, known: dict[Function, Function], opset: OpSet) -> Function:
-    """known: bodies, and what became of them."""
-    if function in known:
-        return known[function]
+    """known: bodies, and what became of them. (Only bodies: comparing a whole program takes as long as cleaning it.)"""
     found = _cleaned(function, opset)
     if any(v.op.picks for v in found.instrs):
         # Loops that moved or merged may have more in common, so rounds go on until one changes nothing.
@@ -44,7 +42,6 @@ def _optimized(function: Function, known: dict[Function, Function], opset: OpSet
             before, found = found, _shortened(found, known, opset)
             if found == before:
                 break
-    known[function] = known[found] = found
     return found
 
 
@@ -52,7 +49,11 @@ def _shortened(function: Function, known: dict[Function, Function], opset: OpSet
     """One round over the loops of a function."""
 
     def clean(body: Function, _: OpSet) -> Function:
-        return _optimized(body, known, opset)
+        found = known.get(body)
+        if found is None:
+            found = _optimized(body, known, opset)
+            known[body] = known[found] = found
+        return found
 
     # What one loop may hand to another shows while both are as they were derived.
     shared = residuals.handed_over(loops.with_bodies(function, opset, clean), opset)
