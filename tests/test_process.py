@@ -134,6 +134,32 @@ def test_a_child_finds_what_was_being_made():
     run(FORK)
 
 
+COLLECTION = """
+import gc, os, threading
+from symdiff.ir.collecting import uncollected
+inside, leave = threading.Event(), threading.Event()
+def work():
+    with uncollected():
+        inside.set()
+        leave.wait()
+thread = threading.Thread(target=work)
+thread.start()
+inside.wait()
+child = os.fork()
+if child == 0:
+    os._exit(0 if gc.isenabled() else 1)
+leave.set()
+thread.join()
+assert os.waitpid(child, 0)[1] == 0 and gc.isenabled()
+print("done")
+"""
+
+
+@forks
+def test_a_child_collects_what_its_parent_left_for_later():
+    run(COLLECTION)
+
+
 IMPORT = """
 import faulthandler, os, sys, threading, time
 import numpy as np

@@ -318,6 +318,20 @@ def test_collection_is_switched_back_on():
     assert gc.isenabled()
 
 
+def test_collection_is_switched_back_on_after_an_interrupt(monkeypatch):
+    disable = gc.disable
+
+    def interrupted():
+        disable()
+        raise KeyboardInterrupt  # as soon as it is off
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(gc, "disable", interrupted)
+        with uncollected():
+            pass
+    assert gc.isenabled()
+
+
 def test_what_the_code_reads_lives_as_long_as_a_bound_call(monkeypatch):
     """The cell of a program in two tiers and its constants belong to the code, not to the function object."""
     monkeypatch.setattr(compiled, "_FELT", 0)
