@@ -300,11 +300,11 @@ class _FastEntry:
     def __init__(self) -> None:
         layout = pyapi.probe()
         text = entry_ir.module_text(layout.offsets)
-        self._early: list[weakref.ref[Any]] | None = None
+        self._early: list[weakref.ref[Any]] = []
         self._better: _BetterEntry | None = None
         opt = 1  # the next is no faster here
         if not engine.on_disk(text, opt):
-            self._better, self._early, opt = _BetterEntry(self, text, opt, layout.imports), [], 0
+            self._better, opt = _BetterEntry(self, text, opt, layout.imports), 0
         self._libraries = [engine.compile_text(text, _ENTRIES, opt=opt, imports=layout.imports)]
         self._call, self._call_bound = map(self._libraries[0].address, _ENTRIES)
         if self._better is not None:
@@ -318,9 +318,8 @@ class _FastEntry:
         instance.__dict__["_keep"] = (plan, self)
         # No lock, for a finalizer may come here from anywhere: either `exchange` finds the instance in the list, or the
         # better code was in force before.
-        early = self._early
-        if early is not None:
-            early.append(weakref.ref(instance))
+        if self._better is not None and not self._better.ended.is_set():
+            self._early.append(weakref.ref(instance))
         entry = self._entry_of(instance)
         pyapi.install(instance, entry, ctypes.addressof(plan))
         if self._entry_of(instance) != entry:
@@ -330,11 +329,11 @@ class _FastEntry:
         """Call all instances through better code from now on. Threads may still be in the old, which stays."""
         self._libraries.append(library)
         self._call, self._call_bound = map(library.address, _ENTRIES)
-        for reference in self._early or ():
+        for reference in self._early:
             instance = reference()
             if instance is not None:
                 pyapi.install_entry(instance, self._entry_of(instance))
-        self._early = None
+        self._early.clear()
 
     def settle(self, seconds: float | None = None) -> bool:
         """Wait until the code in force is the last one; whether it is."""

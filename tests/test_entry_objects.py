@@ -197,6 +197,19 @@ def test_the_portable_path_can_be_forced():
     assert run_python(source, SYMDIFF_PORTABLE_CALLS="1") == "SYMDIFF_PORTABLE_CALLS is set"
 
 
+def test_an_entry_that_gets_no_better_code_gathers_no_functions(library, early_entry, monkeypatch):
+    monkeypatch.setattr(entry._entry, "made", {(): early_entry})
+    functions = [make_function(PRODUCT, library)]
+    waiting = len(early_entry._early)
+    assert waiting and early_entry._early[-1]() is functions[0]
+    monkeypatch.setattr(early_entry._better, "ended", threading.Event())
+    monkeypatch.setattr(early_entry._better, "failure", "")
+    early_entry._better.give_up("the system has no more threads")
+    functions.append(make_function(PRODUCT, library))
+    assert len(early_entry._early) == waiting
+    assert all(f.is_fast and f(2.0, 3.0, 5.0) == (30.0, 15.0, 10.0, 6.0) for f in functions)
+
+
 def test_a_failed_probe_leaves_the_portable_path(library, monkeypatch):
     def refuse():
         raise pyapi.ProbeError("size of an object header: found 24, expected 16")
