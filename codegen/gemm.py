@@ -7,8 +7,8 @@ A module of its own, `text(...)`, compiled once for all programs, holds
 
 Strides are in elements. `s` may be null, and so may `panels`: B as `codegen.panels` packs it once for many calls. The
 routine returns 0, or 1 where there is no memory for packing. Flags: `ADD` adds to what C holds; `HALF` says that the
-product is symmetric, so that tiles below the diagonal are left out (then there are no `panels`); `MIRROR` copies the
-part above the diagonal below it in the end; `TILES` keeps narrow products from `codegen.dots`.
+product is symmetric, so that tiles below the diagonal are left out (then there are no `panels`); `MIRROR` asks
+`codegen.sharing` to copy the part above the diagonal below it; `TILES` keeps narrow products from `codegen.dots`.
 
 Tiles of the result stay in registers over a stretch of k (`codegen.tiles`): chains of fused multiply-adds in the order
 of k are added up in order, and so are the stretches where C lies. Bits depend on k alone, neither on the width of the
@@ -114,7 +114,7 @@ def _product(module: Module, tile: Tile) -> str:
     def both(*conditions: str) -> str:
         return reduce(lambda x, y: r.emit(f"and i1 {x}, {y}"), conditions)
 
-    add, half, mirrored = (flag(r, bit) for bit in (ADD, HALF, MIRROR))
+    add, half = flag(r, ADD), flag(r, HALF)
     begins = r.emit(f"xor i1 {add}, true")
     few = r.emit(f"select i1 {r.emit('icmp eq ptr %panels, null')}, i64 {FLAT}, i64 0")
     direct = in_place(r, r.emit(f"icmp sle i64 %m, {few}"))
@@ -159,6 +159,5 @@ def _product(module: Module, tile: Tile) -> str:
     ))  # fmt: skip
     some = r.emit(f"or i1 {begins}, {r.emit('icmp sgt i64 %k, 0')}")
     r.when(some, lambda: r.when(rows_with_rows, dotted, lambda: r.when(simple, at_once, blocks)))
-    r.when(mirrored, lambda: r.do(f"call void @sd.mirror.{tile.dtype}(i64 %n, ptr %c, i64 %cr)"))
     ending = r.emit(f"load i32, ptr {status}")
     return r.define(symbol(tile.dtype), "i32", PARAMETERS, f"ret i32 {ending}", linkage="")

@@ -1,7 +1,7 @@
-"""Panels for matrix products in LLVM IR, and the mirror image of a symmetric result.
+"""Panels for matrix products in LLVM IR.
 
-`text(module, dtype, wide)` gives `@sd.pack.<dtype>.4` for the left operand, `@sd.pack.<dtype>.<wide>` for the right one
-and `@sd.mirror.<dtype>`. Packing turns lines of a matrix into panels of so many lines:
+`text(module, dtype, wide)` gives `@sd.pack.<dtype>.4` for the left operand and `@sd.pack.<dtype>.<wide>` for the right
+one. Packing turns lines of a matrix into panels of so many lines:
 
     out[panel][l][lane] = in[(panel * wide + lane) * line + l * step] * scale[l],
 
@@ -19,12 +19,12 @@ _PARAMETERS = "i64 %lines, i64 %k, ptr noalias %in, i64 %line, i64 %step, ptr no
 
 
 def text(module: Module, dtype: str, wide: int) -> str:
-    """All routines."""
+    """Both routines."""
     module.functions.append(
         f"@sd.ones.{dtype} = internal constant {_Pack(module, dtype, wide, True).four} "
         f"splat ({_Pack(module, dtype, wide, True).type} {literal(1, dtype)})\n"
     )
-    return _pack(module, dtype, FOUR, False) + _pack(module, dtype, wide, True) + _mirror(module, dtype)
+    return _pack(module, dtype, FOUR, False) + _pack(module, dtype, wide, True)
 
 
 def call(r: Routine, lines: str, k: str, source: str, line: str, step: str, target: str, wide: int = FOUR,
@@ -161,21 +161,3 @@ def _pack(module: Module, dtype: str, wide: int, scaled: bool) -> str:
     r.loop("%lines", panel, wide)
     parameters = _PARAMETERS + (", ptr %scale" if scaled else "")
     return r.define(_symbol(dtype, wide, scaled), "void", parameters, "ret void")
-
-
-def _mirror(module: Module, dtype: str) -> str:
-    """c[i, j] = c[j, i] for j < i, in stripes of eight rows so that lines are read whole."""
-    r = Routine(module, dtype)
-    stripe = 8
-
-    def rows(first: str) -> None:
-        end = r.least(r.add(first, stripe), "%n")
-
-        def column(j: str) -> None:
-            begin = r.most(first, r.add(j, 1))
-            r.loop(end, lambda i: r.put(r.get("%c", r.at(j, "%row", i)), "%c", r.at(i, "%row", j)), start=begin)
-
-        r.loop(r.sub(end, 1), column)
-
-    r.loop("%n", rows, stripe)
-    return r.define(f"sd.mirror.{dtype}", "void", "i64 %n, ptr %c, i64 %row", "ret void")

@@ -4,10 +4,10 @@ A module of its own for each dtype, `text(...)`, compiled once, holds
 
     i32 @sd.product.<dtype>(... as @sd.gemm.<dtype> ..., i64 threads)
 
-Rows of the result go to threads in blocks, or columns where there are many more; sums are what they are without. Long
-sums are cut into stretches of `STRETCH` products, whatever the number of threads. Where the result is small, stretches
-go to threads. The sums of stretches are added up in order together with what these additions leave, so that errors do
-not grow with the sum.
+Rows of the result go to threads in blocks, or columns where there are many more; sums are what they are without.
+Long sums are cut into stretches of `STRETCH` products, whatever the number of threads. Where the result is small,
+stretches go to threads. The sums of stretches are added up in order together with what these additions leave, so that
+errors do not grow with the sum. A symmetric result is mirrored in the end.
 """
 
 from __future__ import annotations
@@ -35,10 +35,15 @@ _FEWEST = 96
 """but of no fewer rows or columns than these, since each block packs what all have in common."""
 _WHOLE = 48
 """Columns of whole tiles, whatever the registers."""
+_STRIPE = 8
+_WIDE = 128
+"""Columns of a symmetric result from which threads share the mirroring."""
 
 _WORDS = ("m", "n", "k", "a", "ar", "as", "b", "bs", "bc", "c", "cr", "scale", "flags", "panels", "block",
           "parts")  # fmt: skip
 _SHARED = len(_WORDS) - 2
+_WORK = "ptr %common, ptr %none, i64 %from, i64 %to, i64 %thread"
+"""What is given to the parts of one product."""
 _POINTERS = ("a", "b", "c", "scale", "panels", "parts")
 
 
@@ -64,7 +69,7 @@ def text(register_bytes: int, fma: bool, dtype: str, threads: bool) -> str:
         module.declare(pool.DECLARATION)
     parameters = ", ".join(f"{_type(w)} %{w}" for w in _WORDS[:_SHARED])
     memory.declare(module)
-    module.functions += [memory.cell(SCRATCH), _rows(module, dtype), _columns(module, dtype)]
+    module.functions += [memory.cell(SCRATCH), _rows(module, dtype), _columns(module, dtype), _mirror(module, dtype)]
     module.functions += [_settled(module, dtype), _finish(module, dtype), _stretches(module, dtype)]
     module.functions.append(_product(module, dtype, parameters, threads))
     return module.text()
@@ -91,8 +96,7 @@ def _keep(r: Routine, worst: str, status: str) -> None:
 
 def _finished(r: Routine, name: str, worst: str) -> str:
     status = r.emit(f"load i32, ptr {worst}")
-    parameters = "ptr %common, ptr %none, i64 %from, i64 %to, i64 %thread"
-    return r.define(f"sd.{name}.{r.dtype}", "i32", parameters, f"ret i32 {status}", plain=True)
+    return r.define(f"sd.{name}.{r.dtype}", "i32", _WORK, f"ret i32 {status}", plain=True)
 
 
 def _rows(module: Module, dtype: str) -> str:
@@ -112,6 +116,25 @@ def _rows(module: Module, dtype: str) -> str:
 
     r.loop("%to", block, start="%from")
     return _finished(r, "rows", worst)
+
+
+def _mirror(module: Module, dtype: str) -> str:
+    """c[i, j] = c[j, i] for j < i, in stripes of so many rows that lines are read whole."""
+    r = Routine(module, dtype)
+    _part(r)
+
+    def stripe(number: str) -> None:
+        first = r.mul(number, _STRIPE)
+        end = r.least(r.add(first, _STRIPE), "%n")
+
+        def column(j: str) -> None:
+            begin = r.most(r.add(j, 1), first)
+            r.loop(end, lambda i: r.put(r.get("%c", r.at(j, "%cr", i)), "%c", r.at(i, "%cr", j)), start=begin)
+
+        r.loop(r.sub(end, 1), column)
+
+    r.loop("%to", stripe, start="%from")
+    return r.define(f"sd.mirror.{dtype}", "i32", _WORK, "ret i32 0")
 
 
 def _columns(module: Module, dtype: str) -> str:
@@ -212,13 +235,12 @@ def _product(module: Module, dtype: str, parameters: str, threads: bool) -> str:
             value = own.get(word, "null" if word == "parts" else "0" if word == "block" else f"%{word}")
             r.do(f"store {_type(word)} {value}, ptr {place}")
 
-    def share(name: str, count: str) -> None:
-        if threads:
-            words = f"ptr @sd.{name}.{dtype}, ptr {common}, ptr null, i64 {count}, i64 %threads, i64 {amount}"
-            done = r.emit(f"call i32 @{pool.SYMBOL}({words})")
-        else:
-            done = r.emit(f"call i32 @sd.{name}.{dtype}(ptr {common}, ptr null, i64 0, i64 {count}, i64 0)")
-        keep(done)
+    def share(name: str, count: str, amount: str = amount) -> None:
+        words = f"ptr @sd.{name}.{dtype}, ptr {common}, ptr null, i64 {count}, i64 %threads, i64 {amount}"
+        keep(r.emit(f"call i32 @{pool.SYMBOL}({words})")) if threads else alone(name, count)
+
+    def alone(name: str, count: str) -> None:
+        keep(r.emit(f"call i32 @sd.{name}.{dtype}(ptr {common}, ptr null, i64 0, i64 {count}, i64 0)"))
 
     def long(parts: str, compute: Callable[[str, Callable[[str], None]], None]) -> None:
         """Memory for a rest and so many parts; `compute` gets the address of the parts, and adds them up in C."""
@@ -266,9 +288,14 @@ def _product(module: Module, dtype: str, parameters: str, threads: bool) -> str:
 
     def mirror() -> None:
         flag = r.emit(f"icmp ne i64 {r.emit(f'and i64 %flags, {gemm.MIRROR}')}, 0")
-        # Adding an empty sum changes nothing but mirrors.
-        words = {"k": "0", "scale": "null", "panels": "null", "flags": str(gemm.ADD | gemm.HALF | gemm.MIRROR)}
-        r.when(flag, lambda: keep(_call(r, **words)))
+
+        def mirrored() -> None:
+            common_is()
+            stripes = r.emit(f"sdiv i64 {r.add('%n', _STRIPE - 1)}, {_STRIPE}")
+            wide = r.emit(f"and i1 {several}, {r.emit(f'icmp sge i64 %n, {_WIDE}')}")
+            r.when(wide, lambda: share("mirror", stripes, size), lambda: alone("mirror", stripes))
+
+        r.when(flag, mirrored)
 
     def keep(code: str) -> None:
         _keep(r, status, code)
