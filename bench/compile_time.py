@@ -32,10 +32,12 @@ def straight(length: int, deep: bool, inputs: int = 8) -> tuple[Any, list[Any]]:
     rng = np.random.default_rng(length)
     symbols = [sd.symbol(f"x{i}") for i in range(inputs)]
     values: list[Any] = list(symbols)
-    while len(values) < length + inputs:
-        a = values[-1] if deep else values[rng.integers(max(0, len(values) - 400), len(values))]
-        b = values[rng.integers(max(0, len(values) - 400), len(values))]
-        kind = rng.integers(3)
+    # Drawn beforehand: a draw takes as long as an operation.
+    kinds, firsts, seconds = rng.integers(3, size=length), rng.random(length), rng.random(length)
+    for kind, first, second in zip(kinds.tolist(), firsts.tolist(), seconds.tolist(), strict=True):
+        recent = min(400, len(values))
+        a = values[-1] if deep else values[-1 - int(first * recent)]
+        b = values[-1 - int(second * recent)]
         values.append(np.sin(a) if kind == 0 else a * b if kind == 1 else a + b)
     total = values[-1]
     if not deep:
