@@ -27,6 +27,8 @@ _Gathered: TypeAlias = "dict[Value, list[Pulled]]"
 
 def _total(parts: Sequence[Pulled]) -> Handle:
     """The cotangent. Summed pairwise, so a value used a million times makes a shallow sum."""
+    if len(parts) == 1:
+        return parts[0][0]
     terms = [term for term, _ in parts]
     while len(terms) > 1:
         terms = [terms[i] + terms[i + 1] if i + 1 < len(terms) else terms[i] for i in range(0, len(terms), 2)]
@@ -35,6 +37,8 @@ def _total(parts: Sequence[Pulled]) -> Handle:
 
 def _mask(parts: Sequence[Pulled]) -> Handle | None:
     """Dead is what every contribution calls dead."""
+    if len(parts) == 1:
+        return parts[0][1]
     masks = [mask for _, mask in parts]
     if None in masks:
         return None

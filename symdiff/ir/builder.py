@@ -154,11 +154,11 @@ class Builder:
 
     def apply(self, op: Op, operands: Sequence[Any], attrs: Mapping[str, Any]) -> Handle:
         """Apply `op` to handles and numbers."""
-        like = next(o for o in operands if isinstance(o, Handle)).value.type
-        args = tuple([
-            o.value if isinstance(o, Handle) else self.const(o, like.shape, like.dtype) for o in operands
-        ])
-        return Handle(self, self.make(op, args, freeze_attrs(attrs)))
+        args = [o.value for o in operands if isinstance(o, Handle)]
+        if len(args) < len(operands):
+            like = args[0].type
+            args = [o.value if isinstance(o, Handle) else self.const(o, like.shape, like.dtype) for o in operands]
+        return Handle(self, self.make(op, tuple(args), freeze_attrs(attrs)))
 
     # ---------------------------------------------------------------- whole functions
     def inline(self, function: Function, args: Sequence[Value] | None = None) -> dict[Value, Value]:

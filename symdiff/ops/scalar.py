@@ -5,9 +5,9 @@ Each partial derivative may use the result `y`. Formulas of special functions: D
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -33,32 +33,38 @@ def _number(value: Value) -> int | Fraction | None:
     return number if isinstance(number, (int, Fraction)) else None
 
 
-def _constants(a: Value, b: Value) -> bool:
-    """Whether one of two operands is a constant and they fit: folding comes before the type rule."""
-    if a.op.name != "const" and b.op.name != "const":
-        return False
-    return a.type.shape == b.type.shape and a.type.dtype == b.type.dtype
+Number: TypeAlias = "int | Fraction | None"
+
+
+def _with_constants(
+    fold: Callable[[Builder, Value, Value, Number, Number], Value | None]
+) -> Callable[[Builder, Args, Attrs], Value | None]:
+    """A fold of two operands that fit and one of which is a constant; it gets their exact numbers too."""
+
+    def folded(builder: Builder, args: Args, attrs: Attrs) -> Value | None:
+        a, b = args
+        if a.op.name != "const" and b.op.name != "const":
+            return None
+        if a.type.shape != b.type.shape or a.type.dtype != b.type.dtype:  # folding comes before the type rule
+            return None
+        return fold(builder, a, b, _number(a), _number(b))
+
+    return folded
 
 
 def _filled(builder: Builder, like: Value, number: Any) -> Value:
     return builder.const(number, like.type.shape, like.type.dtype)
 
 
-def _fold_add(builder: Builder, args: Args, attrs: Attrs) -> Value | None:
-    a, b = args
-    if not _constants(a, b):
-        return None
-    na, nb = _number(a), _number(b)
+@_with_constants
+def _fold_add(builder: Builder, a: Value, b: Value, na: Number, nb: Number) -> Value | None:
     if na is not None and nb is not None:
         return _filled(builder, a, na + nb)
     return b if na == 0 else a if nb == 0 else None
 
 
-def _fold_sub(builder: Builder, args: Args, attrs: Attrs) -> Value | None:
-    a, b = args
-    if not _constants(a, b):
-        return None
-    na, nb = _number(a), _number(b)
+@_with_constants
+def _fold_sub(builder: Builder, a: Value, b: Value, na: Number, nb: Number) -> Value | None:
     if na is not None and nb is not None:
         return _filled(builder, a, na - nb)
     if na == 0:
@@ -66,11 +72,8 @@ def _fold_sub(builder: Builder, args: Args, attrs: Attrs) -> Value | None:
     return a if nb == 0 else None
 
 
-def _fold_mul(builder: Builder, args: Args, attrs: Attrs) -> Value | None:
-    a, b = args
-    if not _constants(a, b):
-        return None
-    na, nb = _number(a), _number(b)
+@_with_constants
+def _fold_mul(builder: Builder, a: Value, b: Value, na: Number, nb: Number) -> Value | None:
     if na is not None and nb is not None:
         return _filled(builder, a, na * nb)
     if na == 0 or nb == 0:
@@ -78,11 +81,8 @@ def _fold_mul(builder: Builder, args: Args, attrs: Attrs) -> Value | None:
     return b if na == 1 else a if nb == 1 else None
 
 
-def _fold_div(builder: Builder, args: Args, attrs: Attrs) -> Value | None:
-    a, b = args
-    if not _constants(a, b):
-        return None
-    na, nb = _number(a), _number(b)
+@_with_constants
+def _fold_div(builder: Builder, a: Value, b: Value, na: Number, nb: Number) -> Value | None:
     if na is not None and nb is not None and nb != 0:
         return _filled(builder, a, Fraction(na) / nb)
     return a if nb == 1 else None
@@ -93,11 +93,8 @@ def _fold_neg(builder: Builder, args: Args, attrs: Attrs) -> Value | None:
     return None if number is None else _filled(builder, args[0], -number)
 
 
-def _fold_pow(builder: Builder, args: Args, attrs: Attrs) -> Value | None:
-    a, b = args
-    if not _constants(a, b):
-        return None
-    na, nb = _number(a), _number(b)
+@_with_constants
+def _fold_pow(builder: Builder, a: Value, b: Value, na: Number, nb: Number) -> Value | None:
     if nb == 1:
         return a
     if nb == 0:
