@@ -141,7 +141,7 @@ def _imports(program: Program, llvm: str, arrays: Sequence[Any]) -> dict[str, in
     if any(f"@{name}(" in llvm for name in (copies.SYMBOL, memory.ACQUIRE)):
         imports |= base.addresses()
     if f"@{pool.SYMBOL}(" in llvm:
-        imports[pool.SYMBOL] = pool.library().address(pool.SYMBOL)
+        imports[pool.SYMBOL] = pool.address()
     for dtype in ("f64", "f32"):
         if f"@{sharing.symbol(dtype)}(" in llvm:
             shared = _shared_product(width, fma, dtype, program.threads > 1)

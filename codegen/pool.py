@@ -59,7 +59,8 @@ _FINE = 20
 _LAYOUT = {
     "MUTEX": 0, "GO": 128, "DONE": 256, "READY": 384, "STARTED": 392, "BUSY": 400, "ASLEEP": 408, "WAITING": 416,
     "ROUND": 448, "WORK": 456, "A": 464, "B": 472, "COUNT": 480, "PARTS": 488, "LIMIT": 496, "OPEN": 504,
-    "NEXT": 576, "ACTIVE": 640, "JOINED": 648, "STATUS": 704, "ALWAYS": 768, "LEDGER": 1024,
+    "NEXT": 576, "ACTIVE": 640, "JOINED": 648, "STATUS": 704, "ALWAYS": 768, "PROGRAMS": 776,
+    "LEDGER": 1024,
 }  # fmt: skip
 _BYTES = _LAYOUT["LEDGER"] + 64 * _ACCOUNTS
 _room = kept((ctypes.c_char * (_BYTES + 64))())
@@ -82,6 +83,12 @@ if hasattr(os, "register_at_fork"):
 def share_always(wanted: bool) -> None:
     """Share whatever it costs, for tests; or go back to the accounts."""
     ctypes.c_int64.from_buffer(_pool, _LAYOUT["ALWAYS"]).value = int(wanted)
+
+
+def address() -> int:
+    """Where a new program finds the function. Code may come to lie where other code was: accounts begin anew."""
+    ctypes.c_int64.from_buffer(_pool, _LAYOUT["PROGRAMS"]).value += 1
+    return library().address(SYMBOL)
 
 
 def available() -> bool:
@@ -130,7 +137,10 @@ consult:                                         ; balance, time to work alone, 
   %units = call i64 @llvm.smax.i64(i64 %amount, i64 1)
   %magnitude = call i64 @llvm.ctlz.i64(i64 %units, i1 false)
   %turned = shl i64 %magnitude, 56
-  %both = xor i64 %number, %turned
+  %programs = load atomic i64, ptr $PROGRAMS monotonic, align 8
+  %lately = shl i64 %programs, 48
+  %where = xor i64 %number, %lately
+  %both = xor i64 %where, %turned
   %mixed = mul i64 %both, -7046029254386353131
   %place = lshr i64 %mixed, $HASH_SHIFT
   %account = getelementptr [8 x i64], ptr $LEDGER, i64 %place

@@ -293,3 +293,7 @@ def test_what_working_alone_takes_is_tried_first():
     for _ in range(2):
         parallel(library.address("work"), ctypes.addressof(calls), None, 3, 2, 3)
     assert list(calls) == [2, 0, 6]
+    pool.address()  # another program, whose code might lie where this one's was
+    for _ in range(2):
+        parallel(library.address("work"), ctypes.addressof(calls), None, 3, 2, 3)
+    assert list(calls) == [4, 0, 12]
