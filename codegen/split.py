@@ -37,7 +37,7 @@ from symdiff.ir.dims import Dim, Size, product
 
 SUM_BLOCK = 8192
 """Iterations of a vector loop that share one set of partial sums,"""
-ROW_BLOCK = 64
+ROW_BLOCK = 32
 """and of a loop over rows."""
 _MAP_BLOCK = 1024
 _COLUMN_BLOCK = 32
