@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Final, TypeAlias
 
 from codegen.index import flatten
 from codegen.loops import Buffer, Call, For, Kernel, Load, Pointer, Program, Store, walk
 from codegen.text import BYTES
-from symdiff.ir.dims import Size, evaluate, product
+from symdiff.ir.dims import Size, evaluate
 
 _LINE: Final = 64
 _NEAR: Final = 4096
@@ -55,6 +56,7 @@ class Traffic:
     def __init__(self, program: Program, numbers: Mapping[str, int]) -> None:
         self.numbers = numbers
         self.known: dict[Size, int] = {}
+        self._sizes: dict[Buffer, float] = {}
         touched = [self._touched(kernel) for kernel in program.kernels]
         every = {b: self._bytes(b) for own in touched for b in own}
         self.whole = float(sum(every.values()))
@@ -77,7 +79,11 @@ class Traffic:
         return found
 
     def _bytes(self, buffer: Buffer) -> float:
-        return float(max(self.number(product(buffer.root.shape)), 0) * BYTES[buffer.dtype])
+        found = self._sizes.get(buffer.root)
+        if found is None:
+            found = float(max(prod(map(self.number, buffer.root.shape)), 0) * BYTES[buffer.dtype])
+            self._sizes[buffer.root] = found
+        return found
 
     def _touched(self, kernel: Kernel) -> list[Buffer]:
         found: dict[Buffer, None] = {}

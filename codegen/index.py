@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeAlias
 
 from symdiff.ir.dims import Dim, Shape, Size, at_least
@@ -125,6 +126,9 @@ def contiguous_strides(shape: Shape) -> tuple[Size, ...]:
 
 def flatten(index: Sequence[Index], shape: Shape) -> Index:
     """The element offset of a multi-index into a row-major array."""
-    if len(index) == 1:
-        return index[0]
+    return index[0] if len(index) == 1 else _offset(tuple(index), shape)
+
+
+@lru_cache(maxsize=4096)
+def _offset(index: tuple[Index, ...], shape: Shape) -> Index:
     return combine(list(zip(contiguous_strides(shape), index, strict=True)))

@@ -30,11 +30,10 @@ from codegen.gemm import tiling
 from codegen.index import flatten
 from codegen.jobs import build
 from codegen.loops import Call, Count, For, Kernel, Let, Load, Pointer, Program, Stmt, Store, Trap
-from codegen.records import Plan, plan
 from codegen.stretches import BLOCK, PANEL, light
 from codegen.strips import SHORT, column_fold, may_be_short, strips, vector_width
 from codegen.tiles import CHAIN as CHAIN_OF_PRODUCTS
-from codegen.uses import uses_of
+from codegen.unsized import Unsized
 from symdiff.ir.dims import Size, evaluate
 from symdiff.ir.graph import Function
 
@@ -98,18 +97,21 @@ class KernelProfile:
 def profiler(function: Function) -> Callable[[Mapping[str, int], int], list[KernelProfile]]:
     """The profile of a function's native code at sizes, on registers of so many bytes; it is lowered once, here."""
     program, _ = build(function, "kernel")
-    return lambda sizes, register_bytes: profile(program, sizes, register_bytes)
+    known = Unsized()
+    return lambda sizes, register_bytes: profile(program, sizes, register_bytes, known=known)
 
 
 def profile(
-    program: Program, sizes: Mapping[str, int], register_bytes: int = 32, fma: bool = True
-) -> list[KernelProfile]:
-    """Every kernel in order, on one thread; `sizes` has all named dimensions."""
+    program: Program, sizes: Mapping[str, int], register_bytes: int = 32, fma: bool = True,
+    known: Unsized | None = None,
+) -> list[KernelProfile]:  # fmt: skip
+    """Every kernel in order, on one thread; `sizes` has all named dimensions. known: of earlier profiles of it."""
+    known = known or Unsized()
     numbers = {**sizes, **block_numbers(program.blocks, sizes)}
     traffic = Traffic(program, numbers)
     made: list[KernelProfile] = []
     for kernel in program.kernels:
-        reader = _Reader(kernel, numbers, register_bytes, fma)
+        reader = _Reader(kernel, known, numbers, register_bytes, fma)
         own = reader.read()
         own.traffic = traffic.of(kernel, reader.loops)
         made.append(own)
@@ -142,9 +144,11 @@ class _Run:
 class _Reader:
     """Reads one kernel."""
 
-    def __init__(self, kernel: Kernel, numbers: Mapping[str, int], register_bytes: int, fma: bool) -> None:
-        self.kernel, self.numbers, self.register_bytes = kernel, numbers, register_bytes
-        uses = uses_of(kernel)
+    def __init__(
+        self, kernel: Kernel, known: Unsized, numbers: Mapping[str, int], register_bytes: int, fma: bool
+    ) -> None:
+        self.kernel, self.known, self.numbers, self.register_bytes = kernel, known, numbers, register_bytes
+        uses = known.uses(kernel)
         self.fused: set[int] = uses.fused if fma else set()
         self.turned: set[int] = uses.turned
         self.lanes = vector_width(kernel, register_bytes)
@@ -294,7 +298,7 @@ class _Reader:
     def _straight(self, run: _Run, stretch: Stretch) -> None:
         registers = max(run.width / self.lanes, 1.0)
         wide = run.width > 1
-        windows = plan(run.body, run.vector, run.width) if wide else Plan()
+        windows = self.known.windows(run.body, run.vector, run.width)
         moved: set[int] = set()
         seen: dict[object, int] = {}
         for position, stmt in enumerate(run.body):
