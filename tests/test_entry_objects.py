@@ -1,6 +1,7 @@
 """Functions as objects: how they look, how long they live, what threads and processes see of them."""
 
 import copy
+import ctypes
 import gc
 import inspect
 import os
@@ -28,7 +29,7 @@ from handmade_kernels import (
     vectors,
 )
 
-from codegen import engine, entry, frames, pyapi
+from codegen import engine, entry, entry_ir, frames, pyapi
 from codegen.entry import make_function
 from codegen.signature import Signature
 
@@ -208,6 +209,28 @@ def test_an_entry_that_gets_no_better_code_gathers_no_functions(library, early_e
     functions.append(make_function(PRODUCT, library))
     assert len(early_entry._early) == waiting
     assert all(f.is_fast and f(2.0, 3.0, 5.0) == (30.0, 15.0, 10.0, 6.0) for f in functions)
+
+
+@pytest.mark.parametrize("early", [False, True], ids=["after", "before"])
+def test_the_entry_may_be_exchanged_while_a_function_is_made(library, early_entry, monkeypatch, early):
+    """Just before the function gets its pointers, or just after."""
+    better, install = entry._fast_entry()._libraries[-1], pyapi.install
+    for name in ("_call", "_call_bound"):
+        monkeypatch.setattr(early_entry, name, getattr(early_entry, name))
+    monkeypatch.setattr(early_entry, "_libraries", list(early_entry._libraries))
+
+    def exchanging(*arguments):
+        if early:
+            early_entry.exchange(better)
+        install(*arguments)
+        if not early:
+            early_entry.exchange(better)
+
+    monkeypatch.setattr(pyapi, "install", exchanging)
+    monkeypatch.setattr(entry._entry, "made", {(): early_entry})
+    f = make_function(PRODUCT, library)
+    pointer = ctypes.c_void_p.from_address(id(f) + object.__basicsize__).value
+    assert pointer == better.address(entry_ir.CALL) and f(2.0, 3.0, 5.0) == (30.0, 15.0, 10.0, 6.0)
 
 
 def test_a_failed_probe_leaves_the_portable_path(library, monkeypatch):
