@@ -8,9 +8,9 @@ It runs `i32 work(a, b, from, to, thread)` over 0 .. count in pieces, on at most
 as thread 0, and returns the largest status. Pieces get smaller towards the end, so that all finish together. Promises:
 a worker that wakes late finds nothing left and costs nothing; a worker waits for more work for tens of microseconds,
 then for about a millisecond in which it leaves its processor to whoever wants it, and then sleeps; a caller that finds
-the pool in use, or cannot start a thread, does all the work itself. A child of a fork starts with an empty pool.
-Workers block all signals and never touch Python. POSIX threads are found in the process; `available()` tells whether
-there are any.
+the pool in use, or cannot start a thread, does all the work itself; no more threads are used than there are processors.
+A child of a fork starts with an empty pool. Workers block all signals and never touch Python. POSIX threads are found
+in the process; `available()` tells whether there are any.
 
 Sharing may cost more than it brings: where other processes keep the processor busy, a worker is put to rest in the
 middle of a piece, and everyone waits. So an account is kept for each `work` and order of magnitude of the `amount` (how
@@ -45,8 +45,9 @@ _SHARES = 4
 _ACCOUNTS = 512
 _GRACE = 200_000
 """Nanoseconds that an account may be in debt."""
-_MOST_CREDIT = 8_000_000
-"""Nanoseconds of gain that are remembered, to be weighed against later losses."""
+_MOST_CREDIT = 100_000_000
+"""Nanoseconds of gain that are remembered, to be weighed against later losses: a processor that others take now and
+then may be gone for a twentieth of a second."""
 _REPAY = 32
 _TRIAL = 32
 """One call in so many is made alone, to know what that takes (and the first two: one may find everything cold)."""
@@ -60,7 +61,7 @@ _LAYOUT = {
     "MUTEX": 0, "GO": 128, "DONE": 256, "READY": 384, "STARTED": 392, "BUSY": 400, "ASLEEP": 408, "WAITING": 416,
     "ROUND": 448, "WORK": 456, "A": 464, "B": 472, "COUNT": 480, "PARTS": 488, "LIMIT": 496, "OPEN": 504,
     "NEXT": 576, "ACTIVE": 640, "JOINED": 648, "STATUS": 704, "ALWAYS": 768, "PROGRAMS": 776,
-    "LEDGER": 1024,
+    "PROCESSORS": 784, "LEDGER": 1024,
 }  # fmt: skip
 _BYTES = _LAYOUT["LEDGER"] + 64 * _ACCOUNTS
 _room = kept((ctypes.c_char * (_BYTES + 64))())
@@ -88,7 +89,13 @@ def share_always(wanted: bool) -> None:
 def address() -> int:
     """Where a new program finds the function. Code may come to lie where other code was: accounts begin anew."""
     ctypes.c_int64.from_buffer(_pool, _LAYOUT["PROGRAMS"]).value += 1
+    ctypes.c_int64.from_buffer(_pool, _LAYOUT["PROCESSORS"]).value = _processors()
     return library().address(SYMBOL)
+
+
+def _processors() -> int:
+    """How many the process may use; 0: nobody knows."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 0
 
 
 def available() -> bool:
@@ -214,7 +221,12 @@ init:
   br label %workers
 
 workers:
-  %wanted = sub i64 %threads, 1
+  %processors = load i64, ptr $PROCESSORS
+  %unknown = icmp eq i64 %processors, 0
+  %unlimited = or i1 %unknown, %forced
+  %fitting = call i64 @llvm.smin.i64(i64 %threads, i64 %processors)
+  %used = select i1 %unlimited, i64 %threads, i64 %fitting
+  %wanted = sub i64 %used, 1
   br label %count.workers
 
 count.workers:
@@ -238,7 +250,7 @@ created:
   br label %count.workers
 
 publish:
-  %parts = mul i64 %threads, $SHARES
+  %parts = mul i64 %used, $SHARES
   %start = call i64 @now()
   call i32 @pthread_mutex_lock(ptr $MUTEX)
   store ptr %work, ptr $WORK
