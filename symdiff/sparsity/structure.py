@@ -6,7 +6,8 @@ to those of its result: ops that move elements move set numbers, elementwise ops
 unite whole blocks. Integers and booleans carry no derivative.
 
 Promises a superset: every entry that is not zero for some arguments is in the pattern. Index arrays and conditions are
-used where they are constants or given by the caller, else every element along the axis counts. Time and memory are
+used where they are constants or given by the caller, else every element along the axis counts. Loops are followed step
+by step, long ones with all steps taken together (`symdiff.sparsity.loops`). Time and memory are
 linear in the elements of the program's values and the non-zeros on the way.
 """
 
@@ -22,13 +23,14 @@ from symdiff.errors import ArgumentError
 from symdiff.ir.builder import Builder
 from symdiff.ir.contraction import label_sizes, parse_spec
 from symdiff.ir.dims import evaluate, product
-from symdiff.ir.graph import AttrItems, Function, Value, topological
+from symdiff.ir.graph import AttrItems, Function, Value, loop_key, topological
+from symdiff.ir.loop import Loop
 from symdiff.ir.op import Op, Partials
 from symdiff.ir.run import resolve
 from symdiff.ir.types import TensorType
 from symdiff.ops import OPSET
 from symdiff.ops.helpers import undefined
-from symdiff.sparsity import joins
+from symdiff.sparsity import joins, loops
 from symdiff.sparsity.sets import LIMIT, Numbers, Pool, refuse_beyond_limit
 
 # Ops that put elements elsewhere and fill with zeros: their meaning on set numbers is their meaning on numbers.
@@ -45,6 +47,8 @@ _ZERO_ANY, _ZERO_FIRST, _ZERO_ALL = frozenset({"mul"}), frozenset({"neg", "cast"
 _LOOKED_AT = 1 << 26
 # Dead sets are dropped when so many columns have piled up since the last time.
 _PILE = 1 << 22
+# Instructions, over all steps, up to which loops are followed step by step.
+_BUDGET = 20_000
 
 
 def pattern(
@@ -62,8 +66,9 @@ def pattern(
     >>> # rows, columns = pattern(function, 0, 0, {"n": 100000})
     """
     chosen = [x_index] if isinstance(x_index, int) else list(x_index)
-    sweep = _Sweep(function, chosen, sizes, known or {})
-    numbers = sweep.run(function.results[y_index])
+    sweep = _Sweep.of(function, chosen, sizes, known or {})
+    result = function.results[y_index]
+    (numbers,) = sweep.run(topological([result]), [result])
     if numbers is None:
         empty = np.zeros(0, np.int64)
         return empty, empty.copy()
@@ -89,32 +94,41 @@ def _flat_operands(op: Op, count: int, attrs: AttrItems) -> tuple[bool, ...]:
 
 
 class _Sweep:
-    """Set numbers of the values of one program."""
+    """Set numbers of the values of one program, or of one step of a loop in it (`outer`)."""
 
-    def __init__(
-        self, function: Function, chosen: Sequence[int], sizes: Mapping[str, int], known: Mapping[str, Any]
-    ) -> None:
-        self.sizes = sizes
+    def __init__(self, sizes: Mapping[str, int], pool: Pool, budget: int, outer: _Sweep | None = None) -> None:
+        self.sizes, self.pool, self.outer, self.budget = sizes, pool, outer, budget
         self.numbers: dict[Value, Numbers] = {}
         self.masks: dict[Value, Numbers] = {}  # elements that may differ from zero, absent: all
         self.values: dict[Value, Any] = {}  # arrays of what is known without the floating arguments
-        width = sum(self._count(function.params[i]) for i in chosen)
-        self.pool = Pool(width)
+        self.static: set[Value] = set()
+        self.held: list[list[Numbers | None]] = []
+        self.loops: dict[Any, list[Value]] = {}  # picks, by loop
+
+    @staticmethod
+    def of(
+        function: Function, chosen: Sequence[int], sizes: Mapping[str, int], known: Mapping[str, Any]
+    ) -> _Sweep:  # fmt: skip
+        """A sweep in which elements of the chosen parameters are the columns."""
+        counts = [evaluate(product(function.params[i].type.shape), sizes) for i in chosen]
+        sweep = _Sweep(sizes, Pool(sum(counts)), _BUDGET)
         first = 0
-        for i in chosen:
+        for i, count in zip(chosen, counts, strict=True):
             x = function.params[i]
             if not x.type.floating:
                 raise ArgumentError(f"sparsity: variable {x.name} has dtype {x.type.dtype}, expected floats")
-            count = self._count(x)
-            self.numbers[x] = self.pool.singles(count, first).reshape(self._shape(x))
+            sweep.numbers[x] = sweep.pool.singles(count, first).reshape(sweep.shape(x))
             first += count
-        self.static: set[Value] = set()
         for p in function.params:
             if p.name in known and not p.type.floating:
-                self.static.add(p)
-                self.values[p] = np.asarray(known[p.name])
+                sweep.static.add(p)
+                sweep.values[p] = np.asarray(known[p.name])
+        return sweep
 
-    def _shape(self, value: Value) -> tuple[int, ...]:
+    def inside(self, steps: int) -> _Sweep:
+        return _Sweep(self.sizes, self.pool, self.budget // max(steps, 1), self)
+
+    def shape(self, value: Value) -> tuple[int, ...]:
         return tuple([evaluate(s, self.sizes) for s in value.type.shape])
 
     def _count(self, value: Value) -> int:
@@ -123,23 +137,45 @@ class _Sweep:
     def _attrs(self, value: Value) -> dict[str, Any]:
         return {k: resolve(v, self.sizes) for k, v in value.attrs}
 
-    def run(self, result: Value) -> Numbers | None:
-        """Set numbers of one result, None when it depends on no variable."""
-        order = topological([result])
+    def run(self, order: Sequence[Value], results: Sequence[Value]) -> list[Numbers | None]:
+        """Set numbers of results, None for those that depend on no variable; `order` is what they need."""
         last = {a: i for i, value in enumerate(order) for a in value.args}
+        kept = set(results)
+        for value in order:
+            if value.op.picks:
+                self.loops.setdefault(loop_key(value), []).append(value)
         filled = self.pool.filled
         for i, value in enumerate(order):
             if not value.is_param:
                 self._visit(value)
             for a in dict.fromkeys(value.args):
-                if last[a] == i and a is not result:
+                if last[a] == i and a not in kept:
                     self.numbers.pop(a, None)
                     self.masks.pop(a, None)
             if self.pool.filled > 2 * filled + _PILE:
-                live = self.pool.compact(list(self.numbers.values()))
-                self.numbers = dict(zip(self.numbers, live, strict=True))
+                self._compact()
                 filled = self.pool.filled
-        return self.numbers.get(result)
+        return [self.numbers.get(r) for r in results]
+
+    def through(self, loop: Loop) -> list[Numbers | None]:
+        return self.run(loop.body.instrs, loop.body.results)
+
+    def _compact(self) -> None:
+        """Drop dead sets, here and in the programs around the loop that this is a step of."""
+        tables: list[dict[Value, Numbers]] = []
+        lists: list[list[Numbers | None]] = []
+        sweep: _Sweep | None = self
+        while sweep is not None:
+            tables.append(sweep.numbers)
+            lists += sweep.held
+            sweep = sweep.outer
+        live = [x for table in tables for x in table.values()] + [x for own in lists for x in own if x is not None]
+        found = iter(self.pool.compact(live))
+        for table in tables:
+            for v in table:
+                table[v] = next(found)
+        for own in lists:
+            own[:] = [None if x is None else next(found) for x in own]
 
     def _visit(self, value: Value) -> None:
         if all(a in self.static for a in value.args) and not undefined((value,)):
@@ -147,13 +183,29 @@ class _Sweep:
         mask = self._mask(value)
         if mask is not None:
             self.masks[value] = mask
-        if value.type.floating and any(a in self.numbers for a in value.args):
+        if value.op.picks:
+            self._loop(value)
+        elif value.type.floating and any(a in self.numbers for a in value.args):
             found = self._depend(value)
             if found is not None:
                 self.numbers[value] = found
 
+    def _loop(self, value: Value) -> None:
+        """All picks of a loop, when the first one is met."""
+        picks = [v for v in self.loops.pop(loop_key(value), ()) if v.type.floating]
+        if not picks or not any(a in self.numbers for a in value.args):
+            return
+        loop, length = Loop.of(value), evaluate(value.attr("length"), self.sizes)
+        found = loops.all_steps_at_once(self, loop, picks) if length else None
+        short = not length or length * len(loop.body.instrs) <= self.budget
+        if short and (found is None or loops.few(self.pool, picks, found, length)):
+            found = loops.step_by_step(self, loop, length, picks) or found
+        if found is None:
+            found = [self._everything(v) for v in picks]
+        self.numbers.update((v, x) for v, x in zip(picks, found, strict=True) if x is not None)
+
     # ---------------------------------------------------------------- what is known without arguments
-    def _known(self, value: Value) -> Any:
+    def known(self, value: Value) -> Any:
         """The array of a static value, None for others."""
         if value not in self.static:
             return None
@@ -181,16 +233,16 @@ class _Sweep:
         if name == "array" and value.attr("value").array.size <= _LOOKED_AT:
             mask = value.attr("value").array != 0
         elif name == "const":
-            mask = np.zeros(self._shape(value), np.bool_) if value.attr("value") == 0 else None
+            mask = np.zeros(self.shape(value), np.bool_) if value.attr("value") == 0 else None
         elif name == "cast" and value.args[0].type.dtype == "bool" and value.args[0] in self.static:
-            mask = np.asarray(self._known(value.args[0])) if self._count(value) <= _LOOKED_AT else None
+            mask = np.asarray(self.known(value.args[0])) if self._count(value) <= _LOOKED_AT else None
         elif name in _MOVES and (name in ("embed", "tril", "triu") or any(a in self.masks for a in value.args)):
             moved = [self._mask_of(a) for a in value.args]
             mask = value.op.evaluate(*moved, **self._attrs(value))
         elif name == "contract":
             mask = self._contract_mask(value)
         elif name == "scatter_add" and all(a in self.static for a in value.args[1:]):
-            mask = np.zeros(self._shape(value), np.bool_)
+            mask = np.zeros(self.shape(value), np.bool_)
             mask.ravel()[self._places(value)[self._mask_of(value.args[0]).ravel()]] = True
         elif value.op.elementwise and any(a in self.masks for a in value.args):
             masks = [self.masks.get(a) for a in value.args]
@@ -206,7 +258,7 @@ class _Sweep:
 
     def _mask_of(self, value: Value) -> Numbers:
         mask = self.masks.get(value)
-        return np.ones(self._shape(value), np.bool_) if mask is None else mask
+        return np.ones(self.shape(value), np.bool_) if mask is None else mask
 
     def _contract_mask(self, value: Value) -> Numbers | None:
         spec = parse_spec(value.attr("spec"))
@@ -224,7 +276,7 @@ class _Sweep:
         return joins.on_diagonals(mask, output, spec.output, known)
 
     def _labels(self, value: Value) -> dict[int, int]:
-        shapes = [self._shape(a) for a in value.args]
+        shapes = [self.shape(a) for a in value.args]
         found = label_sizes(parse_spec(value.attr("spec")), shapes, resolve(value.attr("sizes", ()), self.sizes))
         return {k: evaluate(v, self.sizes) for k, v in found.items()}
 
@@ -249,10 +301,10 @@ class _Sweep:
         if name in _BLOCKS:
             x = self._of(value.args[0])
             axes = value.attr("axes", (value.attr("axis"),))
-            return self._block(x, [x.ndim + a for a in axes], self._shape(value))
+            return self.block(x, [x.ndim + a for a in axes], self.shape(value))
         if name in _MATRICES:
             x = self._of(value.args[0])
-            found = self._block(x, [x.ndim - 2, x.ndim - 1], self._shape(value))
+            found = self.block(x, [x.ndim - 2, x.ndim - 1], self.shape(value))
             return np.tril(found) if name == "cholesky" else found
         if name in ("solve", "triangular_solve"):
             return self._solve(value)
@@ -260,13 +312,13 @@ class _Sweep:
 
     def _of(self, value: Value) -> Numbers:
         numbers = self.numbers.get(value)
-        return np.zeros(self._shape(value), np.int64) if numbers is None else numbers
+        return np.zeros(self.shape(value), np.int64) if numbers is None else numbers
 
     def _elementwise(self, value: Value) -> Numbers | None:
         flat = _flat_operands(value.op, len(value.args), value.attrs)
         parts = [self.numbers.get(a) if not f else None for a, f in zip(value.args, flat, strict=True)]
         if value.op.name == "select":
-            condition = self._known(value.args[0])
+            condition = self.known(value.args[0])
             if condition is not None:
                 return np.where(condition, self._of(value.args[1]), self._of(value.args[2]))
         total: Numbers | None = None
@@ -278,7 +330,7 @@ class _Sweep:
             total = part if total is None else self.pool.union(total, part)
         return total
 
-    def _block(self, x: Numbers, axes: Sequence[int], shape: tuple[int, ...]) -> Numbers:
+    def block(self, x: Numbers, axes: Sequence[int], shape: tuple[int, ...]) -> Numbers:
         """The union over `axes`, put back where the result of shape `shape` keeps them."""
         kept = [i for i in range(x.ndim) if i not in axes]
         moved = np.transpose(x, [*kept, *axes])
@@ -288,31 +340,31 @@ class _Sweep:
 
     def _gather(self, value: Value) -> Numbers:
         x, axis = self._of(value.args[0]), value.attr("axis")
-        indices = [self._known(a) for a in value.args[1:]]
+        indices = [self.known(a) for a in value.args[1:]]
         if all(i is not None for i in indices):
             return value.op.evaluate(x, *indices, axis=axis)
         at = x.ndim + axis
-        united = self._block(x, range(at, at + len(indices)), x.shape[:at] + x.shape[at + len(indices) :])
-        index_shape = self._shape(value.args[1])
+        united = self.block(x, range(at, at + len(indices)), x.shape[:at] + x.shape[at + len(indices) :])
+        index_shape = self.shape(value.args[1])
         spread = np.expand_dims(united, tuple(range(at, at + len(index_shape))))
-        return np.broadcast_to(spread, self._shape(value))
+        return np.broadcast_to(spread, self.shape(value))
 
     def _scatter(self, value: Value) -> Numbers:
-        u, axis, shape = self._of(value.args[0]), value.attr("axis"), self._shape(value)
-        indices = [self._known(a) for a in value.args[1:]]
+        u, axis, shape = self._of(value.args[0]), value.attr("axis"), self.shape(value)
+        indices = [self.known(a) for a in value.args[1:]]
         if all(i is not None for i in indices):
             count = int(np.prod(shape, dtype=np.int64))
             return self.pool.merge(self._places(value), u.ravel(), count).reshape(shape)
         rank, sizes = len(value.args[1].type.shape), self._attrs(value)["sizes"]
         at = len(shape) + axis
-        united = self._block(u, range(at, at + rank), u.shape[:at] + u.shape[at + rank :])
+        united = self.block(u, range(at, at + rank), u.shape[:at] + u.shape[at + rank :])
         return np.broadcast_to(np.expand_dims(united, tuple(range(at, at + len(sizes)))), shape)
 
     def _places(self, value: Value) -> Numbers:
         """Where every update of a scatter with known indices lands: what gather, the transpose, would read there."""
-        shape = self._shape(value)
+        shape = self.shape(value)
         count = int(np.prod(shape, dtype=np.int64))
-        indices = [self._known(a) for a in value.args[1:]]
+        indices = [self.known(a) for a in value.args[1:]]
         found = OPSET["gather"].evaluate(np.arange(count).reshape(shape), *indices, axis=value.attr("axis"))
         return np.ravel(found)
 
@@ -320,7 +372,7 @@ class _Sweep:
         x, axis, reverse = self._of(value.args[0]), value.attr("axis"), value.attr("reverse")
         length, lanes = x.shape[axis], x.size // max(x.shape[axis], 1)
         if lanes * length * length > LIMIT // 4:
-            return self._block(x, [x.ndim + axis], x.shape)  # a superset is still right
+            return self.block(x, [x.ndim + axis], x.shape)  # a superset is still right
         moved = np.moveaxis(x, axis, -1)
         flat = moved[..., ::-1] if reverse else moved
         before, after = np.tril_indices(length)[::-1]
@@ -331,12 +383,12 @@ class _Sweep:
 
     def _solve(self, value: Value) -> Numbers | None:
         a, b = (self.numbers.get(v) for v in value.args)
-        shape = self._shape(value)
-        total = None if b is None else self._block(b, [len(shape) - 2], shape)
+        shape = self.shape(value)
+        total = None if b is None else self.block(b, [len(shape) - 2], shape)
         if a is not None:
             if value.op.name == "triangular_solve":
                 a = np.tril(a) if value.attr("lower") else np.triu(a)
-            united = self._block(a, [a.ndim - 2, a.ndim - 1], a.shape[:-2])
+            united = self.block(a, [a.ndim - 2, a.ndim - 1], a.shape[:-2])
             own = np.broadcast_to(united[..., None, None], shape)
             total = own if total is None else self.pool.union(total, own)
         return total
@@ -347,4 +399,4 @@ class _Sweep:
         for a in value.args:
             if a in self.numbers:
                 total = self.pool.union(total, self.pool.merge_last(self.numbers[a].reshape(-1)))
-        return np.broadcast_to(total, self._shape(value))
+        return np.broadcast_to(total, self.shape(value))
