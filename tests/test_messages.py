@@ -100,3 +100,84 @@ def test_values_go_by_symbol_or_by_name() -> None:
     assert f.evaluate({W: weights}, x=X, s=2.0) == want
     assert sd.evaluate(np.sum(sd.ones(n)) * s, {s: 2.0}, {n: np.int64(4)}) == 8
     assert sd.compare(total(x), x, sizes={n: [3, 5]}).points == ({"n": 3}, {"n": 5})
+
+
+OPTIONS: list[Case] = [
+    ("format of a function", lambda: sd.sparse_jacobian(total, format="xyz"), sd.ArgumentError,
+     "sparse jacobian: format 'xyz', expected one of csr, csc, bsr"),
+    ("format of a Hessian", lambda: sd.sparse_hessian(total, format="xyz"), sd.ArgumentError, "sparse hessian: format"),
+    ("format of an expression", lambda: sd.jacobian(x * x, x, sparse=True, format="xyz"), sd.ArgumentError, "'xyz'"),
+    ("mode of a function", lambda: sd.jacobian(total, sparse=True, mode="star"), sd.ArgumentError, "mode .star., exp"),
+    ("blocks without bsr", lambda: sd.sparse_jacobian(total, blocksize=(2, 2)), sd.ArgumentError, "only 'bsr' has"),
+    ("one block size", lambda: sd.sparse_jacobian(total, format="bsr", blocksize=2), sd.ArgumentError, "blocksize=2"),
+    ("blocks of nothing", lambda: sd.sparse_hessian(total, format="bsr", blocksize=(0, 2)), sd.ArgumentError,
+     r"blocksize=\(0, 2\), expected two positive integers"),
+    ("a word of Python", lambda: sd.symbol("lambda"), sd.ArgumentError, "'lambda' is a word of .* lambda_, and"),
+    ("a name with a space", lambda: sd.symbol("x y"), sd.ArgumentError, "symbol name 'x y': expected an identifier"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", OPTIONS, ids=[c[0] for c in OPTIONS])
+def test_options_are_checked_at_once(case: Case) -> None:
+    _, call, error, message = case
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_a_name_beside_a_word_of_python_goes_through_all_forms() -> None:
+    rate = sd.symbol("lambda_", latex=r"\lambda")
+    g = sd.gradient(np.sum(np.exp(-rate * x)), rate)
+    assert r"\lambda" in g.latex()
+    scope: dict[str, Any] = {"np": np, "lambda_": 0.5, "x": X}
+    assert np.isclose(eval(g.source("numpy"), scope), -np.sum(X * np.exp(-0.5 * X)))
+    again = sd.parse("sum(exp(-lambda_*x))", {"lambda_": rate, "x": x})
+    assert sd.verify(sd.gradient(again, rate), g)
+
+
+def test_what_leaves_a_step_is_told_by_name() -> None:
+    kept: list[Any] = []
+
+    def step(carry: Any, row: Any) -> Any:
+        kept.append((carry, row))
+        return np.tanh(W.T @ W @ carry + row), None
+
+    rows, start = sd.symbol("rows", (m, n)), sd.symbol("start", (n,))
+    last, _ = sd.scan(step, start, rows)
+    carry, row = kept[-1]
+    calls: list[Callable[[], Any]] = [
+        lambda: sd.gradient(np.sum(carry * last), start),
+        lambda: sd.jvp(carry * last, start, start),
+        lambda: sd.compile(np.sum(carry), [start]),
+        lambda: sd.evaluate(np.sum(carry), {"start": X}),
+        lambda: sd.scan(lambda c, r: (c + carry, None), start, rows),
+    ]
+    for call in calls:
+        with pytest.raises(sd.ArgumentError, match=r"carry of a scan's step is used outside of the step.*or as y"):
+            call()
+    with pytest.raises(sd.ArgumentError, match="row of a scan's step"):
+        sd.hessian(np.sum(row * last), start)
+
+
+@pytest.mark.parametrize("transform", [sd.jit, sd.grad, sd.jacfwd])
+def test_functions_that_keep_a_carry_are_refused(transform: Any) -> None:
+    def f(x: Any) -> Any:
+        kept: list[Any] = []
+
+        def step(c: Any, v: Any) -> Any:
+            kept.append(c)
+            return c * v, None
+
+        return sd.scan(step, 1.0, x)[0] + kept[0]
+
+    with pytest.raises(sd.ArgumentError, match="c of a scan's step is used outside"):
+        transform(f)(X)
+
+
+def test_steps_in_steps_use_what_is_around_them() -> None:
+    def outer(c: Any, v: Any) -> Any:
+        slope = sd.gradient(np.sum(c * v * v), v)  # derivatives within a step
+        inner, _ = sd.scan(lambda d, u: (d * u + c, None), c, v)
+        return inner + np.sum(slope), inner
+
+    f = lambda x: sd.scan(outer, 1.0, np.stack([x, 2 * x]))[0]  # noqa: E731
+    assert sd.check_gradient(f, X / 3)

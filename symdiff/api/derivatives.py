@@ -18,6 +18,7 @@ from symdiff.diff import MODES as DIFF_MODES
 from symdiff.diff import Mode as DiffMode
 from symdiff.diff import gradients, jacobians, pull_back, push_forward
 from symdiff.errors import ArgumentError, ShapeError
+from symdiff.frontend.building import refuse_leaks
 from symdiff.frontend.expr import Expr, as_expr, broadcast_to
 from symdiff.ir.builder import Builder
 from symdiff.ir.collecting import uncollected
@@ -43,6 +44,7 @@ def derive(
     with uncollected():
         builder = Builder(with_kinks(kinks))
         mapping = builder.absorb([e.value for e in inputs])
+        refuse_leaks(mapping, "derivative")
         results = make(builder, [mapping[e.value] for e in inputs])
     first = inputs[0]
     primal = (first.primal if isinstance(first, Derivative) else None) or first.value

@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary
 from symdiff.api.assumptions import used_facts
 from symdiff.arguments import sizes_given
 from symdiff.errors import ArgumentError
+from symdiff.frontend.building import refuse_leaks
 from symdiff.frontend.expr import Expr, use_class
 from symdiff.frontend.expr import symbol as make_symbol
 from symdiff.frontend.sympy_bridge import to_sympy
@@ -174,6 +175,7 @@ def function_of(results: Sequence[Expr], params: Sequence[Expr] | None = None, n
     """One program for several expressions."""
     builder = Builder(OPSET)
     mapping = builder.absorb([r.value for r in results] + [p.value for p in params or ()])
+    refuse_leaks(mapping, name)
     values = [mapping[r.value] for r in results]
     if params is None:
         return Function.of(free_symbols(values), values, name)

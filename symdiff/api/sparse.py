@@ -18,7 +18,7 @@ from symdiff.api.pieces import Native, Piece
 from symdiff.api.sparse_layout import Layout, in_blocks, order_in, placed, shell_of
 from symdiff.api.sparse_plans import MOVED, Direct, Sweeps, direct_forms
 from symdiff.api.sparse_programs import flat, program, slope, symbolic
-from symdiff.arguments import argument_numbers, positions
+from symdiff.arguments import argument_numbers, is_size, positions
 from symdiff.errors import ArgumentError, DerivativeError, at_least_one
 from symdiff.frontend.expr import Expr
 from symdiff.frontend.trace import Traced, flatten, trace
@@ -35,6 +35,24 @@ MODES = ("auto", "direct", "coloured", "forward", "reverse")
 SYMMETRIC = ("star", "acyclic")
 """Modes of Hessians besides."""
 FORMATS = ("csr", "csc", "bsr")
+
+
+
+def check_options(mode: Any, symmetric: bool, format: Any, blocksize: Any) -> None:
+    """Raise ArgumentError for a mode, a format or a size of blocks that there is not."""
+    where = "hessian" if symmetric else "jacobian"
+    modes = (*MODES, *SYMMETRIC) if symmetric else MODES
+    if mode not in modes:
+        raise ArgumentError(f"sparse {where}: mode {mode!r}, expected one of {', '.join(modes)}")
+    if format not in FORMATS:
+        raise ArgumentError(f"sparse {where}: format {format!r}, expected one of {', '.join(FORMATS)}")
+    if blocksize is not None and format != "bsr":
+        raise ArgumentError(f"sparse {where}: blocksize {blocksize} with format {format!r}: only 'bsr' has blocks")
+    if blocksize is not None and not (
+        isinstance(blocksize, tuple) and len(blocksize) == 2 and all(is_size(b, 1) for b in blocksize)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+    ):
+        raise ArgumentError(f"sparse {where}: blocksize={blocksize!r}, expected two positive integers (rows, columns)")
+
 
 PLANS = 8
 """Sizes (and index arguments) whose pattern is remembered."""
@@ -62,13 +80,7 @@ class SparseDerivative:
         self, function: Function, wrt: Sequence[int], mode: str, *, symmetric: bool = False, format: str = "csr",
         blocksize: tuple[int, int] | None = None, kinks: Kinks = None, tag: str = "", **options: Any,
     ) -> None:  # fmt: skip
-        modes = (*MODES, *SYMMETRIC) if symmetric else MODES
-        if mode not in modes:
-            raise ArgumentError(f"mode {mode!r}: expected one of {', '.join(modes)}")
-        if format not in FORMATS:
-            raise ArgumentError(f"format {format!r}: expected one of {', '.join(FORMATS)}")
-        if blocksize is not None and format != "bsr":
-            raise ArgumentError(f"blocksize {blocksize} with format {format!r}: only 'bsr' has blocks")
+        check_options(mode, symmetric, format, blocksize)
         for p in (*(function.params[i] for i in wrt), *function.results):
             if not p.type.floating:
                 what = f"the variable {p.name}" if p.is_param else "the function"
@@ -325,6 +337,7 @@ class Sparse(Compilable):
         self, y: Any, x: Any, mode: str, symmetric: bool, format: str, blocksize: tuple[int, int] | None,
         kinks: Kinks = None,
     ) -> None:  # fmt: skip
+        check_options(mode, symmetric, format, blocksize)
         where = "hessian" if symmetric else "jacobian"
         self.functions = symbolic(y, where, "function")
         self.variables = symbolic(x, where, "variable")
@@ -416,6 +429,7 @@ def _of_function(
 ) -> SparseFunction:  # fmt: skip
     if x is not None or inputs is not None:
         raise ArgumentError(f"{where}: a function has no symbols; choose its arguments by argnums")
+    check_options(*options[:-1])
     with_kinks(options[-1])
     return SparseFunction(f, argnums, lambda g, wrt: _derivative(g, wrt, *options, threads=threads), where)
 

@@ -21,7 +21,7 @@ from symdiff.arguments import argument_numbers, function_given, positions
 from symdiff.batch import batch
 from symdiff.diff import Mode, gradients, jacobians, pull_back, push_forward
 from symdiff.errors import ArgumentError, DtypeError, ShapeError, at_least_one
-from symdiff.frontend.building import BUILDER
+from symdiff.frontend.building import BUILDER, refuse_leaks
 from symdiff.frontend.expr import Expr, as_expr
 from symdiff.frontend.nesting import LEAF, Tree
 from symdiff.frontend.trace import Traced, flatten, trace, unflatten
@@ -287,6 +287,7 @@ def _derivative(
         shapes.append((len(own), own_tree))
     builder = Builder(with_kinks(kinks))
     mapping = builder.absorb([*[y.value for y in ys], *xs])
+    refuse_leaks(mapping, where)
     rows = make(builder, [mapping[y.value] for y in ys], [mapping[x] for x in xs])
     flat = fresh.put_back([*aux, *[y.value for y in ys], *[d for row in rows for d in row]])
     kept, flat = [Expression(v) for v in flat[: len(aux)]], flat[len(aux) :]

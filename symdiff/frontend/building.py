@@ -10,12 +10,13 @@ import keyword
 import math
 import operator
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any, Protocol, cast
-from weakref import ref
+from weakref import WeakSet, ref
 
 import numpy as np
 
@@ -88,12 +89,46 @@ class WeakBuilder(Builder):
         value = self._params.get((name, kind))
         if value is not None:
             return value
-        if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise ArgumentError(f"parameter name {name!r}: expected an identifier")
+        if not isinstance(name, str) or not name.isidentifier():  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ArgumentError(f"symbol name {name!r}: expected an identifier such as x or beta_1")
+        if keyword.iskeyword(name):
+            raise ArgumentError(
+                f"symbol name {name!r} is a word of Python, which source code cannot use; take another, "
+                f"such as {name}_, and set it by latex= as you like"
+            )
         return self._params.setdefault((name, kind), param(name, check_type(kind, f"parameter {name}")))
 
 
 BUILDER = WeakBuilder(OPSET)
+
+# What the steps of loops were called with.
+STEP_SYMBOLS: WeakSet[Value] = WeakSet()
+_OPEN: ContextVar[frozenset[Value]] = ContextVar("_OPEN", default=frozenset())
+
+
+@contextmanager
+def step_symbols(symbols: Iterable[Value]) -> Iterator[None]:
+    """The time in which a step may use its symbols."""
+    own = frozenset(symbols)
+    STEP_SYMBOLS.update(own)
+    token = _OPEN.set(_OPEN.get() | own)
+    try:
+        yield
+    finally:
+        _OPEN.reset(token)
+
+
+def refuse_leaks(values: Iterable[Value], where: str) -> None:
+    """Raise ArgumentError when a symbol is among `values` that a step of a loop that is over was called with."""
+    if not STEP_SYMBOLS:
+        return
+    for value in values:
+        if value.is_param and value in STEP_SYMBOLS and value not in _OPEN.get():
+            name = value.name.partition("·")[0]
+            raise ArgumentError(
+                f"{where}: {name} of a scan's step is used outside of the step, where it has no value; let the step "
+                "return it, in the carry or as y"
+            )
 
 # -------------------------------------------------------------------- dtypes
 DTYPE_NAMES = {"f64": "f64", "f32": "f32", "i64": "i64", "bool": "bool", "float64": "f64", "float32": "f32",

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from symdiff.errors import ArgumentError, DtypeError, ShapeError
-from symdiff.frontend.building import cast_value, make, misfit, raw_size
+from symdiff.frontend.building import cast_value, make, misfit, raw_size, refuse_leaks, step_symbols
 from symdiff.frontend.expr import as_expr, is_weak, wrap
 from symdiff.frontend.nesting import NONE, Tree, flatten, paths, unflatten
 from symdiff.frontend.trace import argument_names, unique_labels
@@ -134,7 +134,8 @@ def _traced(
         param(f"{label}·{serial}", kind) for label, kind in zip((*labels.carries, *labels.slices), kinds, strict=True)
     ]
     symbols = [wrap(p, *starts, *rows) for p in params]
-    result = f(unflatten(carry_tree, symbols[: len(starts)]), unflatten(slice_tree, symbols[len(starts) :]))
+    with step_symbols(params):
+        result = f(unflatten(carry_tree, symbols[: len(starts)]), unflatten(slice_tree, symbols[len(starts) :]))
     if not isinstance(result, tuple) or len(result) != 2:
         shown = f"{len(result)} items" if isinstance(result, (tuple, list)) else type(result).__name__
         raise ArgumentError(f"scan: the step returned {shown}, expected a pair (carry, y); y may be None")
@@ -218,6 +219,7 @@ def _closed(body: _Body, labels: _Labels) -> tuple[Function, list[Value]]:
         if value not in rebuilt:
             (rebuilt if value.op.name in PLAIN else consts)[value] = None
         rebuilt.update(dict.fromkeys(reversed(chain)))
+    refuse_leaks(consts, "scan")
     names = [_described(v) for v in consts]
     unique = unique_labels([*labels.carries, *labels.slices, *[n.partition("·")[0] for n in names]])
     builder = Builder(OPSET)

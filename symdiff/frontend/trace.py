@@ -23,7 +23,7 @@ import numpy as np
 
 from symdiff.arguments import argument_numbers, positions
 from symdiff.errors import ArgumentError, DtypeError, SymbolicSizeError, SymdiffError
-from symdiff.frontend.building import SIZE_WATCH, dtype_name, raw_size
+from symdiff.frontend.building import SIZE_WATCH, dtype_name, raw_size, refuse_leaks
 from symdiff.frontend.expr import Expr, as_expr, wrap
 from symdiff.frontend.nesting import LEAF, Tree, collect, flatten, paths, unflatten
 from symdiff.ir.builder import Builder
@@ -450,7 +450,9 @@ class _Job:
     def _check_closed(self, values: Sequence[Value], params: Sequence[Value]) -> None:
         # By identity: another symbol of the same name and type would be taken for the argument.
         known = set(params)
-        for value in topological(values):
+        order = topological(values)
+        refuse_leaks(order, self.name)
+        for value in order:
             if value.is_param and value not in known:
                 raise ArgumentError(
                     f"{self.name} uses the symbol {value.name}, which is not among its arguments "
