@@ -67,7 +67,7 @@ REFUSED: list[Case] = [
     ("dtype", lambda: sd.symbol("q", (n,), "f16"), sd.DtypeError, "dtype f16: expected float64"),
     ("name", lambda: sd.symbol("x y"), sd.ArgumentError, "'x y': expected an identifier"),
     ("name of no string", lambda: sd.symbol(3), sd.ArgumentError, "3: expected an identifier"),
-    ("keyword", lambda: sd.symbol("lambda"), sd.ArgumentError, "'lambda': expected an identifier"),
+    ("keyword", lambda: sd.symbol("lambda"), sd.ArgumentError, "'lambda' is a word of Python"),
     ("dimension name", lambda: sd.dim("1"), sd.ArgumentError, "'1': expected an identifier"),
     ("fact", lambda: sd.symbol("q", (n,), shiny=True), sd.ArgumentError, "unknown fact 'shiny', expected one of"),
     ("square fact", lambda: sd.symbol("q", (m, n), symmetric=True), sd.ArgumentError, "needs a square matrix"),

@@ -102,7 +102,7 @@ def test_attributes() -> None:
         symbol("S", (n, n), symmetrc=True)
     with pytest.raises(ArgumentError, match="symmetric needs a square matrix"):
         symbol("S", (m, n), symmetric=True)
-    with pytest.raises(ArgumentError, match="parameter name 'a b'"):
+    with pytest.raises(ArgumentError, match="symbol name 'a b'"):
         symbol("a b")
     assert np.zeros(2, dtype=x.dtype).dtype == np.float64 and np.finfo(x.dtype).eps == 2.0**-52
     assert x.dtype == np.float64 and i.dtype == int and i.dtype != "f64" and x.dtype in {"f64"}

@@ -99,6 +99,34 @@ def test_numpy_source_runs() -> None:
         assert text.count("def scan(") == 1
 
 
+@pytest.mark.parametrize("target", ["numpy", "torch"])
+@pytest.mark.parametrize("steps", [0, 1, 3])
+def test_source_keeps_shapes_and_dtypes_without_a_single_step(target: str, steps: int) -> None:
+    module: Any = np if target == "numpy" else pytest.importorskip("torch")
+    single = sd.symbol("single", (h,), "f32")
+    counts = sd.symbol("counts", (n, m), "i64")
+
+    def step(carry: Any, row: Any) -> Any:
+        s, k, c = carry
+        return (np.tanh(W @ s + b), k + np.sum(row), np.cos(c)), (np.outer(s, b), row * 2, c, s[0] > 0)
+
+    (s, _, _), ys = sd.scan(step, (h0, 0, single), counts, reverse=True)
+    f = np.sum(s**2) + np.sum(ys[0])
+    rng = np.random.default_rng(0)
+    at: dict[str, Any] = {
+        "W": rng.normal(size=(2, 2)), "b": rng.normal(size=2), "h0": rng.normal(size=2),
+        "single": rng.normal(size=2).astype(np.float32), "counts": rng.integers(0, 9, (steps, 4)),
+    }  # fmt: skip
+    for expression in (*ys, s, sd.gradient(f, W), sd.gradient(f, h0)):
+        known: dict[str, Any] = {}
+        exec(expression.source(target), known)
+        given = [at[e.value.name] for e in expression.symbols()]
+        got = np.asarray(known["f"](*([module.asarray(g) for g in given] if target == "torch" else given)))
+        want = np.asarray(expression.evaluate(at))
+        assert got.shape == want.shape and got.dtype == want.dtype
+        np.testing.assert_allclose(got, want, rtol=1e-6)
+
+
 MADE_UP = ("scan", "found", "looped", "given", "result", "f_step", "f_step2", "f_result", "f_given", "looped2")
 
 

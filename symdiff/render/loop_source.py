@@ -22,27 +22,26 @@ Sizes = Callable[[Function, str], tuple[list[str], list[str]]]
 
 SCANS: Final = {
     "numpy": '''\
-def SCAN(step, carry, xs, constants, length, reverse):
-    """Last carries, carries before every step, outputs of every step."""
-    trail, outputs = [], []
+def SCAN(step, carry, xs, constants, length, reverse, kinds):
+    """Last carries, carries before every step, outputs of every step; kinds: shape and dtype of the latter two."""
+    rows = []
     for t in range(length - 1, -1, -1) if reverse else range(length):
         results = step(*carry, *[x[t] for x in xs], *constants)
-        trail.append(carry)
-        outputs.append(results[len(carry):])
+        rows.append((*carry, *results[len(carry):]))
         carry = results[:len(carry)]
-    order = -1 if reverse else 1
-    return *carry, *map(np.stack, zip(*trail[::order])), *map(np.stack, zip(*outputs[::order]))''',
+    columns = zip(*rows[::-1 if reverse else 1]) if rows else [()] * len(kinds)
+    return *carry, *[np.array(c, d).reshape(length, *s) for c, (s, d) in zip(columns, kinds)]''',
     "torch": '''\
-def SCAN(step, carry, xs, constants, length, reverse):
-    """Last carries, carries before every step, outputs of every step."""
-    trail, outputs = [], []
+def SCAN(step, carry, xs, constants, length, reverse, kinds):
+    """Last carries, carries before every step, outputs of every step; kinds: shape and dtype of the latter two."""
+    rows = []
     for t in range(length - 1, -1, -1) if reverse else range(length):
         results = step(*carry, *[x[t] for x in xs], *constants)
-        trail.append([torch.as_tensor(c) for c in carry])
-        outputs.append([torch.as_tensor(r) for r in results[len(carry):]])
+        rows.append([torch.as_tensor(x) for x in (*carry, *results[len(carry):])])
         carry = results[:len(carry)]
-    order = -1 if reverse else 1
-    return *carry, *map(torch.stack, zip(*trail[::order])), *map(torch.stack, zip(*outputs[::order]))''',
+    if not rows:
+        return *carry, *[torch.zeros(0, *s, dtype=d) for s, d in kinds]
+    return *carry, *map(torch.stack, zip(*rows[::-1 if reverse else 1]))''',
     "jax": '''\
 def SCAN(step, carry, xs, constants, length, reverse):
     """Last carries, carries before every step, outputs of every step."""
@@ -57,7 +56,11 @@ _IMPORTS: Final = {
     "numpy": "import numpy as np", "torch": "import torch", "jax": "import jax\nimport jax.numpy as jnp",
 }  # fmt: skip
 _MODULES: Final = {"numpy": ("np", "scipy"), "torch": ("torch", "math"), "jax": ("jax", "jnp")}
-_DTYPES: Final = {"f64": "float", "f32": "jnp.float32", "i64": "int", "bool": "bool"}
+_DTYPES: Final = {
+    "numpy": {"f64": "float", "f32": "np.float32", "i64": "int", "bool": "bool"},
+    "torch": {"f64": "torch.float64", "f32": "torch.float32", "i64": "torch.int64", "bool": "torch.bool"},
+    "jax": {"f64": "float", "f32": "jnp.float32", "i64": "int", "bool": "bool"},
+}
 
 
 def loop_source(function: Function, target: str, name: str, write: Write, sizes: Sizes) -> str:
@@ -155,14 +158,19 @@ class _Source:
         more = self.defined(Function(step, body.params, body.instrs, body.results), step)
         names = self.named([self.work.mapping[a] for a in first.args], "given")
         carries = names[:count]
+        dtypes = _DTYPES[self.target]
         if self.target == "jax":  # a carry has the dtype that steps give it
-            carries = [f"jnp.asarray({x}, {_DTYPES[p.type.dtype]})" for x, p in zip(carries, body.params, strict=False)]
+            carries = [f"jnp.asarray({x}, {dtypes[p.type.dtype]})" for x, p in zip(carries, body.params, strict=False)]
         run = step if len(body.results) != 1 else f"lambda *args: ({step}(*args),)"
         parts = ", ".join([_tuple(carries), _tuple(names[count:end]), _tuple([*names[end:], *more])])
         picks = sorted({v.attr("pick") for v in group})
         symbols = {v.attr("pick"): self.work.symbol(v, self.fresh("looped")) for v in group}
         found = self.fresh("found")
-        self.lines.append(f"    {found} = {self.scan}({run}, {parts}, {first.attr('length')}, {first.attr('reverse')})")
+        called = f"{run}, {parts}, {first.attr('length')}, {first.attr('reverse')}"
+        if self.target != "jax":  # without a single step nothing shows what its results would be
+            kinds = [v.type for v in (*body.params[:count], *body.results[count:])]
+            called += f", [{', '.join([f'({_tuple([*map(str, k.shape)])}, {dtypes[k.dtype]})' for k in kinds])}]"
+        self.lines.append(f"    {found} = {self.scan}({called})")
         for k in picks:
             self.lines.append(f"    {symbols[k].name} = {found}[{k}]")
 
