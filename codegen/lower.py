@@ -239,7 +239,8 @@ def _check_window(
     def message(sizes: Mapping[str, int]) -> Exception:
         numbers = [evaluate(s, sizes) for s in (count, start, whole)]
         return EvaluationError(
-            f"{name}: {numbers[0]} elements from {numbers[1]} by {step} leave an axis of size {numbers[2]}"
+            f"{name}: {numbers[0]} elements from {numbers[1]} by {step} leave an axis of size {numbers[2]} (of "
+            "symbolic sizes slices are not clipped as NumPy's are, and np.roll goes at most once around)"
         )
 
     made.check((count,), 1, (name, start, step, count, whole), message)

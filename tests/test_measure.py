@@ -23,6 +23,7 @@ from symdiff.api.measure import Progress, this_machine, time_programs
 from symdiff.api.native import cheapest
 from symdiff.cost import Machine, Poly, compare_programs, count, format_seconds, machine_from_json
 from symdiff.cost.machine import UNITS, relative_error
+from symdiff.cost.regimes import regimes, spread
 from symdiff.cost.tables import booktabs, escaped, poly_latex, size_latex, words
 from symdiff.cost.timing import agreement
 from symdiff.errors import ArgumentError
@@ -222,6 +223,22 @@ def test_missing_sizes_are_found_before_anything_is_compiled(monkeypatch: pytest
 
 
 # -------------------------------------------------------------------- verdicts of the clock
+def test_where_an_answer_holds() -> None:
+    line = [{"m": 2, "n": k} for k in (10, 100, 1000)]
+    assert regimes("aab", line) == [("a", " at m = 2, n = 10", [0, 1]), ("b", " from m = 2, n = 1000 on", [2])]
+    assert regimes("aba", line)[2] == ("a", " from m = 2, n = 1000 on", [2])
+    assert regimes("aaa", line) == [("a", " at all sizes given", [0, 1, 2])]
+    assert regimes("a", [{}]) == [("a", "", [0])]
+    # Of falling sizes, and of several dimensions at once, nothing holds "from" a point "on".
+    assert regimes("abb", line[::-1])[1] == ("b", " at m = 2, n = 100 and at m = 2, n = 10", [1, 2])
+    grid = [{"m": i, "n": k} for i in (2, 20) for k in (10, 100, 1000)]
+    assert regimes("abaaab", grid) == [
+        ("a", " at m = 2, n = 10 and at m = 2, n = 1000 and at m = 20, n = 10 and 1 more", [0, 2, 3, 4]),
+        ("b", " at m = 2, n = 100 and at m = 20, n = 1000", [1, 5]),
+    ]
+    assert spread([2.0, 2.0004]) == "2" and spread([3.0, 2.5]) == "2.5 to 3"
+
+
 def test_verdicts_of_the_clock() -> None:
     bill = bill_of(**TIMED)
     assert [bill.best_at(p) for p in bill.points] == ["forward"] * 3
@@ -229,8 +246,9 @@ def test_verdicts_of_the_clock() -> None:
     assert [bill.agreement(i) for i in range(3)] == ["differ", "tie", "agree"]
     first, second = bill.clock[:2]
     assert first == (
-        "by clock: reverse is fastest at m = 2, n = 5 (2 us, 2 times the primal); from m = 20, n = 5 on forward and "
-        "reverse (5 us, 2.5 times the primal); from m = 200, n = 5 on forward (6 us, 2 times the primal)"
+        "by clock: reverse is fastest at m = 2, n = 5 (2 us, 2 times the primal); forward and reverse are level from "
+        "m = 20, n = 5 on (5 us, 2.5 times the primal); forward is fastest from m = 200, n = 5 on (6 us, 2 times the "
+        "primal)"
     )
     assert second == "counted and measured order differ at m = 2, n = 5"
     rows = [line for line in bill.table().split("\n") if line.startswith(("time at", "predicted at"))]

@@ -181,3 +181,11 @@ def test_steps_in_steps_use_what_is_around_them() -> None:
 
     f = lambda x: sd.scan(outer, 1.0, np.stack([x, 2 * x]))[0]  # noqa: E731
     assert sd.check_gradient(f, X / 3)
+
+
+def test_windows_of_symbolic_sizes_are_not_clipped_and_say_so() -> None:
+    for e in (x[:5], np.roll(x, 5)):
+        for call in (lambda e=e: sd.evaluate(e, {x: X}), lambda e=e: sd.compile(e, [x])(X)):
+            with pytest.raises(sd.EvaluationError, match=r"5 elements from .* \(of symbolic sizes slices"):
+                call()
+    assert np.array_equal(sd.jit(lambda v: np.roll(v, 5))(X), np.roll(X, 5))

@@ -19,9 +19,10 @@ import numpy as np
 
 from symdiff.arguments import by_dimension, is_size
 from symdiff.cost.counts import CLASSES, count, format_peak
-from symdiff.cost.judge import Judgement, at_sizes, equations
+from symdiff.cost.judge import Judgement
 from symdiff.cost.machine import machine_to_dict
 from symdiff.cost.poly import Poly
+from symdiff.cost.regimes import at_sizes, equations
 from symdiff.cost.tables import (
     Cell,
     aligned,

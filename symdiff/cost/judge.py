@@ -17,6 +17,7 @@ from symdiff.cost.checkpoint import find_chain
 from symdiff.cost.counts import Counts
 from symdiff.cost.machine import Machine, Prediction, Profiler, predict, relative_error
 from symdiff.cost.poly import Number, Poly, crossover, growth_ratio, highest, never_below
+from symdiff.cost.regimes import at_sizes, equations, regimes, spread
 from symdiff.cost.timing import EQUAL, Timing, agreement, format_seconds
 from symdiff.ir.graph import Function
 
@@ -214,21 +215,22 @@ class Judgement:
         """What the measurements say, in sentences; empty without them."""
         if not self.measured:
             return ()
-        text, before = "", ""
-        for number, sizes in enumerate(self.points):
-            name = self.fastest(number)
-            if not name:
+        fastest = [self.fastest(number) for number in range(len(self.points))]
+        level: list[list[str]] = []
+        for number, name in enumerate(fastest):
+            clock = self.measured[number]
+            names = self.timed(number) if name else []
+            level.append([n for n in names if clock[n].seconds <= EQUAL * clock[name].seconds])
+        told: list[str] = []
+        for winner, where, numbers in regimes([" and ".join(names) for names in level], self.points):
+            if not winner:
                 continue
-            seconds = self.measured[number][name].seconds
-            level = [n for n in self.timed(number) if self.measured[number][n].seconds <= EQUAL * seconds]
-            winner = " and ".join(level)
-            if winner != before:
-                times = seconds / self.measured[number]["primal"].seconds
-                told = f"{format_seconds(seconds)}, {times:.3g} times the primal"
-                at = equations(sizes)
-                verb = "are level" if len(level) > 1 else "is fastest"
-                text += f"; from {at} on {winner} ({told})" if before else f"{winner} {verb}{at_sizes(at)} ({told})"
-            before = winner
+            seconds = [self.measured[i][fastest[i]].seconds for i in numbers]
+            times = [t / self.measured[i]["primal"].seconds for i, t in zip(numbers, seconds, strict=True)]
+            verb = "are level" if len(level[numbers[0]]) > 1 else "is fastest"
+            ratio = f"{spread(times)} times the primal"
+            told.append(f"{winner} {verb}{where} ({spread(seconds, format_seconds)}, {ratio})")
+        text = "; ".join(told)
         lines = [f"by clock: {text}"] if text else []
         found = [self.agreement(number) for number in range(len(self.points))]
         different = [equations(self.points[i]) for i, word in enumerate(found) if word == "differ"]
@@ -266,35 +268,40 @@ class Judgement:
             return {name: t.seconds for name, t in self.measured[point].items()}
         return {name: p.seconds for name, p in self.predicted(self.points[point]).items()}
 
+    def _costs(self, number: int) -> dict[str, float]:
+        """What the programs take at a point: seconds where they are known, else operations."""
+        clock = self.seconds_at(number)
+        own: dict[str, float] = {n: clock[n] for n in self.programs if n in clock} or {
+            n: float(c.operations.at(self.points[number])) for n, c in self.programs.items()
+        }
+        small = self.coloured[number] if number < len(self.coloured) else None
+        if small is not None and small.timing is not None:
+            own["coloured"] = small.timing.seconds
+        return own
+
     @property
     def advice(self) -> str:
         """What to do, in a sentence per regime of the sizes given, by time where it is known and else by operations."""
+        costs = [self._costs(number) for number in range(len(self.points))]
+        level = [[n for n in own if own[n] <= EQUAL * min(own.values())] for own in costs]
         told: list[str] = []
-        before = ""
-        for number, sizes in enumerate(self.points):
-            clock = self.seconds_at(number)
-            own: dict[str, float] = {n: clock[n] for n in self.programs if n in clock} or {
-                n: float(c.operations.at(sizes)) for n, c in self.programs.items()
-            }
-            small = self.coloured[number] if number < len(self.coloured) else None
-            squeezed = small.timing.seconds if small is not None and small.timing is not None else None
-            if squeezed is not None:
-                own["coloured"] = squeezed
-            best = min(own, key=lambda n: own[n])
-            level = [n for n in own if own[n] <= EQUAL * own[best]]
-            name = " or ".join(level)
-            if name == before:
-                continue
-            before = name
-            where = equations(sizes)
-            words = f"use {name}" + (f" from {where} on" if told else at_sizes(where))
-            primal = clock.get("primal") if clock else float(self.primal.operations.at(sizes))
-            if primal:
-                words += f", {own[best] / primal:.3g} times the function itself"
-            others = {n: t for n, t in own.items() if n not in level}
+        for winner, where, numbers in regimes([" or ".join(names) for names in level], self.points):
+            words = f"use {winner}{where}"
+            best = [min(costs[i].values()) for i in numbers]
+            clocks = [self.seconds_at(i) for i in numbers]
+            primal = [
+                clock.get("primal", 0.0) if clock else float(self.primal.operations.at(self.points[i]))
+                for i, clock in zip(numbers, clocks, strict=True)
+            ]
+            if all(primal):
+                times = [own / base for own, base in zip(best, primal, strict=True)]
+                words += f", {spread(times)} times the function itself"
+            others = {n for i in numbers for n in costs[i]} - set(level[numbers[0]])
+            ratios = {n: [costs[i][n] / min(costs[i].values()) for i in numbers if n in costs[i]] for n in others}
             if others:
-                second = min(others, key=lambda n: others[n])
-                words += f"; {second} {'takes' if clock else 'needs'} {others[second] / own[best]:.3g} times as much"
+                second = min(sorted(others), key=lambda n: max(ratios[n]))
+                verb = "takes" if clocks[0] else "needs"
+                words += f"; {second} {verb} {spread(ratios[second])} times as much"
             told.append(words)
         return "advice: " + "; ".join(told) if told else ""
 
@@ -343,11 +350,3 @@ class Judgement:
             if name and fewer[name] < least:
                 found.append(f"{name}{at_sizes(equations(sizes))} ({fewer[name]:,})")
         return f"fewer operations before simplifying: {'; '.join(found)}" if found else ""
-
-
-def equations(sizes: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} = {size}" for name, size in sizes.items())
-
-
-def at_sizes(equations: str) -> str:
-    return f" at {equations}" if equations else ""

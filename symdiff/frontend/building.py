@@ -10,7 +10,7 @@ import keyword
 import math
 import operator
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from fractions import Fraction
@@ -107,7 +107,7 @@ _OPEN: ContextVar[frozenset[Value]] = ContextVar("_OPEN", default=frozenset())
 
 
 @contextmanager
-def step_symbols(symbols: Iterable[Value]) -> Iterator[None]:
+def step_symbols(symbols: Iterable[Value]) -> Generator[None]:
     """The time in which a step may use its symbols."""
     own = frozenset(symbols)
     STEP_SYMBOLS.update(own)

@@ -214,7 +214,10 @@ def _window(name: str, attrs: Attrs, rank: int) -> int:
 def _within(name: str, start: int, step: int, count: int, size: int) -> None:
     last = start + step * (count - 1)
     if count < 0 or (count and not (0 <= start < size and 0 <= last < size)):
-        raise EvaluationError(f"{name}: {count} elements from {start} by {step} leave an axis of size {size}")
+        raise EvaluationError(
+            f"{name}: {count} elements from {start} by {step} leave an axis of size {size} (of symbolic sizes "
+            "slices are not clipped as NumPy's are, and np.roll goes at most once around)"
+        )
 
 
 def _check_window(name: str, attrs: Attrs, counts: Shape, wholes: Shape) -> None:
