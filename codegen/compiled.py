@@ -77,9 +77,9 @@ def compile(  # noqa: A001 - the package is called `codegen`, and this is what i
     opt: the highest of the engine's tiers. A module of 2,000 lines of LLVM and more begins with tier 0 while its last
     code is made, that with at most tier 2, 1 from 5,000 lines on, 0 from 24,000 on. single: a function of one result
     returns it bare.
-    fastmath: arithmetic may be reordered and fused; NaN and infinity keep their meaning. threads: at most so many share
-    the loops of long calls; results have the same bits for any number (one where there are no POSIX threads). figures:
-    gives the model of the machine that `explain` predicts times from.
+    fastmath: arithmetic may be reordered and fused, factors of products as well; NaN and infinity keep their meaning.
+    threads: at most so many share the loops of long calls; results have the same bits for any number (one where there
+    are no POSIX threads). figures: gives the model of the machine that `explain` predicts times from.
     """
     timings: dict[str, float] = {}
     clock = time.perf_counter()
@@ -92,7 +92,7 @@ def compile(  # noqa: A001 - the package is called `codegen`, and this is what i
 
     threads = min(at_least_one(threads, "compile: threads"), _MOST_THREADS)
     asked()
-    program, lowered = build(function, _SYMBOL, threads if pool.available() else 1)
+    program, lowered = build(function, _SYMBOL, threads if pool.available() else 1, fastmath)
     lap("lower")
     width, fma = _machine()
     llvm = emit_program(program, width, fma, fastmath)

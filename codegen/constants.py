@@ -6,22 +6,17 @@ A product of constants is rounded once, when code is emitted: 1/sqrt(2) times 1/
 from __future__ import annotations
 
 from fractions import Fraction
-from math import isqrt
+from math import isqrt, log2
 from typing import Any, NamedTuple, TypeAlias
 
+from symdiff.ir.builder import DIGITS
 from symdiff.ir.builder import exact as exact_number
 
 Base: TypeAlias = "int | str"
 
 _DIGITS = 60
-_NAMED = {
-    "pi": "3.14159265358979323846264338327950288419716939937510582097494",
-    "e": "2.71828182845904523536028747135266249775724709369995957496697",
-    "euler_gamma": "0.57721566490153286060651209008240243104215933593992359880577",
-}
 _LARGEST = 2**200
 """Numerators and denominators of constants that are worth folding."""
-_RANGE = Fraction(2) ** 500
 
 
 class Exact(NamedTuple):
@@ -38,7 +33,7 @@ ONE = Exact(Fraction(1))
 def exact(attr: Any) -> tuple[int, Exact] | None:
     """The sign and the size of a constant, None for 0, infinities, NaN and booleans."""
     if isinstance(attr, str):
-        return (1, Exact(Fraction(1), ((attr, 2),))) if attr in _NAMED else None
+        return (1, Exact(Fraction(1), ((attr, 2),))) if attr in DIGITS else None
     if isinstance(attr, bool) or not isinstance(attr, (int, Fraction)) or attr == 0:
         return None
     size = abs(Fraction(attr))
@@ -48,7 +43,7 @@ def exact(attr: Any) -> tuple[int, Exact] | None:
 
 
 def times(a: Exact, b: Exact) -> Exact | None:
-    """The product; None where it grows too long or leaves the range in which constants are folded."""
+    """The product; None where it grows too long."""
     if a is ONE or b is ONE:
         return b if a is ONE else a
     if not a.roots and not b.roots:
@@ -90,9 +85,17 @@ def _settled(rational: Fraction, halves: dict[Base, int]) -> Exact | None:
 
 
 def _checked(rational: Fraction, roots: tuple[tuple[Base, int], ...]) -> Exact | None:
-    if rational.numerator > _LARGEST or rational.denominator > _LARGEST or not 1 / _RANGE < rational < _RANGE:
+    if rational.numerator > _LARGEST or rational.denominator > _LARGEST:
         return None
     return ONE if rational == 1 and not roots else Exact(rational, roots)
+
+
+def binades(a: Exact) -> float:
+    """How many powers of two a constant is away from 1."""
+    total = log2(a.rational.numerator) - log2(a.rational.denominator)
+    for base, power in a.roots:
+        total += log2(base if isinstance(base, int) else float(DIGITS[base])) * power / 2
+    return abs(total)
 
 
 def number(a: Exact) -> int | Fraction | str:
@@ -104,6 +107,6 @@ def number(a: Exact) -> int | Fraction | str:
         return a.roots[0][0]
     square = Fraction(1)
     for base, power in a.roots:
-        square *= (Fraction(base) if isinstance(base, int) else Fraction(_NAMED[base])) ** power
+        square *= (Fraction(base) if isinstance(base, int) else Fraction(DIGITS[base])) ** power
     scale = 10**_DIGITS
     return exact_number(float(value * Fraction(isqrt(square.numerator * scale**2 // square.denominator), scale)))

@@ -31,8 +31,8 @@ from symdiff.ir.dims import Shape, Size
 from symdiff.ir.graph import Function
 
 
-def build(function: Function, name: str, threads: int = 1) -> tuple[Program, Lowered]:
-    """The loop-nest program of a function."""
+def build(function: Function, name: str, threads: int = 1, fast: bool = False) -> tuple[Program, Lowered]:
+    """The loop-nest program of a function; fast: its products may be multiplied in any order."""
     lowered = unroll(lower(function))
     groups = fuse.plan(lowered)
     axis = choose(lowered.graph.nodes, groups)
@@ -40,7 +40,7 @@ def build(function: Function, name: str, threads: int = 1) -> tuple[Program, Low
         laid_out = with_axis_last(lowered, axis)
         groups = groups if laid_out is lowered else fuse.plan(laid_out)
         lowered = laid_out
-    memory = Memory()
+    memory = Memory(fast=fast)
     params = [
         Buffer(p.name, p.type.dtype, p.type.shape, "param", number) for number, p in enumerate(function.params)
     ]

@@ -3,14 +3,17 @@
 Takes the statements of a nest; gives a `Reading`: for every floating scalar its `Monomial` and for every sum its two
 terms. A factor is a scalar that is no product (a loaded one, a function's value, a sum), or the reciprocal of one.
 
-A monomial may be multiplied out in any order that keeps to what the program as written does, whose partial products say
-how far it goes. Every scalar has a degree: 1 for a loaded one, 0 for a constant, a logarithm or a bounded function,
+Other orders of factors have other partial products, which may overflow or vanish where those of the program as written
+do not: of three numbers with a finite product two may have an infinite one. `ordered` monomials are therefore of two
+factors at most, products among them, and are multiplied as written; signs are taken out and constants folded.
+
+Where any order is allowed, a monomial is multiplied out in an order that keeps to what the program as written does with
+numbers of one size. Every scalar has a degree: 1 for a loaded one, 0 for a constant, a logarithm or a bounded function,
 the sum of degrees for a product, half for a root. `low` and `high` are the least and the largest degree among the
 partial products as written: where the program computes (x/s) * (y/s) it never forms x*y, nor 1/(s*s), and neither does
 any order between those limits. Factors that leave the range of numbers for arguments of ordinary size (exponentials,
 powers, distribution functions) are steep: a product of three or more, of which some may be huge and some tiny, keeps
-the order in which it is written. A quotient becomes a product with a reciprocal where the program computes that
-reciprocal anyway, or where the divisor is a square root, which is never denormal; 1/d of other denormals overflows.
+the order in which it is written.
 
 What decides a branch (comparisons, floor, sign, ...) is left as written, and so are sums: no term changes its place.
 """
@@ -22,7 +25,7 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Final, NamedTuple
 
-from codegen.constants import ONE, Exact, exact, inverse, root, times
+from codegen.constants import ONE, Exact, binades, exact, inverse, root, times
 from codegen.loops import Let, Load
 
 FLOATS: Final = frozenset({"f64", "f32"})
@@ -43,10 +46,15 @@ UP: Final = 1
 DOWN: Final = 2
 MOST: Final = 8
 """Factors of a monomial; longer products are several."""
+CONSTANT: Final = {"f64": 100.0, "f32": 20.0}
+"""Powers of two that the constant of a monomial may be away from 1."""
 
 
 class Monomial(NamedTuple):
-    """sign * constant * product of factors. A factor is a scalar's name, or -1 - name for its reciprocal; sorted."""
+    """sign * constant * product of factors. A factor is a scalar's name, or -1 - name for its reciprocal; sorted.
+
+    It stands for the scalar but for its sign.
+    """
 
     sign: int
     constant: Exact
@@ -66,8 +74,9 @@ class Monomial(NamedTuple):
 class Reading:
     """The monomials of a stretch of code; `terms` of sums, `parts` of products."""
 
-    def __init__(self, stmts: Sequence[Let | Load], apart: bool) -> None:
-        self.stmts, self.apart = stmts, apart
+    def __init__(self, stmts: Sequence[Let | Load], apart: bool, ordered: bool) -> None:
+        """apart: products are taken apart that several need. ordered: none are, all are multiplied as written."""
+        self.stmts, self.apart, self.ordered = stmts, apart, ordered
         self.uses = Counter([a for s in stmts if isinstance(s, Let) for a in s.args])
         self.lets = {s.name: s for s in stmts if isinstance(s, Let)}
         self.frozen = self._frozen()
@@ -101,7 +110,8 @@ class Reading:
                 a, below = self.lets.get(stmt.args[0]), self.lets.get(b)
                 size = below is not None and below.op == "sqrt"
                 again = below is not None and below.op == "const" and b in met
-                if (a is not None and a.op == "const") or size or again:
+                there = not self.ordered and a is not None and a.op == "const"
+                if there or size or again:
                     found.add(b)
                 met.add(b)
         return found
@@ -116,7 +126,7 @@ class Reading:
         if isinstance(stmt, Let):
             if stmt.op == "const":
                 found = exact(stmt.attr)
-                if found is not None:
+                if found is not None and binades(found[1]) <= CONSTANT[dtype]:
                     self.monomials[name] = Monomial(found[0], found[1], (), 0.0, 0.0, 0.0, True)
                     self.degree[name] = 0.0
                     return
@@ -179,33 +189,29 @@ class Reading:
     def part(self, name: int) -> Monomial:
         """A scalar as a factor of a product: taken apart, unless it is a product that several others need."""
         found = self.of(name)
+        if self.ordered:
+            return found if len(found.factors) + (found.constant is not ONE) < 2 else self.atom(name)
         if self.apart or len(found.factors) < 2 or self.uses.get(name, 0) < 2:
             return found
         return self.atom(name)
 
     def atom(self, name: int) -> Monomial:
-        """The scalar itself as a factor."""
-        degree = self.degree.get(name, 1.0)
-        return Monomial(1, ONE, (name,), degree, degree, degree, True)
+        """The scalar itself as a factor, but for its sign."""
+        degree, known = self.degree.get(name, 1.0), self.monomials.get(name)
+        return Monomial(1 if known is None else known.sign, ONE, (name,), degree, degree, degree, True)
 
-    def joined(self, a: Monomial, b: Monomial) -> Monomial | None:
+    def joined(self, a: Monomial, b: Monomial, dtype: str) -> Monomial | None:
         """The product; None where its factors must not be taken apart."""
         if len(a.factors) + len(b.factors) > MOST:
             return None
         constant = times(a.constant, b.constant)
-        if constant is None:
+        if constant is None or binades(constant) > CONSTANT[dtype]:
             return None
         degree = a.degree + b.degree
         written = a.written and b.written and (a.constant is ONE or b.constant is ONE)
         factors = tuple(sorted(a.factors + b.factors))
-        if factors and factors[0] < 0:
-            kept = list(factors)
-            for factor in factors:
-                if factor < 0 and factor in kept and -1 - factor in kept:
-                    kept.remove(factor)
-                    kept.remove(-1 - factor)
-                    written = False
-            factors = tuple(kept)
+        if factors and factors[0] < 0 and any(-1 - f in factors for f in factors):
+            return None  # x (1/x) is NaN where x is zero or infinite
         if self.steep:
             steep = [f for f in factors if self.steep.get(f if f >= 0 else -1 - f, 0)]
             if len(steep) > 2 and self._steep(steep) == UP | DOWN:
@@ -213,13 +219,13 @@ class Reading:
         low, high = min(a.low, b.low, degree), max(a.high, b.high, degree)
         return Monomial(a.sign * b.sign, constant, factors, low, high, degree, written)
 
-    def multiplied(self, name: int, a: int, b: int) -> Monomial | None:
+    def multiplied(self, name: int, a: int, b: int, dtype: str) -> Monomial | None:
         """The product of two scalars, taken apart as far as that may be done."""
         x, y = self.part(a), self.part(b)
         longer = len(x.factors) >= len(y.factors)
         tries = ((x, y), (self.atom(a) if longer else x, y if longer else self.atom(b)), (self.atom(a), self.atom(b)))
         for one, other in tries:
-            found = self.joined(one, other)
+            found = self.joined(one, other, dtype)
             if found is not None:
                 self.parts[name] = one, other
                 return found
@@ -227,7 +233,8 @@ class Reading:
 
 
 def _mul(work: Reading, stmt: Let) -> Monomial | None:
-    return work.multiplied(stmt.name, *stmt.args)
+    a, b = stmt.args
+    return work.multiplied(stmt.name, a, b, stmt.dtype)
 
 
 def _neg(work: Reading, stmt: Let) -> Monomial | None:
@@ -242,27 +249,26 @@ def _div(work: Reading, stmt: Let) -> Monomial | None:
         dyadic = not below.constant.roots and _is_dyadic(below.constant.rational)
         if b not in work.reciprocals and not dyadic and above.constant is ONE and above.factors:
             return None  # a constant that divides once: the quotient rounds better
-        return work.joined(above, below._replace(constant=inverse(below.constant)))
+        return work.joined(above, below._replace(constant=inverse(below.constant)), stmt.dtype)
     if b not in work.reciprocals:
         return None
     # Only the size of a single scalar is taken out of a divisor: 1/(c x) is (1/c) (1/x).
-    single = len(below.factors) == 1 and below.factors[0] >= 0
+    single = len(below.factors) == 1 and below.factors[0] >= 0 and not work.ordered
     divisor = below.factors[0] if single else b
     degree = -work.degree[divisor]
     constant = inverse(below.constant) if single else ONE
-    sign = below.sign if single else 1
-    under = Monomial(sign, constant, (-1 - divisor,), degree, degree, degree, not above.factors and constant is ONE)
-    found = work.joined(above, under)
-    return found if found is not None else work.joined(work.atom(a), under)
+    written = not above.factors and above.constant is constant is ONE
+    under = Monomial(below.sign, constant, (-1 - divisor,), degree, degree, degree, written)
+    return work.joined(above, under, stmt.dtype) or work.joined(work.atom(a), under, stmt.dtype)
 
 
 def _sum(work: Reading, stmt: Let) -> Monomial | None:
+    if stmt.args[0] == stmt.args[1] and stmt.op == "add":
+        two, once = Monomial(1, Exact(ONE.rational * 2), (), 0.0, 0.0, 0.0, True), work.part(stmt.args[0])
+        return work.joined(once, two, stmt.dtype) or work.joined(work.atom(stmt.args[0]), two, stmt.dtype)
     a, b = (work.of(arg) for arg in stmt.args)
     if stmt.op == "sub":
         b = b._replace(sign=-b.sign)
-    if stmt.args[0] == stmt.args[1] and stmt.op == "add":
-        two = Monomial(1, Exact(ONE.rational * 2), (), 0.0, 0.0, 0.0, True)
-        return work.joined(a, two) or work.joined(work.atom(stmt.args[0]), two)
     if not a.factors and not b.factors:
         return None
     sign = -1 if a.sign < 0 and b.sign < 0 else 1
@@ -281,12 +287,14 @@ def _sqrt(work: Reading, stmt: Let) -> Monomial | None:
 
 
 def _pow_int(work: Reading, stmt: Let) -> Monomial | None:
+    if work.ordered:
+        return None
     base = work.of(stmt.args[0])
     if len(base.factors) != 1 or base.constant is not ONE:
         base = work.atom(stmt.args[0])
     found: Monomial | None = base
     for _ in range(1, stmt.attr if stmt.attr <= MOST else 1):
-        found = None if found is None else work.joined(found, base)
+        found = None if found is None else work.joined(found, base, stmt.dtype)
     return found if stmt.attr <= MOST else None
 
 

@@ -31,6 +31,8 @@ class Memory:
     names: int = 0
     depth: int = 0
     """Loops of scans around what is written."""
+    fast: bool = False
+    """Whether products may be multiplied in any order."""
     keeping: bool = True
     """Whether expensive inline values are stored for later nests; not while nests are written that may not run."""
 

@@ -113,7 +113,7 @@ class _Placing:
         users = (*self.stores, *self.folds, *self.nest.scans)
         read.update(user.value for user in users)
         read.update(carry.start for carry in self.nest.starts)
-        made = regroup(self.stmts, read, lambda name: level_of(deps[name]), memory.names)
+        made = regroup(self.stmts, read, lambda name: level_of(deps[name]), memory.names, not memory.fast)
         if made is None:
             return
         for stmt in made.stmts:

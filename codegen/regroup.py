@@ -1,12 +1,14 @@
-"""Factors that products share are multiplied once: the scalar code of a nest with fewer operations.
+"""The scalar code of a nest with fewer operations: signs, constants, quotients, and factors that products share.
 
 Takes the statements of a nest, the scalars that others read and the depth of loops each needs; gives statements that
-compute the same, and new names where a scalar is another one's. Products are taken apart into monomials
-(`codegen.monomials`, which says what may change), signs go into sums, constants of one product meet, common factors are
-found across everything the nest computes (`codegen.factors`), and what a loop does not change is multiplied first.
-A product that shares nothing keeps its order and its bits; the code stays as it is where nothing is saved.
+compute the same, and new names where a scalar is another one's. Products are read as monomials (`codegen.monomials`,
+which says what may change), signs go into sums, constants meet, and quotients by one root share its reciprocal. Where
+products need not be multiplied as written, constants of one product meet, common factors are found across everything
+the nest computes (`codegen.factors`), and what a loop does not change is multiplied first. A product that shares
+nothing keeps its order and its bits; the code stays as it is where nothing is saved.
 
-Promises: results differ by the rounding of products of up to `MOST` factors; no sum is reordered; near-linear in the
+Promises: results differ by the rounding of products of up to `MOST` factors, and in order by one of a constant or a
+reciprocal root, so that what is finite, infinite or NaN as written stays so; no sum is reordered; near-linear in the
 number of statements, without recursion over them; deterministic.
 """
 
@@ -47,12 +49,12 @@ class Regrouped:
 
 
 def regroup(
-    stmts: Sequence[Let | Load], read: Collection[int], level: Callable[[int], int], first: int
+    stmts: Sequence[Let | Load], read: Collection[int], level: Callable[[int], int], first: int, ordered: bool
 ) -> Regrouped | None:
     """The statements with factors shared; None where nothing is saved.
 
     read: names that are used outside. level: how many loops the value of a name depends on. first: names from there on
-    are free.
+    are free. ordered: products are multiplied in the order in which they are written.
     """
     if len(stmts) > _LONGEST:
         return None
@@ -62,8 +64,8 @@ def regroup(
     if products < 2 or (len(stmts) > _LONGEST_ALONE and not looped):
         return None
     best, least = None, _Cost(stmts, read, levels)
-    for apart in (False, True):
-        work = _Work(Reading(stmts, apart), read, level, first)
+    for apart in (False,) if ordered else (False, True):
+        work = _Work(Reading(stmts, apart, ordered), read, level, first)
         work.want()
         work.share()
         made = work.write()
@@ -101,11 +103,12 @@ class _Cost:
 
 
 class _Work:
-    """One rewriting."""
+    """One rewriting: `want`, then `share`, then `write`."""
 
     def __init__(self, reading: Reading, read: Collection[int], level: Callable[[int], int], first: int) -> None:
         self.reading, self.read, self.level, self.free = reading, read, level, first
         self.dtypes = {s.name: s.buffer.dtype if isinstance(s, Load) else s.dtype for s in reading.stmts}
+        # What is needed.
         self.wanted: set[int] = set()
         """Scalars that others need as they are, products among them,"""
         self.early: set[int] = set()
@@ -115,14 +118,27 @@ class _Work:
         self.asked: dict[Key, list[bool]] = {}
         """For every product whether each of its uses is one in a sum that it may be rounded with."""
         self.home: dict[Key, int] = {}
+        """The scalar that says how a product was written."""
+        # What is shared.
         self.factors: dict[Key, list[int]] = {}
+        """The factors, shared ones among them, of products that are not computed as written."""
         self.pairs: dict[int, Pair] = {}
-        self.order: dict[int, tuple[int, bool, int]] = {}
+        """Shared factors, and of which two each is the product."""
         self.constants: dict[int, Exact] = {}
+        """Factors that are constants."""
+        self.degrees: dict[int, float] = {}
+        self.levels: dict[int, int] = {}
+        """How many loops change a factor."""
+        # What is written.
         self.out: list[Let | Load] = []
         self.made: dict[Key, int] = {}
+        """The scalar that a product is but for its sign,"""
         self.negative: dict[int, int] = {}
+        """scalars with the other sign,"""
         self.places: dict[tuple[str, int | Exact, int], int] = {}
+        """constants (dtype, value, sign) and factors (dtype, factor, 0)."""
+        self.order: dict[int, tuple[int, bool, int]] = {}
+        """Where factors stand in a chain of products."""
 
     def fresh(self) -> int:
         """A name that is not used yet."""
@@ -343,13 +359,13 @@ class _Work:
         place = (dtype, factor, 0)
         if pair is None and factor >= 0:
             own = self.reading.of(factor)
-            return factor if own.factors == (factor,) else self.value(factor)
+            return factor if own.factors == (factor,) else self.positive(own, dtype)
         found = self.places.get(place)
         if found is None:
             if pair is not None:
                 found = self._let("mul", tuple([self._factor(f, dtype) for f in pair]), dtype)
             else:
-                found = self._let("div", (self._number(ONE, 1, dtype), self.value(-1 - factor)), dtype)
+                found = self._let("div", (self._number(ONE, 1, dtype), self._factor(-1 - factor, dtype)), dtype)
             self.places[place] = found
         return found
 

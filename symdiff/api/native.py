@@ -103,10 +103,11 @@ def compile(  # noqa: A001
 
     threads: at most so many share the work of a long call; results have the same bits for any number. fastmath: sums
     and products of scalars may be regrouped and fused, and the sign of a zero is free, so that last bits differ between
-    machines; long sums, NaN and infinity keep their meaning. Without it sums are carried out as they stand in `fn.ir`,
-    where algebra has been done as for finite numbers (x - x is 0); the transforms (`jit`, `grad`, ..) do none. Factors
-    that products share are multiplied once, so that a product of several factors may differ in its last bits (see
-    `codegen.monomials` for what is kept); what decides a branch is computed as it stands.
+    machines; factors that products share are multiplied once, which is right for numbers that are not so far apart in
+    size that two factors overflow whose product with a third does not. Long sums, NaN and infinity keep their meaning.
+    Without it sums and products are carried out as they stand in `fn.ir`, where algebra has been done as for finite
+    numbers (x - x is 0); the transforms (`jit`, `grad`, ..) do none. Constants are multiplied exactly, and x/sqrt(y)
+    may be x (1/sqrt(y)); what decides a branch is computed as it stands.
     """
     several = isinstance(outputs, (list, tuple))
     results: list[Any] = list(outputs) if several else [outputs]

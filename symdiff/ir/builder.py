@@ -18,9 +18,15 @@ from symdiff.ir.graph import PARAM, AttrItems, Function, Value, param, topologic
 from symdiff.ir.op import Op, OpSet
 from symdiff.ir.types import TensorType, check_type
 
+DIGITS: Mapping[str, str] = {
+    "pi": "3.14159265358979323846264338327950288419716939937510582097494",
+    "e": "2.71828182845904523536028747135266249775724709369995957496697",
+    "euler_gamma": "0.57721566490153286060651209008240243104215933593992359880577",
+}
+"""Numbers that have a name."""
 # Constants that no fraction can hold, by the name they have in attributes and text.
 SPECIAL_CONSTANTS: Mapping[str, float] = {
-    "pi": math.pi, "e": math.e, "euler_gamma": 0.5772156649015329,
+    **{name: float(digits) for name, digits in DIGITS.items()},
     "inf": math.inf, "-inf": -math.inf, "nan": math.nan, "-0.0": -0.0,
 }  # fmt: skip
 

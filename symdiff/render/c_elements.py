@@ -12,6 +12,7 @@ from fractions import Fraction
 from typing import Any, TypeAlias
 
 from symdiff.errors import UnsupportedError
+from symdiff.ir.builder import DIGITS
 from symdiff.ir.contraction import Spec, parse_spec
 from symdiff.ir.dims import Dim, FloorDiv, Shape, Size
 from symdiff.ir.dims import product as size_product
@@ -78,7 +79,7 @@ def number_c(value: Any, dtype: str) -> Text:
         return ("true" if value else "false"), ATOM
     if isinstance(value, str):
         special = {
-            "pi": "3.14159265358979323846", "e": "2.71828182845904523536", "euler_gamma": "0.57721566490153286061",
+            **{name: digits[:22] for name, digits in DIGITS.items()},
             "inf": "INFINITY", "-inf": "-INFINITY", "nan": "NAN", "-0.0": "-0.0",
         }  # fmt: skip
         return special[value], UNARY if value.startswith("-") else ATOM

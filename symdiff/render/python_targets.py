@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
+from symdiff.ir.builder import SPECIAL_CONSTANTS
 from symdiff.ir.dims import product as size_product
 from symdiff.ir.graph import ArrayConstant
 from symdiff.render.notation import Node
@@ -238,7 +239,7 @@ class TorchPrinter(Printer):
 
     def special(self, value: str) -> Text:
         if value == "euler_gamma":
-            return "0.5772156649015329", ATOM
+            return repr(SPECIAL_CONSTANTS[value]), ATOM
         if value in ("pi", "e", "inf", "nan"):
             return f"math.{value}", ATOM
         return "-math.inf" if value == "-inf" else value, POW - 1
