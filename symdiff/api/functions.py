@@ -91,7 +91,9 @@ def scan(
     """Run `carry, y = f(carry, x)` along the first axis of `xs`; return the last carry and all y, stacked, as in JAX.
 
     f: one step. carry, x and y: arrays in any nesting of tuples, lists and dicts, or None; the carry that f returns
-    has the nesting, shapes and dtypes of `init`. xs: arrays with one first axis in common. length: its size, needed
+    has the nesting, shapes and dtypes of `init`, where Python numbers (0, 1.0) take the dtype that the step gives them:
+    integers become floats, while an array of integers that a step makes floats is refused.
+    xs: arrays with one first axis in common. length: its size, needed
     where xs has no arrays; an integer or a dimension. reverse: start at the end; y[t] still belongs to x[t]. Symbols,
     expressions and arrays that f closes over stay the same in every step.
     Raises ArgumentError, ShapeError and DtypeError with what was given and what was expected.
