@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from codegen import base, copies, engine, gemm, lapack, memory, panels, pool, sharing
+from codegen import base, copies, engine, lapack, memory, pool, products
 from codegen.cutting import block_sizes
 from codegen.entry import NativeFunction, function_at
 from codegen.jobs import build
@@ -24,17 +24,17 @@ from codegen.loops import Program
 from codegen.lowered import OUT_OF_MEMORY
 from codegen.main import BAD_SHAPE, TICK_WORDS, TICKS, constant_symbol, emit_program
 from codegen.marshal import KernelAddresses, Marshal, convert
-from codegen.memory import ARENA, SCRATCH, Cell
+from codegen.memory import ARENA, Cell
 from codegen.signature import ArraySpec, AxisSpec, Signature, Status
 from codegen.stages import Compiled, Figures
 from codegen.tiers import CELL, Upgrade, asked, through_cell
 from symdiff.errors import ShapeError, UnsupportedError, at_least_one
 from symdiff.ir.dims import Dim, Size, evaluate
 from symdiff.ir.graph import Function
-from symdiff.process import Once, kept
+from symdiff.process import kept
 
-# Blocks of memory that large calls and matrix products used; every module exchanges them atomically.
-_arena, _scratch = kept(Cell()), kept(Cell())
+# Blocks of memory that large calls used; every module exchanges them atomically.
+_arena = kept(Cell())
 
 
 _FELT = 2_000
@@ -142,12 +142,7 @@ def _imports(program: Program, llvm: str, arrays: Sequence[Any]) -> dict[str, in
         imports |= base.addresses()
     if f"@{pool.SYMBOL}(" in llvm:
         imports[pool.SYMBOL] = pool.address()
-    for dtype in ("f64", "f32"):
-        if f"@{sharing.symbol(dtype)}(" in llvm:
-            shared = _shared_product(width, fma, dtype, program.threads > 1)
-            imports[sharing.symbol(dtype)] = shared.address(sharing.symbol(dtype))
-        if f"@{panels.symbol(dtype)}(" in llvm:
-            imports[panels.symbol(dtype)] = _product(width, fma, dtype).address(panels.symbol(dtype))
+    imports |= products.imports(llvm, width, fma, program.threads > 1)
     for routine in lapack.ROUTINES:
         if f"@{lapack.PREFIX}{routine}(" in llvm:
             imports[lapack.PREFIX + routine] = lapack.address(routine)
@@ -186,26 +181,6 @@ def _measured(
 def inspect(native: NativeFunction) -> Compiled:
     """The stages behind a function that `compile` made."""
     return native.__dict__["compiled"]
-
-
-@Once
-def _shared_product(register_bytes: int, fma: bool, dtype: str, threads: bool) -> engine.Library:
-    """The same cut into parts; for threads or without any."""
-    imports = {gemm.symbol(dtype): _product(register_bytes, fma, dtype).address(gemm.symbol(dtype))}
-    imports |= {SCRATCH: _scratch.address, **base.addresses()}
-    if threads:
-        imports[pool.SYMBOL] = pool.library().address(pool.SYMBOL)
-    text = sharing.text(register_bytes, fma, dtype, threads)
-    return engine.compile_text(text, [sharing.symbol(dtype)], opt=1, imports=imports)
-
-
-@Once
-def _product(register_bytes: int, fma: bool, dtype: str) -> engine.Library:
-    """The matrix product, which all programs share, and what packs an operand of several; more passes than the first
-    would gain nothing."""
-    text = gemm.text(register_bytes, fma, dtype) + panels.text(register_bytes, fma, dtype)
-    imports = {SCRATCH: _scratch.address, **base.addresses()}
-    return engine.compile_text(text, [gemm.symbol(dtype), panels.symbol(dtype)], opt=1, imports=imports)
 
 
 def _tiers(llvm: str, opt: int) -> tuple[int, int]:

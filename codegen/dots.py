@@ -1,8 +1,9 @@
 """Matrix products of rows with rows in LLVM IR: C[i, j] = sum over l of A[i, l] s[l] B[j, l], both dense along l.
 
-`text(module, dtype)` gives `@sd.dots.<dtype>`, which `codegen.gemm` calls where B has few rows: nothing is packed, and
-vectors run along the sum. Every element has as many partial sums as a 512-bit register has lanes, whatever the
-registers are; these are added by halves in the end, so bits do not depend on the width of the machine.
+`text(register_bytes, fma, dtype, scaled)` gives a module with the routine that `codegen.gemm` calls where B has few
+rows: nothing is packed, and vectors run along the sum. Every element has as many partial sums as a 512-bit register has
+lanes, whatever the registers are; these are added by halves in the end, so bits do not depend on the width of the
+machine.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ _VIRTUAL_BYTES = 64
 PARAMETERS = (
     "i64 %m, i64 %n, i64 %k, ptr %a, i64 %ar, ptr %b, i64 %br, ptr %c, i64 %cr, ptr %scale, i1 %add"
 )
+TYPES = ", ".join(p.split()[0] for p in PARAMETERS.split(", "))
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,34 +34,40 @@ class _Tile:
     def lanes(self) -> int:
         return self.parts * self.width
 
+    @property
+    def symbol(self) -> str:
+        return f"sd.dots.{self.dtype}.{self.rows}x{self.columns}"
 
-def text(module: Module, dtype: str) -> str:
-    """The routine and its tiles."""
+
+def symbol(dtype: str, scaled: bool) -> str:
+    """The routine's name, with a scale and without one."""
+    return f"sd.dots.{dtype}{'.scaled' if scaled else ''}"
+
+
+def text(register_bytes: int, fma: bool, dtype: str, scaled: bool) -> str:
+    """The text of a module with the routine and its tiles."""
+    module = Module(register_bytes, fma, written=True)
     width = max(2, module.register_bytes // BYTES[dtype])
     parts = _VIRTUAL_BYTES // BYTES[dtype] // width
     # As many sums as registers hold beside the vectors that they are made of.
     sizes = {1: ((4, 4), (2, 2)), 2: ((2, 3),)}.get(parts, ((1, 3),))
     tiles = [_Tile(dtype, *size, parts, width) for size in sizes]
-    made = [_tile(module, tile, scaled) for tile in tiles for scaled in (False, True)]
-    return "".join([*made, _all(module, tiles)])
+    module.functions += [*(_tile(module, tile, scaled) for tile in tiles), _all(module, tiles, scaled)]
+    return module.text()
 
 
-def _symbol(tile: _Tile, scaled: bool) -> str:
-    return f"sd.dots.{tile.dtype}.{tile.rows}x{tile.columns}{'s' if scaled else ''}"
-
-
-def _all(module: Module, tiles: list[_Tile]) -> str:
+def _all(module: Module, tiles: list[_Tile], scaled: bool) -> str:
     """Tile by tile; small results take small tiles."""
     large, small = tiles[0], tiles[-1]
     r = Routine(module, large.dtype)
 
-    def every(tile: _Tile, scaled: bool) -> None:
+    def every(tile: _Tile) -> None:
         def row(i: str) -> None:
             def column(j: str) -> None:
                 a, b = r.place("%a", r.mul(i, "%ar")), r.place("%b", r.mul(j, "%br"))
                 c = r.place("%c", r.at(i, "%cr", j))
                 r.do(
-                    f"call void @{_symbol(tile, scaled)}(i64 {r.sub('%m', i)}, i64 {r.sub('%n', j)}, i64 %k, ptr {a}, "
+                    f"call void @{tile.symbol}(i64 {r.sub('%m', i)}, i64 {r.sub('%n', j)}, i64 %k, ptr {a}, "
                     f"i64 %ar, ptr {b}, i64 %br, ptr {c}, i64 %cr, ptr %scale, i1 %add)"
                 )
 
@@ -67,16 +75,13 @@ def _all(module: Module, tiles: list[_Tile]) -> str:
 
         r.loop("%m", row, tile.rows)
 
-    def sized(scaled: bool) -> None:
-        if small is large:
-            every(large, scaled)
-            return
+    if small is large:
+        every(large)
+    else:
         narrow = r.emit(f"icmp sle i64 %n, {small.columns}")
         short = r.emit(f"icmp sle i64 %m, {small.rows}")
-        r.when(r.emit(f"and i1 {narrow}, {short}"), lambda: every(small, scaled), lambda: every(large, scaled))
-
-    r.when(r.emit("icmp eq ptr %scale, null"), lambda: sized(False), lambda: sized(True))
-    return r.define(f"sd.dots.{large.dtype}", "void", PARAMETERS, "ret void")
+        r.when(r.emit(f"and i1 {narrow}, {short}"), lambda: every(small), lambda: every(large))
+    return r.define(symbol(large.dtype, scaled), "void", PARAMETERS, "ret void", linkage="")
 
 
 def _tile(module: Module, tile: _Tile, scaled: bool) -> str:
@@ -158,7 +163,7 @@ def _tile(module: Module, tile: _Tile, scaled: bool) -> str:
     }
     _store(r, tile, [[total[i, j, p] for p in parts] for i, j in cells], cells)
     parameters = PARAMETERS.replace("ptr %a", "ptr noalias %a").replace("ptr %b", "ptr noalias %b")
-    return r.define(_symbol(tile, scaled), "void", parameters, "ret void")
+    return r.define(tile.symbol, "void", parameters, "ret void")
 
 
 def _store(r: Routine, tile: _Tile, sums: list[list[str]], cells: list[tuple[int, int]]) -> None:

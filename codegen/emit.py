@@ -16,8 +16,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from codegen import sharing
+from codegen import dots, sharing
 from codegen.folds import CHAIN, CHAINS, in_stretches
+from codegen.gemm import HALF
 from codegen.index import Index, flatten
 from codegen.loops import (
     Call,
@@ -200,12 +201,23 @@ class KernelWriter(VectorWriter):
         if stmt.routine == "gemm":
             name = sharing.symbol(stmt.dtype)
             words[-1] = self._packed(words[-1])
-            words.append(f"i64 {self._threads()}")
+            words += [f"ptr {self._dots(stmt)}", f"i64 {self._threads()}"]
         call = f"call i32 @{name}({', '.join(words)})"
         info = self.lines.emit(call)
         if stmt.status:
             failed = self.lines.emit(f"icmp ne i32 {info}, 0")
             self._trap(failed, str(stmt.status))
+
+    def _dots(self, product: Call) -> str:
+        """What narrow products of rows with rows are left to, where this may be one."""
+        left, right, column, scale, flags = (product.args[i] for i in (5, 7, 8, 11, 12))
+        assert isinstance(flags, int)
+        # Steps that are 1 by chance do not count: bits must not depend on the number of rows.
+        if (left, right) != (1, 1) or column == 1 or flags & HALF:
+            return "null"
+        symbol = dots.symbol(product.dtype, scale is not None)
+        self.module.declare(f"declare void @{symbol}({dots.TYPES})")
+        return f"@{symbol}"
 
     def _threads(self) -> str:
         """Threads that a matrix product may ask for: none where they share the loop around it."""

@@ -8,7 +8,8 @@ fast-math); equal text for an equal machine is compiled once and then read from 
 Tiers, `opt`:
 
     0   no passes, quickest code generation: for the first call where compiling would be felt
-    1   inlining of `alwaysinline`, scalar replacement, simplification, code generation O1
+    1   inlining of `alwaysinline`, scalar replacement, simplification, code generation O1; a module whose functions are
+        all marked "written" is left as it is
     2   as 1, then LLVM's simplification of functions (loops included) on every function that is short and not marked
         "plain" or cold: as fast as the next tier wherever it was measured, in less than half the time
     3   the O2 pipeline without SLP (six times the time and no gain here) and without the loop vectorizer (emitters
@@ -42,6 +43,7 @@ _CODE_GENERATION = (0, 1, 1, 2)
 _SHORT = 200
 """Lines of a function worth simplifying: long ones are straight-line code, which gains nothing."""
 _PLAIN = re.compile(rb'"plain"|\bcold\b')
+_WRITTEN = re.compile(rb'"written"')
 """What marks a function that gains nothing either."""
 
 _JIT_LINK = sys.platform != "win32"
@@ -277,6 +279,8 @@ def _run_passes(module: llvm.ModuleRef, machine: llvm.TargetMachine, opt: int) -
     if opt == max(TIERS):
         builder.getModulePassManager().run(module, builder)
         return
+    if all(_marked(function, _WRITTEN) for function in _defined(module)):
+        return
     passes = llvm.create_new_module_pass_manager()
     passes.add_always_inliner_pass()
     passes.add_sroa_pass()
@@ -285,11 +289,17 @@ def _run_passes(module: llvm.ModuleRef, machine: llvm.TargetMachine, opt: int) -
     passes.run(module, builder)
     if opt == 2:
         simplify = builder.getFunctionPassManager()
-        for function in module.functions:
-            if function.is_declaration or any(_PLAIN.search(attribute) for attribute in function.attributes):
-                continue
-            if str(function).count("\n") <= _SHORT:
+        for function in _defined(module):
+            if not _marked(function, _PLAIN) and str(function).count("\n") <= _SHORT:
                 simplify.run(function, builder)
+
+
+def _defined(module: llvm.ModuleRef) -> Iterable[llvm.ValueRef]:
+    return (function for function in module.functions if not function.is_declaration)
+
+
+def _marked(function: llvm.ValueRef, words: re.Pattern[bytes]) -> bool:
+    return any(words.search(attribute) for attribute in function.attributes)
 
 
 def _load(

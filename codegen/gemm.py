@@ -1,31 +1,29 @@
 """Matrix product in LLVM IR: C[m, n] = sum over k of A[m, k] s[k] B[k, n], any strides of A and B, rows of C dense.
 
-A module of its own, `text(...)`, compiled once for all programs, holds
+`text(module, dtype)` gives
 
     i32 @sd.gemm.<dtype>(i64 m, i64 n, i64 k, ptr a, i64 a_row, i64 a_sum, ptr b, i64 b_sum, i64 b_column,
-                         ptr c, i64 c_row, ptr s, i64 flags, ptr panels)
+                         ptr c, i64 c_row, ptr s, i64 flags, ptr panels, ptr dots)
 
-Strides are in elements. `s` may be null, and so may `panels`: B as `codegen.panels` packs it once for many calls. The
-routine returns 0, or 1 where there is no memory for packing. Flags: `ADD` adds to what C holds; `HALF` says that the
-product is symmetric, so that tiles below the diagonal are left out (then there are no `panels`); `MIRROR` asks
-`codegen.sharing` to copy the part above the diagonal below it; `TILES` keeps narrow products from `codegen.dots`.
+Strides are in elements. `s` may be null, and so may `panels`: B as `codegen.panels` packs it once for many calls, and
+`dots`: the routine of `codegen.dots`, to which narrow products of rows with rows are left. The routine returns 0, or 1
+where there is no memory for packing. Flags: `ADD` adds to what C holds; `HALF` says that the product is symmetric, so
+that tiles below the diagonal are left out (then there are neither `panels` nor `dots`).
 
 Tiles of the result stay in registers over a stretch of k (`codegen.tiles`): chains of fused multiply-adds in the order
 of k are added up in order, and so are the stretches where C lies. Bits depend on k alone, neither on the width of the
 machine nor on the blocking (on machines without fused multiply-adds products are rounded first).
 Small B with dense rows are read where they lie, and so are A that few columns use; others are packed into panels, block
-by block so that panels stay in the caches. Scales are multiplied in when B is packed. A narrow C that is a product of
-rows with rows is left to `codegen.dots`.
+by block so that panels stay in the caches. Scales are multiplied in when B is packed.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import reduce
 
-from codegen import dots, memory, packed, packing, tiles
-from codegen.packed import ADD, FEW, FEW_NC, HALF, KC, MIRROR, NC, PACK_ROWS_FOR, PARAMETERS, TILES, TURN_ROWS_FOR, flag
+from codegen import packed, packing, tiles
+from codegen.packed import ADD, FEW, FEW_NC, HALF, KC, MIRROR, NC, PACK_ROWS_FOR, TURN_ROWS_FOR, WORDS, arguments, kind
 from codegen.routine import Routine
 from codegen.text import BYTES, Module
 from codegen.tiles import FOUR, Tile
@@ -41,25 +39,25 @@ columns and for so many products: no lane of `codegen.dots` adds up more than 32
 asked for."""
 
 
+_ROUTINE = (*WORDS, "dots")
+_AT_ONCE = WORDS[:-1]
+
+
 def symbol(dtype: str) -> str:
     """The routine's name."""
     return f"sd.gemm.{dtype}"
 
 
-def declaration(dtype: str) -> str:
-    """What a module that calls the routine declares."""
-    return f"declare i32 @{symbol(dtype)}({', '.join(p.split()[0] for p in PARAMETERS.split(', '))})"
-
-
-def text(register_bytes: int, fma: bool, dtype: str) -> str:
-    """The text of a module that holds the routine and what it calls."""
-    module = Module(register_bytes, fma)
+def text(module: Module, dtype: str) -> str:
+    """The routine and what it calls."""
     most = tiles.tiles(module, dtype)[-1]
-    module.functions += [tiles.text(module, dtype), packing.text(module, dtype, most.columns), dots.text(module, dtype)]
-    module.functions += [packed.text(module, most), _product(module, most)]
-    memory.declare(module)
-    module.functions.append(memory.cell(memory.SCRATCH))
-    return module.text()
+    module.declare(f"declare void @{at_once_symbol(dtype)}({', '.join(map(kind, _AT_ONCE))}, i1)")
+    return packed.text(module, most) + _product(module, most)
+
+
+def at_once_symbol(dtype: str) -> str:
+    """The name of what needs no blocks."""
+    return f"sd.at_once.{dtype}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,62 +100,90 @@ def in_place(r: Routine, flat: str) -> str:
     """Whether B is read where it lies; `flat`: whether A has few rows."""
     size = r.mul(r.mul("%n", r.least("%k", KC)), BYTES[r.dtype])
     cheap = r.emit(f"or i1 {r.emit(f'icmp sle i64 {size}, {_DIRECT_BYTES}')}, {flat}")
-    plain = r.emit(f"and i1 {r.emit('icmp eq i64 %bc, 1')}, {r.emit('icmp eq ptr %scale, null')}")
-    return r.emit(f"and i1 {cheap}, {plain}")
+    return r.both(cheap, r.emit("icmp eq i64 %bc, 1"), r.emit("icmp eq ptr %scale, null"))
+
+
+def call(r: Routine, **other: str) -> str:
+    """Call the routine with the parameters of the caller, some of them replaced."""
+    return r.emit(f"call i32 @{symbol(r.dtype)}({arguments(_ROUTINE, **other)})")
+
+
+def narrow(r: Routine) -> str:
+    """Whether the product is left to `codegen.dots`."""
+    tests = (
+        "ne ptr %dots, null", "eq i64 %as, 1", "eq i64 %bs, 1", "ne i64 %bc, 1", f"sle i64 %n, {_NARROW}",
+        f"sge i64 %k, {_FEWEST}", f"sle i64 %k, {_MOST}",
+    )  # fmt: skip
+    return r.both(*(r.emit(f"icmp {test}") for test in tests))
+
+
+def dotted(r: Routine, add: str) -> None:
+    """Leave it to that."""
+    words = f"i64 %m, i64 %n, i64 %k, ptr %a, i64 %ar, ptr %b, i64 %bc, ptr %c, i64 %cr, ptr %scale, i1 {add}"
+    r.do(f"call void %dots({words})")
+
+
+def at_once(r: Routine, direct: str) -> None:
+    """Leave a product of one stretch to tiles: B where it lies, or panel by panel."""
+    r.do(f"call void @{at_once_symbol(r.dtype)}({arguments(_AT_ONCE)}, i1 {direct})")
+
+
+def small(r: Routine, direct: str, begins: str) -> str:
+    """Whether tiles may read A where it lies and write C at once, and B fits in a panel at a time."""
+    few = r.emit(f"icmp slt i64 %n, {packed.columns_to_pack_for(r)}")
+    block = r.emit(f"or i1 {direct}, {r.emit(f'icmp sle i64 %m, {packed.block_rows(r.dtype)}')}")
+    return r.both(begins, few, block, r.emit(f"icmp sle i64 %k, {KC}"), r.emit("icmp eq ptr %panels, null"))
+
+
+def at_once_text(module: Module, dtype: str) -> str:
+    """A where it lies. Where B does too, the last columns go with some before them, which get the same once more."""
+    family = tiles.tiles(module, dtype)
+    tile, narrowest = family[-1], family[0].columns
+    r = Routine(module, dtype)
+    half = r.flag("%flags", HALF)
+    left = ("%a", r.mul("%ar", FOUR), "%ar", "%as")
+
+    def columns(n: str, j: str, right: tuple[str, str, str]) -> None:
+        low = r.emit(f"select i1 {half}, i64 {r.sub(0, j)}, i64 {tiles.NOWHERE}")
+        tiles.call(r, ("%m", n, "%k"), left, right, r.place("%c", j), "true", low)
+
+    def lying() -> None:
+        even = r.emit(f"and i64 %n, {-narrowest}")
+        columns(even, "0", ("%b", str(tile.columns), "%bs"))
+
+        def rest() -> None:
+            j = r.sub("%n", narrowest)
+            columns(str(narrowest), j, (r.place("%b", j), str(tile.columns), "%bs"))
+
+        r.when(r.emit(f"icmp slt i64 {even}, %n"), rest)
+
+    def panel(j: str) -> None:
+        n = r.least(r.sub("%n", j), tile.columns)
+        source = r.place("%b", r.mul(j, "%bc"))
+        packing.call(r, n, "%k", source, "%bc", "%bs", "%panel", tile.columns, "%scale")
+        columns(n, j, ("%panel", "0", str(tile.columns)))
+
+    lies = r.emit(f"and i1 %direct, {r.emit(f'icmp sge i64 %n, {narrowest}')}")
+    r.when(lies, lying, lambda: r.loop("%n", panel, tile.columns))
+    r.lines.insert(0, f"  %panel = alloca [{KC * tile.columns} x {r.type}], align 64")
+    return r.define(at_once_symbol(dtype), "void", f"{arguments(_AT_ONCE)}, i1 %direct", "ret void", linkage="")
 
 
 def _product(module: Module, tile: Tile) -> str:
     r = Routine(module, tile.dtype)
-    narrowest = tiles.tiles(module, tile.dtype)[0].columns
     status = r.variable("i32", "0")
-
-    def both(*conditions: str) -> str:
-        return reduce(lambda x, y: r.emit(f"and i1 {x}, {y}"), conditions)
-
-    add, half = flag(r, ADD), flag(r, HALF)
+    add = r.flag("%flags", ADD)
     begins = r.emit(f"xor i1 {add}, true")
     few = r.emit(f"select i1 {r.emit('icmp eq ptr %panels, null')}, i64 {FLAT}, i64 0")
     direct = in_place(r, r.emit(f"icmp sle i64 %m, {few}"))
-    simple = both(direct, begins, r.emit(f"icmp sle i64 %k, {KC}"), r.emit("icmp eq i64 %as, 1"))
-    r.lines.insert(0, f"  %panel = alloca [{KC * tile.columns} x {r.type}], align 64")
-
-    def at_once() -> None:
-        """Operands where they lie; the last columns go with some before them, which get the same once more."""
-        left = ("%a", r.mul("%ar", FOUR), "%ar", "%as")
-
-        def columns(n: str, j: str) -> None:
-            low = r.emit(f"select i1 {half}, i64 {r.sub(0, j)}, i64 {tiles.NOWHERE}")
-            right = (r.place("%b", j), str(tile.columns), "%bs")
-            tiles.call(r, ("%m", n, "%k"), left, right, r.place("%c", j), "true", low)
-
-        def several() -> None:
-            even = r.emit(f"and i64 %n, {-narrowest}")
-            columns(even, "0")
-            r.when(r.emit(f"icmp slt i64 {even}, %n"), lambda: columns(str(narrowest), r.sub("%n", narrowest)))
-
-        def one() -> None:
-            packing.call(r, "%n", "%k", "%b", "1", "%bs", "%panel", tile.columns, "null")
-            right = ("%panel", "0", str(tile.columns))
-            tiles.call(r, ("%m", "%n", "%k"), left, right, "%c", "true", tiles.NOWHERE)
-
-        r.when(r.emit(f"icmp slt i64 %n, {narrowest}"), one, several)
+    simple = r.both(direct, begins, r.emit(f"icmp sle i64 %k, {KC}"), r.emit("icmp eq i64 %as, 1"))
 
     def blocks() -> None:
         r.do(f"store i32 {packed.call(r, direct)}, ptr {status}")
 
-    def dotted() -> None:
-        words = f"i64 %m, i64 %n, i64 %k, ptr %a, i64 %ar, ptr %b, i64 %bc, ptr %c, i64 %cr, ptr %scale, i1 {add}"
-        r.do(f"call void @sd.dots.{tile.dtype}({words})")
-
-    whole = r.emit(f"icmp eq i64 {r.emit(f'and i64 %flags, {HALF | TILES}')}, 0")
-    rows_with_rows = both(whole, *(
-        r.emit(f"icmp {test}")
-        for test in (
-            "eq i64 %as, 1", "eq i64 %bs, 1", "ne i64 %bc, 1", f"sle i64 %n, {_NARROW}",
-            f"sge i64 %k, {_FEWEST}", f"sle i64 %k, {_MOST}",
-        )
-    ))  # fmt: skip
     some = r.emit(f"or i1 {begins}, {r.emit('icmp sgt i64 %k, 0')}")
-    r.when(some, lambda: r.when(rows_with_rows, dotted, lambda: r.when(simple, at_once, blocks)))
+    r.when(some, lambda: r.when(narrow(r), lambda: dotted(r, add), lambda: r.when(
+        simple, lambda: at_once(r, direct), blocks
+    )))  # fmt: skip
     ending = r.emit(f"load i32, ptr {status}")
-    return r.define(symbol(tile.dtype), "i32", PARAMETERS, f"ret i32 {ending}", linkage="")
+    return r.define(symbol(tile.dtype), "i32", arguments(_ROUTINE), f"ret i32 {ending}")

@@ -14,11 +14,9 @@ from codegen.routine import Routine
 from codegen.text import BYTES, Module
 from codegen.tiles import FOUR, Tile
 
-PARAMETERS = (
-    "i64 %m, i64 %n, i64 %k, ptr %a, i64 %ar, i64 %as, ptr %b, i64 %bs, i64 %bc, ptr %c, i64 %cr, ptr %scale, "
-    "i64 %flags, ptr %panels"
-)
-ADD, HALF, MIRROR, TILES = 1, 2, 4, 8
+WORDS = ("m", "n", "k", "a", "ar", "as", "b", "bs", "bc", "c", "cr", "scale", "flags", "panels")
+_POINTERS = ("a", "b", "c", "scale", "panels", "dots", "parts", "out")
+ADD, HALF, MIRROR = 1, 2, 4
 
 KC = 192
 """Products of a sum that goes to C."""
@@ -30,19 +28,35 @@ PACK_ROWS_FOR, TURN_ROWS_FOR = 192, 768
 """A is packed for so many columns of C, or for so many bytes of a row of C where its rows are not dense."""
 
 
-def flag(r: Routine, bit: int) -> str:
-    """Whether a flag is set."""
-    return r.emit(f"icmp ne i64 {r.emit(f'and i64 %flags, {bit}')}, 0")
+def kind(word: str) -> str:
+    """The type of a parameter."""
+    return "ptr" if word in _POINTERS else "i64"
+
+
+def arguments(words: Sequence[str], **other: str) -> str:
+    """Parameters as they are passed on, or as they are declared; some of them replaced."""
+    return ", ".join(f"{kind(word)} {other.get(word, f'%{word}')}" for word in words)
 
 
 def round_up(r: Routine, size: str, multiple: int) -> str:
     """The next multiple of a number, at least as large as a size."""
-    return r.mul(r.emit(f"sdiv i64 {r.add(size, multiple - 1)}, {multiple}"), multiple)
+    return r.mul(r.parts(size, multiple), multiple)
+
+
+def columns_to_pack_for(r: Routine) -> str:
+    """The columns of C from which A is packed."""
+    along = r.emit("icmp eq i64 %as, 1")
+    return r.emit(f"select i1 {along}, i64 {PACK_ROWS_FOR}, i64 {TURN_ROWS_FOR // BYTES[r.dtype]}")
+
+
+def block_rows(dtype: str) -> int:
+    """Rows of A that are packed at a time: whole tiles, of at most `2 * FOUR` rows."""
+    return _BLOCK_BYTES // (KC * BYTES[dtype]) // (2 * FOUR) * (2 * FOUR)
 
 
 def call(r: Routine, direct: str) -> str:
     """Call the routine with the parameters of the caller."""
-    return r.emit(f"call i32 @sd.packed.{r.dtype}({PARAMETERS}, i1 {direct})")
+    return r.emit(f"call i32 @sd.packed.{r.dtype}({arguments(WORDS)}, i1 {direct})")
 
 
 def text(module: Module, tile: Tile) -> str:
@@ -50,11 +64,10 @@ def text(module: Module, tile: Tile) -> str:
     r = Routine(module, tile.dtype)
     bytes_ = BYTES[tile.dtype]
     narrowest = tiles.tiles(module, tile.dtype)[0].columns
-    most_rows = _BLOCK_BYTES // (KC * bytes_) // tile.rows * tile.rows
-    half, begins = flag(r, HALF), r.emit(f"xor i1 {flag(r, ADD)}, true")
+    most_rows = block_rows(tile.dtype)
+    half, begins = r.flag("%flags", HALF), r.emit(f"xor i1 {r.flag('%flags', ADD)}, true")
     plain, longest = r.emit("icmp eq ptr %scale, null"), r.least("%k", KC)
-    along = r.emit("icmp eq i64 %as, 1")
-    enough = r.emit(f"select i1 {along}, i64 {PACK_ROWS_FOR}, i64 {TURN_ROWS_FOR // bytes_}")
+    enough = columns_to_pack_for(r)
     few = r.emit(f"icmp sle i64 %m, {FEW}")
     n_most = r.least("%n", r.emit(f"select i1 {few}, i64 {FEW_NC}, i64 {NC}"))
     m_most = r.least("%m", most_rows)
@@ -103,7 +116,7 @@ def text(module: Module, tile: Tile) -> str:
             ), lambda: r.when(ready, lambda: None, lambda: pack(n, source, b_pack)))  # fmt: skip
             made = r.place("%panels", r.add(r.mul(l, padded), r.mul(j, k)))
             panels = r.emit(f"select i1 {ready}, ptr {made}, ptr {b_pack}")
-            right = [r.emit(f"select i1 %direct, {kind} {x}, {kind} {y}") for kind, x, y in (
+            right = [r.emit(f"select i1 %direct, {type_} {x}, {type_} {y}") for type_, x, y in (
                 ("ptr", source, panels), ("i64", str(tile.columns), wide), ("i64", "%bs", str(tile.columns)),
             )]  # fmt: skip
 
@@ -139,4 +152,4 @@ def text(module: Module, tile: Tile) -> str:
 
     r.loop("%n", columns, n_most)
     r.when(packs, lambda: r.do(f"call void @sd.release(ptr @sd.scratch, ptr {memory})"))
-    return r.define(f"sd.packed.{tile.dtype}", "i32", f"{PARAMETERS}, i1 %direct", "ret i32 0")
+    return r.define(f"sd.packed.{tile.dtype}", "i32", f"{arguments(WORDS)}, i1 %direct", "ret i32 0")

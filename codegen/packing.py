@@ -1,49 +1,62 @@
-"""Panels for matrix products in LLVM IR.
+"""Panels for matrix products in LLVM IR, and the mirror image of a symmetric result.
 
-`text(module, dtype, wide)` gives `@sd.pack.<dtype>.4` for the left operand and `@sd.pack.<dtype>.<wide>` for the right
-one. Packing turns lines of a matrix into panels of so many lines:
+`text(module, dtype)` gives `@sd.pack.<dtype>` and `@sd.mirror.<dtype>`. Packing turns lines of a matrix into panels of
+so many lines, `FOUR` for the left operand and as many as tiles have columns for the right one:
 
     out[panel][l][lane] = in[(panel * wide + lane) * line + l * step] * scale[l],
 
-with anything in lanes beyond the last line; a null scale is 1, and the left operand has none. Lines that are one apart
-are copied, lines with dense elements are transposed four by four.
+with the last line again in lanes beyond it that the narrowest tile for these lines reads; a null scale is 1. Lines that
+are one apart are copied, lines with dense elements are transposed four by four.
 """
 
 from __future__ import annotations
 
 from codegen.routine import Routine
 from codegen.text import BYTES, Module, literal
-from codegen.tiles import FOUR
+from codegen.tiles import FOUR, tiles
 
-_PARAMETERS = "i64 %lines, i64 %k, ptr noalias %in, i64 %line, i64 %step, ptr noalias %out"
+STRIPE = 8
+"""Rows of a symmetric result that are mirrored together."""
+_PARAMETERS = (
+    "i64 %lines, i64 %k, ptr noalias %in, i64 %line, i64 %step, ptr noalias %out, i64 %wide, ptr %scale"
+)
 
 
-def text(module: Module, dtype: str, wide: int) -> str:
+def symbols(dtype: str) -> tuple[str, str]:
+    """The names of both routines."""
+    return f"sd.pack.{dtype}", f"sd.mirror.{dtype}"
+
+
+def declare(module: Module, dtype: str) -> None:
+    """Let a module call both routines."""
+    pack, mirror = symbols(dtype)
+    module.declare(f"declare void @{pack}(i64, i64, ptr, i64, i64, ptr, i64, ptr)")
+    module.declare(f"declare void @{mirror}(i64, ptr, i64, i64, i64)")
+
+
+def text(module: Module, dtype: str) -> str:
     """Both routines."""
+    r = _Pack(module, dtype)
     module.functions.append(
-        f"@sd.ones.{dtype} = internal constant {_Pack(module, dtype, wide, True).four} "
-        f"splat ({_Pack(module, dtype, wide, True).type} {literal(1, dtype)})\n"
+        f"@sd.ones.{dtype} = internal constant {r.four} splat ({r.type} {literal(1, dtype)})\n"
     )
-    return _pack(module, dtype, FOUR, False) + _pack(module, dtype, wide, True)
+    return r.text() + _mirror(module, dtype)
 
 
 def call(r: Routine, lines: str, k: str, source: str, line: str, step: str, target: str, wide: int = FOUR,
-         scale: str = "") -> None:  # fmt: skip
-    """Call the packing routine for so wide panels, with a scale if they are of the right operand."""
-    words = f"i64 {lines}, i64 {k}, ptr {source}, i64 {line}, i64 {step}, ptr {target}"
-    r.do(f"call void @{_symbol(r.dtype, wide, bool(scale))}({words}{f', ptr {scale}' if scale else ''})")
+         scale: str = "null") -> None:  # fmt: skip
+    """Call the packing routine."""
+    words = f"i64 {lines}, i64 {k}, ptr {source}, i64 {line}, i64 {step}, ptr {target}, i64 {wide}, ptr {scale}"
+    r.do(f"call void @sd.pack.{r.dtype}({words})")
 
 
-def _symbol(dtype: str, wide: int, scaled: bool) -> str:
-    return f"sd.pack.{dtype}.{wide}{'s' if scaled else ''}"
+def mirror(r: Routine, begin: str, end: str) -> None:
+    """Mirror some stripes of a symmetric result."""
+    r.do(f"call void @{symbols(r.dtype)[1]}(i64 %n, ptr %c, i64 %cr, i64 {begin}, i64 {end})")
 
 
 class _Pack(Routine):
     """Writes the packing routine."""
-
-    def __init__(self, module: Module, dtype: str, wide: int, scaled: bool) -> None:
-        super().__init__(module, dtype)
-        self.wide, self.scaled = wide, scaled
 
     @property
     def four(self) -> str:
@@ -51,7 +64,7 @@ class _Pack(Routine):
 
     def factor(self, l: str) -> str:
         """The place of the scale of element l."""
-        return self.place("%factors", self.emit(f"select i1 %plain, i64 0, i64 {l}"))
+        return self.place("%factors", self.emit(f"and i64 {l}, %scaled"))
 
     def every(self, place: str, width: int) -> str:
         """The number at a place, in every lane."""
@@ -76,88 +89,100 @@ class _Pack(Routine):
         width = min(max(FOUR, self.module.register_bytes // BYTES[self.dtype]), lines)
 
         def element(l: str) -> None:
-            here, there = self.place(source, self.mul(l, "%step")), self.place(target, self.mul(l, self.wide))
-            factors = self.every(self.factor(l), width) if self.scaled else ""
+            here, there = self.place(source, self.mul(l, "%step")), self.place(target, self.mul(l, "%wide"))
+            factors = self.every(self.factor(l), width)
             for first in range(0, lines, width):
-                values = self.get_lanes(here, str(first), width)
-                own = self.times(values, factors, width) if factors else values
+                own = self.times(self.get_lanes(here, str(first), width), factors, width)
                 self.put_lanes(own, there, str(first), width)
 
         self.loop("%k", element)
 
-    def turned(self, source: str, target: str) -> None:
-        """Four lines of dense elements."""
-        starts = [source, *(self.place(source, self.mul("%line", i)) for i in range(1, FOUR))]
-        whole = self.emit(f"and i64 %k, {-FOUR}")
+    def turned(self, starts: list[str], target: str, end: str) -> None:
+        """Four lines of dense elements, four of each at a time."""
 
         def block(l: str) -> None:
-            rows = [self.get_lanes(start, l, FOUR) for start in starts]
-            if self.scaled:
-                factors = self.emit(f"load {self.four}, ptr {self.factor(l)}, align {BYTES[self.dtype]}")
-                rows = [self.times(row, factors, FOUR) for row in rows]
-            there = self.place(target, self.mul(l, self.wide))
-            for i, values in enumerate(self.transposed(rows)):
-                self.put_lanes(values, there, str(i * self.wide), FOUR)
+            factors = self.get_lanes(self.factor(l), "0", FOUR)
+            rows = [self.times(self.get_lanes(start, l, FOUR), factors, FOUR) for start in starts]
+            first = self.mul(l, "%wide")
+            for there, values in zip(targets, self.transposed(rows), strict=True):
+                self.put_lanes(values, there, first, FOUR)
 
-        self.loop(whole, block, FOUR)
-        self.loop("%k", lambda l: self.gathered(starts, l, l, target), start=whole)
+        targets = [target]
+        for _ in range(1, FOUR):
+            targets.append(self.opaque(self.place(targets[-1], "%wide")))
+        self.loop(end, block, FOUR)
 
-    def gathered(self, starts: list[str], offset: str, l: str, target: str) -> None:
-        """Element l of four lines."""
-        values = "poison"
-        for i, start in enumerate(starts):
-            values = self.emit(f"insertelement {self.four} {values}, {self.type} {self.get(start, offset)}, i64 {i}")
-        if self.scaled:
+    def gathered(self, starts: list[str], target: str, begin: str) -> None:
+        """Elements of four lines one by one."""
+
+        def element(l: str) -> None:
+            values, offset = "poison", self.mul(l, "%step")
+            for i, start in enumerate(starts):
+                one = self.get(start, offset)
+                values = self.emit(f"insertelement {self.four} {values}, {self.type} {one}, i64 {i}")
             values = self.times(values, self.every(self.factor(l), FOUR), FOUR)
-        self.put_lanes(values, target, self.mul(l, self.wide), FOUR)
+            self.put_lanes(values, target, self.mul(l, "%wide"), FOUR)
 
-    def partial(self, source: str, target: str, count: str) -> None:
-        """Fewer than four lines, the last of them repeated, or lines that are dense in neither direction."""
-        last = self.sub(count, 1)
-        starts = [source]
-        for i in range(1, FOUR):
-            starts.append(self.place(source, self.mul("%line", self.least(str(i), last))))
-        self.loop("%k", lambda l: self.gathered(starts, self.mul(l, "%step"), l, target))
+        self.loop("%k", element, start=begin)
 
-    def nothing(self, target: str) -> None:
-        """Lanes beyond the last line."""
-        self.loop("%k", lambda l: self.put_lanes("zeroinitializer", target, self.mul(l, self.wide), FOUR))
+    def group(self, first: str, target: str) -> None:
+        """Four lines; the last one again where there are fewer."""
+        first = self.least(first, "%last")
+        over = self.sub("%last", first)
+        source, target = self.opaque(self.place("%in", self.mul(first, "%line"))), self.opaque(target)
+        several = self.emit(f"icmp sge i64 {over}, {FOUR - 1}")
 
+        def lines() -> None:
+            starts = [source]
+            for i in range(1, FOUR):
+                starts.append(self.opaque(self.place(source, self.mul(self.least(over, i), "%line"))))
+            turns = self.emit(f"and i1 {several}, %along")
+            end = self.emit(f"select i1 {turns}, i64 %whole, i64 0")
+            self.turned(starts, target, end)
+            self.gathered(starts, target, end)
 
-def _pack(module: Module, dtype: str, wide: int, scaled: bool) -> str:
-    r = _Pack(module, dtype, wide, scaled)
-    if scaled:
-        r.do("%plain = icmp eq ptr %scale, null")
-        r.do(f"%factors = select i1 %plain, ptr @sd.ones.{dtype}, ptr %scale")
-    near, along = r.emit("icmp eq i64 %line, 1"), r.emit("icmp eq i64 %step, 1")
+        self.when(self.emit(f"and i1 {several}, %near"), lambda: self.copied(source, target, FOUR), lines)
 
-    def panel(p: str) -> None:
-        def group(x: str) -> None:
-            first = r.add(p, x)
-            count = r.sub("%lines", first)
-            source = r.place("%in", r.mul(first, "%line"))
-            target = r.place("%out", r.add(r.mul(p, "%k"), x))
-
-            def some() -> None:
-                four = r.emit(f"icmp sge i64 {count}, {FOUR}")
-                side = r.emit(f"and i1 {four}, {near}")
-                turn = r.emit(f"and i1 {four}, {along}")
-                r.when(side, lambda: r.copied(source, target, FOUR), lambda: r.when(
-                    turn, lambda: r.turned(source, target), lambda: r.partial(source, target, count)
-                ))  # fmt: skip
-
-            r.when(r.emit(f"icmp sgt i64 {count}, 0"), some, lambda: r.nothing(target))
-
-        if wide == FOUR:
-            group("0")
-            return
-        full = r.emit(f"icmp sge i64 {r.sub('%lines', p)}, {wide}")
-        r.when(
-            r.emit(f"and i1 {near}, {full}"),
-            lambda: r.copied(r.place("%in", p), r.place("%out", r.mul(p, "%k")), wide),
-            lambda: r.loop(str(wide), group, FOUR),
+    def panel(self, p: str) -> None:
+        """So many lines."""
+        family = tiles(self.module, self.dtype)
+        narrowest, wide = family[0].columns, family[-1].columns
+        target, left = self.opaque(self.place("%out", self.mul(p, "%k"))), self.sub("%lines", p)
+        read = self.least(self.mul(self.parts(left, narrowest), narrowest), "%wide")
+        full, right = self.emit(f"icmp sge i64 {left}, {wide}"), self.emit(f"icmp eq i64 %wide, {wide}")
+        self.when(
+            self.both(full, right, "%near"),
+            lambda: self.copied(self.opaque(self.place("%in", p)), target, wide),
+            lambda: self.loop(read, lambda x: self.group(self.add(p, x), self.place(target, x)), FOUR),
         )
 
-    r.loop("%lines", panel, wide)
-    parameters = _PARAMETERS + (", ptr %scale" if scaled else "")
-    return r.define(_symbol(dtype, wide, scaled), "void", parameters, "ret void")
+    def text(self) -> str:
+        """The routine."""
+        self.do("%plain = icmp eq ptr %scale, null")
+        self.do(f"%factors = select i1 %plain, ptr @sd.ones.{self.dtype}, ptr %scale")
+        self.do("%scaled = select i1 %plain, i64 0, i64 -1")
+        self.do("%near = icmp eq i64 %line, 1")
+        self.do("%along = icmp eq i64 %step, 1")
+        self.do(f"%whole = and i64 %k, {-FOUR}")
+        self.do("%last = sub i64 %lines, 1")
+        self.loop("%lines", self.panel, "%wide")
+        return self.define(symbols(self.dtype)[0], "void", _PARAMETERS, "ret void", linkage="")
+
+
+def _mirror(module: Module, dtype: str) -> str:
+    """c[i, j] = c[j, i] for j < i, in stripes of so many rows that lines are read whole."""
+    r = Routine(module, dtype)
+
+    def stripe(number: str) -> None:
+        first = r.mul(number, STRIPE)
+        end = r.least(r.add(first, STRIPE), "%n")
+
+        def column(j: str) -> None:
+            begin = r.most(first, r.add(j, 1))
+            source, target = r.opaque(r.place("%c", r.mul(j, "%row"))), r.opaque(r.place("%c", j))
+            r.loop(end, lambda i: r.put(r.get(source, i), target, r.mul(i, "%row")), start=begin)
+
+        r.loop(r.sub(end, 1), column)
+
+    r.loop("%to", stripe, start="%from")
+    return r.define(symbols(dtype)[1], "void", "i64 %n, ptr %c, i64 %row, i64 %from, i64 %to", "ret void", linkage="")

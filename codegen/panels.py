@@ -1,6 +1,6 @@
 """Panels of B, packed once for several matrix products with other rows of A, in LLVM IR.
 
-`text(...)` stands in the module of `codegen.gemm`, whose packing routine it calls:
+`text(...)` gives
 
     i32 @sd.panels.<dtype>(i64 n, i64 k, ptr b, i64 b_sum, i64 b_column, ptr s, ptr out, i64 m, i64 rows)
 
@@ -12,7 +12,7 @@ of the sum, as they are used; with s multiplied in.
 from __future__ import annotations
 
 from codegen import gemm, packing
-from codegen.packed import KC, round_up
+from codegen.packed import KC, arguments, kind, round_up
 from codegen.routine import Routine
 from codegen.sharing import STRETCH
 from codegen.text import BYTES, Module
@@ -22,7 +22,6 @@ from symdiff.ir.dims import Size
 HEAD = 64
 _MARGIN = 64
 """No tile has more columns."""
-_TYPES = ("i64", "i64", "ptr", "i64", "i64", "ptr", "ptr", "i64", "i64")
 _NAMES = ("n", "k", "b", "bs", "bc", "scale", "out", "m", "rows")
 
 
@@ -33,7 +32,7 @@ def symbol(dtype: str) -> str:
 
 def declaration(dtype: str) -> str:
     """What a module that calls the routine declares."""
-    return f"declare i32 @{symbol(dtype)}({', '.join(_TYPES)})"
+    return f"declare i32 @{symbol(dtype)}({', '.join(map(kind, _NAMES))})"
 
 
 def room(n: Size, k: Size, dtype: str) -> Size:
@@ -41,9 +40,8 @@ def room(n: Size, k: Size, dtype: str) -> Size:
     return k * (n + _MARGIN) + HEAD // BYTES[dtype]
 
 
-def text(register_bytes: int, fma: bool, dtype: str) -> str:
+def text(module: Module, dtype: str) -> str:
     """The text of the routine."""
-    module = Module(register_bytes, fma)
     wide = widest(module, dtype)
     assert wide <= _MARGIN
     r = Routine(module, dtype)
@@ -68,5 +66,4 @@ def text(register_bytes: int, fma: bool, dtype: str) -> str:
         r.loop(length, stretch, KC)
 
     r.loop("%k", whole, STRETCH)
-    parameters = ", ".join(f"{kind} %{name}" for kind, name in zip(_TYPES, _NAMES, strict=True))
-    return r.define(symbol(dtype), "i32", parameters, "ret i32 0", linkage="")
+    return r.define(symbol(dtype), "i32", arguments(_NAMES), "ret i32 0", linkage="")

@@ -7,6 +7,7 @@ of the finished function.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
 
 from codegen.lapack import PREFIX
 from codegen.text import BYTES, PLAIN, REGISTER, Lines, Module, register_type
@@ -84,6 +85,18 @@ class Routine(Lines):
         """Product of two sizes."""
         return self.emit(f"mul nsw i64 {a}, {b}")
 
+    def parts(self, size: str, each: str | int) -> str:
+        """How many parts of so many elements there are, the last of which may be shorter."""
+        return self.emit(f"sdiv i64 {self.sub(self.add(size, each), 1)}, {each}")
+
+    def flag(self, flags: str, bit: int) -> str:
+        """Whether a bit is set."""
+        return self.emit(f"icmp ne i64 {self.emit(f'and i64 {flags}, {bit}')}, 0")
+
+    def both(self, *conditions: str) -> str:
+        """Whether all conditions hold."""
+        return reduce(lambda x, y: self.emit(f"and i1 {x}, {y}"), conditions)
+
     def define(
         self, symbol: str, result: str, parameters: str, ending: str, linkage: str = "internal ", *,
         plain: bool = False,
@@ -95,6 +108,10 @@ class Routine(Lines):
             f"define {linkage}{result} @{symbol}({parameters}) noinline {self.module.attributes}{own} {{\n"
             f"entry:\n{body}\n  {ending}\n}}\n"
         )
+
+    def opaque(self, pointer: str) -> str:
+        """The same, hidden from LLVM's strength reduction, which would keep more addresses than there are registers."""
+        return self.emit(f'call ptr asm "", "=r,0"(ptr {pointer})')
 
     def place(self, base: str, offset: str, kind: str = "") -> str:
         """The address of an element."""

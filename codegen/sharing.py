@@ -1,23 +1,24 @@
 """Matrix products cut into parts that threads can share, in LLVM IR: rows of the result, or stretches of long sums.
 
-A module of its own for each dtype, `text(...)`, compiled once, holds
+`text(...)` gives what programs call, to which the flag `MIRROR` says that the part of C above the diagonal is copied
+below it in the end:
 
     i32 @sd.product.<dtype>(... as @sd.gemm.<dtype> ..., i64 threads)
 
-Rows of the result go to threads in blocks, or columns where there are many more; sums are what they are without.
-Long sums are cut into stretches of `STRETCH` products, whatever the number of threads. Where the result is small,
-stretches go to threads. The sums of stretches are added up in order together with what these additions leave, so that
-errors do not grow with the sum. A symmetric result is mirrored in the end.
+Rows of the result go to threads in blocks, or columns where there are many more; sums are what they are without. Long
+sums are cut into stretches of `STRETCH` products, whatever the number of threads. Where the result is small, stretches
+go to threads. The sums of stretches are added up in order together with what these additions leave, so that errors do
+not grow with the sum.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from codegen import gemm, memory, pool
+from codegen import gemm, packing, pool
 from codegen.folds import two_sum, with_rest
 from codegen.memory import SCRATCH
-from codegen.packed import round_up
+from codegen.packed import ADD, HALF, MIRROR, WORDS, arguments, kind, round_up
 from codegen.routine import Routine
 from codegen.text import BYTES, Module
 from codegen.tiles import widest
@@ -35,16 +36,14 @@ _FEWEST = 96
 """but of no fewer rows or columns than these, since each block packs what all have in common."""
 _WHOLE = 48
 """Columns of whole tiles, whatever the registers."""
-_STRIPE = 8
 _WIDE = 128
 """Columns of a symmetric result from which threads share the mirroring."""
 
-_WORDS = ("m", "n", "k", "a", "ar", "as", "b", "bs", "bc", "c", "cr", "scale", "flags", "panels", "block",
-          "parts")  # fmt: skip
-_SHARED = len(_WORDS) - 2
+_ROUTINE = (*WORDS, "dots", "threads")
+_COMMON = (*WORDS, "dots", "block", "parts")
+"""What parts of one product have in common,"""
 _WORK = "ptr %common, ptr %none, i64 %from, i64 %to, i64 %thread"
-"""What is given to the parts of one product."""
-_POINTERS = ("a", "b", "c", "scale", "panels", "parts")
+"""and what they are given."""
 
 
 def symbol(dtype: str) -> str:
@@ -54,38 +53,33 @@ def symbol(dtype: str) -> str:
 
 def declaration(dtype: str) -> str:
     """What a module that calls the routine declares."""
-    return f"declare i32 @{symbol(dtype)}({', '.join(map(_type, _WORDS[:_SHARED]))}, i64)"
+    return f"declare i32 @{symbol(dtype)}({', '.join(map(kind, _ROUTINE))})"
 
 
-def _type(word: str) -> str:
-    return "ptr" if word in _POINTERS else "i64"
+def divided_symbol(dtype: str) -> str:
+    """The name of what large products are left to,"""
+    return f"sd.divided.{dtype}"
 
 
-def text(register_bytes: int, fma: bool, dtype: str, threads: bool) -> str:
-    """The text of the module; without threads it never asks for any."""
-    module = Module(register_bytes, fma)
-    module.declare(gemm.declaration(dtype))
+def cell_symbol(dtype: str) -> str:
+    """and of the place that holds its address."""
+    return f"sd.cell.{dtype}"
+
+
+def text(module: Module, dtype: str, threads: bool) -> str:
+    """The routine and what it calls; without threads it never asks for any."""
     if threads:
         module.declare(pool.DECLARATION)
-    parameters = ", ".join(f"{_type(w)} %{w}" for w in _WORDS[:_SHARED])
-    memory.declare(module)
-    module.functions += [memory.cell(SCRATCH), _rows(module, dtype), _columns(module, dtype), _mirror(module, dtype)]
-    module.functions += [_settled(module, dtype), _finish(module, dtype), _stretches(module, dtype)]
-    module.functions.append(_product(module, dtype, parameters, threads))
-    return module.text()
-
-
-def _call(r: Routine, **other: str) -> str:
-    """The matrix product of the parameters, some of them replaced."""
-    words = ", ".join(f"{_type(w)} {other.get(w, f'%{w}')}" for w in _WORDS[:_SHARED])
-    return r.emit(f"call i32 @{gemm.symbol(r.dtype)}({words})")
+    shared = [_rows(module, dtype), _columns(module, dtype), _stripes(module, dtype)] if threads else []
+    long = [_settled(module, dtype), _finish(module, dtype), _stretches(module, dtype)]
+    return "".join([*shared, *long, _divided(module, dtype, threads)])
 
 
 def _part(r: Routine) -> None:
     """Read what the parts of one product have in common."""
-    for number, word in enumerate(_WORDS):
+    for number, word in enumerate(_COMMON):
         place = r.emit(f"getelementptr inbounds i64, ptr %common, i64 {number}")
-        r.do(f"%{word} = load {_type(word)}, ptr {place}")
+        r.do(f"%{word} = load {kind(word)}, ptr {place}")
 
 
 def _keep(r: Routine, worst: str, status: str) -> None:
@@ -104,12 +98,12 @@ def _rows(module: Module, dtype: str) -> str:
     r = Routine(module, dtype)
     _part(r)
     worst = r.variable("i32", "0")
-    half = r.emit(f"icmp ne i64 {r.emit(f'and i64 %flags, {gemm.HALF}')}, 0")
+    half = r.flag("%flags", HALF)
 
     def block(i: str) -> None:
         first = r.mul(i, "%block")
         column = r.emit(f"select i1 {half}, i64 {first}, i64 0")
-        _keep(r, worst, _call(
+        _keep(r, worst, gemm.call(
             r, m=r.least(r.sub("%m", first), "%block"), n=r.sub("%n", column), a=r.place("%a", r.mul(first, "%ar")),
             b=r.place("%b", r.mul(column, "%bc")), c=r.place("%c", r.at(first, "%cr", column)),
         ))  # fmt: skip
@@ -118,23 +112,12 @@ def _rows(module: Module, dtype: str) -> str:
     return _finished(r, "rows", worst)
 
 
-def _mirror(module: Module, dtype: str) -> str:
-    """c[i, j] = c[j, i] for j < i, in stripes of so many rows that lines are read whole."""
+def _stripes(module: Module, dtype: str) -> str:
+    """Stripes of the mirror image."""
     r = Routine(module, dtype)
     _part(r)
-
-    def stripe(number: str) -> None:
-        first = r.mul(number, _STRIPE)
-        end = r.least(r.add(first, _STRIPE), "%n")
-
-        def column(j: str) -> None:
-            begin = r.most(r.add(j, 1), first)
-            r.loop(end, lambda i: r.put(r.get("%c", r.at(j, "%cr", i)), "%c", r.at(i, "%cr", j)), start=begin)
-
-        r.loop(r.sub(end, 1), column)
-
-    r.loop("%to", stripe, start="%from")
-    return r.define(f"sd.mirror.{dtype}", "i32", _WORK, "ret i32 0")
+    packing.mirror(r, "%from", "%to")
+    return r.define(f"sd.stripes.{dtype}", "i32", _WORK, "ret i32 0")
 
 
 def _columns(module: Module, dtype: str) -> str:
@@ -145,7 +128,7 @@ def _columns(module: Module, dtype: str) -> str:
 
     def block(i: str) -> None:
         first = r.mul(i, "%block")
-        _keep(r, worst, _call(
+        _keep(r, worst, gemm.call(
             r, n=r.least(r.sub("%n", first), "%block"), b=r.place("%b", r.mul(first, "%bc")), c=r.place("%c", first),
             panels="null",
         ))  # fmt: skip
@@ -165,14 +148,14 @@ def _stretches(module: Module, dtype: str) -> str:
     r = Routine(module, dtype)
     _part(r)
     worst = r.variable("i32", "0")
-    flags = r.emit(f"and i64 %flags, {gemm.HALF}")
+    flags = r.emit(f"and i64 %flags, {HALF}")
     size = r.mul("%m", "%n")
     plain = r.emit("icmp eq ptr %scale, null")
 
     def stretch(i: str) -> None:
         first = r.mul(i, STRETCH)
         scale = r.emit(f"select i1 {plain}, ptr null, ptr {r.place('%scale', first)}")
-        _keep(r, worst, _call(
+        _keep(r, worst, gemm.call(
             r, k=r.least(r.sub("%k", first), STRETCH), a=r.place("%a", r.mul(first, "%as")),
             b=r.place("%b", r.mul(first, "%bs")), c=r.place("%parts", r.mul(i, size)), cr="%n", scale=scale,
             flags=flags, panels=_panels(r, first),
@@ -217,30 +200,32 @@ def _finish(module: Module, dtype: str) -> str:
     return r.define(f"sd.finish.{dtype}", "void", "i64 %m, i64 %n, ptr %c, i64 %cr, ptr noalias %rest", "ret void")
 
 
-def _product(module: Module, dtype: str, parameters: str, threads: bool) -> str:
+def _divided(module: Module, dtype: str, threads: bool) -> str:
+    """A product in parts."""
     r = Routine(module, dtype)
     status = r.variable("i32", "0")
     common = r.fresh("common")
-    r.lines.insert(0, f"  {common} = alloca [{len(_WORDS)} x i64], align 8")
+    r.lines.insert(0, f"  {common} = alloca [{len(_COMMON)} x i64], align 8")
     size = r.mul("%m", "%n")
     bytes_ = r.mul(size, BYTES[dtype])
-    count = r.emit(f"sdiv i64 {r.add('%k', STRETCH - 1)}, {STRETCH}")
+    count = r.parts("%k", STRETCH)
     amount = r.mul(size, "%k")
     much = r.emit(f"icmp sgt i64 {amount}, {_MUCH}")
     several = r.emit("icmp sgt i64 %threads, 1") if threads else "false"
 
     def common_is(**own: str) -> None:
-        for number, word in enumerate(_WORDS):
+        for number, word in enumerate(_COMMON):
             place = r.emit(f"getelementptr inbounds i64, ptr {common}, i64 {number}")
             value = own.get(word, "null" if word == "parts" else "0" if word == "block" else f"%{word}")
-            r.do(f"store {_type(word)} {value}, ptr {place}")
+            r.do(f"store {kind(word)} {value}, ptr {place}")
 
     def share(name: str, count: str, amount: str = amount) -> None:
-        words = f"ptr @sd.{name}.{dtype}, ptr {common}, ptr null, i64 {count}, i64 %threads, i64 {amount}"
-        keep(r.emit(f"call i32 @{pool.SYMBOL}({words})")) if threads else alone(name, count)
-
-    def alone(name: str, count: str) -> None:
-        keep(r.emit(f"call i32 @sd.{name}.{dtype}(ptr {common}, ptr null, i64 0, i64 {count}, i64 0)"))
+        if threads:
+            words = f"ptr @sd.{name}.{dtype}, ptr {common}, ptr null, i64 {count}, i64 %threads, i64 {amount}"
+            done = r.emit(f"call i32 @{pool.SYMBOL}({words})")
+        else:
+            done = r.emit(f"call i32 @sd.{name}.{dtype}(ptr {common}, ptr null, i64 0, i64 {count}, i64 0)")
+        keep(done)
 
     def long(parts: str, compute: Callable[[str, Callable[[str], None]], None]) -> None:
         """Memory for a rest and so many parts; `compute` gets the address of the parts, and adds them up in C."""
@@ -254,8 +239,8 @@ def _product(module: Module, dtype: str, parameters: str, threads: bool) -> str:
 
         zero(rest, bytes_)
         row = r.mul("%n", BYTES[dtype])
-        added = r.emit(f"icmp ne i64 {r.emit(f'and i64 %flags, {gemm.ADD}')}, 0")
-        r.when(added, lambda: None, lambda: r.loop("%m", lambda i: zero(r.place("%c", r.mul(i, "%cr")), row)))
+        begins = r.emit(f"xor i1 {r.flag('%flags', ADD)}, true")
+        r.when(begins, lambda: r.loop("%m", lambda i: zero(r.place("%c", r.mul(i, "%cr")), row)))
 
         def settle(part: str) -> None:
             r.do(f"call void @sd.settled.{dtype}(i64 %m, i64 %n, ptr %c, i64 %cr, ptr {rest}, ptr {part})")
@@ -263,14 +248,13 @@ def _product(module: Module, dtype: str, parameters: str, threads: bool) -> str:
         compute(r.place(rest, size), settle)
         r.do(f"call void @sd.finish.{dtype}(i64 %m, i64 %n, ptr %c, i64 %cr, ptr {rest})")
         r.do(f"call void @sd.release(ptr @{SCRATCH}, ptr {block})")
-        mirror()
 
     def side_by_side(parts: str, settle: Callable[[str], None]) -> None:
         common_is(parts=parts)
         share("stretches", count)
         r.loop(count, lambda l: settle(r.place(parts, r.mul(l, size))))
 
-    half = r.emit(f"and i64 %flags, {gemm.HALF}")
+    half = r.emit(f"and i64 %flags, {HALF}")
 
     def in_turn(part: str, settle: Callable[[str], None]) -> None:
         unscaled = r.emit("icmp eq ptr %scale, null")
@@ -286,53 +270,75 @@ def _product(module: Module, dtype: str, parameters: str, threads: bool) -> str:
 
         r.loop("%k", stretch, STRETCH)
 
-    def mirror() -> None:
-        flag = r.emit(f"icmp ne i64 {r.emit(f'and i64 %flags, {gemm.MIRROR}')}, 0")
-
-        def mirrored() -> None:
-            common_is()
-            stripes = r.emit(f"sdiv i64 {r.add('%n', _STRIPE - 1)}, {_STRIPE}")
-            wide = r.emit(f"and i1 {several}, {r.emit(f'icmp sge i64 %n, {_WIDE}')}")
-            r.when(wide, lambda: share("mirror", stripes, size), lambda: alone("mirror", stripes))
-
-        r.when(flag, mirrored)
-
     def keep(code: str) -> None:
         _keep(r, status, code)
 
     def short(**own: str) -> None:
-        """One stretch, by rows where threads share it; all but mirrored."""
+        """One stretch, by rows where threads share it."""
         if not threads:
-            keep(_call(r, **own))
+            keep(gemm.call(r, **own))
             return
 
         def shared(name: str, extent: str, **more: str) -> None:
             # As many for each thread.
             each = r.emit(f"sdiv i64 {extent}, {r.mul('%threads', _FEWEST)}")
             blocks = r.mul("%threads", r.most(r.least(each, _PARTS), 1))
-            fair = r.emit(f"sdiv i64 {r.sub(r.add(extent, blocks), 1)}, {blocks}")
-            whole = _WHOLE if name == "columns" else 8
-            size = r.mul(r.emit(f"sdiv i64 {r.add(fair, whole - 1)}, {whole}"), whole)
+            size = round_up(r, r.parts(extent, blocks), _WHOLE if name == "columns" else 8)
             common_is(**{**own, **more}, block=size)
-            share(name, r.emit(f"sdiv i64 {r.sub(r.add(extent, size), 1)}, {size}"))
+            share(name, r.parts(extent, size))
 
         def several_blocks() -> None:
             # Narrow products of rows with rows add up in an order of their own, which a narrow part must not take.
-            tiled = r.emit(f"or i64 {own.get('flags', '%flags')}, {gemm.TILES}")
             wide = r.emit(f"icmp sgt i64 %n, {r.mul('%m', 2)}")
             unrelated = r.emit(f"icmp eq i64 {half}, 0")
-            r.when(r.emit(f"and i1 {wide}, {unrelated}"), lambda: shared("columns", "%n", flags=tiled),
+            r.when(r.emit(f"and i1 {wide}, {unrelated}"), lambda: shared("columns", "%n", dots="null"),
                    lambda: shared("rows", "%m"))  # fmt: skip
 
-        r.when(r.emit(f"and i1 {much}, {several}"), several_blocks, lambda: keep(_call(r, **own)))
-
-    def once() -> None:
-        short(flags=r.emit(f"and i64 %flags, {~gemm.MIRROR}"))
-        mirror()
+        r.when(r.emit(f"and i1 {much}, {several}"), several_blocks, lambda: keep(gemm.call(r, **own)))
 
     small = r.emit(f"icmp sle i64 {size}, {_SMALL}")
     fits = r.emit(f"and i1 {small}, {r.emit(f'icmp sle i64 {r.mul(size, count)}, {_ROOM}')}")
     cut = r.emit(f"and i1 {r.emit(f'icmp sgt i64 %k, {STRETCH}')}, {r.emit(f'icmp sgt i64 {size}, 0')}")
-    r.when(cut, lambda: r.when(fits, lambda: long(count, side_by_side), lambda: long("1", in_turn)), once)
+    r.when(cut, lambda: r.when(fits, lambda: long(count, side_by_side), lambda: long("1", in_turn)), short)
+
+    def mirror() -> None:
+        count = r.parts("%n", packing.STRIPE)
+        if not threads:
+            packing.mirror(r, "0", count)
+            return
+
+        def shared() -> None:
+            common_is()
+            share("stripes", count, size)
+
+        wide = r.emit(f"and i1 {several}, {r.emit(f'icmp sge i64 %n, {_WIDE}')}")
+        r.when(wide, shared, lambda: packing.mirror(r, "0", count))
+
+    r.when(r.flag("%flags", MIRROR), mirror)
     ending = r.emit(f"load i32, ptr {status}")
-    return r.define(symbol(dtype), "i32", f"{parameters}, i64 %threads", f"ret i32 {ending}", linkage="", plain=True)
+    return r.define(divided_symbol(dtype), "i32", arguments(_ROUTINE), f"ret i32 {ending}", linkage="")
+
+
+def product(module: Module, dtype: str) -> str:
+    """Small products at once, others in parts."""
+    r = Routine(module, dtype)
+    module.functions.append(f"@{cell_symbol(dtype)} = global ptr null\n")
+    status = r.variable("i32", "0")
+    add = r.flag("%flags", ADD)
+    begins = r.emit(f"xor i1 {add}, true")
+    alone = r.emit(f"icmp sle i64 {r.mul(r.mul('%m', '%n'), '%k')}, {_MUCH}")
+    direct = gemm.in_place(r, r.emit(f"icmp sle i64 %m, {gemm.FLAT}"))
+    quick = r.both(alone, gemm.small(r, direct, begins))
+    dots = r.emit(f"and i1 {alone}, {gemm.narrow(r)}")
+
+    def divided() -> None:
+        code = r.emit(f"load atomic ptr, ptr @{cell_symbol(dtype)} acquire, align 8")
+        r.do(f"store i32 {r.emit(f'call i32 {code}({arguments(_ROUTINE)})')}, ptr {status}")
+
+    def once() -> None:
+        gemm.at_once(r, direct)
+        r.when(r.flag("%flags", MIRROR), lambda: packing.mirror(r, "0", r.parts("%n", packing.STRIPE)))
+
+    r.when(dots, lambda: gemm.dotted(r, add), lambda: r.when(quick, once, divided))
+    ending = r.emit(f"load i32, ptr {status}")
+    return r.define(symbol(dtype), "i32", arguments(_ROUTINE), f"ret i32 {ending}", linkage="")

@@ -68,13 +68,18 @@ def constant(number: Any, dtype: str, width: int) -> str:
 
 PLAIN = '"plain"'
 """Attribute of functions without loops of their own, which the engine simplifies no further."""
+WRITTEN = '"written"'
+"""Attribute of functions that are as machine code should be, which no pass needs to look at."""
 
 
 class Module:
     """Everything one LLVM module needs besides its own functions."""
 
-    def __init__(self, register_bytes: int, fma: bool, fast: bool = False, threads: int = 1) -> None:
+    def __init__(
+        self, register_bytes: int, fma: bool, fast: bool = False, threads: int = 1, written: bool = False
+    ) -> None:
         self.threads = threads
+        self.written = written
         self.register_bytes = register_bytes
         self.fma = fma
         # Never nnan or ninf: NaN and infinity keep their meaning. Nor arcp: the reciprocal of a denormal overflows.
@@ -88,7 +93,8 @@ class Module:
     def attributes(self) -> str:
         """Attributes of every function here."""
         bits = self.register_bytes * 8
-        return f'nounwind "prefer-vector-width"="{bits}" "min-legal-vector-width"="{bits}"'
+        own = f" {WRITTEN}" if self.written else ""
+        return f'nounwind "prefer-vector-width"="{bits}" "min-legal-vector-width"="{bits}"{own}'
 
     def declare(self, line: str) -> None:
         """Declare an external function or intrinsic, or define a small function, once."""

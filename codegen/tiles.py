@@ -16,11 +16,11 @@ C go through that memory as well. Strides are parameters, so one loop serves ope
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from codegen.routine import Routine
-from codegen.text import BYTES, Module
+from codegen.text import BYTES, Module, literal
 
 FOUR = 4
 """Rows of A in a group: what packing transposes at a time."""
@@ -87,12 +87,23 @@ def text(module: Module, dtype: str) -> str:
     return "".join([_merge(module, dtype), *(_column(module, tile) for tile in family), _tiles(module, family)])
 
 
+def symbol(dtype: str) -> str:
+    """The routine's name."""
+    return f"sd.tiles.{dtype}"
+
+
+def declare(module: Module, dtype: str) -> None:
+    """Let a module call the routine."""
+    types = "i64, i64, i64, ptr, i64, i64, i64, ptr, i64, i64, ptr, i64, i1, i64"
+    module.declare(f"declare void @{symbol(dtype)}({types})")
+
+
 def call(r: Routine, sizes: tuple[str, str, str], a: Sequence[str], b: Sequence[str], c: str, first: str,
          low: str) -> None:  # fmt: skip
     """Call the routine: m, n and k, A with the steps of its groups, rows and sums, B with those of panels and sums."""
     m, n, k = sizes
     r.do(
-        f"call void @sd.tiles.{r.dtype}(i64 {m}, i64 {n}, i64 {k}, ptr {a[0]}, i64 {a[1]}, i64 {a[2]}, i64 {a[3]}, "
+        f"call void @{symbol(r.dtype)}(i64 {m}, i64 {n}, i64 {k}, ptr {a[0]}, i64 {a[1]}, i64 {a[2]}, i64 {a[3]}, "
         f"ptr {b[0]}, i64 {b[1]}, i64 {b[2]}, ptr {c}, i64 %cr, i1 {first}, i64 {low})"
     )
 
@@ -144,9 +155,7 @@ class _Column(Routine):
                 else:
                     product = self.emit(f"fmul {self.kind} {left}, {right[v]}")
                     made.append(self.emit(f"fadd {self.kind} {product}, {before}"))
-        # Hidden from LLVM's strength reduction, which would keep sums of strides in registers that there are not.
-        moved = [self.emit(f'call ptr asm "", "=r,0"(ptr {self.far(x, "%as.bytes")})') for x in a]
-        return moved, self.emit(f'call ptr asm "", "=r,0"(ptr {self.far(b, "%bs.bytes")})'), made
+        return [self.opaque(self.far(x, "%as.bytes")) for x in a], self.opaque(self.far(b, "%bs.bytes")), made
 
     def steps(
         self, count: str, unroll: int, rows: list[str], start: tuple[list[str], list[str]]
@@ -292,27 +301,26 @@ def _merge(module: Module, dtype: str) -> str:
     """Write a tile that is not whole, or add it."""
     r = Routine(module, dtype)
 
-    whole = r.emit(f"and i64 %columns, {-_LANES}")
-    pieces = [(lanes, r.emit(f"icmp ne i64 {r.emit(f'and i64 %columns, {lanes}')}, 0")) for lanes in (2, 1)]
-    after = r.emit("and i64 %columns, -2")
+    def row(i: str) -> None:
+        there = r.opaque(r.place("%c", r.mul(i, "%cr")))
+        here = r.opaque(r.place("%tile", r.mul(i, "%width")))
 
-    def rows(add: bool) -> None:
-        def row(i: str) -> None:
-            there, here = r.place("%c", r.mul(i, "%cr")), r.place("%tile", r.mul(i, "%width"))
+        def some(j: str, lanes: int) -> None:
+            # Nothing is changed by adding -0.
+            nothing = r.splat(literal(-0.0, dtype), r.type, lanes)
+            kind, old = r.lanes(lanes), r.get_lanes(there, j, lanes)
+            old = r.emit(f"select i1 %first, {kind} {nothing}, {kind} {old}")
+            r.put_lanes(r.emit(f"fadd {kind} {old}, {r.get_lanes(here, j, lanes)}"), there, j, lanes)
 
-            def some(j: str, lanes: int) -> None:
-                own = r.get_lanes(here, j, lanes)
-                if add:
-                    own = r.emit(f"fadd {r.lanes(lanes)} {r.get_lanes(there, j, lanes)}, {own}")
-                r.put_lanes(own, there, j, lanes)
+        r.loop("%whole", lambda j: some(j, _LANES), _LANES)
+        for lanes, at in ((2, "%whole"), (1, "%even")):
+            r.when(f"%has{lanes}", lambda at=at, lanes=lanes: some(at, lanes))
 
-            r.loop(whole, lambda j: some(j, _LANES), _LANES)
-            for (lanes, there_are), at in zip(pieces, (whole, after), strict=True):
-                r.when(there_are, lambda at=at, lanes=lanes: some(at, lanes))
-
-        r.loop("%rows", row)
-
-    r.when("%first", lambda: rows(False), lambda: rows(True))
+    r.do(f"%whole = and i64 %columns, {-_LANES}")
+    r.do("%even = and i64 %columns, -2")
+    for lanes in (2, 1):
+        r.do(f"%has{lanes} = icmp ne i64 {r.emit(f'and i64 %columns, {lanes}')}, 0")
+    r.loop("%rows", row)
     parameters = "i64 %rows, i64 %columns, ptr noalias %tile, i64 %width, ptr noalias %c, i64 %cr, i1 %first"
     return r.define(f"sd.merge.{dtype}", "void", parameters, "ret void")
 
@@ -321,8 +329,16 @@ def _merge(module: Module, dtype: str) -> str:
 def _tiles(module: Module, family: list[Tile]) -> str:
     """All tiles of a block: for each panel of B from the first row to the last."""
     most = family[-1]
-    heights = [tile for tile in family if tile.vectors == most.vectors]
+    narrower = [tile for tile in family if tile.vectors < most.vectors]
+    lower = [tile for tile in family if tile.vectors == most.vectors and tile.rows < most.rows]
     r = Routine(module, most.dtype)
+
+    def smallest(tiles: list[Tile], size: str, extent: Callable[[Tile], int], otherwise: str) -> str:
+        """The first tile that is large enough."""
+        for tile in reversed(tiles):
+            fits = r.emit(f"icmp sle i64 {size}, {extent(tile)}")
+            otherwise = r.emit(f"select i1 {fits}, ptr @{tile.symbol}, ptr {otherwise}")
+        return otherwise
 
     def panel(j: str) -> None:
         b = r.place("%b", r.mul(r.emit(f"sdiv exact i64 {j}, {most.columns}"), "%panel"))
@@ -330,45 +346,34 @@ def _tiles(module: Module, family: list[Tile]) -> str:
         # Rows from the last column of this panel on lie below the diagonal.
         stop = r.least("%m", r.sub(r.add(j, most.columns), "%low"))
         width = r.least(left, most.columns)
+        c = r.place("%c", j)
 
-        def call(tile: Tile, m: str, first: str = "0") -> None:
-            a, c = "%a", r.place("%c", j)
-            if first != "0":
-                a = r.place(a, r.mul(r.emit(f"sdiv exact i64 {first}, {FOUR}"), "%group"))
-                c = r.place("%c", r.at(first, "%cr", j))
+        def call(tile: str, m: str, a: str, c: str) -> None:
             words = f"i64 {m}, i64 {width}, i64 %k, ptr {a}, i64 %group, i64 %ar, i64 %as, ptr {b}, i64 %bs"
-            r.do(f"call void @{tile.symbol}({words}, ptr {c}, i64 %cr, i1 %first)")
+            r.do(f"call void {tile}({words}, ptr {c}, i64 %cr, i1 %first)")
 
-        def high() -> None:
-            """Whole tiles, and below them one as high as what is left."""
+        def some() -> None:
+            # Below whole tiles of full width comes one as high as what is left.
             rest = r.emit(f"and i64 {stop}, {most.rows - 1}")
-            low = r.emit(f"icmp sle i64 {rest}, {heights[-2].rows}")
-            whole = r.emit(f"select i1 {low}, i64 {r.sub(stop, rest)}, i64 {stop}")
-            call(most, whole)
+            high = r.emit(f"icmp sgt i64 {rest}, {lower[-1].rows}")
+            narrow = r.emit(f"icmp sle i64 {left}, {narrower[-1].columns}") if narrower else "false"
+            all_rows = r.emit(f"or i1 {high}, {narrow}")
+            whole = r.emit(f"select i1 {all_rows}, i64 {stop}, i64 {r.sub(stop, rest)}")
+            call(smallest(narrower, left, lambda tile: tile.columns, f"@{most.symbol}"), whole, "%a", c)
 
-            def below(lower: list[Tile]) -> None:
-                if len(lower) == 1:
-                    call(lower[0], under, whole)
-                    return
-                fits = r.emit(f"icmp sle i64 {under}, {lower[0].rows}")
-                r.when(fits, lambda: call(lower[0], under, whole), lambda: below(lower[1:]))
+            def below() -> None:
+                a = r.place("%a", r.mul(r.emit(f"sdiv exact i64 {whole}, {FOUR}"), "%group"))
+                last = smallest(lower[:-1], under, lambda tile: tile.rows, f"@{lower[-1].symbol}")
+                call(last, under, a, r.place(c, r.mul(whole, "%cr")))
 
             under = r.sub(stop, whole)
-            r.when(r.emit(f"icmp sgt i64 {under}, 0"), lambda: below(heights[:-1]))
+            r.when(r.emit(f"icmp sgt i64 {under}, 0"), below)
 
-        def fitting(narrower: list[Tile]) -> None:
-            if not narrower:
-                high()
-                return
-            fits = r.emit(f"icmp sle i64 {left}, {narrower[0].columns}")
-            r.when(fits, lambda: call(narrower[0], stop), lambda: fitting(narrower[1:]))
-
-        some = r.emit(f"icmp sgt i64 {stop}, 0")
-        r.when(some, lambda: fitting([tile for tile in family if tile.vectors < most.vectors]))
+        r.when(r.emit(f"icmp sgt i64 {stop}, 0"), some)
 
     r.loop("%n", panel, most.columns)
     parameters = (
         "i64 %m, i64 %n, i64 %k, ptr %a, i64 %group, i64 %ar, i64 %as, ptr %b, i64 %panel, i64 %bs, ptr %c, i64 %cr, "
         "i1 %first, i64 %low"
     )
-    return r.define(f"sd.tiles.{most.dtype}", "void", parameters, "ret void")
+    return r.define(symbol(most.dtype), "void", parameters, "ret void", linkage="")

@@ -63,6 +63,12 @@ def test_optimizing_inlines_and_never_fuses():
         assert "vfmadd" not in engine.assembly(AFFINE, opt, "x86-64-v4")
 
 
+def test_modules_whose_functions_are_all_written_are_left_as_they_are():
+    square = 'define double @square(double %x) nounwind "written" {\n  %y = fmul double %x, 1.0\n  ret double %y\n}\n'
+    assert "fmul" in engine.optimized_ir(square, 1)
+    assert "fmul" not in engine.optimized_ir(square + "define void @other() {\n  ret void\n}\n", 1)
+
+
 def test_targets():
     host = engine.host_target()
     assert engine.target_of(None, None) == host and host.cpu

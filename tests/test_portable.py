@@ -7,7 +7,7 @@ from crowd import machine_of
 from llvmlite import binding as llvm
 
 import codegen
-from codegen import compiled, engine
+from codegen import compiled, engine, products
 from codegen.jobs import build
 from codegen.main import emit_program
 
@@ -33,7 +33,7 @@ def test_random_programs_have_the_same_bits_on_every_processor(seed, dtype, monk
     for name in MACHINES:
         with monkeypatch.context() as patch:
             on(patch, name)
-            for cached in (compiled._product, compiled._shared_product):
+            for cached in (products._kernels, products._dots, products._steering):
                 patch.setattr(cached, "made", {})
             native = codegen.compile(function, opt=1)
         for number, (n, m) in enumerate(((3, 4), (40, 19))):

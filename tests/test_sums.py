@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 import symdiff as sd
-from codegen import compiled, main, pool
+from codegen import compiled, main, pool, products
 
 pytest.importorskip("llvmlite")
 
@@ -132,7 +132,7 @@ def test_any_number_of_threads_gives_the_same_bits(path: str, monkeypatch: pytes
 @pytest.mark.parametrize("path", JITTED)
 def test_any_width_of_registers_gives_the_same_bits(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     x = _terms("random", np.float64)[:20_011]
-    caches = (compiled._product, compiled._shared_product)  # pyright: ignore[reportPrivateUsage]
+    caches = (products._kernels, products._dots, products._steering)  # pyright: ignore[reportPrivateUsage]
     found: set[bytes] = set()
     for register_bytes in (16, 32, 64):
         with monkeypatch.context() as patch:

@@ -42,6 +42,37 @@ def test_products_of_every_size_and_layout(layout, dtype, rng):
         assert np.all(around[[0, -1]] == 7), (m, n, k)
 
 
+@pytest.mark.parametrize("spec", ["ij,jk->ik", "ij,kj->ik", "ji,jk->ik", "ji,kj->ik", "ij,j,jk->ik", "ij,j,kj->ik"])
+def test_small_products_have_the_bits_of_rows_of_large_ones(spec, rng):
+    """Small ones read A where it lies and pack B panel by panel, large ones go block by block."""
+    operands = spec.split("->")[0].split(",")
+    body = f'%0: f64[m,n] = contract({", ".join(f"%{x}" for x in operands)}) {{spec = "{spec}"}}\nreturn %0'
+    names = {"i": "m", "j": "k", "k": "n"}
+    params = ", ".join(f"%{x}: f64[{','.join(names[label] for label in x)}]" for x in operands)
+    native = codegen.compile(text_function(body, params), single=True)
+    for n, k in ((1, 1), (3, 20), (13, 15), (40, 65), (95, 192), (12, 64)):
+        sizes = {"i": 400, "j": k, "k": n}
+        args = [rng.normal(size=[sizes[label] for label in x]) for x in operands]
+        whole = native(*args)
+        np.testing.assert_allclose(whole, np.einsum(spec, *args), rtol=1e-12, atol=1e-12)
+        for m in (1, 2, 7):
+            few = np.ascontiguousarray(np.take(args[0], range(m), axis=operands[0].index("i")))
+            np.testing.assert_array_equal(native(few, *args[1:]), whole[:m], err_msg=f"{m}, {n}, {k}")
+
+
+def test_what_only_some_products_need_is_not_compiled_for_others():
+    """Narrow products of rows with rows have code of their own, which no product of dense columns ever reaches."""
+
+    def asked(spec, params):
+        body = f'%0: f64[m,n] = contract(%A, %B) {{spec = "{spec}"}}\nreturn %0'
+        return codegen.inspect(codegen.compile(text_function(body, params))).llvm
+
+    assert "sd.dots.f64" in asked("ij,kj->ik", "%A: f64[m,k], %B: f64[n,k]")
+    assert "sd.dots" not in asked("ij,jk->ik", "%A: f64[m,k], %B: f64[k,n]")
+    assert "sd.dots" not in asked("ji,jk->ik", "%A: f64[k,m], %B: f64[k,n]")
+    assert "sd.dots" not in asked("ji,kj->ik", "%A: f64[k,m], %B: f64[n,k]")
+
+
 def test_what_lies_beside_a_tile_does_not_reach_it():
     """Tiles read rows and columns that are not there; what comes of these is not finite, and is not written."""
     body = '%0: f64[m,n] = contract(%A, %B) {spec = "ij,jk->ik"}\nreturn %0'
@@ -78,7 +109,7 @@ def test_threads_share_rows_or_columns_and_keep_the_bits(sizes, rng):
 def test_inner_loops_keep_to_registers(machine, dtype):
     triple, cpu, register_bytes, fma = MACHINES[machine]
     built = machine_of(triple, cpu)
-    source = Module(register_bytes, fma)
+    source = Module(register_bytes, fma, written=True)
     source.functions.append(tiles.text(source, dtype))
     module = llvm.parse_assembly(source.text(), context=llvm.create_context())
     module.triple, module.data_layout = built.triple, str(built.target_data)
