@@ -72,27 +72,26 @@ class Tiling:
 
 def tiling(
     m: float, n: float, k: float, a_sum: float, b_column: float, scaled: bool, flags: int, register_bytes: int,
-    dtype: str, ready: bool = False,
+    fma: bool, dtype: str, ready: bool = False,
 ) -> Tiling:  # fmt: skip
     """The tiles of a product at given sizes and strides; see `codegen.packed` for what is packed. ready: B is."""
-    family = tiles.tiles(Module(register_bytes, True), dtype)
+    family = tiles.tiles(Module(register_bytes, fma), dtype)
     tile = family[-1]
     whole, rest = divmod(n, tile.columns)
-    half = bool(flags & HALF) and n > 0
     # Tiles below the diagonal of a symmetric product are left out.
-    part = min(1.0, (n + tile.columns + tile.rows) / (2 * n)) if half else 1.0
+    part = min(1.0, (n + tile.columns + tile.rows) / (2 * n)) if flags & HALF and n > 0 else 1.0
     across = [(tile, whole)] if whole else []
     across += [(next(t for t in family if t.columns >= rest), 1.0)] if rest else []
     steps = tuple((t.rows, t.vectors, part * math.ceil(m / t.rows) * count * k) for t, count in across)
     begun = part * sum(math.ceil(m / t.rows) * count for t, count in across) * max(math.ceil(k / KC), 1)
     direct = n * min(k, KC) * BYTES[dtype] <= _DIRECT_BYTES or m <= FLAT
     lies = ready or (direct and b_column == 1 and not scaled)
-    packed = 0.0 if lies else k * math.ceil(n / tile.columns) * tile.columns
+    moved = 0.0 if lies else k * math.ceil(n / tile.columns) * tile.columns
     most = min(n, FEW_NC if m <= FEW else NC)
     if most >= (PACK_ROWS_FOR if a_sum == 1 else TURN_ROWS_FOR // BYTES[dtype]):
-        packed += m * k * math.ceil(n / most) * (part if half else 1.0)
-    packed += n * n / 2 if flags & MIRROR else 0.0
-    return Tiling(steps, begun, packed)
+        moved += m * k * math.ceil(n / most) * part
+    moved += n * n / 2 if flags & MIRROR else 0.0
+    return Tiling(steps, begun, moved)
 
 
 # -------------------------------------------------------------------- the routine

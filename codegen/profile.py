@@ -147,7 +147,8 @@ class _Reader:
     def __init__(
         self, kernel: Kernel, known: Unsized, numbers: Mapping[str, int], register_bytes: int, fma: bool
     ) -> None:
-        self.kernel, self.known, self.numbers, self.register_bytes = kernel, known, numbers, register_bytes
+        self.kernel, self.known, self.numbers = kernel, known, numbers
+        self.register_bytes, self.fma = register_bytes, fma
         uses = known.uses(kernel)
         self.fused: set[int] = uses.fused if fma else set()
         self.turned: set[int] = uses.turned
@@ -474,7 +475,7 @@ class _Reader:
         times, rows = run.times, stmt.args[0]
         ready = stmt.args[13] is not None and isinstance(rows, Count) and run.around[rows.within].trips > 1
         cut = tiling(m, n, k, numbers[5], numbers[8], stmt.args[11] is not None, int(numbers[12]),
-                     self.register_bytes, stmt.dtype, ready)  # fmt: skip
+                     self.register_bytes, self.fma, stmt.dtype, ready)  # fmt: skip
         self._add(Stretch(times, {"product": 1.0, "packed": cut.packed, "tile": cut.tiles}))
         for rows, vectors, steps in cut.steps:
             units = {"matrix": float(rows * vectors), "load": float(rows + vectors)}

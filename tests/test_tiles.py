@@ -11,7 +11,7 @@ from crowd import machine_of
 from llvmlite import binding as llvm
 
 import codegen
-from codegen import engine, pool, tiles
+from codegen import engine, gemm, pool, tiles
 from codegen.text import Module
 
 LAYOUTS = {"NN": ("m,k", "k,n", "ij,jk"), "NT": ("m,k", "n,k", "ij,kj"), "TN": ("k,m", "k,n", "ji,jk"),
@@ -71,6 +71,15 @@ def test_what_only_some_products_need_is_not_compiled_for_others():
     assert "sd.dots" not in asked("ij,jk->ik", "%A: f64[m,k], %B: f64[k,n]")
     assert "sd.dots" not in asked("ji,jk->ik", "%A: f64[k,m], %B: f64[k,n]")
     assert "sd.dots" not in asked("ji,kj->ik", "%A: f64[k,m], %B: f64[n,k]")
+
+
+@pytest.mark.parametrize("register_bytes, fma", [(16, False), (16, True), (32, True), (64, True)])
+def test_products_are_priced_by_the_tiles_of_the_machine(register_bytes, fma):
+    most = tiles.tiles(Module(register_bytes, fma), "f64")[-1]
+    made = gemm.tiling(48, 8 * most.columns, 10, 1, 1, False, 0, register_bytes, fma, "f64")
+    assert made.steps == ((most.rows, most.vectors, 48 / most.rows * 8 * 10),)
+    half = gemm.tiling(48, 8 * most.columns, 10, 1, 1, False, gemm.HALF, register_bytes, fma, "f64")
+    assert half.steps[0][2] < made.steps[0][2]
 
 
 def test_what_lies_beside_a_tile_does_not_reach_it():
