@@ -96,7 +96,8 @@ advise:
   %page = and i64 %whole, {-_PAGE}
   %first.page = inttoptr i64 %page to ptr
   %end = add i64 %number, %total
-  %length = sub i64 %end, %page
+  %last.page = and i64 %end, {-_PAGE}
+  %length = sub i64 %last.page, %page
   call void @sd.advise(ptr %first.page, i64 %length)
   br label %header
 header:

@@ -75,6 +75,31 @@ def test_blocks_are_kept_and_found_again():
     assert all(cell.places())
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems are not asked for huge pages")
+def test_huge_pages_are_asked_for_the_whole_pages_of_a_block_alone():
+    """The rest of the last page may belong to others."""
+    asked = []
+
+    @ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int)
+    def madvise(start, length, _):
+        asked.append((start, length))
+        return 0
+
+    module = Module(16, False)
+    text = memory.text(module) + module.text()
+    imports = {"madvise": ctypes.cast(madvise, ctypes.c_void_p).value or 0}
+    library = engine.compile_text(text, [memory.ACQUIRE], opt=0, imports=imports)
+    acquire = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)(library.address(memory.ACQUIRE))
+    cell = memory.Cell()
+    for size in ((1 << 22) + 1000, (1 << 22) + 3000):
+        block = acquire(cell.address, size)
+        raw = ctypes.c_size_t.from_address(block + 8).value
+        start, length = asked.pop()
+        assert start % 4096 == 0 and length % 4096 == 0 and raw <= start < raw + 4096
+        assert raw + size + 128 - 4096 < start + length <= raw + size + 128
+
+
+
 def test_blocks_of_several_threads_are_distinct():
     acquire, release, _ = block_functions()
     wrong = []
