@@ -1,4 +1,4 @@
-"""Vector math on processors that are not here: the loops' machine code, priced by LLVM's machine code analyser.
+"""Vector math on other x86 processors than this: the loops' machine code, priced by LLVM's machine code analyser.
 
 python bench/vmath_mca.py [names] [--cpu znver4] [--width 8] [--mca llvm-mca-19] [--show]
 Prints instructions, cycles per vector and per element of the common path of every loop (calls for rare arguments are
@@ -14,27 +14,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-from llvmlite import binding as llvm
-
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from codegen import engine
 from codegen.vmath import trial
 
 _ROUNDS = 200
 
 
 def assembly(name: str, cpu: str, width: int) -> list[str]:
-    """The lines of the loop's function."""
-    llvm.initialize_all_targets()
-    llvm.initialize_all_asmprinters()
-    machine = llvm.Target.from_triple("x86_64-unknown-linux-gnu").create_target_machine(cpu=cpu, opt=1)
-    module = llvm.parse_assembly(trial.module_text([name], "f64", width))
-    module.triple, module.data_layout = machine.triple, str(machine.target_data)
-    options = llvm.create_pipeline_tuning_options(speed_level=2)
-    options.slp_vectorization = False
-    passes = llvm.create_pass_builder(machine, options)
-    passes.getModulePassManager().run(module, passes)
-    text = str(machine.emit_assembly(module))
+    """The lines of the loop's function, as the engine would compile it there."""
+    text = engine.assembly(trial.module_text([name], "f64", width), cpu=cpu)
     return text.split(f"\nloop.{name}:", 1)[1].split(".Lfunc_end", 1)[0].splitlines()
 
 
@@ -65,7 +55,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", default=["exp", "log", "sin", "cos", "tanh", "sincos"])
     parser.add_argument("--cpu", default="znver4")
     parser.add_argument("--width", type=int, default=8)
-    parser.add_argument("--mca", default=next((t for t in ("llvm-mca", "llvm-mca-19") if shutil.which(t)), "llvm-mca"))
+    parser.add_argument("--mca", default=next((t for t in ("llvm-mca-19", "llvm-mca") if shutil.which(t)), "llvm-mca"))
     parser.add_argument("--show", action="store_true")
     options = parser.parse_args()
     for name in options.names:

@@ -1,7 +1,8 @@
 """Copies between strided arrays and dense ones, in LLVM IR: one routine for every rank and item, which programs share.
 
-`text()` gives `i32 @sd.copy(ptr theirs, ptr ours, ptr shape)`: `shape` points to the words rank, bytes of an item (8, 4
-or 1), 1 for a copy out of the dense array and 0 for one into it, then the extents, then the steps in bytes.
+`text(module)` gives `i32 @sd.copy(ptr theirs, ptr ours, ptr shape)`; the module it stands in gets what it declares.
+`shape` points to the words rank, bytes of an item (8, 4 or 1), 1 for a copy out of the dense array and 0 for one into
+it, then the extents, then the steps in bytes.
 """
 
 from __future__ import annotations
