@@ -94,15 +94,19 @@ class Library:
         """The names that have an address here."""
         return frozenset(self._addresses)
 
+    def __post_init__(self) -> None:
+        # Their own finalizers, which wait for nobody, find nothing to call.
+        for one in (self._tracker, self._engine):
+            vars(one)["close"] = None
+
     def __del__(self) -> None:
         tracker, engine = getattr(self, "_tracker", None), getattr(self, "_engine", None)
 
         def dispose() -> None:
             # The code must go before the engine that holds it, whatever order a collection would choose.
-            if tracker is not None:
-                tracker.close()
-            if engine is not None:
-                engine.close()
+            for one in (tracker, engine):
+                if one is not None:
+                    type(one).close(one)
 
         self._turn.leave(dispose)
 

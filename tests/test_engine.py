@@ -5,6 +5,7 @@ import ctypes
 import gc
 import os
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -292,3 +293,27 @@ def test_lapack_solves(letter, dtype):
     expected = scipy.linalg.solve_triangular(a, b, lower=True)
     np.testing.assert_allclose(x, expected, rtol=tolerance, atol=tolerance)
     assert info[0] == 0
+
+
+def test_collected_libraries_wait_for_their_turn():
+    """The finalizers of what a library holds do not close it while another thread is at work in LLVM."""
+    made = engine.compile_text("define i32 @f() {\n  ret i32 7\n}\n", ["f"], opt=0, cache=False)
+    parts = [made._tracker, made._engine]
+    states = [vars(part) for part in parts]
+    held, done = threading.Event(), threading.Event()
+
+    def work():
+        with engine.LLVM_LOCK:
+            held.set()
+            done.wait(60)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    assert held.wait(60)
+    made.held = (made,)  # a cycle: all of it is finalized at once
+    del made, parts
+    gc.collect()
+    assert not any(state.get("_closed") for state in states)
+    done.set()
+    worker.join()
+    assert all(state.get("_closed") for state in states)
