@@ -376,3 +376,11 @@ def test_an_undefined_function_of_a_step_has_no_value() -> None:
     gathered = sd.sparse_jacobian(P[:, np.floor(ys).astype("i64")], [P], [P])
     assert direct_forms(gathered.function, [0], symmetric=False, transposed=False)
     assert gathered.pattern({"n": 4}).nnz == 4 * 3 * 3
+
+
+def test_a_step_reads_slices_of_the_last_axes_of_a_symbol():
+    """A slice names the axes from its first on; the step's constant has a name all the same."""
+    A, x = sd.symbol("A", (2, 3)), sd.symbol("x", (4,))
+    part = sd.vmap(lambda row: row[1:2])(A)
+    last, _ = sd.scan(lambda s, t: (s + t * part, None), part * 0, x)
+    np.testing.assert_allclose(sd.compile(last, [A, x])(np.ones((2, 3)), np.arange(4.0)), np.full((2, 1), 6.0))

@@ -241,7 +241,8 @@ def _described(value: Value) -> str:
     if part.op.name != "slice" or not part.args[0].is_param:
         return "C" if value.type.rank > 1 else "c"
     whole = part.args[0]
-    axes = list(zip(part.attr("starts"), part.attr("sizes"), whole.shape, strict=True))
+    starts = part.attr("starts")  # of the last axes
+    axes = list(zip(starts, part.attr("sizes"), whole.shape[whole.type.rank - len(starts) :], strict=True))
     places = [start for start, size, all_of_it in axes if size != all_of_it]
     entry = all(size == 1 for _, size, all_of_it in axes if size != all_of_it)
     if not entry or not all(isinstance(place, int) for place in places):
