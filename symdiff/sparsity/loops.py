@@ -121,7 +121,7 @@ def all_steps_at_once(sweep: Sweep, loop: Loop, picks: Sequence[Value]) -> list[
                 _give(inner, p, *_all_of(sweep, operand))
             results[:] = inner.through(loop)
             more = [_union(pool, a, b) for a, b in zip(state, results, strict=False)]
-            settled = all(a is b or (a is not None and np.array_equal(a, b)) for a, b in zip(more, state, strict=True))
+            settled = all(map(_same, more, state))
             state[:] = more
             if settled:
                 return [_repeated(sweep, pick, state, results, count) for pick in picks]
@@ -147,6 +147,10 @@ def _repeated(sweep: Sweep, pick: Value, state: Sequence[Maybe], results: Sequen
 
 def _union(pool: Pool, a: Maybe, b: Maybe) -> Maybe:
     return b if a is None else a if b is None else pool.union(a, b)
+
+
+def _same(a: Maybe, b: Maybe) -> bool:
+    return a is b or (a is not None and b is not None and np.array_equal(a, b))
 
 
 def _number(sweep: Sweep, value: Value) -> Any:
