@@ -144,8 +144,9 @@ def test_pieces_that_fill_an_axis_are_a_block_vector() -> None:
     z = np.concatenate([u, v])
     w = sd.symbol("w", (2 * n,))
     g = sd.gradient(np.sum(np.sin(w[:n]) * u - np.exp(w[n:])), w)
-    assert str(g) == "[u ⊙ cos(w[0…n - 1]); -exp(w[n…2*n - 1])]"
-    assert g.latex() == r"\begin{bmatrix} u \odot \cos(w_{[0:n - 1]}) \\ -\exp(w_{[n:2\,n - 1]}) \end{bmatrix}"
+    assert str(g) == "[u ⊙ cos(w[0…n - 1]); -exp(w[n…2 n - 1])]"
+    inner = r"u \odot \cos(w_{[0 \ldots n - 1]}) \\ -\exp(w_{[n \ldots 2\,n - 1]})"
+    assert g.latex() == rf"\begin{{bmatrix}} {inner} \end{{bmatrix}}"
     values = {"u": rng.normal(size=4), "w": rng.normal(size=8)}
     assert np.allclose(evaluated(g, values), g.evaluate(values, sizes=SIZES))
     assert str(z) == "[u; v]"
@@ -162,5 +163,5 @@ def test_blocks_of_a_matrix() -> None:
     G = sd.symbol("G", (m, n))
     g = sd.gradient(np.sum(G * np.tanh(B[:, :n])) + 2 * np.sum(G * B[:, n:] ** 2), B)
     values = {"B": rng.normal(size=(5, 8)), "G": rng.normal(size=(5, 4))}
-    assert str(g).endswith(", 4 (G ⊙ B[:, n…2*n - 1])]")
+    assert str(g).endswith(", 4 (G ⊙ B[:, n…2 n - 1])]")
     assert np.allclose(evaluated(g, values), g.evaluate(values, sizes=SIZES))
