@@ -299,7 +299,7 @@ class _Pulling:
             if k >= loop.carries:  # a step sees one entry of what was stacked
                 kind = loop.kind(k)
                 at = k - 2 * loop.carries
-                name = f"{loop.params[k - loop.carries].name}_seen" if at < 0 else f"y{at}"
+                name = f"{loop.params[k - loop.carries].name}_seen" if at < 0 else "y" if at == 0 else f"y_{at}"
                 bar = loop.fresh(f"{name}_bar", kind.dtype, (*lead, *kind.shape))
                 bar_dead = None if dead is None else loop.fresh(f"{name}_dead", "bool", kind.shape)
                 self.given[k] = _Given(ct, dead, bar, bar_dead)
