@@ -237,14 +237,14 @@ def _described(value: Value) -> str:
     """The name of the symbol that a value is, p_1 for an entry of one; c, or C for a matrix, for any other constant."""
     if value.is_param:
         return value.name
+    other = "C" if value.type.rank > 1 else "c"
     part = value.args[0] if value.op.name == "reshape" else value
     if part.op.name != "slice" or not part.args[0].is_param:
-        return "C" if value.type.rank > 1 else "c"
+        return other
     whole = part.args[0]
     starts = part.attr("starts")  # of the last axes
-    axes = list(zip(starts, part.attr("sizes"), whole.shape[whole.type.rank - len(starts) :], strict=True))
-    places = [start for start, size, all_of_it in axes if size != all_of_it]
-    entry = all(size == 1 for _, size, all_of_it in axes if size != all_of_it)
-    if not entry or not all(isinstance(place, int) for place in places):
-        return "C" if value.type.rank > 1 else "c"
-    return "_".join([whole.name, *[str(place) for place in places]])
+    axes = zip(starts, part.attr("sizes"), whole.shape[whole.type.rank - len(starts) :], strict=True)
+    cut = [(start, size) for start, size, all_of_it in axes if size != all_of_it]
+    if not all(size == 1 and isinstance(start, int) for start, size in cut):
+        return other
+    return "_".join([whole.name, *[str(start) for start, _ in cut]])

@@ -52,9 +52,7 @@ class Indexer:
     def defined(self, node: Node, index: Sequence[str], depth: int = 0) -> Text:
         """The entry written out, though the node may have a name."""
         paper = self.paper
-        if node.kind == "einsum":
-            return self._einsum(node, index)
-        if node.kind == "sum" and node.args[0].rank > 2:
+        if _sums(node):
             return self._summed(node, index)
         if not index:
             return paper.own(node)
@@ -117,10 +115,10 @@ class Indexer:
         base = texts[0][0] if node.args[0].kind == "sym" else self.paper.at(texts[0], APPLIED)
         return self.paper.top(base, texts[1][0]), CALL
 
-    def _einsum(self, node: Node, index: Sequence[str]) -> Text:
+    def _summed(self, node: Node, index: Sequence[str]) -> Text:
         """The product of entries; what no summed index touches stands before the sum sign."""
         paper = self.paper
-        labels, output = node.data
+        labels, output = _labels(node)
         name = dict(zip(output, index, strict=True))
         spare = [c for c in self.inner if c not in index and c not in self._taken]
         inner: list[str] = []
@@ -140,18 +138,6 @@ class Indexer:
         if inner:
             outside.append(self.total(inner, paper.join(inside) if inside else "1"))
         return (paper.join(outside) if outside else "1"), PRODUCT
-
-    def _summed(self, node: Node, index: Sequence[str]) -> Text:
-        """The sum of entries along some axes."""
-        operand, axes = node.args[0], node.data
-        spare = [c for c in self.inner if c not in index and c not in self._taken]
-        inner = [spare.pop(0) if spare else f"i{axis}" for axis in axes]
-        outer, within = iter(index), iter(inner)
-        whole = [next(within) if axis in axes else next(outer) for axis in range(operand.rank)]
-        self._taken += whole
-        part = self.indexed(operand, whole)
-        del self._taken[len(self._taken) - len(whole) :]
-        return self.total(inner, self.paper.at(part, PRODUCT)), PRODUCT
 
     def _entry(self, text: Text, index: Sequence[str]) -> Text:
         return (self.sub(self.paper.at(text, APPLIED), index), CALL) if index else text
@@ -177,18 +163,24 @@ def _sums(node: Node) -> bool:
     return node.kind == "einsum" or (node.kind == "sum" and node.args[0].rank > 2)
 
 
+def _labels(node: Node) -> tuple[Sequence[Sequence[object]], Sequence[object]]:
+    """The labels of the operands of a sum of entries, and those of the result."""
+    if node.kind == "einsum":
+        return node.data
+    axes = range(node.args[0].rank)
+    return [axes], [axis for axis in axes if axis not in node.data]
+
+
 def _letters_around(results: Sequence[Node]) -> dict[Node, int]:
-    """How many letters the expressions around each einsum use."""
+    """How many letters the expressions around each sum of entries use."""
     order = topological(results)
     if not any(_sums(n) for n in order):
         return {}
     around: dict[Node, int] = {r: r.rank if r.rank > 2 and not _sums(r) else 0 for r in results}
     for node in reversed(order):
         count = around.setdefault(node, 0)
-        if node.kind == "einsum":
-            count += len({x for word in node.data[0] for x in word})
-        elif _sums(node):
-            count += node.args[0].rank
+        if _sums(node):
+            count += len({x for word in _labels(node)[0] for x in word})
         for operand in node.args:
             around[operand] = max(around.get(operand, 0), count)
     return around
