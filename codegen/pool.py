@@ -76,6 +76,7 @@ _NEEDED = (
 
 def _emptied() -> None:
     ctypes.memset(_pool, 0, _BYTES)
+    _count_processors()
 
 
 if hasattr(os, "register_at_fork"):
@@ -90,13 +91,14 @@ def share_always(wanted: bool) -> None:
 def address() -> int:
     """Where a new program finds the function. Code may come to lie where other code was: accounts begin anew."""
     ctypes.c_int64.from_buffer(_pool, _LAYOUT["PROGRAMS"]).value += 1
-    ctypes.c_int64.from_buffer(_pool, _LAYOUT["PROCESSORS"]).value = _processors()
+    _count_processors()
     return library().address(SYMBOL)
 
 
-def _processors() -> int:
-    """How many the process may use; 0: nobody knows."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 0
+def _count_processors() -> None:
+    """Note how many the process may use; 0: nobody knows."""
+    known = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 0
+    ctypes.c_int64.from_buffer(_pool, _LAYOUT["PROCESSORS"]).value = known
 
 
 def available() -> bool:

@@ -198,6 +198,33 @@ def test_a_child_has_a_pool_of_its_own_and_exit_is_clean():
     assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
 
 
+FEW = """
+import ctypes, os
+from codegen import engine, pool
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+library = engine.compile_text('''%s''', ["work"], opt=0)
+parallel = ctypes.CFUNCTYPE(ctypes.c_int32, *[ctypes.c_void_p] * 3, *[ctypes.c_int64] * 3)(pool.address())
+def others():
+    calls = (ctypes.c_int64 * 3)()
+    for _ in range(5):
+        parallel(library.address("work"), ctypes.addressof(calls), None, 8, 2, 8)
+    assert calls[2] == 40
+    return calls[1]
+child = os.fork()
+if child == 0:
+    os._exit(others())
+assert others() == os.waitpid(child, 0)[1] == 0
+print("done")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="processors cannot be taken away here")
+def test_no_more_threads_than_processors_also_in_a_child():
+    script = FEW % SLEEPY
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+
+
 ENDING = """
 import gc, time
 import numpy as np
