@@ -54,10 +54,9 @@ def times(a: Exact, b: Exact) -> Exact | None:
     return _settled(a.rational * b.rational, halves)
 
 
-def inverse(a: Exact) -> Exact:
-    """The reciprocal."""
-    found = _settled(1 / a.rational, {base: -power for base, power in a.roots})
-    return found if found is not None else ONE
+def inverse(a: Exact) -> Exact | None:
+    """The reciprocal; None where it grows too long: 1/sqrt(n) is sqrt(n)/n."""
+    return _settled(1 / a.rational, {base: -power for base, power in a.roots})
 
 
 def root(a: Exact) -> Exact | None:

@@ -249,14 +249,15 @@ def _div(work: Reading, stmt: Let) -> Monomial | None:
         dyadic = not below.constant.roots and _is_dyadic(below.constant.rational)
         if b not in work.reciprocals and not dyadic and above.constant is ONE and above.factors:
             return None  # a constant that divides once: the quotient rounds better
-        return work.joined(above, below._replace(constant=inverse(below.constant)), stmt.dtype)
+        size = inverse(below.constant)
+        return None if size is None else work.joined(above, below._replace(constant=size), stmt.dtype)
     if b not in work.reciprocals:
         return None
     # Only the size of a single scalar is taken out of a divisor: 1/(c x) is (1/c) (1/x).
     single = len(below.factors) == 1 and below.factors[0] >= 0 and not work.ordered
-    divisor = below.factors[0] if single else b
+    size = inverse(below.constant) if single else None
+    divisor, constant = (b, ONE) if size is None else (below.factors[0], size)
     degree = -work.degree[divisor]
-    constant = inverse(below.constant) if single else ONE
     written = not above.factors and above.constant is constant is ONE
     under = Monomial(below.sign, constant, (-1 - divisor,), degree, degree, degree, written)
     return work.joined(above, under, stmt.dtype) or work.joined(work.atom(a), under, stmt.dtype)

@@ -86,6 +86,17 @@ def test_constants_of_float32_stay_in_its_range() -> None:
     agree(native, [np.repeat(values, 7), np.tile(values, 7)])
 
 
+@pytest.mark.parametrize("fastmath", [False, True])
+def test_quotients_by_constants_too_long_to_fold(fastmath: bool) -> None:
+    def results(x: Any, y: Any, z: Any) -> list[Any]:
+        size = x.const(Fraction(3**60 + 2, 7**36)).op("sqrt") * x.const(Fraction(3**75 + 2, 5**30))
+        three = x.const(3) / size
+        return [(-(x * y)) * three, x * three, -z * three * y, 3 * x / size]
+
+    native = program("xyz", results, fastmath=fastmath)
+    agree(native, list(np.random.default_rng(11).standard_normal((3, 20))))
+
+
 # -------------------------------------------------------------------- random programs
 def grown(seed: int, dtype: str, steps: int, alone: bool = False) -> Function:
     """Products and quotients of the same few factors; some of the last are the results."""

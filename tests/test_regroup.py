@@ -229,8 +229,10 @@ def test_exact_constants() -> None:
     side = root(two)
     assert side is not None
     assert times(side, side) == two
-    assert times(inverse(side), side) is ONE
-    assert times(inverse(side), inverse(side)) == half
+    below = inverse(side)
+    assert below is not None
+    assert times(below, side) is ONE
+    assert times(below, below) == half
     assert float(number(side)) == 2**0.5
     pi = exact("pi")
     assert pi is not None
@@ -243,6 +245,7 @@ def test_exact_constants() -> None:
     assert exact("inf") is None
     assert exact(True) is None
     assert times(Exact(Fraction(2) ** 190), Exact(Fraction(2) ** 190)) is None
+    assert inverse(Exact(Fraction(3) ** 70, ((5**70, 1),))) is None
 
 
 # -------------------------------------------------------------------- what derivatives give
