@@ -69,7 +69,7 @@ def _steering(register_bytes: int, fma: bool, dtype: str, threads: bool) -> engi
     found = {name: kernels.address(name) for name in _kernel_symbols(dtype)}
     found |= {SCRATCH: _scratch.address, **base.addresses()}
     if threads:
-        found[pool.SYMBOL] = pool.library().address(pool.SYMBOL)
+        found[pool.SYMBOL] = pool.address()
     symbols = [sharing.divided_symbol(dtype), panels.symbol(dtype)]
     library = engine.compile_text(module.text(), symbols, opt=0, imports=found)
     cell = ctypes.c_void_p.from_address(kernels.address(sharing.cell_symbol(dtype)))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -111,6 +114,27 @@ def test_threads_share_rows_or_columns_and_keep_the_bits(sizes, rng):
         for _ in range(3):
             for one, other in zip(native(*args), expected, strict=True):
                 np.testing.assert_array_equal(one, other)
+
+
+ALONE = """
+import os
+import numpy as np
+import symdiff as sd
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+A, B = sd.symbol("A", sd.dims("m k")), sd.symbol("B", sd.dims("k n"))
+product, a = sd.compile(A @ B, [A, B], threads=4), np.ones((300, 300))
+before = len(os.listdir("/proc/self/task"))
+for _ in range(5):
+    product(a, a)
+print(len(os.listdir("/proc/self/task")) - before)
+"""
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="threads cannot be counted here")
+def test_a_program_that_shares_products_alone_knows_the_processors():
+    """Its own code never asks for the pool."""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", ALONE], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "0\n"), done.stderr
 
 
 @pytest.mark.parametrize("dtype", ["f64", "f32"])
