@@ -18,7 +18,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from symdiff.arguments import argument_numbers, positions
-from symdiff.errors import ArgumentError, DtypeError, ShapeError
+from symdiff.errors import ArgumentError, DtypeError, ShapeError, at_least_one
 from symdiff.ir.dims import format_shape
 
 Verdict: TypeAlias = Literal["ok", "differs", "kink", "not finite", "uncertain"]
@@ -378,7 +378,8 @@ def check_gradient(
     labels = _names(function, names, len(arrays))
     claims = _gradient_values(function, gradient, gradient_of, chosen, arrays, labels)
     eps = max(float(np.finfo(arrays[i].dtype).eps) for i in chosen)
-    rtol = max(_RTOL[arrays[i].dtype] for i in chosen) if rtol is None else rtol
+    rtol = max(_RTOL[arrays[i].dtype] for i in chosen) if rtol is None else _tolerance(rtol)
+    directions = None if directions is None else at_least_one(directions, "check_gradient: directions")
     counted = _Counted(function, arrays)
     value = counted.real(chosen[0], np.array(arrays[chosen[0]]))
     reports: list[ArgumentReport] = []
@@ -440,6 +441,12 @@ def _float_array(point: Any, number: int) -> Any:
         bad = array[~np.isfinite(array)][0]
         raise ArgumentError(f"check_gradient: point {number} holds {bad}, expected finite numbers")
     return array
+
+
+def _tolerance(rtol: Any) -> float:
+    if isinstance(rtol, (int, float, np.integer, np.floating)) and 0 < rtol < math.inf:
+        return float(rtol)
+    raise ArgumentError(f"check_gradient: rtol={rtol!r}, expected a positive number")
 
 
 def _argument_numbers(argnums: int | Sequence[int] | None, count: int) -> tuple[int, ...]:

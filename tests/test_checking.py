@@ -241,3 +241,9 @@ def test_wrong_use_is_explained():
         check_gradient(np.sin, 1j, gradient=np.cos)
     with pytest.raises(ArgumentError, match="holds inf"):
         check_gradient(np.sin, np.inf, gradient=np.cos)
+    for directions in (0, -1, 1.5):  # a check of nothing would pass
+        with pytest.raises(ArgumentError, match=f"check_gradient: directions: given {directions}, expected"):
+            check_gradient(np.sin, 0.5, gradient=np.sin, directions=directions)
+    for rtol in (0, -1e-3, math.nan, "1e-3"):
+        with pytest.raises(ArgumentError, match=r"check_gradient: rtol=.*, expected a positive number"):
+            check_gradient(np.sin, 0.5, gradient=np.cos, rtol=rtol)

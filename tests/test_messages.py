@@ -35,6 +35,7 @@ TRANSFORMS: list[Case] = [
     ("argnums bool", lambda: sd.value_and_grad(total, argnums=True), sd.ArgumentError, "argnums=True"),
     ("argnums none", lambda: sd.sparse_jacobian(total, argnums=None), sd.ArgumentError, "argnums=None"),
     ("argnums checked", lambda: sd.check_gradient(total, X, argnums="x"), sd.ArgumentError, "argnums=.x."),
+    ("argnums of nothing", lambda: sd.check_gradient(total, X, argnums=()), sd.ArgumentError, "argnums is empty"),
     ("static", lambda: sd.jit(total, static_argnums="x"), sd.ArgumentError, "jit: static_argnums='x'"),
     ("a number", lambda: sd.grad(3), sd.ArgumentError, "grad: given 3, expected a Python function over NumPy$"),
     ("an expression", lambda: sd.grad(total(x)), sd.ArgumentError, r"over NumPy; .*sd.gradient\(f, x\)"),

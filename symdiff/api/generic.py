@@ -151,7 +151,8 @@ def check_gradient(
     else:
         chosen = positions(argument_numbers(argnums, "check_gradient"), len(points), "check_gradient")
     if not chosen:
-        raise ArgumentError("check_gradient: no argument of floating type is given")
+        what = "no argument of floating type is given" if argnums is None else "argnums is empty"
+        raise ArgumentError(f"check_gradient: {what}")
     leaves, tree = flatten(tuple(points[i] for i in chosen))
     names = [name for i in chosen for name in _leaf_names(points[i], f"argument {i}")]
 
