@@ -109,6 +109,20 @@ def test_sets_are_dropped_inside_of_loops(monkeypatch: pytest.MonkeyPatch) -> No
             np.testing.assert_array_equal(dense(y, u, n=7, T=5), want)
 
 
+
+def test_what_rounds_found_outlasts_steps_that_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps drop sets before there are too many of them."""
+    for y in diffusion():
+        for x in (u, q):
+            with monkeypatch.context() as patch:
+                patch.setattr("symdiff.sparsity.structure._BUDGET", -1)
+                want = dense(y, x, n=7, T=5)
+            with monkeypatch.context() as patch:
+                patch.setattr("symdiff.sparsity.structure._PILE", -200)
+                patch.setattr("symdiff.sparsity.loops.GROWTH", 0)
+                np.testing.assert_array_equal(dense(y, x, n=7, T=5), want)
+
+
 def test_values_of_sparse_jacobians_and_hessians() -> None:
     """Native code against dense derivatives: vectors carried, by bands, elementwise and in loops in loops."""
     rng = np.random.default_rng(2)

@@ -199,7 +199,9 @@ class _Sweep:
         found = loops.all_steps_at_once(self, loop, picks) if length else None
         short = not length or length * len(loop.body.instrs) <= self.budget
         if short and (found is None or loops.few(self.pool, picks, found, length)):
+            self.held += [found or []]
             found = loops.step_by_step(self, loop, length, picks) or found
+            self.held.pop()
         if found is None:
             found = [self._everything(v) for v in picks]
         self.numbers.update((v, x) for v, x in zip(picks, found, strict=True) if x is not None)
