@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from symdiff.errors import ArgumentError, DtypeError, EvaluationError, ShapeError
-from symdiff.ir.builder import Builder, Handle, exact, number_of
+from symdiff.ir.builder import Builder, Handle, exact, freeze_attrs, number_of
 from symdiff.ir.contraction import Labels, label_sizes, parse_spec
 from symdiff.ir.contraction import contract as build_contract
 from symdiff.ir.dims import Dim, Shape, Size, format_shape, product
@@ -237,11 +237,34 @@ def _slice_infer(types: Sequence[TensorType], attrs: Attrs) -> TensorType:
     return TensorType(kind.dtype, (*kind.shape[:lead], *attrs["sizes"]))
 
 
+def _turns(attrs: Attrs, counts: Shape, wholes: Shape) -> bool:
+    """Whether a window keeps all elements, those of some axes from the last to the first."""
+    return counts == wholes and all(
+        (start, step) in ((0, 1), (size - 1, -1))
+        for start, step, size in zip(attrs["starts"], attrs["steps"], wholes, strict=True)
+    )
+
+
 def _fold_slice(builder: Builder, args: tuple[Value, ...], attrs: Attrs) -> Value | None:
-    shape = args[0].type.shape
-    k = len(attrs["sizes"])
-    whole = shape[len(shape) - k :] == attrs["sizes"] and all(s == 0 for s in attrs["starts"])
-    return args[0] if whole and all(s == 1 for s in attrs["steps"]) else None
+    (arg,) = args
+    shape = arg.type.shape
+    if not _turns(attrs, attrs["sizes"], shape[len(shape) - len(attrs["sizes"]) :]):
+        return None
+    if all(s == 1 for s in attrs["steps"]):
+        return arg
+    if _is_turned(arg, attrs):
+        return arg.args[0]
+    if arg.op.name == "cumsum" and _is_turned(arg.args[0], attrs):
+        axis, inner = arg.attr("axis"), arg.args[0].args[0]
+        if all((step == -1) == (i - len(attrs["steps"]) == axis) for i, step in enumerate(attrs["steps"])):
+            turned = freeze_attrs({"axis": axis, "reverse": not arg.attr("reverse")})
+            return builder.make(arg.op, (inner,), turned)
+    return None
+
+
+def _is_turned(value: Value, attrs: Attrs) -> bool:
+    """Whether a value is a slice of the same window."""
+    return value.op.name == "slice" and all(value.attr(k) == attrs[k] for k in ("starts", "steps", "sizes"))
 
 
 def _index(
@@ -293,6 +316,8 @@ def _fold_embed(builder: Builder, args: tuple[Value, ...], attrs: Attrs) -> Valu
         return args[0]
     if args[0].op.name == "const" and args[0].attr("value") == 0 and kind.dtype != "bool":
         return builder.const(0, kind.shape, kind.dtype)
+    if _turns(attrs, args[0].type.shape[kind.rank - len(attrs["sizes"]) :], attrs["sizes"]):  # back again
+        return builder.make(cut, args, freeze_attrs(attrs))
     return None
 
 

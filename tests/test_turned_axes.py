@@ -1,0 +1,48 @@
+"""Axes that are turned round: twice is not at all, running sums run the other way, and gradients come out so."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import symdiff as sd
+
+m, n = sd.dims("m n")
+x, A = sd.symbol("x", (n,)), sd.symbol("A", (m, n))
+
+
+def test_an_axis_turned_twice_is_as_it_was() -> None:
+    assert x[::-1][::-1].value is x.value
+    assert np.flip(np.flip(A, 0), 0).value is A.value
+    assert np.flip(np.flip(A, 0), 1).value is not A.value
+    y = sd.symbol("y", (n,))
+    assert str(sd.gradient(np.sum(np.sin(x)[::-1] * y), x)) == "cos(x) ⊙ y[n - 1…0 by -1]"
+
+
+@pytest.mark.parametrize("across", [0, 1, (0, 1)])
+@pytest.mark.parametrize("back", [0, 1, (0, 1)])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_running_sums_of_what_is_turned(axis: int, across: Any, back: Any, rng: np.random.Generator) -> None:
+    turned = np.flip(np.cumsum(np.flip(A, across), axis=axis), back)
+    if across == back == axis:
+        assert turned.value.op.name == "cumsum"
+    a, w = rng.normal(size=(3, 4)), rng.normal(size=(3, 4))
+
+    def plain(array: Any) -> Any:
+        return np.flip(np.cumsum(np.flip(array, across), axis=axis), back)
+
+    np.testing.assert_array_equal(turned.evaluate({"A": a}), plain(a))
+    W = sd.symbol("W", (m, n))
+    found = sd.gradient(np.sum(turned * W), A).evaluate({"A": a, "W": w})
+    columns = [np.sum(w * plain(e.reshape(3, 4))) for e in np.eye(12)]
+    np.testing.assert_allclose(found, np.reshape(columns, (3, 4)), rtol=1e-13)
+
+
+def test_a_partial_likelihood_reads_as_in_a_textbook() -> None:
+    p = sd.dim("p")
+    X, b, d = sd.symbol("X", (n, p)), sd.symbol("b", (p,)), sd.symbol("d", (n,))
+    risk = np.cumsum(np.exp(X @ b)[::-1])[::-1]
+    loss = -np.sum(d * (X @ b - np.log(risk)))
+    assert str(sd.gradient(loss, b)) == "Xᵀ (cumsum(d ⊘ cumsum(exp(X b), reverse)) ⊙ exp(X b) - d)"
