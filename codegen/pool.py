@@ -44,6 +44,8 @@ _PATIENCE, _PATIENT_YIELDS = 400, 200
 _SHARES = 4
 """A piece is what is left over so many times the number of threads."""
 _ACCOUNTS = 512
+_PLACES = 8
+"""Where an account may be, one after the other: two loops with one place between them would never be shared."""
 _GRACE = 200_000
 """Nanoseconds that an account may be in debt."""
 _MOST_CREDIT = 100_000_000
@@ -123,7 +125,7 @@ def text() -> str:
         "SHARES": _SHARES, "SIG_BLOCK": int(getattr(signal, "SIG_BLOCK", 0)), "GRACE": -_GRACE,
         "MOST_CREDIT": _MOST_CREDIT, "REPAY": -_REPAY, "TRIAL": _TRIAL, "FINE": _FINE, "LONGEST_DEBT": _LONGEST_DEBT,
         "BYTES": _BYTES, "CLOCK": int(getattr(time, "CLOCK_MONOTONIC", 0)),
-        "HASH_SHIFT": 64 - _ACCOUNTS.bit_length() + 1,
+        "HASH_SHIFT": 64 - _ACCOUNTS.bit_length() + 1, "LAST_ACCOUNT": _ACCOUNTS - 1, "PLACES": _PLACES,
         **{name: f"getelementptr (i8, ptr @{_CELL}, i64 {at})" for name, at in _LAYOUT.items()},
     }  # fmt: skip
     made = TEXT

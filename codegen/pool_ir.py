@@ -16,35 +16,20 @@ entry:
   %alone = or i1 %few, %lone
   br i1 %alone, label %serial, label %consult
 
-consult:                                         ; balance, time to work alone, what a unit takes, calls, key
+consult:                                         ; balance, time to work alone, what a unit takes, calls
   %number = ptrtoint ptr %work to i64
   %units = call i64 @llvm.smax.i64(i64 %amount, i64 1)
   %magnitude = call i64 @llvm.ctlz.i64(i64 %units, i1 false)
   %turned = shl i64 %magnitude, 56
-  %programs = load atomic i64, ptr $PROGRAMS monotonic, align 8
-  %lately = shl i64 %programs, 48
-  %where = xor i64 %number, %lately
-  %both = xor i64 %where, %turned
-  %mixed = mul i64 %both, -7046029254386353131
-  %place = lshr i64 %mixed, $HASH_SHIFT
-  %account = getelementptr [8 x i64], ptr $LEDGER, i64 %place
+  %both = xor i64 %number, %turned
+  %key = mul i64 %both, -7046029254386353131
+  %account = call ptr @account(i64 %key)
   %owed.at = getelementptr i64, ptr %account, i64 1
   %alone.at = getelementptr i64, ptr %account, i64 2
   %calls.at = getelementptr i64, ptr %account, i64 3
-  %whose.at = getelementptr i64, ptr %account, i64 4
   %always = load i64, ptr $ALWAYS
   %forced = icmp ne i64 %always, 0
-  br i1 %forced, label %try, label %ledger
-
-ledger:
-  %whose = load atomic i64, ptr %whose.at monotonic, align 8
-  %known = icmp eq i64 %whose, %mixed
-  br i1 %known, label %weigh, label %anew
-
-anew:                                            ; another loop had the place
-  call void @llvm.memset.p0.i64(ptr %account, i8 0, i64 32, i1 false)
-  store atomic i64 %mixed, ptr %whose.at monotonic, align 8
-  br label %weigh
+  br i1 %forced, label %try, label %weigh
 
 weigh:
   %calls = atomicrmw add ptr %calls.at, i64 1 monotonic
@@ -233,6 +218,40 @@ settled:
   %status = load atomic i32, ptr $STATUS acquire, align 4
   store atomic i64 0, ptr $BUSY release, align 8
   ret i32 %status
+}
+
+; The account of a key among those kept since the last program came: at its own place or in one of the next.
+define internal ptr @account(i64 %key) noinline nounwind {
+entry:
+  %home = lshr i64 %key, $HASH_SHIFT
+  %programs = load atomic i64, ptr $PROGRAMS monotonic, align 8
+  %now = add i64 %programs, 1                     ; an empty place is older than any program
+  br label %look
+look:
+  %n = phi i64 [ 0, %entry ], [ %n.next, %other ]
+  %sum = add i64 %home, %n
+  %place = and i64 %sum, $LAST_ACCOUNT
+  %account = getelementptr [8 x i64], ptr $LEDGER, i64 %place
+  %whose.at = getelementptr i64, ptr %account, i64 4
+  %since.at = getelementptr i64, ptr %account, i64 5
+  %whose = load atomic i64, ptr %whose.at monotonic, align 8
+  %since = load atomic i64, ptr %since.at monotonic, align 8
+  %kept = icmp eq i64 %since, %now
+  br i1 %kept, label %compare, label %anew
+compare:
+  %known = icmp eq i64 %whose, %key
+  br i1 %known, label %found, label %other
+other:
+  %n.next = add i64 %n, 1
+  %more = icmp ult i64 %n.next, $PLACES
+  br i1 %more, label %look, label %anew
+anew:
+  call void @llvm.memset.p0.i64(ptr %account, i8 0, i64 32, i1 false)
+  store atomic i64 %key, ptr %whose.at monotonic, align 8
+  store atomic i64 %now, ptr %since.at monotonic, align 8
+  br label %found
+found:
+  ret ptr %account
 }
 
 define internal i64 @now() noinline nounwind {

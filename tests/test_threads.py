@@ -324,3 +324,26 @@ def test_what_working_alone_takes_is_tried_first():
     for _ in range(2):
         parallel(library.address("work"), ctypes.addressof(calls), None, 3, 2, 3)
     assert list(calls) == [4, 0, 12]
+
+
+COUNTED = """
+define i32 @work{0}(ptr %calls, ptr %none, i64 %from, i64 %to, i64 %thread) {{
+  %at = getelementptr i64, ptr %calls, i64 {0}
+  %before = atomicrmw add ptr %at, i64 1 monotonic
+  ret i32 0
+}}
+"""
+
+
+def test_every_loop_has_an_account_of_its_own():
+    """Where two lost theirs to each other in turn, both were tried alone for ever."""
+    pool.share_always(False)
+    names = [f"work{i}" for i in range(20)]
+    library = engine.compile_text("".join(map(COUNTED.format, range(20))), names, opt=0)
+    parallel = ctypes.CFUNCTYPE(ctypes.c_int32, *PARALLEL)(pool.address())
+    for turn in range(3):
+        for magnitude in range(10):
+            calls = (ctypes.c_int64 * 20)()
+            for name in names:
+                parallel(library.address(name), ctypes.addressof(calls), None, 8, 2, 1 << magnitude)
+            assert set(calls) == {1} if turn < 2 else min(calls) > 1
