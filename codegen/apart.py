@@ -21,7 +21,6 @@ _MOST = 32
 _Span: TypeAlias = "tuple[Size, Size, Size]"
 """What one axis of an access is in an iteration: step, lowest and highest place at iteration 0."""
 
-
 _Place: TypeAlias = "tuple[Shape, tuple[Index, ...], bool, tuple[tuple[str, Size], ...]]"
 """Shape and index of an access, whether a routine makes it, and how far the variables run."""
 

@@ -39,7 +39,6 @@ _GAP = 1024
 """Bytes between what two threads have for themselves: so far a core reads ahead of what its thread goes through."""
 
 
-
 def emit_program(
     program: Program, register_bytes: int, fma: bool, fast: bool = False, clock: int | None = None
 ) -> str:

@@ -107,7 +107,7 @@ class _Placing:
         return body if self.nest.starts or not _only_scalars(body) else []
 
     def _regroup(self, level_of: Callable[[int], int]) -> None:
-        """Share the factors of products."""
+        """Spare operations of the scalar code."""
         deps, memory = self.deps, self.nest.memory
         read = {int(n[1:]) for s in self.stores for i in s.index for n, _ in i.terms if n[0] == "%"}
         users = (*self.stores, *self.folds, *self.nest.scans)

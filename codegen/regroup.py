@@ -51,7 +51,7 @@ class Regrouped:
 def regroup(
     stmts: Sequence[Let | Load], read: Collection[int], level: Callable[[int], int], first: int, ordered: bool
 ) -> Regrouped | None:
-    """The statements with factors shared; None where nothing is saved.
+    """The statements with fewer operations; None where nothing is saved.
 
     read: names that are used outside. level: how many loops the value of a name depends on. first: names from there on
     are free. ordered: products are multiplied in the order in which they are written.
@@ -67,7 +67,8 @@ def regroup(
     for apart in (False,) if ordered else (False, True):
         work = _Work(Reading(stmts, apart, ordered), read, level, first)
         work.want()
-        work.share()
+        if not ordered:  # products of two factors have no others in common
+            work.share()
         made = work.write()
         own = dict(levels)
         for stmt in made.stmts:
@@ -103,7 +104,7 @@ class _Cost:
 
 
 class _Work:
-    """One rewriting: `want`, then `share`, then `write`."""
+    """One rewriting: `want`, then `share` where any order is allowed, then `write`."""
 
     def __init__(self, reading: Reading, read: Collection[int], level: Callable[[int], int], first: int) -> None:
         self.reading, self.read, self.level, self.free = reading, read, level, first
