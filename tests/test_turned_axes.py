@@ -10,7 +10,8 @@ import pytest
 import symdiff as sd
 
 m, n = sd.dims("m n")
-x, A = sd.symbol("x", (n,)), sd.symbol("A", (m, n))
+x: Any = sd.symbol("x", (n,))
+A: Any = sd.symbol("A", (m, n))
 
 
 def test_an_axis_turned_twice_is_as_it_was() -> None:
@@ -25,7 +26,7 @@ def test_an_axis_turned_twice_is_as_it_was() -> None:
 @pytest.mark.parametrize("back", [0, 1, (0, 1)])
 @pytest.mark.parametrize("axis", [0, 1])
 def test_running_sums_of_what_is_turned(axis: int, across: Any, back: Any, rng: np.random.Generator) -> None:
-    turned = np.flip(np.cumsum(np.flip(A, across), axis=axis), back)
+    turned: Any = np.flip(np.cumsum(np.flip(A, across), axis=axis), back)
     if across == back == axis:
         assert turned.value.op.name == "cumsum"
     a, w = rng.normal(size=(3, 4)), rng.normal(size=(3, 4))
