@@ -141,28 +141,8 @@ woken:
   call i32 @pthread_mutex_lock(ptr $MUTEX)
   store i64 0, ptr $OPEN
   call i32 @pthread_mutex_unlock(ptr $MUTEX)
-  br label %look
-
-look:                                            ; those that are in it finish a piece that is nearly done
-  %look.n = phi i64 [ 0, %woken ], [ %look.next, %look.more ], [ %look.next, %look.yield ]
-  %active = load atomic i64, ptr $ACTIVE acquire, align 8
-  %idle = icmp eq i64 %active, 0
-  br i1 %idle, label %end, label %look.more
-
-look.more:
-  $PAUSE
-  %look.next = add i64 %look.n, 1
-  %looks.left = icmp slt i64 %look.next, $PATIENCE
-  br i1 %looks.left, label %look, label %look.slowly
-
-look.slowly:
-  %looks = sub i64 %look.next, $PATIENCE
-  %patient = icmp slt i64 %looks, $PATIENT_YIELDS
-  br i1 %patient, label %look.yield, label %sleep
-
-look.yield:
-  call i32 @sched_yield()
-  br label %look
+  %idle = call i1 @watched(ptr $ACTIVE, i64 0, i1 true, i64 $PATIENCE, i64 $PATIENT_YIELDS)
+  br i1 %idle, label %end, label %sleep           ; those that are in it finish a piece that is nearly done
 
 sleep:
   call i32 @pthread_mutex_lock(ptr $MUTEX)
@@ -265,6 +245,33 @@ define internal i64 @now() noinline nounwind {
   ret i64 %sum
 }
 
+; Look at a place until it holds a number, or (unequal) something else, others running in between after so many looks;
+; whether that came within so many further looks.
+define internal i1 @watched(ptr %place, i64 %number, i1 %equal, i64 %looks, i64 %yields) noinline nounwind {
+entry:
+  %most = add i64 %looks, %yields
+  br label %look
+look:
+  %n = phi i64 [ 0, %entry ], [ %n.next, %wait ], [ %n.next, %yield ]
+  %held = load atomic i64, ptr %place acquire, align 8
+  %same = icmp eq i64 %held, %number
+  %come = icmp eq i1 %same, %equal
+  br i1 %come, label %end, label %wait
+wait:
+  $PAUSE
+  %n.next = add i64 %n, 1
+  %soon = icmp slt i64 %n.next, %looks
+  br i1 %soon, label %look, label %slowly
+slowly:
+  %patient = icmp slt i64 %n.next, %most
+  br i1 %patient, label %yield, label %end
+yield:
+  call i32 @sched_yield()
+  br label %look
+end:
+  ret i1 %come
+}
+
 ; Take pieces until none is left.
 define internal void @pieces(i64 %thread) noinline nounwind {
 entry:
@@ -307,28 +314,8 @@ entry:
 
 watch:
   %seen = phi i64 [ %first, %entry ], [ %current, %rest ], [ %current, %leave ]
-  br label %spin
-
-spin:
-  %n = phi i64 [ 0, %watch ], [ %n.next, %spin.more ], [ %n.next, %spin.yield ]
-  %now = load atomic i64, ptr $ROUND acquire, align 8
-  %news = icmp ne i64 %now, %seen
-  br i1 %news, label %lock, label %spin.more
-
-spin.more:
-  $PAUSE
-  %n.next = add i64 %n, 1
-  %again = icmp slt i64 %n.next, $SPINS
-  br i1 %again, label %spin, label %spin.slowly
-
-spin.slowly:
-  %slow = sub i64 %n.next, $SPINS
-  %longer = icmp slt i64 %slow, $YIELDS
-  br i1 %longer, label %spin.yield, label %lock
-
-spin.yield:
-  call i32 @sched_yield()
-  br label %spin
+  call i1 @watched(ptr $ROUND, i64 %seen, i1 false, i64 $SPINS, i64 $YIELDS)
+  br label %lock
 
 lock:
   call i32 @pthread_mutex_lock(ptr $MUTEX)
