@@ -76,10 +76,9 @@ def compile(  # noqa: A001 - the package is called `codegen`, and this is what i
 
     opt: the highest of the engine's tiers. A module of 2,000 lines of LLVM and more begins with tier 0 while its last
     code is made, that with at most tier 2, 1 from 5,000 lines on, 0 from 24,000 on. single: a function of one result
-    returns it bare.
-    fastmath: arithmetic may be reordered and fused, factors of products as well; NaN and infinity keep their meaning.
-    threads: at most so many share the loops of long calls; results have the same bits for any number (one where there
-    are no POSIX threads). figures: gives the model of the machine that `explain` predicts times from.
+    returns it bare. fastmath: arithmetic may be reordered and fused, factors of products as well; NaN and infinity keep
+    their meaning. threads: at most so many share the loops of long calls; results have the same bits for any number
+    (one where there are no POSIX threads). figures: gives the model of the machine that `explain` predicts times from.
     """
     timings: dict[str, float] = {}
     clock = time.perf_counter()

@@ -43,8 +43,9 @@ _CODE_GENERATION = (0, 1, 1, 2)
 _SHORT = 200
 """Lines of a function worth simplifying: long ones are straight-line code, which gains nothing."""
 _PLAIN = re.compile(rb'"plain"|\bcold\b')
+"""What marks a function that gains nothing either,"""
 _WRITTEN = re.compile(rb'"written"')
-"""What marks a function that gains nothing either."""
+"""and one that no pass improves."""
 
 _JIT_LINK = sys.platform != "win32"
 """The newer of LLVM's two linkers, which finds room near the code for everything; for COFF it is not ready."""

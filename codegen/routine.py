@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import reduce
 
 from codegen.lapack import PREFIX
-from codegen.text import BYTES, PLAIN, REGISTER, Lines, Module, register_type
+from codegen.text import BYTES, REGISTER, Lines, Module, register_type
 
 _LETTER = {"f64": "d", "f32": "s"}
 
@@ -97,15 +97,11 @@ class Routine(Lines):
         """Whether all conditions hold."""
         return reduce(lambda x, y: self.emit(f"and i1 {x}, {y}"), conditions)
 
-    def define(
-        self, symbol: str, result: str, parameters: str, ending: str, linkage: str = "internal ", *,
-        plain: bool = False,
-    ) -> str:  # fmt: skip
-        """The text of the function, which ends with `ending`; plain: it is compiled with little effort."""
+    def define(self, symbol: str, result: str, parameters: str, ending: str, linkage: str = "internal ") -> str:
+        """The text of the function, which ends with `ending`."""
         body = "\n".join(self.lines)
-        own = f" {PLAIN}" if plain else ""
         return (
-            f"define {linkage}{result} @{symbol}({parameters}) noinline {self.module.attributes}{own} {{\n"
+            f"define {linkage}{result} @{symbol}({parameters}) noinline {self.module.attributes} {{\n"
             f"entry:\n{body}\n  {ending}\n}}\n"
         )
 

@@ -1,9 +1,12 @@
 """Matrix products cut into parts that threads can share, in LLVM IR: rows of the result, or stretches of long sums.
 
-`text(...)` gives what programs call, to which the flag `MIRROR` says that the part of C above the diagonal is copied
+`product(...)` gives what programs call, to which the flag `MIRROR` says that the part of C above the diagonal is copied
 below it in the end:
 
     i32 @sd.product.<dtype>(... as @sd.gemm.<dtype> ..., i64 threads)
+
+Small products are computed at once, others left to `@sd.divided.<dtype>` with the same parameters, whose text
+`text(...)` gives: it is compiled on its own, and found in the cell `@sd.cell.<dtype>`.
 
 Rows of the result go to threads in blocks, or columns where there are many more; sums are what they are without. Long
 sums are cut into stretches of `STRETCH` products, whatever the number of threads. Where the result is small, stretches
@@ -67,7 +70,7 @@ def cell_symbol(dtype: str) -> str:
 
 
 def text(module: Module, dtype: str, threads: bool) -> str:
-    """The routine and what it calls; without threads it never asks for any."""
+    """What large products are left to, and what it calls; without threads it never asks for any."""
     if threads:
         module.declare(pool.DECLARATION)
     shared = [_rows(module, dtype), _columns(module, dtype), _stripes(module, dtype)] if threads else []
@@ -83,14 +86,14 @@ def _part(r: Routine) -> None:
 
 
 def _keep(r: Routine, worst: str, status: str) -> None:
-    r.module.declare("declare i32 @llvm.umax.i32(i32, i32)")
     before = r.emit(f"load i32, ptr {worst}")
-    r.do(f"store i32 {r.emit(f'call i32 @llvm.umax.i32(i32 {before}, i32 {status})')}, ptr {worst}")
+    larger = r.intrinsic("llvm.umax.i32", "i32", [("i32", before), ("i32", status)])
+    r.do(f"store i32 {larger}, ptr {worst}")
 
 
 def _finished(r: Routine, name: str, worst: str) -> str:
     status = r.emit(f"load i32, ptr {worst}")
-    return r.define(f"sd.{name}.{r.dtype}", "i32", _WORK, f"ret i32 {status}", plain=True)
+    return r.define(f"sd.{name}.{r.dtype}", "i32", _WORK, f"ret i32 {status}")
 
 
 def _rows(module: Module, dtype: str) -> str:
