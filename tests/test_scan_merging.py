@@ -117,3 +117,19 @@ def test_many_loops_of_many_carries() -> None:
     tangents = [sd.jvp(last, z, y) for last, z in zip(lasts, xs, strict=True)]
     after = merged(program(*lasts, *tangents), OPSET)
     assert len(loops(after)) == 60
+
+
+def test_what_an_inner_loop_gives_is_read_from_several_loops() -> None:
+    """Its first result from one of two loops that run it too, a sine of its second; then the other is looked at."""
+
+    def inner(a: Any) -> Any:
+        return sd.scan(lambda s, v: ((np.tanh(s[0] * v + a), np.exp(s[1] * v) * s[0]), None), (a, a), h)[0]
+
+    def step(f: Any) -> Any:
+        return lambda c, v: (f(c, *inner(v[0]), *v[1:]), c)
+
+    one, seen = sd.scan(step(lambda c, p, q: c * p + q), 1.0, (x,))
+    two, more = sd.scan(step(lambda c, p, q, a: c * p * a + np.sin(q)), 1.0, (x, seen))
+    last, _ = sd.scan(step(lambda c, p, q, a, b: (np.sin(q) - c) * (p + c) * a * b), 1.0, (x, more, seen))
+    function = program(last, one, two)
+    same(function, optimize(function, OPSET))

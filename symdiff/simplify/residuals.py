@@ -82,8 +82,9 @@ class _Plan:
         if not self.named:
             # What a loop in the first one passes through it can as well stack, though nobody has asked for it there.
             runs = {loop_key(v): v for v in origin if v.op.picks}
-            for picks in groups_of(body).values():
-                if picks[0] in same and carried_by(same[picks[0]], runs.values()):
+            for group in groups_of(body).values():
+                picks = [v for v in group if v in same]  # those of one loop may be read from different ones
+                if picks and carried_by(same[picks[0]], runs.values()):
                     there.update(dict.fromkeys(picks))
                     origin.update((same[v], same[v]) for v in picks)
         needed = [a for v in body.instrs if v not in same for a in v.args if a in same]
