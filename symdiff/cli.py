@@ -7,6 +7,7 @@ standard error with a caret under the fault. Exit code 0: done; 1: a check faile
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -32,7 +33,7 @@ _EXAMPLES = """examples:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code."""
+    """Run one command; returns the exit code, 141 where what it prints is read no further."""
     given = list(sys.argv[1:] if argv is None else argv)
     # There is no short option but -h, so "-x**2" is an expression; argparse takes it for one behind a space.
     given = [f" {a}" if a.startswith("-") and not a.startswith(("--", "-h")) else a for a in given]
@@ -41,7 +42,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as stop:  # --help, or a usage error that argparse has printed
         return stop.code if isinstance(stop.code, int) else 2
     try:
-        return options.run(options)
+        code = options.run(options)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # who read it has seen enough; what is left would be told again at the end of the process
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except SymdiffError as error:
         print(f"symdiff {options.command}: {error}", file=sys.stderr)
         return 2

@@ -146,3 +146,12 @@ def test_as_a_process():
     argv = [sys.executable, "-m", "symdiff", "derive", "x @ x", "--shape", "x=n", "--wrt", "x"]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout.strip()) == (0, "2 x"), done.stderr
+
+
+def test_a_reader_who_has_seen_enough_is_no_error() -> None:
+    argv = [sys.executable, "-m", "symdiff", "compare", "sum(x**2)", "--shape", "x=n", "--wrt", "x"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        assert running.stdout is not None and running.stderr is not None
+        running.stdout.close()
+        assert running.stderr.read() == b""
+    assert running.returncode == 141
