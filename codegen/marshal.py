@@ -8,7 +8,6 @@ same numbers as a fresh one would.
 """
 
 import ctypes
-import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
@@ -19,6 +18,7 @@ from codegen.engine import Library
 from codegen.errors import ArgumentTypeError, ArgumentValueError, KernelError
 from codegen.frames import Array, Frame, address_of, data_word, stride_words
 from codegen.signature import DTYPES, ArraySpec, Signature, shape_text
+from symdiff.errors import integer
 
 _KERNEL = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)  # releases the GIL
 _SHAPES = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p)
@@ -339,11 +339,8 @@ def convert(spec: ArraySpec, value: Any) -> Array:
 
 
 def _size_of(name: str, size: Any) -> int:
-    try:
-        value = operator.index(size)
-    except TypeError:
-        value = -1
-    if isinstance(size, bool) or not 0 <= value < 2**63:
+    value = integer(size)
+    if value is None or not 0 <= value < 2**63:
         raise ArgumentTypeError(f"sizes: {name} cannot have the size {size!r}")
     return value
 

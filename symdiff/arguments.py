@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
-from symdiff.errors import ArgumentError
+from symdiff.errors import ArgumentError, integer
 from symdiff.ir.dims import Dim
 
 
@@ -17,12 +14,10 @@ def argument_numbers(given: Any, where: str, name: str = "argnums") -> int | tup
     items: Any = given if isinstance(given, (tuple, list, range)) else (given,)
     numbers: list[int] = []
     for item in items:
-        try:
-            if isinstance(item, bool):  # an int, but hardly meant as one
-                raise TypeError
-            numbers.append(operator.index(item))
-        except TypeError:
-            raise ArgumentError(f"{where}: {name}={given!r}, expected an integer or a tuple of integers") from None
+        number = integer(item)
+        if number is None:
+            raise ArgumentError(f"{where}: {name}={given!r}, expected an integer or a tuple of integers")
+        numbers.append(number)
     return tuple(numbers) if items is given else numbers[0]
 
 
@@ -53,14 +48,18 @@ def by_dimension(given: Any, where: str, known: Iterable[str] | None = None) -> 
     if not isinstance(given, Mapping):
         raise ArgumentError(f'{where}: sizes={given!r}, expected a mapping such as {{"n": 100}}')
     items: Any = given.items()  # pyright: ignore[reportUnknownVariableType]
-    found = {str(key) if isinstance(key, Dim) else key: value for key, value in items}
-    names = found.keys() if known is None else sorted(known)
-    for name in found:
+    names = None if known is None else sorted(known)
+    found: dict[str, Any] = {}
+    for key, value in items:
+        name = str(key) if isinstance(key, Dim) and str(key) in key.names else key
         if not isinstance(name, str):
             raise ArgumentError(f"{where}: sizes has the key {name!r}, expected the name of a dimension")
-        if name not in names:
+        if names is not None and name not in names:
             shown = ", ".join(names) or "none"
             raise ArgumentError(f"{where}: sizes has the key {name!r}, expected dimensions; there are: {shown}")
+        if name in found:
+            raise ArgumentError(f"{where}: sizes gives {name} twice, by the dimension and by its name")
+        found[name] = value
     return found
 
 
@@ -76,4 +75,5 @@ def sizes_given(given: Any, where: str, least: int = 0) -> dict[str, int]:
 
 def is_size(number: Any, least: int) -> bool:
     """Whether this is an integer, Python's or NumPy's, and at least so large."""
-    return isinstance(number, (int, np.integer)) and not isinstance(number, bool) and int(number) >= least
+    read = integer(number)
+    return read is not None and read >= least

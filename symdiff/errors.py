@@ -51,13 +51,18 @@ class ParseError(SymdiffError, ValueError):
         super().__init__(message + caret(text, position) if text else message)
 
 
-def at_least_one(value: Any, where: str) -> int:
-    """A number of things as users give it, NumPy's integers among them; `where` begins the message if it is none."""
+def integer(value: Any) -> int | None:
+    """What users give as an integer, NumPy's among them; None for anything else, truth values among it."""
     try:
-        number = 0 if isinstance(value, bool) else operator.index(value)
+        return None if isinstance(value, bool) else operator.index(value)
     except TypeError:
-        number = 0
-    if number < 1:
+        return None
+
+
+def at_least_one(value: Any, where: str) -> int:
+    """A number of things as users give it; `where` begins the message if it is none."""
+    number = integer(value)
+    if number is None or number < 1:
         raise ArgumentError(f"{where}: given {value!r}, expected a whole number, at least 1")
     return number
 

@@ -74,6 +74,12 @@ NUMBERS: list[Case] = [
     ("sizes of compare", lambda: sd.compare(total(x), x, sizes="T=3"), sd.ArgumentError, "sizes=.T=3., expect"),
     ("no dimension", lambda: sd.compare(total(x), x, sizes={"n": 3, "T": 3}), sd.ArgumentError,
      "compare: sizes has the key 'T', expected dimensions; there are: n"),
+    ("a dimension given twice", lambda: sd.compare(total(x), x, sizes={"n": 3, n: 4}), sd.ArgumentError, "n twice, by"),
+    ("no single dimension", lambda: sd.verify(x, x, sizes={2 * n: 4}), sd.ArgumentError, r"the key 2\*n, expected the"),
+    ("a symbol given twice", lambda: total(x).evaluate({"x": X, x: X}), sd.ArgumentError, "values give x twice, by"),
+    ("sets of sizes", lambda: sd.compare(total(x), x, sizes={"n": {3}}), sd.ArgumentError, r"size n = \{3\}, expected"),
+    ("text as seconds", lambda: sd.compare(total(x), x, sizes={n: 3}, measure=True, seconds="1"), sd.ArgumentError,
+     "seconds='1', expected a positive number"),
     ("text as modes", lambda: sd.compare(total(x), x, modes=3), sd.ArgumentError, "compare: modes=3, expected some of"),
     ("sizes of a Jacobian", lambda: sd.jacobian(x * x, x, sizes={"n": "3"}), sd.ArgumentError, "sizes: n = .3., "),
     ("sizes of verify", lambda: sd.verify(x, x, sizes=3), sd.ArgumentError, "verify: sizes=3, expected a mapping"),
@@ -100,7 +106,10 @@ def test_values_go_by_symbol_or_by_name() -> None:
         assert f.evaluate(values) == want
     assert f.evaluate({W: weights}, x=X, s=2.0) == want
     assert sd.evaluate(np.sum(sd.ones(n)) * s, {s: 2.0}, {n: np.int64(4)}) == 8
-    assert sd.compare(total(x), x, sizes={n: [3, 5]}).points == ({"n": 3}, {"n": 5})
+    assert sd.evaluate(np.sum(sd.ones(n)) * s, {s: 2.0}, {n: np.array(4)}) == 8
+    for sizes in ([3, 5], np.array([3, 5])):
+        assert sd.compare(total(x), x, sizes={n: sizes}).points == ({"n": 3}, {"n": 5})
+    assert sd.compare(total(x), x, sizes={n: np.array(3)}).points == ({"n": 3},)
 
 
 OPTIONS: list[Case] = [

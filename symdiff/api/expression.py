@@ -100,7 +100,7 @@ class Expression(Expr):
         self, values: Mapping[Any, Any] | None = None, sizes: Mapping[str, int] | None = None, **named: Any
     ) -> Any:
         """Numbers by the reference interpreter, from arrays by symbol or symbol name: `f.evaluate(x=..., W=...)`."""
-        return numbers_of(self.function(), {**values_given(values), **named}, sizes)[()]
+        return numbers_of(self.function(), {**values_given(values), **named}, sizes)
 
     def __str__(self) -> str:
         return to_text(self.shown(), self.written())
@@ -196,6 +196,8 @@ def values_given(values: Any) -> dict[str, Any]:
         name: Any = key.value.name if isinstance(key, Expr) and key.value.is_param else key
         if not isinstance(name, str):
             raise ArgumentError(f"evaluate: the values have the key {name!r}, expected a symbol or its name")
+        if name in found:
+            raise ArgumentError(f"evaluate: the values give {name} twice, by the symbol and by its name")
         found[name] = array
     return found
 
@@ -203,14 +205,14 @@ def values_given(values: Any) -> dict[str, Any]:
 def numbers_of(
     function: Function, values: Any, sizes: Any, functions: Mapping[str, Callable[..., Any]] | None = None
 ) -> Any:
-    """The one result of a program by the reference interpreter, from arrays by symbol or name."""
+    """The one result of a program by the reference interpreter, from arrays by symbol or name; a scalar as a number."""
     given = values_given(values)
     missing = [p.name for p in function.params if p.name not in given]
     if missing:
         shown = ", ".join(given) or "none"
         raise ArgumentError(f"evaluate: no value given for {', '.join(missing)}; given: {shown}")
     arrays = [given[p.name] for p in function.params]
-    return interpret(function, arrays, sizes_given(sizes, "evaluate"), functions)[0]
+    return interpret(function, arrays, sizes_given(sizes, "evaluate"), functions)[0][()]
 
 
 def unmerged(results: Sequence[Expr], params: Sequence[Expr], name: str = "f") -> Function:

@@ -89,7 +89,7 @@ def compare(
         raise ArgumentError(f"compare: order {order!r}, expected 1 (the Jacobian) or 2 (the Hessian)")
     if order == 2:
         y = _gradient(y, xs)
-    if measure and not seconds > 0:
+    if measure and not (isinstance(seconds, (int, float)) and seconds > 0):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ArgumentError(f"compare: seconds={seconds!r}, expected a positive number")
     if not isinstance(modes, (str, tuple, list, set, frozenset)):
         raise ArgumentError(f"compare: modes={modes!r}, expected some of {', '.join(MODES)}")
@@ -101,7 +101,8 @@ def compare(
         raise ArgumentError(f"compare: modes {chosen}, expected at least one of {', '.join(DIFF_MODES)}")
     primal = function_of([y], [Expression(p) for p in free_symbols([y.value, *[e.value for e in xs]])], "primal")
     if measure:
-        missing = [d for d in primal.dims if d not in by_dimension(sizes, "compare", primal.dims)]
+        given = by_dimension(sizes, "compare", primal.dims)
+        missing = [d for d in primal.dims if d not in given]
         if missing:
             example = ", ".join(f"{d!r}: [10, 100]" for d in missing)
             raise ArgumentError(
@@ -187,4 +188,4 @@ def evaluate(
     """
     if not isinstance(expression, Expr):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ArgumentError(f"evaluate: given {expression!r}, expected a symbolic expression")
-    return numbers_of(function_of([expression]), values, sizes, functions)[()]
+    return numbers_of(function_of([expression]), values, sizes, functions)

@@ -248,7 +248,7 @@ def points_of(sizes: Sizes | None, names: Iterable[str]) -> tuple[Mapping[str, i
         return ()
     axes: list[list[tuple[str, int]]] = []
     for name, value in given.items():
-        numbers: list[Any] = list(value) if isinstance(value, (list, tuple, range, np.ndarray)) else [value]
+        numbers: list[Any] = list(value) if isinstance(value, (list, tuple, range)) else np.ravel(value).tolist()
         if not numbers or not all(is_size(number, 1) for number in numbers):
             raise ArgumentError(f"compare: size {name} = {value}, expected positive integers")
         axes.append([(name, int(n)) for n in numbers])

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import keyword
 import math
-import operator
 import threading
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ from weakref import WeakSet, ref
 
 import numpy as np
 
-from symdiff.errors import ArgumentError, DtypeError, ShapeError, SymbolicSizeError
+from symdiff.errors import ArgumentError, DtypeError, ShapeError, SymbolicSizeError, integer
 from symdiff.ir.builder import Builder, exact, number_of
 from symdiff.ir.contraction import identity
 from symdiff.ir.dims import Dim, Shape, Size, size_names
@@ -260,12 +259,10 @@ def raw_size(size: Any, where: str = "a size") -> Size:
     """A size as the IR stores it: an int or a plain `Dim`, given as one or as whatever is an index in Python."""
     if isinstance(size, Dim):
         return size if type(size) is Dim else Dim(dict(size.terms))
-    if not isinstance(size, (bool, np.bool_)):
-        try:
-            return operator.index(size)
-        except TypeError:
-            pass
-    raise ArgumentError(f"{where}: {size!r}, expected an integer or a dimension (sd.dim)")
+    number = integer(size)
+    if number is None:
+        raise ArgumentError(f"{where}: {size!r}, expected an integer or a dimension (sd.dim)")
+    return number
 
 
 def raw_shape(shape: Any, where: str = "a shape") -> Shape:
