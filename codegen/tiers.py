@@ -148,11 +148,12 @@ def _give_up(reason: str) -> None:
 def _next() -> weakref.ref[Upgrade] | None:
     """What to compile now: what is wanted soon, then, where there is a pause in compilations, what waits longest."""
     paused = time.monotonic() >= _asked + PAUSE
-    for reference in _waiting[:]:
+    waiting = _waiting[:]
+    for reference in waiting:
         found = reference()
         if found is None or found.soon:
             return reference
-    return _waiting[0] if paused else None
+    return waiting[0] if waiting and paused else None
 
 
 def _work() -> None:
@@ -176,9 +177,10 @@ def _work_off() -> None:
 
 
 def _finish(reference: weakref.ref[Upgrade]) -> None:
-    """Compile what is still held by others; it is in the list until that is done, where a child finds it."""
+    """Compile what is still held by others; it is in the list until that is done, where a child finds it. A fork that
+    waited for just that finds it, too: made again, the code in force would go while it runs."""
     found = reference()
-    if found is not None:
+    if found is not None and not found.ended.is_set():
         found.finish()
     with suppress(ValueError):  # given up meanwhile
         _waiting.remove(reference)

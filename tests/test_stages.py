@@ -168,6 +168,16 @@ def test_nothing_waits_for_code_made_in_advance(felt, monkeypatch):
     assert not found.is_alive()
 
 
+def test_what_is_made_is_not_made_again(felt):
+    """A child that was waiting for a compilation finds it both made and in the list."""
+    fn = sd.compile(*long_program(60))
+    assert fn.compiled.settle(100) and tiers.idle(60)
+    upgrade = fn.compiled.upgrade
+    made = upgrade._library
+    tiers._waiting.append(weakref.ref(upgrade))
+    assert tiers.idle(60) and upgrade._library is made
+
+
 @pytest.fixture
 def failing(monkeypatch):
     """failing[name] = error: what making better code of the program of that name ends with."""
