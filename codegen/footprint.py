@@ -15,7 +15,7 @@ from math import prod
 from typing import Final, TypeAlias
 
 from codegen.index import flatten
-from codegen.loops import Buffer, Call, For, Kernel, Load, Pointer, Program, Store, walk
+from codegen.loops import Buffer, Call, For, Kernel, Load, Pointer, Program, Store, places_of, statements, walk
 from codegen.text import BYTES
 from symdiff.ir.dims import Size, evaluate
 
@@ -57,13 +57,13 @@ class Traffic:
         self.numbers = numbers
         self.known: dict[Size, int] = {}
         self._sizes: dict[Buffer, float] = {}
-        touched = [self._touched(kernel) for kernel in program.kernels]
-        every = {b: self._bytes(b) for own in touched for b in own}
+        self._touched = {id(kernel): _touched(kernel) for kernel in program.kernels}
+        every = {b: self._bytes(b) for own in self._touched.values() for b in own}
         self.whole = float(sum(every.values()))
         # Bytes touched up to the last touch of every buffer; a call before this one touched all in the same order.
         self._last: dict[Buffer, float] = {}
         clock = 0.0
-        for own in touched:
+        for own in self._touched.values():
             self._last.update(dict.fromkeys(own, clock))
             clock += sum(every[b] for b in own)
         self._last = {b: at - clock for b, at in self._last.items()}
@@ -84,15 +84,6 @@ class Traffic:
             found = float(max(prod(map(self.number, buffer.root.shape)), 0) * BYTES[buffer.dtype])
             self._sizes[buffer.root] = found
         return found
-
-    def _touched(self, kernel: Kernel) -> list[Buffer]:
-        found: dict[Buffer, None] = {}
-        for stmt, _ in walk(kernel.body):
-            if isinstance(stmt, (Load, Store)):
-                found[stmt.buffer.root] = None
-            elif isinstance(stmt, Call):
-                found.update((a.buffer.root, None) for a in stmt.args if isinstance(a, Pointer))
-        return list(found)
 
     def of(self, kernel: Kernel, loops: Mapping[int, Loop]) -> list[Moved]:
         """The next kernel, whose loops run as told."""
@@ -121,7 +112,7 @@ class Traffic:
         for size, name in again:
             distance = footprint.get(name, 0.0) + sum(s for s, other in again if other == name)
             found.append((max(_loop(loops, name).trips - 1, 0.0) * size, distance, False))
-        touched = self._touched(kernel)
+        touched = self._touched[id(kernel)]
         seen: dict[Buffer, float] = {}
         here = 0.0
         for own in passes.values():
@@ -215,6 +206,11 @@ class Traffic:
             again *= 2 if access.written else 1
             found.append((outer * (trips - 1) * own * again, distance, self._apart(access, loops)))
         return found
+
+
+def _touched(kernel: Kernel) -> list[Buffer]:
+    """The arrays that a kernel touches, in the order in which it first does."""
+    return list(dict.fromkeys(buffer.root for stmt in statements(kernel.body) for buffer, _ in places_of(stmt)))
 
 
 _NEVER: Final = Loop(0.0, {})

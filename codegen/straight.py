@@ -15,7 +15,7 @@ from codegen.index import flatten
 from codegen.loops import Buffer, Kernel, Let, Load, Stmt, Store
 from codegen.text import Lines, Module, literal, memory_type, register_type
 from codegen.uses import uses_of
-from codegen.writer import Tables, Uses
+from codegen.writer import WORKSPACE, Tables, Uses
 from symdiff.ir.dims import Size
 
 WHOLE = 12_000
@@ -53,7 +53,8 @@ def emit_straight(kernel: Kernel, module: Module, tables: Tables) -> str:
         calls.append(f"call void {symbol}.c{number}(ptr %sz, ptr %pt, ptr %ws)\n")
     module.functions.append(
         f"define internal void {symbol}(ptr noalias readonly %sz, ptr noalias readonly %pt) {module.attributes} {{\n"
-        f"entry:\n%ws = load ptr, ptr %pt\n{''.join(calls)}ret void\n}}\n"
+        f"entry:\n%wsa = getelementptr inbounds ptr, ptr %pt, i64 {WORKSPACE}\n%ws = load ptr, ptr %wsa\n"
+        f"{''.join(calls)}ret void\n}}\n"
     )
     return symbol
 

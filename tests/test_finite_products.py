@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 import codegen
+from codegen.loops import Let, statements
 from symdiff.interp import interpret
 from symdiff.ir.builder import Builder, Handle
 from symdiff.ir.dims import named
@@ -95,6 +96,20 @@ def test_quotients_by_constants_too_long_to_fold(fastmath: bool) -> None:
 
     native = program("xyz", results, fastmath=fastmath)
     agree(native, list(np.random.default_rng(11).standard_normal((3, 20))))
+
+
+@pytest.mark.parametrize("fastmath", [False, True])
+def test_what_decides_a_branch_divides_as_written(fastmath: bool) -> None:
+    def results(a: Any, b: Any, c: Any) -> list[Any]:
+        whole, root = a.const(49), c.op("sqrt")
+        return [(a / whole).op("floor"), b / whole, a * b / whole, (a / root).op("floor"), b / root, a * b / root]
+
+    native = program("abc", results, fastmath=fastmath)
+    (kernel,) = codegen.inspect(native).program.kernels
+    assert sum(isinstance(s, Let) and s.op == "div" for s in statements(kernel.body)) <= 4
+    whole = np.arange(1.0, 200.0)
+    got = native(49 * whole, whole, np.full(199, 49.0**2))
+    assert np.array_equal(got[0], whole) and np.array_equal(got[3], whole)
 
 
 # -------------------------------------------------------------------- random programs
