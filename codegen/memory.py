@@ -1,8 +1,8 @@
 """Memory for large calls, in LLVM IR: blocks that outlive the call, kept for the next.
 
 `text(module)` gives `ptr @sd.acquire(ptr cell, i64 bytes)` and `void @sd.release(ptr cell, ptr block)`, which are
-compiled once (`codegen.base`); `declare` declares them. A block is
-aligned to a cache line; the first line is a header. A cell has `PLACES` for blocks that were released, up to
+compiled once (`codegen.base`); `acquire` and `release` call them. A block is aligned to a cache line; the first line is
+a header, and what was asked for follows (`inside`). A cell has `PLACES` for blocks that were released, up to
 `_KEPT_BYTES` each: fresh pages cost more than most kernels, and threads, or products inside of products, take one each.
 There are never more than were in use at one time: one that is too small goes when a larger one is made. Places are
 exchanged atomically, so any number of threads may share a cell. Each thread looks first at a place of its own, told by
@@ -14,7 +14,7 @@ from __future__ import annotations
 import ctypes
 import sys
 
-from codegen.text import Module
+from codegen.text import Lines, Module
 
 ARENA = "sd.arena"
 ACQUIRE, RELEASE = "sd.acquire", "sd.release"
@@ -183,10 +183,20 @@ def cell(name: str) -> str:
     return f"@{name} = external global [{PLACES * _LINE} x i8], align {_LINE}\n"
 
 
-def declare(module: Module) -> None:
-    """Let a module call both functions."""
-    module.declare(f"declare ptr @{ACQUIRE}(ptr, i64)")
-    module.declare(f"declare void @{RELEASE}(ptr, ptr)")
+def acquire(lines: Lines, cell: str, size: str) -> str:
+    """Ask for a block of so many bytes; null where there is no memory."""
+    return lines.intrinsic(ACQUIRE, "ptr", [("ptr", f"@{cell}"), ("i64", size)])
+
+
+def inside(lines: Lines, block: str) -> str:
+    """The bytes of a block."""
+    return lines.emit(f"getelementptr i8, ptr {block}, i64 {_HEADER}")
+
+
+def release(lines: Lines, cell: str, block: str) -> None:
+    """Give a block back."""
+    lines.module.declare(f"declare void @{RELEASE}(ptr, ptr)")
+    lines.do(f"call void @{RELEASE}(ptr @{cell}, ptr {block})")
 
 
 def text(module: Module) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from codegen import packing, tiles
+from codegen import memory, packing, tiles
 from codegen.routine import Routine
 from codegen.text import BYTES, Module
 from codegen.tiles import FOUR, Tile
@@ -81,14 +81,14 @@ def text(module: Module, tile: Tile) -> str:
     held = r.variable("ptr", "null")
 
     def acquire() -> None:
-        memory = r.emit(f"call ptr @sd.acquire(ptr @sd.scratch, i64 {r.mul(r.mul(longest, lines), bytes_)})")
-        r.leave(r.emit(f"icmp eq ptr {memory}, null"), 1)
-        r.do(f"store ptr {memory}, ptr {held}")
+        block = memory.acquire(r, memory.SCRATCH, r.mul(r.mul(longest, lines), bytes_))
+        r.leave(r.emit(f"icmp eq ptr {block}, null"), 1)
+        r.do(f"store ptr {block}, ptr {held}")
 
     packs = r.emit(f"icmp sgt i64 {lines}, 0")
     r.when(packs, acquire)
-    memory = r.emit(f"load ptr, ptr {held}")
-    b_pack = r.emit(f"getelementptr i8, ptr {memory}, i64 64")
+    block = r.emit(f"load ptr, ptr {held}")
+    b_pack = memory.inside(r, block)
     a_pack = r.emit(f"getelementptr {r.type}, ptr {b_pack}, i64 {r.mul(longest, b_size)}")
     r.lines.insert(0, f"  %b.rest = alloca [{KC * tile.columns} x {r.type}], align 64")
 
@@ -151,5 +151,5 @@ def text(module: Module, tile: Tile) -> str:
         r.loop(r.most("%k", 1), stretch, KC)
 
     r.loop("%n", columns, n_most)
-    r.when(packs, lambda: r.do(f"call void @sd.release(ptr @sd.scratch, ptr {memory})"))
+    r.when(packs, lambda: memory.release(r, memory.SCRATCH, block))
     return r.define(f"sd.packed.{tile.dtype}", "i32", f"{arguments(WORDS)}, i1 %direct", "ret i32 0")

@@ -60,7 +60,6 @@ def _dots(register_bytes: int, fma: bool, dtype: str, scaled: bool) -> engine.Li
 def _steering(register_bytes: int, fma: bool, dtype: str, threads: bool) -> engine.Library:
     """What runs once for each block; for threads or without any."""
     module = Module(register_bytes, fma)
-    memory.declare(module)
     tiles.declare(module, dtype)
     packing.declare(module, dtype)
     module.functions += [gemm.text(module, dtype), panels.text(module, dtype), sharing.text(module, dtype, threads)]

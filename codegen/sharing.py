@@ -18,9 +18,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from codegen import gemm, packing, pool
+from codegen import gemm, memory, packing, pool
 from codegen.folds import two_sum, with_rest
-from codegen.memory import SCRATCH
 from codegen.packed import ADD, HALF, MIRROR, WORDS, arguments, kind, round_up
 from codegen.routine import Routine
 from codegen.text import BYTES, Module
@@ -232,9 +231,9 @@ def _divided(module: Module, dtype: str, threads: bool) -> str:
 
     def long(parts: str, compute: Callable[[str, Callable[[str], None]], None]) -> None:
         """Memory for a rest and so many parts; `compute` gets the address of the parts, and adds them up in C."""
-        block = r.emit(f"call ptr @sd.acquire(ptr @{SCRATCH}, i64 {r.mul(bytes_, r.add(parts, 1))})")
+        block = memory.acquire(r, memory.SCRATCH, r.mul(bytes_, r.add(parts, 1)))
         r.leave(r.emit(f"icmp eq ptr {block}, null"), 1)
-        rest = r.emit(f"getelementptr i8, ptr {block}, i64 64")
+        rest = memory.inside(r, block)
         r.module.declare("declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)")
 
         def zero(place: str, length: str) -> None:
@@ -250,7 +249,7 @@ def _divided(module: Module, dtype: str, threads: bool) -> str:
 
         compute(r.place(rest, size), settle)
         r.do(f"call void @sd.finish.{dtype}(i64 %m, i64 %n, ptr %c, i64 %cr, ptr {rest})")
-        r.do(f"call void @sd.release(ptr @{SCRATCH}, ptr {block})")
+        memory.release(r, memory.SCRATCH, block)
 
     def side_by_side(parts: str, settle: Callable[[str], None]) -> None:
         common_is(parts=parts)
