@@ -211,21 +211,16 @@ class _Sweep:
         """The array of a static value, None for others."""
         if value not in self.static:
             return None
-        # What is known already is as good as a parameter.
-        todo: list[Value] = [value]
-        order: list[Value] = []
-        seen: set[Value] = set()
-        while todo:
-            v = todo.pop()
-            if v not in seen and v not in self.values:
-                seen.add(v)
-                order.append(v)
-                todo.extend(v.args)
-        if order:
-            needed = set(order)
-            for v in topological([value]):
-                if v in needed:
-                    self.values[v] = v.op.evaluate(*[self.values[a] for a in v.args], **self._attrs(v))
+        pending = [value]
+        while pending:
+            v = pending[-1]
+            waiting = [a for a in v.args if a not in self.values]
+            if waiting and v not in self.values:
+                pending += waiting
+                continue
+            pending.pop()
+            if v not in self.values:
+                self.values[v] = v.op.evaluate(*[self.values[a] for a in v.args], **self._attrs(v))
         return self.values[value]
 
     def _mask(self, value: Value) -> Numbers | None:
