@@ -269,17 +269,19 @@ def pull_loop(
 
 def _active_params(loop: _Loop, active: Sequence[bool]) -> list[Value]:
     """Floating parameters of the body that depend on an active operand, carries through any number of steps."""
-    moving = {p for p, own in zip(loop.params, active, strict=True) if own and p.type.floating}
-    order = topological(loop.results)
-    while True:
-        reached = set(moving)
-        for v in order:
-            if v.type.floating and any(a in reached for a in v.args):
-                reached.add(v)
-        more = {p for p, r in zip(loop.params, loop.results[: loop.carries], strict=False) if r in reached} - moving
-        if not more:
-            return [p for p in loop.params if p in moving]
+    readers: dict[Value, list[Value]] = {}
+    for v in topological(loop.results):
+        for a in v.args if v.type.floating else ():
+            readers.setdefault(a, []).append(v)
+    for p, r in zip(loop.params, loop.results[: loop.carries], strict=False):
+        readers.setdefault(r, []).append(p)
+    pending = [p for p, own in zip(loop.params, active, strict=True) if own and p.type.floating]
+    moving = set(pending)
+    while pending:
+        more = set(readers.get(pending.pop(), ())) - moving
         moving |= more
+        pending += more
+    return [p for p in loop.params if p in moving]
 
 
 class _Pulling:
