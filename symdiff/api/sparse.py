@@ -35,7 +35,8 @@ MODES = ("auto", "direct", "coloured", "forward", "reverse")
 SYMMETRIC = ("star", "acyclic")
 """Modes of Hessians besides."""
 FORMATS = ("csr", "csc", "bsr")
-
+PLANS = 8
+"""Sizes (and index arguments) whose pattern is remembered."""
 
 
 def check_options(mode: Any, symmetric: bool, format: Any, blocksize: Any) -> None:
@@ -52,10 +53,6 @@ def check_options(mode: Any, symmetric: bool, format: Any, blocksize: Any) -> No
         isinstance(blocksize, tuple) and len(blocksize) == 2 and all(is_size(b, 1) for b in blocksize)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
     ):
         raise ArgumentError(f"sparse {where}: blocksize={blocksize!r}, expected two positive integers (rows, columns)")
-
-
-PLANS = 8
-"""Sizes (and index arguments) whose pattern is remembered."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -471,6 +468,9 @@ class SparseFunction:
             first = sum(counts[:i])
             wrt += range(first, first + counts[i])
         traced = trace(self.function, args)
+        if not traced.function.results or not wrt:
+            what = "the function returned" if wrt else "argnums choose"
+            raise ArgumentError(f"{self._where}: {what} no array, expected at least one")
         derivative = self._make(traced.function, wrt)
         arrays = traced.arguments(args)
         assert arrays is not None, "a program serves the arguments it was traced with"

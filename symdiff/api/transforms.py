@@ -20,7 +20,7 @@ from symdiff.api.native import compile_function
 from symdiff.arguments import argument_numbers, function_given, positions
 from symdiff.batch import batch
 from symdiff.diff import Mode, gradients, jacobians, pull_back, push_forward
-from symdiff.errors import ArgumentError, DtypeError, ShapeError, at_least_one
+from symdiff.errors import ArgumentError, DtypeError, ShapeError, at_least_one, integer
 from symdiff.frontend.building import BUILDER, refuse_leaks
 from symdiff.frontend.expr import Expr, as_expr
 from symdiff.frontend.nesting import LEAF, Tree
@@ -451,8 +451,14 @@ def vmap(
     in_axes: the mapped axis of every argument, or one per argument, None for arguments shared by the whole batch.
     out_axes: where the batch axis stands in the results. Arguments given by keyword are mapped along axis 0.
     """
-
     function_given(function, "vmap", "expressions take arrays of any rank as they are")
+    for axis in in_axes if isinstance(in_axes, (tuple, list)) else (in_axes,):
+        if axis is not None and integer(axis) is None:
+            raise ArgumentError(
+                f"vmap: in_axes={in_axes!r}, expected an integer or None for all arguments, or a tuple of one for each"
+            )
+    if integer(out_axes) is None:
+        raise ArgumentError(f"vmap: out_axes={out_axes!r}, expected an integer")
 
     def rule(f: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         count = _positional(f, args)
@@ -471,7 +477,7 @@ def vmap(
             raise ShapeError(f"vmap: the mapped axes have sizes {', '.join(map(str, sizes)) or 'none'}, expected one")
         fresh = Fresh(leaves, mapped)
         outputs, out_tree = flatten(f(*unflatten(flatten(args)[1], fresh.symbols)))
-        values = [as_expr(y).value for y in outputs]
+        values = [_output(y, "vmap", "the function returned").value for y in outputs]
         # What the function closes over are parameters too, shared by the batch.
         outer = [p for p in free_symbols(values) if p not in set(fresh.values)]
         builder = Builder(OPSET)
