@@ -212,3 +212,22 @@ print("done")
 
 def test_what_is_shared_outlives_the_modules_it_is_made_by():
     run(END)
+
+
+WAITING = """
+import threading
+import symdiff as sd
+from symdiff.process import LOADING
+x = sd.symbol("x", (3,))
+sd.compile(x * x, [x])
+with LOADING:  # as who imports something at length
+    thread = threading.Thread(target=lambda: sd.compile(x + x, [x]), daemon=True)
+    thread.start()
+    thread.join(20)
+    assert not thread.is_alive()
+print("done")
+"""
+
+
+def test_compiling_does_not_wait_for_what_others_import():
+    run(WAITING)

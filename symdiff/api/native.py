@@ -25,12 +25,18 @@ CLOSED_LIMIT = 40
 """Instructions of a program whose closed form is tried; finding one takes about a millisecond per instruction."""
 
 
+_loaded: Any = None
+
+
 def _codegen() -> Any:
     """The code generator: the one place that reaches it, and only when it is needed."""
-    with LOADING, uncollected():  # collections among what stays take a tenth of the time
-        import codegen  # noqa: PLC0415
+    global _loaded
+    if _loaded is None:  # once it is there, nobody waits for what others import
+        with LOADING, uncollected():  # collections among what stays take a tenth of the time
+            import codegen  # noqa: PLC0415
 
-        return codegen
+            _loaded = codegen
+    return _loaded
 
 
 def compile_function(function: Function, **options: Any) -> Any:
