@@ -20,16 +20,15 @@ from symdiff.errors import ArgumentError, EvaluationError
 from symdiff.ir.text import parse_function
 from symdiff.ops import OPSET
 
-pytestmark = pytest.mark.skipif(not pool.available(), reason="no POSIX threads here")
+pytestmark = [
+    pytest.mark.skipif(not pool.available(), reason="no POSIX threads here"), pytest.mark.usefixtures("shared"),
+]  # fmt: skip
 
 
 @pytest.fixture
 def eager(monkeypatch):
     """Loops of any length are shared."""
     monkeypatch.setattr(main, "SHARED_WORK", 0)
-
-
-pytestmark = pytest.mark.usefixtures("shared")
 
 
 def same_bits(got, expected):
