@@ -22,7 +22,7 @@ from symdiff.ir.op import OpSet
 from symdiff.ir.types import TensorType
 
 MOST_ROUNDS = 50
-"""Rounds of splitting after which carries that are still together count as different."""
+"""Rounds of splitting after which loops are left as they are."""
 
 
 @dataclass(slots=True)
