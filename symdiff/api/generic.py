@@ -73,7 +73,7 @@ def hessian(
     """Second derivatives of a scalar: of an expression in x (shape x.shape + x.shape), or of a Python function.
 
     mode, sizes, sparse, form, format, blocksize and kinks: see `jacobian`. Of a function the gradient is taken by
-    reverse mode and differentiated again by `mode`, forward by default. threads: see `compile`.
+    reverse mode and differentiated again by `mode`, forward by default. threads: of a function; see `compile`.
     """
     _check_form(sparse, form, format, blocksize, "hessian")
     if sparse and _is_function(f):
