@@ -121,6 +121,14 @@ def test_what_decides_a_branch_is_computed_as_written() -> None:
     assert np.array_equal(native(whole, whole)[2], whole)
 
 
+def test_no_closed_form_rounds_what_decides_a_branch() -> None:
+    a, b, c = vectors("abc")
+    whole = np.arange(1.0, 200.0)
+    native = sd.compile([np.floor(a / 49), np.trunc(a / 49), np.mod(a / 49, 1), b * c / 49, a * b / 49], [a, b, c])
+    floor, trunc, rest, *_ = native(49 * whole, whole, whole)
+    assert np.array_equal(floor, whole) and np.array_equal(trunc, whole) and not rest.any()
+
+
 def test_a_scaled_product_stays_in_range() -> None:
     x, y, s = vectors("xys")
     u, v = x / s, y / s

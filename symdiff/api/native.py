@@ -21,6 +21,8 @@ from symdiff.ops import OPSET
 from symdiff.process import LOADING
 from symdiff.simplify import optimize, simplify
 
+_AS_DERIVED = frozenset({"select", "floor", "ceil", "round", "trunc", "mod", "floor_divide"})
+"""Operations whose operands no closed form may round otherwise."""
 CLOSED_LIMIT = 40
 """Instructions of a program whose closed form is tried; finding one takes about a millisecond per instruction."""
 
@@ -148,9 +150,9 @@ def cheapest(function: Function) -> Function:
     """
     derived = optimize(function, OPSET)
     # A closed form may merge a guard into what it guards (x where x > 0 is relu) beside a factor that is not finite
-    # there; numbers keep every guard, so programs with choices are compiled as derived. So are loops, whose bodies are
-    # programs of any length.
-    if len(derived.instrs) > CLOSED_LIMIT or any(v.op.name == "select" or v.op.picks for v in derived.instrs):
+    # there; numbers keep every guard, so programs with choices are compiled as derived. So are programs that round to
+    # whole numbers (49/49 is 1, 49 times 1/49 is less), and loops, whose bodies are programs of any length.
+    if len(derived.instrs) > CLOSED_LIMIT or any(v.op.name in _AS_DERIVED or v.op.picks for v in derived.instrs):
         return derived
     closed = optimize(simplify(derived, OPSET, keep_kinks=True, entries=False), OPSET)
     return derived if _weight(derived) <= _weight(closed) else closed
