@@ -47,3 +47,29 @@ def test_a_partial_likelihood_reads_as_in_a_textbook() -> None:
     risk = np.cumsum(np.exp(X @ b)[::-1])[::-1]
     loss = -np.sum(d * (X @ b - np.log(risk)))
     assert str(sd.gradient(loss, b)) == "Xᵀ (cumsum(d ⊘ cumsum(exp(X b), reverse)) ⊙ exp(X b) - d)"
+
+
+WINDOWS: list[Any] = [
+    (slice(None, None, 2),), (slice(1, None, 3),), (slice(None, None, -2),), (slice(None, None, 2), slice(1, None)),
+    (slice(None, None, -3), slice(None, None, 2)), (slice(1, -1), slice(None, None, -1)), (slice(-2, 0, -1),),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("window", WINDOWS, ids=str)
+def test_source_of_what_is_put_back_is_linear(window: Any, rng: np.random.Generator) -> None:
+    gradient = sd.gradient(np.sum(np.sin(A)[window] ** 3), A)
+    for shape in ((7, 8), (6, 9), (2, 2)):
+        a = rng.normal(size=shape)
+        want = np.zeros(shape)
+        want[window] = 3 * np.sin(a)[window] ** 2
+        got = eval(gradient.source("numpy"), {"np": np, "A": a, "m": shape[0], "n": shape[1]})
+        np.testing.assert_allclose(got, want * np.cos(a), rtol=1e-13)
+    for target in ("numpy", "jax", "torch"):
+        assert "eye" not in gradient.source(target)
+
+
+@pytest.mark.parametrize("length", [0, 1, 2, 5])
+def test_source_of_what_is_put_back_keeps_lengths(length: int) -> None:
+    gradient = sd.gradient(np.sum(x[::2] ** 2), x)
+    got = eval(gradient.source("numpy"), {"np": np, "x": np.ones(length), "n": length})
+    np.testing.assert_array_equal(got, [2.0, 0.0, 2.0, 0.0, 2.0][:length])

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from symdiff.ir.dims import Size
+from symdiff.ir.dims import Shape, Size
 from symdiff.ir.dims import product as size_product
 from symdiff.render.notation import Node, is_triangle
 
@@ -113,24 +113,42 @@ def _cholesky(node: Node, args: list[str], data: tuple[Any, ...]) -> str:
 
 
 def _embed(node: Node, args: list[str], data: tuple[Any, ...]) -> str:
-    starts, steps, inner, outer = data
-    lead = len(outer) - len(starts)
+    """Zeros around; between elements that are steps apart, zeros on an axis of their own that joins the first."""
+    text, shape, starts, steps, outer = upright("np", args[0], data)
+    for axis, step in enumerate(steps):
+        if step > 1:
+            shape[axis] = step * shape[axis]
+            spread = _widths([(0, 0)] * (axis + 1) + [(0, step - 1)] + [(0, 0)] * (len(shape) - axis - 1))
+            text = f"np.pad(np.expand_dims({text}, {axis + 1}), {spread}).reshape({', '.join(map(str, shape))})"
     if all(step == 1 for step in steps):
-        pairs = [(0, 0)] * lead + [
-            (start, outer[lead + i] - start - inner[lead + i]) for i, start in enumerate(starts)
-        ]
-        widths = ", ".join([f"({a}, {b})" for a, b in pairs])
-        return f"np.pad({args[0]}, {widths})" if len(pairs) == 1 else f"np.pad({args[0]}, pad_width=({widths}))"
-    letters = "ijklmnop"[: len(inner)]
-    places = "abcdefgh"[: len(starts)]
-    operands = [args[0]]
-    for i, (start, step) in enumerate(zip(starts, steps, strict=True)):
-        last = start + step * (inner[lead + i] - 1)
-        low, high = (start, last) if step > 0 else (last, start)
-        turned = "[::-1]" if step < 0 else ""
-        operands.append(f"np.eye({outer[lead + i]})[{low}:{high + 1}:{abs(step)}]{turned}")
-    spec = ",".join([letters] + [letters[lead + i] + c for i, c in enumerate(places)])
-    return f"np.einsum('{spec}->{letters[:lead] + places}', {', '.join(operands)})"
+        pairs = [(start, size - start - mine) for start, size, mine in zip(starts, outer, shape, strict=True)]
+        return f"np.pad({text}, {_widths(pairs)})"
+    pairs = [(start, size if step > 1 else size - start - mine)
+             for start, step, size, mine in zip(starts, steps, outer, shape, strict=True)]  # fmt: skip
+    kept = ", ".join([f":{size}" if step > 1 else ":" for step, size in zip(steps, outer, strict=True)])
+    return f"np.pad({text}, {_widths(pairs)})[{kept}]"
+
+
+def upright(module: str, text: str, data: tuple[Any, ...]) -> tuple[str, list[Size], list[Size], list[int], Shape]:
+    """What an embedding places, all axes in the order in which they are placed: the operand's text and shape, for every
+    axis where it starts and how far apart its elements are, and the shape around."""
+    inner, outer = data[2:]
+    lead = len(outer) - len(data[0])
+    starts: list[Size] = [0] * lead + list(data[0])
+    steps: list[int] = [1] * lead + list(data[1])
+    turned = [axis for axis, step in enumerate(steps) if step < 0]
+    if turned:
+        text = f"{module}.flip({text}, ({', '.join(map(str, turned))},))"
+        for axis in turned:
+            starts[axis] = starts[axis] + steps[axis] * (inner[axis] - 1)
+            steps[axis] = -steps[axis]
+    return text, list(inner), starts, steps, outer
+
+
+def _widths(pairs: Sequence[tuple[Size, Size]]) -> str:
+    """The margins of every axis as `pad` takes them."""
+    widths = ", ".join([f"({a}, {b})" for a, b in pairs])
+    return widths if len(pairs) == 1 else f"({widths})"
 
 
 def _scatter(node: Node, args: list[str], data: tuple[Any, ...]) -> str:

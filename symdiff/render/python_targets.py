@@ -13,7 +13,7 @@ from symdiff.ir.builder import SPECIAL_CONSTANTS
 from symdiff.ir.dims import product as size_product
 from symdiff.ir.graph import ArrayConstant
 from symdiff.render.notation import Node
-from symdiff.render.numpy_calls import FUNCTIONS, Writer
+from symdiff.render.numpy_calls import FUNCTIONS, Writer, upright
 from symdiff.render.printer import ATOM, POW, Printer, Text, at, word
 
 # Stand-ins for operands while a NumPy spelling is turned into another one: no text of ours has these characters.
@@ -120,21 +120,23 @@ def _cholesky(node: Node, args: list[str], data: tuple[Any, ...]) -> str:
 
 
 def _embed(node: Node, args: list[str], data: tuple[Any, ...]) -> str:
-    starts, steps, inner, outer = data
-    lead = len(outer) - len(starts)
-    if all(step == 1 for step in steps):
-        widths = [f"{s}, {outer[lead + i] - s - inner[lead + i]}" for i, s in enumerate(starts)]
-        # PyTorch counts axes from the last.
-        return f"torch.nn.functional.pad({args[0]}, ({', '.join(reversed(widths))}))"
-    letters, places = "ijklmnop"[: len(inner)], "abcdefgh"[: len(starts)]
-    operands = [args[0]]
-    for i, (start, step) in enumerate(zip(starts, steps, strict=True)):
-        last = start + step * (inner[lead + i] - 1)
-        low, high = (start, last) if step > 0 else (last, start)
-        rows = f"torch.eye({outer[lead + i]}, dtype=({args[0]}).dtype)[{low}:{high + 1}:{abs(step)}]"
-        operands.append(f"torch.flip({rows}, (0,))" if step < 0 else rows)
-    spec = ",".join([letters] + [letters[lead + i] + c for i, c in enumerate(places)])
-    return f"torch.einsum('{spec}->{letters[:lead] + places}', {', '.join(operands)})"
+    """As in NumPy; PyTorch counts the axes of margins from the last."""
+    text, shape, starts, steps, outer = upright("torch", args[0], data)
+    pad = "torch.nn.functional.pad"
+    for axis, step in enumerate(steps):
+        if step > 1:
+            shape[axis] = step * shape[axis]
+            spread = "0, 0, " * (len(shape) - axis - 1) + f"0, {step - 1}"
+            text = f"{pad}(torch.unsqueeze({text}, {axis + 1}), ({spread})).reshape({', '.join(map(str, shape))})"
+    widths = [
+        f"{start}, {size if step > 1 else size - start - mine}"
+        for start, step, size, mine in zip(starts, steps, outer, shape, strict=True)
+    ]
+    while widths[0] == "0, 0":
+        widths.pop(0)
+    text = f"{pad}({text}, ({', '.join(reversed(widths))}))"
+    kept = ", ".join([f":{size}" if step > 1 else ":" for step, size in zip(steps, outer, strict=True)])
+    return text if all(step == 1 for step in steps) else f"{text}[{kept}]"
 
 
 def _scatter(node: Node, args: list[str], data: tuple[Any, ...]) -> str:

@@ -14,6 +14,7 @@ from typing import Protocol
 from symdiff.ir.builder import Builder
 from symdiff.ir.dims import Size
 from symdiff.ir.graph import Function, Value, loop_key, param, topological
+from symdiff.ir.loop import groups_of
 from symdiff.ir.types import TensorType
 from symdiff.ops import OPSET
 
@@ -106,10 +107,7 @@ class _Telling:
             return Told(function, dict(symbols))
         whole = {a for v in function.instrs for i, a in enumerate(v.args) if not _slice_of(v, i)} | {*function.results}
         self.sliced.update(v for v in function.instrs if v.op.picks and v not in whole)
-        groups: dict[object, list[Value]] = {}
-        for value in function.instrs:
-            if value.op.picks:
-                groups.setdefault(loop_key(value), []).append(value)
+        groups = groups_of(function)
         made = Told(function, dict(symbols))
         work = Rebuilt(function.params)
         entries: dict[Value, tuple[str, int]] = {}
@@ -119,10 +117,9 @@ class _Telling:
                     self.loop(groups[loop_key(value)], work, made, entries, depth)
             else:
                 work.again(value)
-        made.function = Function.of(
-            [*function.params, *[p for p in work.fresh if p in set(topological(work.of(function.results)))]],
-            work.of(function.results), function.name,
-        )  # fmt: skip
+        results = work.of(function.results)
+        read = set(topological(results))
+        made.function = Function.of([*function.params, *[p for p in work.fresh if p in read]], results, function.name)
         return made
 
     def sign(self, value: Value, symbols: Mapping[str, str]) -> str:
