@@ -134,8 +134,8 @@ def upright(module: str, text: str, data: tuple[Any, ...]) -> tuple[str, list[Si
     axis where it starts and how far apart its elements are, and the shape around."""
     inner, outer = data[2:]
     lead = len(outer) - len(data[0])
-    starts: list[Size] = [0] * lead + list(data[0])
-    steps: list[int] = [1] * lead + list(data[1])
+    starts: list[Size] = [*[0] * lead, *data[0]]
+    steps: list[int] = [*[1] * lead, *data[1]]
     turned = [axis for axis, step in enumerate(steps) if step < 0]
     if turned:
         text = f"{module}.flip({text}, ({', '.join(map(str, turned))},))"
