@@ -10,7 +10,8 @@ Takes a `Signature`, the library that holds a kernel and the addresses of its fu
 
 Promises: calls with exact arrays and numbers go through the fast entry (`entry_ir`), all others through `Marshal`, with
 equal results and one source of errors; the machine code lives as long as a function or bound call that uses it; any
-number of threads may call a function at once; the GIL is released around a kernel whose arguments and results have more
+number of threads may call a function at once; a small result may be an array of an earlier call that nobody refers to
+any more (for `ndarray.resize` it is shared); the GIL is released around a kernel whose arguments and results have more
 than `release_above` elements together, or that says that it has much to do.
 
 `SYMDIFF_PORTABLE_CALLS=1` in the environment keeps all calls on the portable path; `fast_entry_status` says which one a
@@ -299,6 +300,7 @@ class _FastEntry:
 
     def __init__(self) -> None:
         layout = pyapi.probe()
+        self._offsets = layout.offsets
         text = entry_ir.module_text(layout.offsets)
         self._early: list[weakref.ref[Any]] = []
         self._better: _BetterEntry | None = None
@@ -315,7 +317,11 @@ class _FastEntry:
 
     def attach(self, instance: Any, plan: ctypes.Array[ctypes.c_int64]) -> None:
         """Let an instance of one of the classes be called by its plan, which it keeps."""
-        instance.__dict__["_keep"] = (plan, self)
+        kept: list[Any] = []
+        if isinstance(instance, self.function_class) and plan[Plan.SCRATCH] > plan[Plan.OUT_SHAPES]:
+            kept += [None] * (entry_ir.KEPT_EACH * plan[Plan.RESULTS])
+            plan[Plan.KEPT] = pyapi.list_items(kept, self._offsets)
+        instance.__dict__["_keep"] = (plan, kept, self)
         # No lock, for a finalizer may come here from anywhere: either `exchange` finds the instance in the list, or the
         # better code was in force before.
         if self._better is not None and not self._better.ended.is_set():

@@ -2,9 +2,9 @@
 
 Gives the text of one module and the layout of the plans it reads. The module is the same for every kernel: what differs
 is in a *plan*, a block of i64 words that a callable object points to, so it is compiled once for a machine and making
-a function costs no LLVM time. Promises: the entries hold no state (all buffers are on the stack); every argument they
-do not recognize, and every status that is not 0, goes to the plan's Python callable with the arguments as they came, so
-that all messages have one source; every reference is released on every path.
+a function costs no LLVM time. Promises: the entries hold no state but small results (all buffers are on the stack);
+every argument they do not recognize, and every status that is not 0, goes to the plan's Python callable with the
+arguments as they came, so that all messages have one source; every reference is released on every path.
 
 Plan of a function: the words of `Plan`, then a record for each parameter and each result. Words of a parameter: rank,
 dtype number, descriptor, type key of the descriptor, scalar type, then a code for each axis. Words of a result: rank,
@@ -14,6 +14,10 @@ Plan of a bound call: the words of `BoundPlan`.
 
 A plan may want certain sizes (`WANTED`): calls on others go to Python, too. The words at that address may change from
 call to call.
+
+Small arrays that a call returned are kept, and given again by a later one when nobody else refers to them any more, not
+even weakly, and they are as they were made: NumPy takes longer to make an array than a small kernel to fill it. They
+belong to a list that the function owns.
 
 Two shorthands keep the text readable: `%x = word T, %p[k]` loads word k of a block that never changes, and
 `%x = field T, %p[k]` loads the field at byte k of a structure.
@@ -26,6 +30,7 @@ from string import Template
 from codegen.entry_call import CALL_TEXT
 from codegen.entry_out import OUT_TEXT
 from codegen.entry_return import RETURN_TEXT
+from codegen.entry_run import RUN_TEXT
 
 
 class Plan(IntEnum):
@@ -55,7 +60,11 @@ class Plan(IntEnum):
     """1 where every parameter is one float64 number,"""
     NUMBERS_OUT = 19
     """and where every result is, of one or more."""
-    RECORDS = 20
+    KEPT = 20
+    """The address of the items of the list of kept arrays: `KEPT_EACH` places for each result."""
+    TURN = 21
+    """The place, among those of each result, that the next call looks at. The one word that changes."""
+    RECORDS = 22
 
 
 class BoundPlan(IntEnum):
@@ -83,6 +92,12 @@ class Axis(IntEnum):
 
 LONG_WORK = 200_000
 """Work of about ten microseconds: the GIL is released around it."""
+
+KEPT_EACH = 8
+"""Kept arrays for each result: a caller may hold some of the last ones (the stages of a Runge-Kutta step, say)."""
+
+KEPT_ELEMENTS = 128
+"""Arrays of up to so many elements are kept: making a new one takes longer than computing so few."""
 
 IMPORTS = (
     "PyErr_Clear",
@@ -121,7 +136,8 @@ def module_text(offsets: dict[str, int]) -> str:
     """The module, for a process whose objects have the given offsets (see `pyapi.Layout`)."""
     words = {f"P_{word.name}": word.value for word in Plan} | {f"B_{word.name}": word.value for word in BoundPlan}
     others = {f"A_{kind.name}": kind.value for kind in Axis} | {"LONG_WORK": LONG_WORK}
-    texts = _DECLARATIONS + CALL_TEXT + RETURN_TEXT + OUT_TEXT + _BOUND_TEXT
+    others |= {"KEPT_EACH": KEPT_EACH, "KEPT_ELEMENTS": KEPT_ELEMENTS}
+    texts = _DECLARATIONS + CALL_TEXT + RUN_TEXT + RETURN_TEXT + OUT_TEXT + _BOUND_TEXT
     text = Template(texts).substitute(words | others | offsets)
     return _SHORTHAND.sub(_expand, text)
 

@@ -1,6 +1,6 @@
 """The end of an entry's function, as LLVM IR text in the notation of `entry_ir`: results boxed, or released on failure.
 
-Goes on where `entry_call.CALL_TEXT` stops, in the same function.
+Goes on where `entry_run.RUN_TEXT` stops, in the same function.
 """
 
 RETURN_TEXT = """; ---- scalars become Python numbers, several results a tuple
@@ -135,9 +135,9 @@ answer.done:
 ; ---- failures: release what was made, then report
 
 release:                                         ; where making result r failed, that one and later ones do not exist
-  %made.count = phi i64 [ %r, %result.array ], [ %results, %box.made ], [ %results, %answer.tuple ],
+  %made.count = phi i64 [ %r, %make ], [ %results, %box.made ], [ %results, %answer.tuple ],
                         [ %results, %ran.some ]
-  %retry = phi i1 [ false, %result.array ], [ false, %box.made ], [ false, %answer.tuple ], [ true, %ran.some ]
+  %retry = phi i1 [ false, %make ], [ false, %box.made ], [ false, %answer.tuple ], [ true, %ran.some ]
   %nothing.made = icmp eq i64 %made.count, 0
   br i1 %nothing.made, label %released, label %release.one
 

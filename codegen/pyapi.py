@@ -11,6 +11,7 @@ import importlib
 import struct
 import sys
 import sysconfig
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +25,8 @@ NEWEST_KNOWN = (3, 14)
 """The probes cover all that is known to differ up to here; a later version takes the portable path until read."""
 
 _DESCR_KEY_MASK = 0xFFFF_FFFF_00FF_0000  # of the word kind, type, byteorder, flags, type_num: byteorder and type_num
-_ALIGNED, _WRITEABLE, _CONTIGUOUS = 0x100, 0x400, 0x1 | 0x2
+_ALIGNED, _WRITEABLE, _OWNDATA, _FORTRAN, _CONTIGUOUS = 0x100, 0x400, 0x4, 0x2, 0x1 | 0x2
+_NEW = 0x1 | _OWNDATA | _ALIGNED | _WRITEABLE  # of an array that was just made, but for order, which one axis has, too
 _OUT_NAME = sys.intern("out")
 _NEW_FROM_DESCR, _ARRAY_TYPE = 94, 2  # places in NumPy's table of C functions, fixed by its ABI
 _HAVE_VECTORCALL, _BASETYPE = 1 << 11, 1 << 10
@@ -54,22 +56,27 @@ def probe() -> Layout:
     _expect("size of an object header", header, 16)
     _expect("size of a pointer in a tuple", tuple.__itemsize__, 8)
     offsets = {
+        "COUNT": 0,
         "TYPE": 8,
         "FLOAT_VALUE": header,
         "SCALAR_VALUE": header,
         "TUPLE_SIZE": header,
         "TUPLE_ITEMS": tuple.__basicsize__,
+        "LIST_ITEMS": header + 8,
         "ARRAY_DATA": header,
         "ARRAY_ND": header + 8,
         "ARRAY_SHAPE": header + 16,
         "ARRAY_STRIDES": header + 24,
         "ARRAY_DESCR": header + 40,
         "ARRAY_FLAGS": header + 48,
+        "ARRAY_WEAK": np.ndarray.__weakrefoffset__,
         "DESCR_KEY": header + 8,
         "DESCR_KEY_MASK": _DESCR_KEY_MASK - (1 << 64),
         "ALIGNED": _ALIGNED,
         "USABLE_OUTPUT": _ALIGNED | _WRITEABLE,
         "CONTIGUOUS": _CONTIGUOUS,
+        "NEW_FLAGS": _NEW,
+        "NEW_MASK": ~_FORTRAN,
         "PLAN": header + 8,
     }
     _check_python_objects(offsets)
@@ -82,6 +89,11 @@ def probe() -> Layout:
     imports["symdiff_new_array"] = table[_NEW_FROM_DESCR]
     _check_new_array(table[_NEW_FROM_DESCR])
     return Layout(offsets, imports, _vectorcall_base(header))
+
+
+def list_items(values: list[Any], offsets: dict[str, int]) -> int:
+    """Where a list has its items, for as long as its length does not change."""
+    return _word(id(values) + offsets["LIST_ITEMS"])
 
 
 def descriptor_key(dtype: np.dtype[Any]) -> int:
@@ -137,6 +149,12 @@ def _check_python_objects(offsets: dict[str, int]) -> None:
     _expect("size of a tuple", _word(id(items) + offsets["TUPLE_SIZE"]), len(items))
     for i, item in enumerate(items):
         _expect("items of a tuple", _word(id(items) + offsets["TUPLE_ITEMS"] + 8 * i), id(item))
+    listed = [number, object()]
+    _expect("items of a list", _word(list_items(listed, offsets)), id(number))
+    alone = _word(list_items(listed, offsets) + 8)
+    _expect("references to an object", _int32(alone + offsets["COUNT"]), 1)
+    listed.append(listed[1])
+    _expect("references to an object", _int32(alone + offsets["COUNT"]), 2)
     for value in (np.float64(1.5e300), np.float32(-2.5), np.int64(-(2**61)), np.bool_(True)):
         found = _bytes(id(value) + offsets["SCALAR_VALUE"], value.itemsize)
         _expect(f"value of a {type(value).__name__}", found, value.tobytes())
@@ -163,8 +181,11 @@ def _check_arrays(offsets: dict[str, int]) -> None:
     misaligned = np.frombuffer(bytes(17), np.uint8)[1:].view(np.float64)
     _expect("the flag of aligned arrays", bool(misaligned.flags.num & _ALIGNED), misaligned.flags.aligned)
     plain = np.zeros((2, 3))
-    _expect("flags of a plain array", plain.flags.num, _ALIGNED | _WRITEABLE | 0x1 | 0x4)
-    _expect("flags of a transposed view", plain.T.flags.num, _ALIGNED | _WRITEABLE | 0x2)
+    _expect("flags of a plain array", plain.flags.num, _NEW)
+    _expect("flags of a transposed view", plain.T.flags.num, _ALIGNED | _WRITEABLE | _FORTRAN)
+    _expect("weak references to an array", _word(id(plain) + offsets["ARRAY_WEAK"]), 0)
+    watch = weakref.ref(plain)
+    _expect("weak references to an array", _word(id(plain) + offsets["ARRAY_WEAK"]), id(watch))
 
 
 def _check_new_array(address: int) -> None:
