@@ -477,3 +477,13 @@ def test_random_program(seed: int) -> None:
 def test_of_forms_of_one_length_the_factored_one_is_kept(text: str, shown: str) -> None:
     given = symbols("u:n z:n") | {"s": sd.symbol("s")}
     assert str(sd.simplify(sd.parse(text, given))) == shown
+
+
+@pytest.mark.parametrize("mode", ["forward", "reverse"])
+def test_a_stack_of_matrices_beside_its_transposes(mode: Any) -> None:
+    """Each could stand in the order of the other."""
+    given = symbols("C:mnk")
+    C = given["C"]
+    f: Any = np.linalg.slogdet(C @ np.swapaxes(C, -1, -2) + 5 * sd.eye(n))[1]
+    slope = sd.gradient(np.sum(f), C, mode=mode)
+    assert sd.verify(slope.closed_form(), slope, sizes=SIZES)

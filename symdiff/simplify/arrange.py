@@ -132,13 +132,12 @@ def tensor_order(ctx: Context, factor: Factor, output: Sequence[int]) -> Labels:
         return labels
     if set(labels) <= set(output):
         return tuple(sorted(labels, key=list(output).index))
+    found: list[Labels] = []
     for _, term in ctx.terms(factor.base):
         view = ctx.view(term)
         if len(view.factors) == 1 and set(view.factors[0].labels) == set(view.output) and view.distinct:
             places = dict(zip(view.output, labels, strict=True))
-            return (
-                tuple([places[x] for x in view.factors[0].labels])
-                if len(view.factors[0].labels) == len(labels)
-                else labels
-            )
-    return labels
+            own = view.factors[0].labels
+            found.append(tuple([places[x] for x in own]) if len(own) == len(labels) else labels)
+    # A tensor beside its own transpose stands in one order or the other: what is in some order stays.
+    return found[0] if found and labels not in found else labels
