@@ -239,6 +239,15 @@ def test_readable_texts() -> None:
     assert "t1 = tanh.(W * x)" in t.source("julia") and "t1 = jnp.tanh(W @ x)" in t.source("jax")
 
 
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1), (3, 1), (1, 1, 1)])
+def test_a_number_is_spread_without_giving_it_axes(shape: tuple[int, ...]) -> None:
+    """A sum of numbers, and a scalar that comes as a Python float, cannot be subscripted."""
+    x, s = sd.symbol("x", shape), sd.symbol("s")
+    for f, want in ((0.75 * x + x * np.pi / 4, 0.75 + np.pi / 4), (s * x, 2.5)):
+        text = sd.gradient(NP.sum(f), x).source()
+        same(eval(text, {"np": np, "s": 2.5}), np.full(shape, want), text)
+
+
 def test_refusals() -> None:
     n = sd.dim("n")
     x, A = sd.symbol("x", n), sd.symbol("A", (n, n))

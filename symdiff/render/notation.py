@@ -164,9 +164,10 @@ class Notation:
             kept = self.with_axes_of_one(node)
             if kept.shape == shape:
                 return kept
-        if all(shape[x] == 1 for x in range(len(shape)) if x not in axes):
+        # A number is no array: axes are given to what has some.
+        if axes and all(shape[x] == 1 for x in range(len(shape)) if x not in axes):
             spread = self.expand(node, tuple([x in axes for x in range(len(shape))]))
-            if spread.rank == len(shape) and node.kind != "num":
+            if spread.rank == len(shape):
                 return spread
         if dtype not in ("f64", "f32"):
             target = tuple(range(len(shape)))
