@@ -58,6 +58,15 @@ def test_a_clipped_value_hands_the_rest_to_its_end() -> None:
     assert slope.evaluate(x=np.array([1.0, 0.0, 2.0]), low=np.ones(3)).tolist() == [0.25, 1, 0]
 
 
+@pytest.mark.parametrize("mode", ["forward", "reverse", "elimination"])
+@pytest.mark.parametrize("shape", [(), (1,), (4,), (3, 1)])
+def test_a_standard_deviation_is_a_norm_at_equal_entries(shape: tuple[int, ...], mode: Any) -> None:
+    s, t = sd.symbol("s", shape), sd.symbol("t", shape)
+    f: Any = np.std(s * t)
+    slope = sd.gradient(f, s, mode=mode)
+    assert not slope.evaluate(s=np.full(shape, 1.5), t=np.full(shape, 0.3)).any()
+
+
 @pytest.mark.parametrize("axis", [None, 0, 1])
 def test_the_first_of_equal_entries_takes_all(axis: int | None) -> None:
     M = sd.symbol("M", (2, 3))

@@ -94,7 +94,12 @@ def var(
 def std(
     a: Any, axis: Any = None, dtype: Any = None, ddof: Any = 0, keepdims: Any = False, *, correction: Any = None
 ) -> Any:
-    return elementwise("sqrt", var(a, axis, dtype, ddof, keepdims, correction=correction))
+    """The norm of the deviations over the root of their number: at equal entries its derivative is the norm's, 0."""
+    x = _floating(a, dtype)
+    axes = normal_axes(axis, x.ndim, "std")
+    deviation = subtract(x, mean(x, axes, keepdims=True))
+    count = as_expr(_count(x, axes) - (ddof if correction is None else correction)).astype(x.dtype)
+    return divide(vector_norm_of(deviation, None, axes, keepdims), elementwise("sqrt", count))
 
 
 @numpy_function("average")
