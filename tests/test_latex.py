@@ -165,6 +165,12 @@ def test_tensors_inside_functions_are_named_with_their_indices() -> None:
     assert lines[1].startswith("where t1ᵢⱼₖₗ = ")
 
 
+def test_sizes_of_reshapes_are_products_and_powers() -> None:
+    shown = jacobian(np.kron(w, X @ w), X).latex()
+    assert r"\operatorname{reshape}(T, n^{2}, n, n)" in shown
+    assert "n², n, n" in str(jacobian(np.kron(w, X @ w), X))
+
+
 def test_indices_are_no_symbols_names() -> None:
     T = sd.symbol("T", (sd.dim("k"), n, m))
     text = jacobian(np.max(T, axis=2), T).latex()

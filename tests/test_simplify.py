@@ -487,3 +487,32 @@ def test_a_stack_of_matrices_beside_its_transposes(mode: Any) -> None:
     f: Any = np.linalg.slogdet(C @ np.swapaxes(C, -1, -2) + 5 * sd.eye(n))[1]
     slope = sd.gradient(np.sum(f), C, mode=mode)
     assert sd.verify(slope.closed_form(), slope, sizes=SIZES)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("u * (1.702 * z + 1)", "u ⊙ (1.702 z + 1)"),
+        ("0.5 * u * (2 * z - 3)", "u ⊙ (z - 3/2)"),
+        ("4 * u * (2 * z - 3)", "4 (u ⊙ (2 z - 3))"),
+        ("1.702 * u * (2 + 1.702 * z)", "3.404 (u ⊙ (0.851 z + 1))"),
+        ("0.3 * u - 0.3", "0.3 (u - 1)"),
+        ("u * (0.5 * z + 0.25 * u)", "¼ (u ⊙ (u + 2 z))"),
+        ("s * (-n)", "-s n"),
+        ("s - 2 * n", "s - 2 n"),
+    ],
+)
+def test_numbers_are_written_where_they_are_fewest(text: str, shown: str) -> None:
+    given = symbols("u:n z:n") | {"s": sd.symbol("s")}
+    assert str(sd.simplify(sd.parse(text, given))) == shown
+
+
+def test_a_divisor_stays_a_divisor() -> None:
+    x = sd.symbol("x", (n,))
+    whole = np.arange(1.0, 200.0)
+    for number in (3, 7, 49, 98):
+        got = sd.simplify(np.floor(x / number)).function()
+        (values,) = interpret(got, [whole * number])
+        assert np.array_equal(values, whole), number
+    (scaled,) = interpret(sd.simplify(x * 2 / 7).function(), [whole])
+    assert np.array_equal(scaled, whole * 2 / 7)

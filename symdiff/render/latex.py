@@ -158,8 +158,8 @@ def _stack(lines: Sequence[str]) -> str:
     return f"\\begin{{aligned}}\n{body}\n\\end{{aligned}}"
 
 
-def size_latex(size: Size) -> str:
-    """A size: a symbol, or a polynomial."""
+def size_latex(size: Size | str) -> str:
+    """A size, or its text: a symbol, or a polynomial."""
     text = str(size)
     if text.isidentifier():
         return symbol_latex(text)
@@ -362,9 +362,7 @@ class LatexPaper(Paper):
 
     def _attribute(self, text: str) -> str:
         """An attribute in words or as a size."""
-        if text.isalpha() and len(text) > 1:
-            return rf"\text{{{text}}}"
-        return symbol_latex(text) if text.isidentifier() else text.replace("*", r" \, ")
+        return rf"\text{{{text}}}" if text.isalpha() and len(text) > 1 else size_latex(text)
 
     def _special(self, name: str, node: Node, texts: Sequence[Text]) -> Text:
         argument = texts[0][0]

@@ -112,8 +112,8 @@ def symbol_text(name: str) -> str:
     return text
 
 
-def size_text(size: Size) -> str:
-    """A size: a symbol, or a polynomial."""
+def size_text(size: Size | str) -> str:
+    """A size, or its text: a symbol, or a polynomial."""
     text = str(size)
     if text.isidentifier():
         return symbol_text(text)
@@ -266,7 +266,8 @@ class TextPaper(Paper):
             return str(data[0].array.tolist()) if data[0].array.size <= 16 else f"array{data[0].array.shape}", CALL
         if name == "polygamma":
             return self.top("ψ", f"({data[0]})") + self.group(args[0]), CALL
-        return self.function(_NAMES.get(name, name), args + extra_arguments(node), where_of(node)), APPLIED
+        extra = [size_text(a) for a in extra_arguments(node)]
+        return self.function(_NAMES.get(name, name), args + extra, where_of(node)), APPLIED
 
     def _undefined(self, node: Node, args: list[str]) -> Text:
         kind, name, wrt = node.data

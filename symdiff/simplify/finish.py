@@ -18,7 +18,7 @@ from symdiff.simplify.exact import content_of
 from symdiff.simplify.match import RuleBook, leading_minus
 from symdiff.simplify.pointwise import negated
 from symdiff.simplify.products import product
-from symdiff.simplify.size import length_of
+from symdiff.simplify.size import coefficient_size, length_of, number_size, shown_numbers, terms_weight
 from symdiff.simplify.sums import labels_of, plus
 from symdiff.simplify.triangles import is_mask
 from symdiff.simplify.views import (
@@ -134,12 +134,12 @@ class Finisher:
             own = content_of(self.ctx, terms)
             return own if self._gain(terms, own) >= 0 else -1
         own = abs(content_of(self.ctx, terms))
-        return own if own != 1 and self._gain(terms, own) > 0 else 1
+        alike = len({abs(c) for c, _ in terms}) == 1
+        return own if own != 1 and self._gain(terms, own) > (-1 if alike else 0) else 1
 
     def _gain(self, terms: Terms, content: Number) -> int:
-        before = sum(_weight(c, t) for c, t in terms)
-        after = sum(_weight(Fraction(c) / Fraction(content), t) for c, t in terms)
-        return before - after - 2
+        after = [(normal(Fraction(c) / Fraction(content)), t) for c, t in terms]
+        return terms_weight(terms) - terms_weight(after) - coefficient_size(content)
 
     def _complement(self, terms: Terms) -> Value | None:
         """1 - sigmoid(u) as sigmoid(-u)."""
@@ -236,6 +236,9 @@ class Finisher:
             factors, selected = self._guarded(view, dtype)
         else:
             selected = []
+        number, scales = shown_numbers(ctx, number, factors)
+        for at, by in scales.items():
+            factors[at] = factors[at]._replace(base=ctx.make("scale", (factors[at].base,), (("by", by),)))
         if number < 0:
             for i, f in enumerate(factors):
                 negative = self._opposite(f) if isinstance(f.power, int) and f.power % 2 else None
@@ -250,11 +253,16 @@ class Finisher:
         for f in factors:
             args.append(self._factor(f, factors))
             labels.append(f.labels)
-        minus = number == -1
-        if number != 1 and not minus:
-            args.insert(0, ctx.const(number, (), dtype))
+        above, below = number, 1
+        if number_size(abs(number)) > 1:  # x/49 is 1 at 49, and x (1/49) a little less
+            above, below = Fraction(number).numerator, Fraction(number).denominator
+        minus = above == -1
+        if above != 1 and not minus:
+            args.insert(0, ctx.const(above, (), dtype))
             labels.insert(0, ())
         value = contract(ctx.builder, args, labels, view.output, view.sizes, dtype)
+        if below != 1:
+            value = ctx.plain("div", (value, ctx.const(below, value.shape, dtype)))
         return ctx.plain("neg", (value,)) if minus else value
 
     def _opposite(self, factor: Factor) -> Value | None:
@@ -435,11 +443,6 @@ class Finisher:
 
 def _mixed(terms: Terms) -> bool:
     return any(c > 0 for c, _ in terms) and any(c < 0 for c, _ in terms)
-
-
-def _weight(number: Number, term: Value) -> int:
-    """Symbols that a coefficient costs."""
-    return 0 if abs(number) == 1 or term.op.name == "const" else 2
 
 
 __all__ = ["finish", "leading_minus"]

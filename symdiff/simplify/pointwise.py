@@ -16,6 +16,7 @@ from symdiff.ir.dims import Size
 from symdiff.ir.graph import AttrItems, Value
 from symdiff.simplify import facts
 from symdiff.simplify.defined import EVERYWHERE, generic, known, nonzero
+from symdiff.simplify.exact import size_factors
 from symdiff.simplify.products import flipped, powered, product, scaled
 from symdiff.simplify.sums import forwardness, free_axes, labels_of, plus, spread_axes, without_axes
 from symdiff.simplify.views import Context, Factor, Number, number_in
@@ -190,6 +191,15 @@ def along_axes(name: str) -> Callable[[Context, tuple[Value, ...], AttrItems], V
         return spread_axes(ctx, made, places, shape)
 
     return make
+
+
+def make_size(ctx: Context, args: tuple[Value, ...], attrs: AttrItems) -> Value:
+    """A size as a product of dimensions: minus n is a term with a sign, 2 n a term with a number."""
+    named: dict[str, Any] = dict(attrs)
+    if named["dtype"] not in ("f64", "f32"):
+        return ctx.plain("size", args, attrs)
+    number, factors = size_factors(ctx, named["size"], named["dtype"])
+    return product(ctx, number, factors, (), {}, named["dtype"])
 
 
 # -------------------------------------------------------------------- conditions

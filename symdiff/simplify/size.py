@@ -8,13 +8,25 @@ forms, never values.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 from functools import lru_cache
 
 from symdiff.ir.graph import Value
 from symdiff.simplify import facts
 from symdiff.simplify.triangles import is_mask
-from symdiff.simplify.views import Context, Factor, Labels, Number, Product, Terms, children, number_in, unanswered
+from symdiff.simplify.views import (
+    Context,
+    Factor,
+    Labels,
+    Number,
+    Product,
+    Terms,
+    children,
+    normal,
+    number_in,
+    unanswered,
+)
 
 ARRAY_TASTE = 0.004
 REPEATED_TASTE = 0.03
@@ -73,6 +85,60 @@ def number_size(number: Number) -> int:
     return 1 if rest == 1 else 3
 
 
+def coefficient_size(number: Number) -> int:
+    """What a coefficient adds to what it stands before: 2 x and x/7 two symbols, 2 x/7 four."""
+    number = abs(number)
+    if number == 1:
+        return 0
+    return 2 if number_size(number) == 1 or Fraction(number).numerator == 1 else 4
+
+
+def weight(number: Number, term: Value) -> int:
+    """Symbols that the coefficient of a term adds."""
+    return number_size(abs(number)) - 1 if term.op.name == "const" else coefficient_size(number)
+
+
+def terms_weight(terms: Sequence[tuple[Number, Value]]) -> int:
+    """Symbols that the coefficients of a sum cost."""
+    return sum([weight(c, t) for c, t in terms])
+
+
+def shown_numbers(ctx: Context, coefficient: Number, factors: Sequence[Factor]) -> tuple[Number, dict[int, Number]]:
+    """A product's coefficient as it is shown, and by what number the sum at a place among its factors is multiplied.
+
+    A sum is held with coprime integers. A fraction in front goes into the sum where that makes the numbers fewer, or
+    no more and shorter: 0.002 (851 x + 500) is 1.702 x + 1, and (2 a - b) / 2 beside another factor a - b / 2.
+    """
+    number = Fraction(coefficient)
+    if number.denominator == 1 or len(factors) < 2:
+        return coefficient, {}
+    for at, f in enumerate(factors):
+        if f.power != 1 or not ctx.is_sum(f.base):
+            continue
+        terms = ctx.terms(f.base)
+        others = [abs(c) for c, _ in terms if abs(c) != 1]
+        best = min(others, key=lambda c: _looks(number * c, 1 / Fraction(c), terms), default=1)
+        if _looks(number * best, 1 / Fraction(best), terms) < _looks(number, 1, terms):
+            return normal(number * best), {at: normal(1 / Fraction(best))}
+    return coefficient, {}
+
+
+def _looks(front: Number, by: Number, terms: Terms) -> tuple[int, int]:
+    """What the numbers of a product cost: symbols, then digits."""
+    inside = [(normal(by * c), t) for c, t in terms]
+    return coefficient_size(front) + terms_weight(inside), sum([_digits(c) for c, _ in inside]) + _digits(front)
+
+
+def _digits(number: Number) -> int:
+    """Digits of a number that is written: as a decimal where it is one."""
+    fraction = abs(Fraction(number))
+    if fraction == 1:
+        return 0
+    if number_size(fraction) > 1:
+        return len(str(fraction.numerator)) + len(str(fraction.denominator))
+    return len(f"{float(fraction):.12g}")
+
+
 def sum_size(ctx: Context, terms: tuple[tuple[Number, Value], ...]) -> float:
     if len(terms) == 2 and terms[0][0] == -terms[1][0] == 1:
         for one, other in ((terms[0][1], terms[1][1]), (terms[1][1], terms[0][1])):
@@ -81,14 +147,10 @@ def sum_size(ctx: Context, terms: tuple[tuple[Number, Value], ...]) -> float:
     total: float = len(terms) - 1
     plain = 0
     for number, term in terms:
-        total += size(ctx, term)
-        if number_in(term) == 1:
-            total += number_size(abs(number)) - 1
-        elif abs(number) != 1:
-            plain += 1
-            total += 1 + number_size(abs(number))
+        total += size(ctx, term) + weight(number, term)
+        plain += number_in(term) != 1 and abs(number) != 1
     if plain > 1 and len({abs(c) for c, _ in terms}) == 1:
-        total -= (plain - 1) * (1 + number_size(abs(terms[0][0])))
+        total -= (plain - 1) * coefficient_size(terms[0][0])
     if terms[0][1].type.rank == 2:
         views = [ctx.view(t) for _, t in terms]
         if any(not v.distinct for v in views):
@@ -109,6 +171,7 @@ def product_size(ctx: Context, view: Product) -> float:
         return min(own + 3, 2 * own + 1) if base.type.rank == 1 else own + 3
     total: float = 0
     above = 0
+    coefficient, scales = shown_numbers(ctx, view.coefficient, view.factors)
     for f in view.factors:
         total += factor_size(ctx, f, len(view.factors) > 1)
         above += f.power > 0
@@ -116,19 +179,16 @@ def product_size(ctx: Context, view: Product) -> float:
         tuple([f.labels for f in view.factors]), view.output,
         tuple([f.base.type.rank == 2 and facts.symmetric(ctx, f.base) for f in view.factors]),
     )  # fmt: skip
-    number = abs(view.coefficient)
-    if number != 1:
-        fraction = Fraction(number)
-        if number_size(number) == 1:
-            total += 2
-        else:
-            total += 2 + (2 if fraction.numerator != 1 else 0)
-    elif not above and view.factors:
+    for at, by in scales.items():
+        terms = ctx.terms(view.factors[at].base)
+        total += terms_weight([(c * by, t) for c, t in terms]) - terms_weight(terms)
+    total += coefficient_size(coefficient)
+    if abs(coefficient) == 1 and not above and view.factors:
         total += 2
-    if view.coefficient == -1:
+    if coefficient == -1:
         total += 1
     total -= 2 * (_powers_shared(view) + _counts_in_means(ctx, view))
-    return total - (1 if not above and view.factors and number != 1 else 0)
+    return total - (1 if not above and view.factors and abs(coefficient) != 1 else 0)
 
 
 def _powers_shared(view: Product) -> int:

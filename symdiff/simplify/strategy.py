@@ -40,7 +40,7 @@ HANDLERS: Mapping[str, Handler] = {
     "div": pointwise.make_div, "neg": pointwise.make_neg, "contract": pointwise.make_contract,
     "flip": pointwise.make_flip, "pow": pointwise.make_pow, "sqrt": pointwise.make_sqrt, "abs": pointwise.make_abs,
     "log": pointwise.make_log, "norm": pointwise.make_norm, "prod_others": pointwise.make_prod_others,
-    "cast": pointwise.make_cast, "not": pointwise.make_not,
+    "size": pointwise.make_size, "cast": pointwise.make_cast, "not": pointwise.make_not,
     "and": pointwise.make_logic("and"), "or": pointwise.make_logic("or"), "select": pointwise.make_select,
     "tril": triangles.make_triangle("tril"), "triu": triangles.make_triangle("triu"), "cumsum": triangles.make_cumsum,
     "reshape": reshapes.make_reshape, "softmax": pointwise.along_axes("softmax"),
