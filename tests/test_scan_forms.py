@@ -188,7 +188,7 @@ def test_jax_source_is_a_scan() -> None:
         "def f(a):",
         "    n = a.shape[0]",
         "    given = f_given()",
-        "    found = scan(lambda *args: (f_step(*args),), (jnp.asarray(given, float),), (a,), (), n, False)",
+        "    found = scan(lambda *args: (f_step(*args),), (jnp.asarray(given, float),), (a,), (), n, False, ())",
         "    looped = found[0]",
         "    return looped",
     ]

@@ -201,20 +201,20 @@ def _position(sign: str) -> Statement:
 
 
 def _prod_others(w: Elements, v: Value, own: str) -> None:
+    """What comes before is multiplied on the way up, what comes after on the way down."""
     axis = v.type.rank + v.attr("axis")
-    index = w.indices(v.type.shape)
-    other = w.indices((2,), index)[0]
-    size = v.type.shape[axis]
-    element = w.element(v.args[0], [other if i == axis else x for i, x in enumerate(index)])
 
-    def body() -> None:
-        w.emit(f"{C_TYPES[v.type.dtype]} {w.sum} = 1;")
-        w.emit(f"for (long {other} = 0; {other} < {at(size_c(size), ADD)}; {other}++)")
-        w.emit(f"    if ({other} != {index[axis]})")
-        w.emit(f"        {w.sum} *= {at(element, UNARY)};")
-        w.emit(f"{w.target(v, own, index)} = {w.sum};")
+    def body(index: list[str], inner: Index, shape: tuple[Size, ...]) -> None:
+        for sign in ("=", "*="):
+            places = list(index)
+            if sign == "*=" and inner[0] != "0":
+                places[axis] = f"{at(size_c(shape[0]), ADD)} - 1 - {inner[0]}"
+            lines = (f"{w.target(v, own, places)} {sign} {w.sum};",
+                     f"{w.sum} *= {at(w.element(v.args[0], places), UNARY)};")  # fmt: skip
+            w.emit(f"{C_TYPES[v.type.dtype] + ' ' if sign == '=' else ''}{w.sum} = 1;")
+            w.nest(inner, shape, lambda lines=lines: [w.emit(line) for line in lines])
 
-    w.nest(index, v.type.shape, body)
+    _over(w, v, (v.attr("axis"),), body)
 
 
 def _cumsum(w: Elements, v: Value, own: str) -> None:

@@ -14,7 +14,7 @@ from symdiff.errors import ArgumentError, UnsupportedError
 from symdiff.ir.dims import Dim, Shape, Size
 from symdiff.ir.graph import ArrayConstant, Function
 from symdiff.render.naming import fresh_names, named_subterms
-from symdiff.render.node import Node, chain_runs, inverted, solves, uses_matrix_power
+from symdiff.render.node import Node, chain_runs, inverted, solves, unit_vector, uses_matrix_power
 from symdiff.render.numpy_calls import Writer
 from symdiff.render.printer import ADD, ATOM, LOGICAL, MUL, POW, UNARY, Printer, Text, at, size_text
 from symdiff.render.recover import recover
@@ -49,8 +49,8 @@ HELPERS: Mapping[str, str] = {
         "    return ndims(s) == 0 ? s[] : s\nend"
     ),
     "prodothers": (
-        "prodothers(x, d) = mapslices(v -> [prod(v[1:i-1]; init=one(eltype(v)))*prod(v[i+1:end]; init=one(eltype(v)))\n"
-        "                                   for i in eachindex(v)], x; dims=d)"
+        "function prodothers(x, d)\n    before(v) = cumprod([one(eltype(v)); v[1:end-1]])\n"
+        "    return mapslices(v -> before(v) .* reverse(before(reverse(v))), x; dims=d)\nend"
     ),
     "place": "place(i, n) = i < 0 ? i + n + 1 : i + 1",
     "rowmajor": (
@@ -390,6 +390,8 @@ class JuliaPrinter(Printer):
     def subscript(self, node: Node, args: list[Text]) -> str:
         if len(args) > 2:
             raise UnsupportedError("source for julia: an index of several arrays has no short form there")
+        if unit_vector(node) and node.data[0] != "@":
+            return f"{self.dtypes[node.args[0].data]}.(1:{_size(node.shape[0])[0]} .== {_size(node.data[0] + 1)[0]})"
         parts: list[str] = []
         for axis, entry in enumerate(node.data):
             if entry == "@":

@@ -22,35 +22,38 @@ Sizes = Callable[[Function, str], tuple[list[str], list[str]]]
 
 SCANS: Final = {
     "numpy": '''\
-def SCAN(step, carry, xs, constants, length, reverse, kinds):
-    """Last carries, carries before every step, outputs of every step; kinds: shape and dtype of the latter two."""
+def SCAN(step, carry, xs, constants, length, reverse, kept, kinds):
+    """Last carries; of every step what `kept` numbers of carries before it and outputs, of these shapes and dtypes."""
     rows = []
     for t in range(length - 1, -1, -1) if reverse else range(length):
         results = step(*carry, *[x[t] for x in xs], *constants)
-        rows.append((*carry, *results[len(carry):]))
+        every = (*carry, *results[len(carry):])
+        rows.append([every[k] for k in kept])
         carry = results[:len(carry)]
     columns = zip(*rows[::-1 if reverse else 1]) if rows else [()] * len(kinds)
     return *carry, *[np.array(c, d).reshape(length, *s) for c, (s, d) in zip(columns, kinds)]''',
     "torch": '''\
-def SCAN(step, carry, xs, constants, length, reverse, kinds):
-    """Last carries, carries before every step, outputs of every step; kinds: shape and dtype of the latter two."""
+def SCAN(step, carry, xs, constants, length, reverse, kept, kinds):
+    """Last carries; of every step what `kept` numbers of carries before it and outputs, of these shapes and dtypes."""
     rows = []
     for t in range(length - 1, -1, -1) if reverse else range(length):
         results = step(*carry, *[x[t] for x in xs], *constants)
-        rows.append([torch.as_tensor(x) for x in (*carry, *results[len(carry):])])
+        every = (*carry, *results[len(carry):])
+        rows.append([torch.as_tensor(every[k]) for k in kept])
         carry = results[:len(carry)]
     if not rows:
         return *carry, *[torch.zeros(0, *s, dtype=d) for s, d in kinds]
     return *carry, *map(torch.stack, zip(*rows[::-1 if reverse else 1]))''',
     "jax": '''\
-def SCAN(step, carry, xs, constants, length, reverse):
-    """Last carries, carries before every step, outputs of every step."""
+def SCAN(step, carry, xs, constants, length, reverse, kept):
+    """Last carries; of every step what `kept` numbers of carries before it and outputs."""
     def one(carry, x):
         results = step(*carry, *x, *constants)
-        return results[:len(carry)], (carry, results[len(carry):])
+        every = (*carry, *results[len(carry):])
+        return results[:len(carry)], [every[k] for k in kept]
 
-    last, (trail, outputs) = jax.lax.scan(one, carry, xs, length, reverse)
-    return *last, *trail, *outputs''',
+    last, rows = jax.lax.scan(one, carry, xs, length, reverse)
+    return *last, *rows''',
 }
 _IMPORTS: Final = {
     "numpy": "import numpy as np", "torch": "import torch", "jax": "import jax\nimport jax.numpy as jnp",
@@ -166,13 +169,15 @@ class _Source:
         picks = sorted({v.attr("pick") for v in group})
         symbols = {v.attr("pick"): self.work.symbol(v, self.fresh("looped")) for v in group}
         found = self.fresh("found")
-        called = f"{run}, {parts}, {first.attr('length')}, {first.attr('reverse')}"
+        kept = [k - count for k in picks if k >= count]
+        called = f"{run}, {parts}, {first.attr('length')}, {first.attr('reverse')}, {_tuple([*map(str, kept)])}"
         if self.target != "jax":  # without a single step nothing shows what its results would be
-            kinds = [v.type for v in (*body.params[:count], *body.results[count:])]
+            kinds = [(*body.params[:count], *body.results[count:])[k].type for k in kept]
             called += f", [{', '.join([f'({_tuple([*map(str, k.shape)])}, {dtypes[k.dtype]})' for k in kinds])}]"
         self.lines.append(f"    {found} = {self.scan}({called})")
         for k in picks:
-            self.lines.append(f"    {symbols[k].name} = {found}[{k}]")
+            place = k if k < count else count + kept.index(k - count)
+            self.lines.append(f"    {symbols[k].name} = {found}[{place}]")
 
 
 def _tuple(items: Sequence[str]) -> str:

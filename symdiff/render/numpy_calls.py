@@ -66,13 +66,18 @@ def _norm(node: Node, args: list[str], data: tuple[Any, ...]) -> str:
 
 
 def _prod_others(node: Node, args: list[str], data: tuple[Any, ...]) -> str:
-    """The product of the other entries, zeros included: a row of entries per place, its own replaced by 1."""
+    """The product of what comes before and of what comes after, zeros included."""
     (axis,) = data[0]
     rank = node.rank
-    diagonal = ", ".join([":", ":"] + ["None"] * (rank - 1 - axis)) if axis < rank - 1 else ""
-    rows = ", ".join([":"] * axis + ["None"])
-    eye = f"np.eye({node.shape[axis]})" + (f"[{diagonal}]" if diagonal else "")
-    return f"np.prod(np.where({eye} == 1, 1, ({args[0]})[{rows}]), axis={axis + 1})"
+    widths = _widths([(int(i == axis), 0) for i in range(rank)])
+    before = ":, " * axis
+    along = f", axis={axis}" if rank > 1 else ""
+
+    def running(x: str) -> str:
+        return f"np.cumprod(np.pad({x}, {widths}, constant_values=1){along})"
+
+    product = f"{running('x')}[{before}:-1]*{running(f'x[{before}::-1]')}[{before}-2::-1]"
+    return f"(lambda x: {product})({args[0]})"
 
 
 def _cumsum(node: Node, args: list[str], data: tuple[Any, ...]) -> str:
@@ -152,30 +157,24 @@ def _widths(pairs: Sequence[tuple[Size, Size]]) -> str:
 
 
 def _scatter(node: Node, args: list[str], data: tuple[Any, ...]) -> str:
-    """A sum against rows of identities: row idx of eye(n) is 1 at idx, so repeated indices add."""
-    at, sizes = data
-    rank = node.args[0].rank
-    count = node.args[1].rank
-    letters = "ijklmnop"[:rank]
-    index = letters[at : at + count]
-    places = "abcdefgh"[: len(sizes)]
-    spec = ",".join([letters] + [index + c for c in places])
-    output = letters[:at] + places + letters[at + count :]
-    rows = [f"np.eye({n})[{i}]" for n, i in zip(sizes, args[1:], strict=True)]
-    return f"np.einsum('{spec}->{output}', {', '.join([args[0], *rows])})"
+    """np.add.at returns nothing: a function hands on what it has added to."""
+    lead, _, dtype = data
+    place = f"({'slice(None), ' * lead}*i)" if lead else "i"
+    dtype = "" if dtype == "f64" else f", {NUMPY_DTYPES[dtype]}"
+    zeros = f"np.zeros({_tuple(node.shape)}{dtype})"
+    return f"(lambda z, u, *i: np.add.at(z, {place}, u) or z)({', '.join([zeros, *args])})"
 
 
 def _last_writer(node: Node, args: list[str], data: tuple[Any, ...]) -> str:
-    sizes = data[0]
-    rank = len(sizes)
-    hits: list[str] = []
-    for i, (size, index) in enumerate(zip(sizes, args, strict=True)):
-        mask = ", ".join([":"] + [":" if k == i else "None" for k in range(rank)])
-        rows = f"np.eye({size}, dtype=np.bool_)[np.ravel({index})]"
-        hits.append(rows if rank == 1 else f"{rows}[{mask}]")
-    count = size_product(node.args[0].shape)
-    numbers = f"np.arange({count})[{', '.join([':'] + ['None'] * rank)}]"
-    return f"np.max(np.where({' & '.join(hits)}, {numbers}, -1), axis=0, initial=-1)"
+    nobody = f"np.full({_tuple(node.shape)}, -1)"
+    return f"(lambda z, k, *i: np.maximum.at(z, i, k) or z)({', '.join([nobody, numbered('np', node), *args])})"
+
+
+def numbered(module: str, node: Node) -> str:
+    """The numbers of the writers, in the shape of the indices."""
+    shape = node.args[0].shape
+    line = f"{module}.arange({size_product(shape)})"
+    return line if len(shape) == 1 else f"{line}.reshape({_tuple(shape)})"
 
 
 def _reshape(node: Node, args: list[str], data: tuple[Any, ...]) -> str:

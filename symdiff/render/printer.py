@@ -23,6 +23,7 @@ from symdiff.render.notation import (
     solves,
     split_power,
     topological,
+    unit_vector,
     uses_matrix_power,
 )
 from symdiff.render.numpy_calls import COMPARISONS, FUNCTIONS, LOGIC, NUMPY_DTYPES, Writer
@@ -292,6 +293,8 @@ class Printer:
 
     def subscript(self, node: Node, args: list[Text]) -> str:
         """A falling slice is taken rising and turned, because its end may lie before the first element."""
+        if unit_vector(node) and node.data[0] != "@":
+            return self.unit(node.args[0], self.size(node.data[0])[0])
         arrays = iter(args[1:])
         parts: list[str] = []
         turned: list[int] = []
@@ -318,6 +321,11 @@ class Printer:
         if parts != [":"] or not turned:
             first += f"[{', '.join(parts)}]"
         return self.reversed(first, turned, axis) if turned else first
+
+    def unit(self, eye: Node, place: str) -> str:
+        """A row of the identity without the others."""
+        dtype = "" if eye.data == "f64" else f", dtype={self.dtypes[eye.data]}"
+        return f"{self.module}.eye(1, {self.size(eye.shape[0])[0]}, {place}{dtype})[0]"
 
     def entries(self, node: Node, args: list[Text]) -> str:
         return f"{self.module}.array({nested([a[0] for a in args], node.shape)})"

@@ -13,7 +13,7 @@ from symdiff.ir.builder import SPECIAL_CONSTANTS
 from symdiff.ir.dims import product as size_product
 from symdiff.ir.graph import ArrayConstant
 from symdiff.render.notation import Node
-from symdiff.render.numpy_calls import FUNCTIONS, Writer, upright
+from symdiff.render.numpy_calls import FUNCTIONS, Writer, numbered, upright
 from symdiff.render.printer import ATOM, POW, Printer, Text, at, word
 
 # Stand-ins for operands while a NumPy spelling is turned into another one: no text of ours has these characters.
@@ -46,6 +46,20 @@ _TO_JAX = (
     ("sigmoid(", "jax.nn.sigmoid("), ("relu(", "jax.nn.relu("), ("softmax(", "jax.nn.softmax("),
     ("logsumexp(", "jax.nn.logsumexp("),
 )  # fmt: skip
+_JAX_DTYPES: Mapping[str, str] = {
+    "f64": "jnp.float64", "f32": "jnp.float32", "i64": "jnp.int64", "bool": "jnp.bool_", "c128": "jnp.complex128",
+}  # fmt: skip
+
+
+def _added_in_jax(node: Node, args: list[str], data: tuple[Any, ...]) -> str:
+    lead, _, dtype = data
+    updates, *indices = args
+    zeros = f"jnp.zeros({_sizes(node.shape)}, {_JAX_DTYPES[dtype]})"
+    return f"{zeros}.at[{', '.join([':'] * lead + indices)}].add({updates})"
+
+
+def _last_writer_in_jax(node: Node, args: list[str], data: tuple[Any, ...]) -> str:
+    return f"jnp.full({_sizes(node.shape)}, -1).at[{', '.join(args)}].max({numbered('jnp', node)})"
 
 
 class JaxPrinter(Printer):
@@ -56,10 +70,8 @@ class JaxPrinter(Printer):
     functions: ClassVar[Mapping[str, Writer]] = {
         name: writer if name in ("apply", "functional") else respelled(writer, _TO_JAX)
         for name, writer in FUNCTIONS.items()
-    }
-    dtypes: ClassVar[Mapping[str, str]] = {
-        "f64": "jnp.float64", "f32": "jnp.float32", "i64": "jnp.int64", "bool": "jnp.bool_", "c128": "jnp.complex128",
-    }  # fmt: skip
+    } | {"scatter_add": _added_in_jax, "last_writer": _last_writer_in_jax}
+    dtypes: ClassVar[Mapping[str, str]] = _JAX_DTYPES
 
     def array(self, constant: ArrayConstant) -> str:
         dtype = {"bool": "bool_"}.get(constant.array.dtype.name, constant.array.dtype.name)
@@ -88,12 +100,16 @@ def _reduction(name: str, needs_axis: bool = False) -> Writer:
 
 
 def _prod_others(node: Node, args: list[str], data: tuple[Any, ...]) -> str:
-    """A row of entries per place, its own replaced by 1."""
+    """The product of what comes before and of what comes after, zeros included."""
     (axis,) = data[0]
-    tail = [":", ":"] + ["None"] * (node.rank - 1 - axis)
-    eye = f"torch.eye({node.shape[axis]})" + (f"[{', '.join(tail)}]" if len(tail) > 2 else "")
-    rows = ", ".join([":"] * axis + ["None"])
-    return f"torch.prod(torch.where({eye} == 1, 1, ({args[0]})[{rows}]), dim={axis + 1})"
+    widths = "0, 0, " * (node.rank - 1 - axis) + "1, 0"
+    kept = ":, " * axis + ":-1"
+
+    def running(x: str) -> str:
+        return f"torch.cumprod(torch.nn.functional.pad({x}, ({widths}), value=1), {axis})[{kept}]"
+
+    turned = running(f"torch.flip(x, ({axis},))")
+    return f"(lambda x: {running('x')}*torch.flip({turned}, ({axis},)))({args[0]})"
 
 
 def _cumsum(node: Node, args: list[str], data: tuple[Any, ...]) -> str:
@@ -140,27 +156,30 @@ def _embed(node: Node, args: list[str], data: tuple[Any, ...]) -> str:
 
 
 def _scatter(node: Node, args: list[str], data: tuple[Any, ...]) -> str:
-    """A sum against rows of identities: row idx of eye(n) is 1 at idx, so repeated indices add."""
-    where, sizes = data
-    count = node.args[1].rank
-    letters, places = "ijklmnop"[: node.args[0].rank], "abcdefgh"[: len(sizes)]
-    index = letters[where : where + count]
-    spec = ",".join([letters] + [index + c for c in places])
-    rows = [f"torch.eye({n}, dtype=({args[0]}).dtype)[{i}]" for n, i in zip(sizes, args[1:], strict=True)]
-    output = letters[:where] + places + letters[where + count :]
-    return f"torch.einsum('{spec}->{output}', {', '.join([args[0], *rows])})"
+    """index_put wants an index for every axis before the last that has one."""
+    lead, _, dtype = data
+    updates, *indices = args
+    if dtype != "f64":  # numbers are written as f64
+        updates = f"({updates}).to({_TORCH_DTYPES[dtype]})"
+    rank = node.args[1].rank
+    before = [f"torch.arange({node.shape[a]})[:{', None' * (lead - 1 - a + rank)}]" for a in range(lead)]
+    zeros = f"torch.zeros({_sizes(node.shape)}, dtype={_TORCH_DTYPES[dtype]})"
+    return f"{zeros}.index_put({_sizes([*before, *indices])}, {updates}, accumulate=True)"
 
 
 def _last_writer(node: Node, args: list[str], data: tuple[Any, ...]) -> str:
-    sizes = data[0]
-    hits: list[str] = []
-    for i, (size, index) in enumerate(zip(sizes, args, strict=True)):
-        mask = ", ".join([":"] + [":" if k == i else "None" for k in range(len(sizes))])
-        rows = f"torch.eye({size}, dtype=torch.bool)[torch.ravel({index})]"
-        hits.append(rows if len(sizes) == 1 else f"{rows}[{mask}]")
-    count = size_product(node.args[0].shape)
-    numbers = f"torch.arange({count})[{', '.join([':'] + ['None'] * len(sizes))}]"
-    return f"torch.amax(torch.where({' & '.join(hits)}, {numbers}, -1), dim=0)"
+    """Places counted through: the reduction goes along one axis."""
+    count = size_product(node.shape)
+    places = f"torch.arange({count}).reshape({_sizes(node.shape)})[{', '.join(args)}]"
+    numbers = f"torch.arange({size_product(node.args[0].shape)})"
+    written = f"torch.full(({count},), -1).scatter_reduce(0, torch.ravel({places}), {numbers}, 'amax')"
+    return written if node.rank == 1 else f"{written}.reshape({_sizes(node.shape)})"
+
+
+def _softmax(node: Node, args: list[str], data: tuple[Any, ...]) -> str:
+    if len(data[0]) == 1:
+        return _reduction("softmax", True)(node, args, data)
+    return f"(lambda x: torch.exp(x - torch.logsumexp(x, dim={data[0]}, keepdim=True)))({args[0]})"
 
 
 def _sizes(sizes: Sequence[Any]) -> str:
@@ -191,7 +210,7 @@ _TORCH.update({
     "polygamma": lambda node, args, data: f"torch.special.polygamma({data[0]}, {args[0]})",
     "reduce_max": _reduction("amax"), "reduce_min": _reduction("amin"), "reduce_prod": _reduction("prod"),
     "argmax": _reduction("argmax", True), "argmin": _reduction("argmin", True),
-    "logsumexp": _reduction("logsumexp", True), "softmax": _reduction("softmax", True), "norm": _norm,
+    "logsumexp": _reduction("logsumexp", True), "softmax": _softmax, "norm": _norm,
     "prod_others": _prod_others, "cumsum": _cumsum, "tril": _triangle("tril"), "triu": _triangle("triu"),
     "cast": lambda node, args, data: f"({args[0]}).to({_TORCH_DTYPES[data[0]]})",
     "reshape": lambda node, args, data: f"torch.reshape({args[0]}, {_sizes(data[0])})",
@@ -250,11 +269,11 @@ class TorchPrinter(Printer):
         sizes = node.shape[:1] if node.kind == "eye" else node.shape
         return f"torch.{node.kind}({', '.join([str(s) for s in sizes])}, dtype={self.dtypes[node.data]})"
 
-    def tensor(self, node: Node, text: Text) -> Text:
+    def tensor(self, node: Node, text: Text, dtype: str = "f64") -> Text:
         """The operand as a tensor, numbers wrapped."""
         if node not in self.plain:
             return text
-        return f"torch.tensor({text[0]}, dtype={self.dtypes['f64']})", ATOM
+        return f"torch.tensor({text[0]}, dtype={self.dtypes[dtype]})", ATOM
 
     def _tensors(self, node: Node, args: list[Text]) -> list[Text]:
         return [self.tensor(a, t) for a, t in zip(node.args, args, strict=True)]
@@ -266,6 +285,9 @@ class TorchPrinter(Printer):
         labels, output = node.data
         spec = ",".join([word(w) for w in labels]) + "->" + word(output)
         return f"torch.einsum('{spec}', {', '.join([a[0] for a in self._tensors(node, args)])})"
+
+    def unit(self, eye: Node, place: str) -> str:
+        return f"torch.nn.functional.one_hot(torch.tensor({place}), {eye.shape[0]}).to({self.dtypes[eye.data]})"
 
     def entries(self, node: Node, args: list[Text]) -> str:
         line = f"torch.stack([{', '.join([t[0] for t in self._tensors(node, args)])}])"
@@ -294,8 +316,9 @@ class TorchPrinter(Printer):
             return limits, ATOM
         kept = _NUMBERS_ALLOWED.get(name, lambda i: False)
         branches = name == "select" and not any(a not in self.plain for a in node.args[1:])
+        dtype = data[0] if name == "select" else "f64"
         made = [
-            t if kept(i) and not (branches and i == 1) else self.tensor(a, t)
+            t if kept(i) and not (branches and i == 1) else self.tensor(a, t, dtype)
             for i, (a, t) in enumerate(zip(node.args, args, strict=True))
         ]
         text = self.writer(name)(node, [a[0] for a in made], data)

@@ -150,7 +150,7 @@ def _embed(r: Recovery, v: Value) -> Form:
 def _scatter(r: Recovery, v: Value) -> Form:
     nodes = tuple([r.whole(a) for a in v.args])
     at = v.type.rank + v.attr("axis")
-    return r.closed(v, r.notation.call("scatter_add", nodes, v.type.shape, (at, v.attr("sizes"))))
+    return r.closed(v, r.notation.call("scatter_add", nodes, v.type.shape, (at, v.attr("sizes"), v.type.dtype)))
 
 
 def _last_writer(r: Recovery, v: Value) -> Form:
