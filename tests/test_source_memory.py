@@ -68,7 +68,8 @@ def test_what_is_added_at_indices(target: str, dtype: str, rng: np.random.Genera
     zero = sd.zeros((), dtype)
     for expression in (
         sd.add_at(a, np.s_[:, i], zero + 2), sd.add_at(a, np.s_[:, :, j], a[:, :, i]),
-        sd.add_at(a, np.s_[:, i, j], a[:, i, j]), sd.set(a, np.s_[:, i, j], 2 * a[:, i, i]), sd.set(a, i - i, 3 * a[i - i]),
+        sd.add_at(a, np.s_[:, i, j], a[:, i, j]), sd.set(a, np.s_[:, i, j], 2 * a[:, i, i]),
+        sd.set(a, i - i, 3 * a[i - i]),
     ):  # fmt: skip
         function = expression.function()
         arrays = [given[p.name] for p in function.params]
