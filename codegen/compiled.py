@@ -22,7 +22,7 @@ from codegen.entry import NativeFunction, function_at
 from codegen.jobs import build
 from codegen.loops import Program
 from codegen.lowered import OUT_OF_MEMORY
-from codegen.main import BAD_SHAPE, TICK_WORDS, TICKS, constant_symbol, emit_program
+from codegen.main import BAD_SHAPE, TICK_WORDS, TICKS, constant_symbol, emit_program, own_work
 from codegen.marshal import KernelAddresses, Marshal, convert
 from codegen.memory import ARENA, Cell
 from codegen.signature import ArraySpec, AxisSpec, Signature, Status
@@ -37,7 +37,7 @@ from symdiff.process import kept
 _arena = kept(Cell())
 
 
-_FELT = 2_000
+_FELT = 600
 """Lines of a module from which compiling would be felt: it runs without passes first, and better code is made later."""
 _MANY = 5_000
 """From where better code gets light passes alone,"""
@@ -74,11 +74,12 @@ def compile(  # noqa: A001 - the package is called `codegen`, and this is what i
 ) -> NativeFunction:
     """Native code for `function`, valid for every size of its dimensions.
 
-    opt: the highest of the engine's tiers. A module of 2,000 lines of LLVM and more begins with tier 0 while its last
-    code is made, that with at most tier 2, 1 from 5,000 lines on, 0 from 24,000 on. single: a function of one result
-    returns it bare. fastmath: arithmetic may be reordered and fused, factors of products as well; NaN and infinity keep
-    their meaning. threads: at most so many share the loops of long calls; results have the same bits for any number
-    (one where there are no POSIX threads). figures: gives the model of the machine that `explain` predicts times from.
+    opt: the highest of the engine's tiers. A module of 600 lines of LLVM and more begins with tier 0 while its last
+    code is made, that with at most tier 2, 1 from 5,000 lines on, 0 from 24,000 on; calls with much work wait for it.
+    single: a function of one result returns it bare. fastmath: arithmetic may be reordered and fused, factors of
+    products as well; NaN and infinity keep their meaning. threads: at most so many share the loops of long calls;
+    results have the same bits for any number (one where there are no POSIX threads). figures: gives the model of the
+    machine that `explain` predicts times from.
     """
     timings: dict[str, float] = {}
     clock = time.perf_counter()
@@ -105,9 +106,11 @@ def compile(  # noqa: A001 - the package is called `codegen`, and this is what i
     upgrade: Upgrade | None = None
     if first < last and not engine.on_disk(llvm, last):
         upgrade = Upgrade(name, llvm, [_SYMBOL], last, imports, timings)
-        entry, text = through_cell(_SYMBOL)
+        work, text = own_work(program)
+        entry, through = through_cell(_SYMBOL, work)
         own = {**imports, CELL: ctypes.addressof(upgrade.cell)}
-        library = engine.compile_text(llvm + text, [entry, _SYMBOL, *companions], opt=first, imports=own)
+        library = engine.compile_text(llvm + text + through, [entry, _SYMBOL, *companions], opt=first, imports=own)
+        library.better = upgrade.hurry
     else:
         entry, first = _SYMBOL, last
         library = engine.compile_text(llvm, [entry, *companions], opt=last, imports=imports)

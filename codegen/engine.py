@@ -26,7 +26,7 @@ import platform
 import re
 import sys
 import time
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -79,6 +79,8 @@ class Library:
     _tracker: llvm.ResourceTracker = field(repr=False)  # before the engine: it must be released first
     _engine: llvm.LLJIT = field(repr=False)
     held: tuple[Any, ...] = field(default=(), repr=False)
+    better: Callable[[], None] | None = field(default=None, repr=False)
+    """Puts better code in force, where there will be some (see `codegen.tiers`)."""
     _turn: ClassVar[Turn] = LLVM_LOCK  # here, because the module's names may be gone when the interpreter ends
 
     def address(self, name: str) -> int:

@@ -50,7 +50,7 @@ def emit_program(
     kernels = [(kernel, *emit_kernel(kernel, module, tables)) for kernel in program.kernels]
     module.functions.append(_Main(program, module, tables, kernels, clock).text())
     module.functions.append(_shapes(program, module))
-    module.functions.append(_amount(program, module))
+    module.functions.append(_work(program, module, f"{program.name}.amount", products=True))
     if any(isinstance(s, Dim) for p in program.params for s in p.shape):
         module.functions.append(_check(program, module))
     module.functions.append(routines.text(module))
@@ -115,17 +115,32 @@ def _check(program: Program, module: Module) -> str:
     return _function(module, f"{program.name}.check", "ptr %dims, ptr %shapes", lines)
 
 
-def _amount(program: Program, module: Module) -> str:
+def own_work(program: Program) -> tuple[str, str]:
+    """The text of a function like `@name.amount` that leaves out products of matrices, and its symbol."""
+    symbol = f"{program.name}.work"
+    return symbol, _work(program, Module(16, False), symbol, products=False)
+
+
+def _work(program: Program, module: Module, symbol: str, products: bool) -> str:
     lines = Lines(module)
     sizes = SizeWriter(lines, program.dims)
-    total: Size = 0
+    sure: Size = 0
+    unsure: list[Size] = []
     for kernel in program.kernels:
-        work = work_of(kernel.body)
-        # What is left over of blocks is small; their sizes are not known before the call.
-        if isinstance(work, int) or set(work.names) <= set(program.dims):
-            total = total + work
-    lines.do(f"ret i64 {sizes.value(total)}")
-    return _function(module, f"{program.name}.amount", "ptr %dims", lines, "i64")
+        work = work_of(kernel.body, products)
+        if isinstance(work, Dim) and not set(work.names) <= set(program.dims):
+            continue  # what is left over of blocks is small; their sizes are not known before the call
+        if isinstance(work, Dim) and any(factor < 0 for _, factor in work.terms):
+            unsure.append(work)  # a loop between the ends of an axis may count fewer than no steps
+        else:
+            sure = sure + work
+    total = sizes.value(sure)
+    for work in unsure:
+        own = sizes.value(work)
+        own = lines.emit(f"select i1 {lines.emit(f'icmp sgt i64 {own}, 0')}, i64 {own}, i64 0")
+        total = lines.emit(f"add i64 {total}, {own}")
+    lines.do(f"ret i64 {total}")
+    return _function(module, symbol, "ptr %dims", lines, "i64")
 
 
 # -------------------------------------------------------------------- the work

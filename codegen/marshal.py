@@ -18,6 +18,7 @@ from codegen.engine import Library
 from codegen.errors import ArgumentTypeError, ArgumentValueError, KernelError
 from codegen.frames import Array, Frame, address_of, data_word, stride_words
 from codegen.signature import DTYPES, ArraySpec, Signature, shape_text
+from codegen.tiers import LATER
 from symdiff.errors import integer
 
 _KERNEL = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)  # releases the GIL
@@ -291,6 +292,9 @@ class Marshal:
     def run(self, frame: Frame) -> None:
         """Run the kernel on a frame; a status becomes an exception."""
         status = self._run(frame.dims, frame.data, frame.strides)
+        if status == LATER and self.library is not None and self.library.better is not None:
+            self.library.better()
+            status = self._run(frame.dims, frame.data, frame.strides)
         if status:
             raise self.status_error(status, frame.sizes(self.signature))
 

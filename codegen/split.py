@@ -41,6 +41,7 @@ ROW_BLOCK = 32
 """and of a loop over rows."""
 _MAP_BLOCK = 1024
 _COLUMN_BLOCK = 32
+_PRODUCTS = ("gemm", "panels")
 _ROUTINE = (800, 320, 70, 1)
 """Work of a routine of linear algebra: the call, its rows, elements and products,"""
 _OF_DIAGONAL, _DIAGONAL = ("det", "logabsdet", "signdet"), 80
@@ -184,8 +185,11 @@ def _share(kernel: Kernel) -> None:
         kernel.body[-1] = For(name, (loop.extent + (size - 1)) // size, [inside])
 
 
-def work_of(body: Sequence[Stmt]) -> Size:
-    """What statements cost, in the units of `scalar_cost`. Loops over blocks cost what the loops inside them cost."""
+def work_of(body: Sequence[Stmt], products: bool = True) -> Size:
+    """What statements cost, in the units of `scalar_cost`. Loops over blocks cost what the loops inside them cost.
+
+    products: with matrix products, whose code is not the program's own.
+    """
     total: Size = 0
     times: dict[int, Size] = {}
     for stmt, around in walk(body):
@@ -196,7 +200,8 @@ def work_of(body: Sequence[Stmt]) -> Size:
         elif isinstance(stmt, Let):
             total = total + often * scalar_cost(stmt.op)
         elif isinstance(stmt, Call):
-            total = total + often * _call_work(stmt, extents_of(around))
+            if products or stmt.routine not in _PRODUCTS:
+                total = total + often * _call_work(stmt, extents_of(around))
         else:
             total = total + often
     return total
@@ -205,7 +210,7 @@ def work_of(body: Sequence[Stmt]) -> Size:
 def _call_work(call: Call, extents: Mapping[str, Size]) -> Size:
     sizes = [extents.get(a.within, 1) if isinstance(a, Count) else a for a in call.args[:3]]
     numbers = [a for a in sizes if isinstance(a, (int, Dim))]
-    if call.routine in ("gemm", "panels"):
+    if call.routine in _PRODUCTS:
         return product(numbers)
     n = numbers[0]
     if call.routine in _OF_DIAGONAL:

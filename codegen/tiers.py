@@ -22,19 +22,35 @@ from codegen import engine
 from symdiff.process import LLVM_LOCK
 
 CELL = "sd.cell"
+"""The code in force, and behind it the work that the first code is good for."""
+LATER = -2
+"""The status of a call that did nothing, because the first code is not good for so much work."""
+MUCH = 1 << 31
+"""Work of about a tenth of a second, which takes twice as long without passes: better code is made for it at once."""
+_ANY = 2**63 - 1
 _TICK = 0.02
 PAUSE = 0.25
 """Seconds without any compilation after which better code is made: a program that compiles one function after the
 other, or that is still making its first calls, does not wait for it."""
 
 
-def through_cell(symbol: str) -> tuple[str, str]:
-    """The text of a function that calls what the cell holds, and its symbol."""
+def through_cell(symbol: str, work: str = "") -> tuple[str, str]:
+    """The text of a function that calls what the cell holds, and its symbol.
+
+    work: the symbol of a function that says how much work there is, for calls that are refused while there is too much.
+    """
     name = f"{symbol}.now"
+    look = (
+        f"  %early = icmp eq ptr %code, @{symbol}\n  br i1 %early, label %look, label %run\n"
+        f"look:\n  %work = call i64 @{work}(ptr %dims)\n"
+        f"  %good = load atomic i64, ptr getelementptr inbounds (ptr, ptr @{CELL}, i64 1) monotonic, align 8\n"
+        "  %much = icmp sgt i64 %work, %good\n  br i1 %much, label %refuse, label %run\n"
+        f"refuse:\n  ret i32 {LATER}\nrun:\n"
+    )
     return name, (
-        f"@{CELL} = external global ptr\n"
+        f"@{CELL} = external global [2 x ptr]\n"
         f"define i32 @{name}(ptr %dims, ptr %data, ptr %strides) nounwind {{\n"
-        f"  %code = load atomic ptr, ptr @{CELL} acquire, align 8\n"
+        f"  %code = load atomic ptr, ptr @{CELL} acquire, align 8\n{look if work else ''}"
         "  %status = tail call i32 %code(ptr %dims, ptr %data, ptr %strides)\n  ret i32 %status\n}\n"
     )
 
@@ -49,7 +65,7 @@ class Upgrade:
         self, name: str, text: str, symbols: Sequence[str], opt: int, imports: Mapping[str, int],
         timings: dict[str, float],
     ) -> None:  # fmt: skip
-        self.cell = ctypes.c_void_p(None)
+        self.cell = (ctypes.c_int64 * 2)(0, MUCH)
         self.name, self.opt = name, opt
         self.ended = threading.Event()
         """Set when the better code is in force, or will not come."""
@@ -66,7 +82,7 @@ class Upgrade:
 
     def begin(self, address: int, soon: bool = False) -> None:
         """Put the first code in force and ask for the better one; soon: without waiting for a pause."""
-        self.cell.value, self.soon = address, soon
+        self.cell[0], self.soon = address, soon
         _waiting.append(weakref.ref(self))
         _see_to_it()
 
@@ -77,10 +93,19 @@ class Upgrade:
         self.ended.wait(seconds)
         return self.in_force
 
+    def hurry(self) -> None:
+        """Make the better code here, for a call that was refused; where it cannot be made, none is refused any more."""
+        try:
+            self.finish()
+        finally:
+            self.cell[1] = _ANY
+
     def finish(self) -> None:
         """Compile, and exchange the code; or say why not."""
         start = time.perf_counter()
         with LLVM_LOCK:  # all the while: what LLVM made is given back under it, also after an error, and no fork comes
+            if self.ended.is_set():
+                return
             try:
                 self._library = engine.compile_text(self._text, self._symbols, opt=self.opt, imports=self._imports)
                 self.exchange(self._library)
@@ -94,7 +119,7 @@ class Upgrade:
 
     def exchange(self, library: engine.Library) -> None:
         """Put the better code in force."""
-        self.cell.value = library.address(self._symbols[0])
+        self.cell[0] = library.address(self._symbols[0])
 
     def give_up(self, reason: str) -> None:
         """Nobody will make better code."""

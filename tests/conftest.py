@@ -15,7 +15,7 @@ import pytest
 from handmade_kernels import NAMES, TEXT
 from hypothesis import HealthCheck, settings
 
-from codegen import engine, entry, pool
+from codegen import compiled, engine, entry, pool
 from codegen.entry import NativeFunction, make_function
 from codegen.signature import Signature
 
@@ -65,8 +65,10 @@ def rng() -> np.random.Generator:
 
 @pytest.fixture(scope="session", autouse=True)
 def settled() -> None:
-    """Calls go through the last code of the entry, not through the first that an empty cache gives."""
+    """Calls go through the last code of the entry, not through the first that an empty cache gives, and so do most
+    programs of the tests."""
     assert entry.settle(300)
+    compiled._FELT = 2_000
 
 
 # -------------------------------------------------------------------- kernels written by hand

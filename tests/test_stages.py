@@ -217,6 +217,92 @@ def test_warnings_as_errors_do_not_stop_better_code(felt, failing):
     assert sd.compile(*long_program(50)).compiled.settle(60)
 
 
+@pytest.fixture
+def early(felt, monkeypatch):
+    """Better code is not made by itself, and the first is good for a thousand sines and no more."""
+    monkeypatch.setattr(tiers, "PAUSE", 1000.0)
+    monkeypatch.setattr(tiers, "MUCH", 20_000)
+
+
+def sines(name="sines"):
+    x = sd.symbol("x", (sd.dim("n"),))
+    return sd.compile([np.sin(x), np.sum(np.sin(x))], [x], name=name)
+
+
+@pytest.mark.parametrize("way", ["call", "out", "bound", "portable"])
+def test_a_call_with_much_work_waits_for_better_code(early, way):
+    fn = sines()
+    few, many = np.linspace(0, 1, 100), np.linspace(0, 1, 10_000)
+    out = np.empty(10_000)
+    assert fn(few)[1] == pytest.approx(np.sum(np.sin(few))) and fn.compiled.opt == 0
+    bound = fn.bind(many, out=(out, None))
+    assert fn.compiled.opt == 0
+    if way == "call":
+        found = fn(many)
+    elif way == "out":
+        found = fn(many, out=(out, None))
+    elif way == "bound":
+        found = bound()
+    else:
+        found = fn(list(many))
+    assert fn.compiled.opt == 1 and fn.timings["second tier"] > 0
+    assert np.allclose(found[0], np.sin(many), rtol=1e-14) and found[1] == pytest.approx(np.sum(np.sin(many)))
+    assert way in ("call", "portable") or found[0] is out
+
+
+def test_products_have_code_of_their_own_and_wait_for_none(early):
+    A = sd.symbol("A", (sd.dim("n"), sd.dim("n")))
+    fn = sd.compile(A @ A, [A])
+    given = np.eye(100) / 3
+    assert np.allclose(fn(given), np.eye(100) / 9) and fn.compiled.opt == 0
+    assert fn._marshal.amount(fn.bind(given)._bound.frame) > 20 * tiers.MUCH
+
+
+def test_calls_from_many_threads_wait_for_one_compilation(early):
+    fn = sines()
+    upgrade, many = fn.compiled.upgrade, np.linspace(0, 1, 10_000)
+    libraries, found = set(), []
+
+    def work():
+        found.append(fn(many)[1])
+        libraries.add(id(upgrade._library))
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    with engine.LLVM_LOCK:
+        for thread in threads:
+            thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(found) == 6 and len(set(found)) == 1 and len(libraries) == 1 and fn.compiled.opt == 1
+
+
+def test_where_better_code_fails_much_work_is_done_by_the_first(early, failing):
+    failing["doomed"] = CompilationError("no memory for code")
+    doomed, many = sines(name="doomed"), np.linspace(0, 1, 10_000)
+    with pytest.warns(RuntimeWarning, match="doomed: the first code stays in force"):
+        found = doomed(many)
+    assert np.array_equal(found[0], doomed(many)[0])  # without a warning
+    assert np.allclose(found[0], np.sin(many), rtol=1e-14) and doomed.compiled.opt == 0
+
+
+def test_an_interrupt_of_a_call_that_waits_leaves_the_better_code_to_others(early, failing):
+    failing["sines"] = KeyboardInterrupt()
+    fn, many = sines(), np.linspace(0, 1, 10_000)
+    with pytest.raises(KeyboardInterrupt):
+        fn(many)
+    assert fn(many)[1] == pytest.approx(np.sum(np.sin(many))) and fn.compiled.opt == 0
+    del failing["sines"]
+    assert fn.compiled.settle(60) and fn(many)[1] == pytest.approx(np.sum(np.sin(many)))
+
+
+def test_loops_that_take_no_step_are_no_work():
+    x = sd.symbol("x", (sd.dim("n"),))
+    f = np.sum((x[1:] - x[:-1] ** 2) ** 2)
+    fn = sd.compile([f, sd.gradient(f, x)], [x])
+    amounts = [fn._marshal.amount(fn.bind(np.ones(size))._bound.frame) for size in (2, 100, 10_000)]
+    assert 0 <= amounts[0] < amounts[1] < amounts[2] < 1_000 * amounts[1]
+
+
 def test_a_system_without_more_threads_keeps_the_first_code(felt, monkeypatch):
     def refuse(self):
         raise RuntimeError("can't start new thread")
