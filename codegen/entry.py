@@ -37,6 +37,7 @@ from codegen.marshal import AMOUNT, KernelAddresses, Marshal, convert, describe,
 from codegen.signature import DTYPES, ArraySpec, Signature
 from codegen.stages import Compiled
 from codegen.tiers import Upgrade
+from symdiff import vectorcall
 from symdiff.process import Once
 
 RELEASE_ABOVE = 20_000
@@ -98,10 +99,19 @@ class NativeFunction:
             _fast_entry() if self.is_fast else None,
         )
 
-    def guarded(self) -> "Guarded | None":
-        """The function for exact arguments and one choice of sizes; None where there is no fast entry."""
+    def guarded(self, again: Callable[..., Any], gate: vectorcall.Gate, nested: Sequence[int] = ()) -> "Guarded | None":
+        """The function for exact arguments and one choice of sizes; None where there is no fast entry.
+
+        again: what is called for everything else, with the arguments as they came. gate: sends all calls there while it
+        is closed. nested: how results are nested in tuples, empty where they are not: -1 takes the next result, n >= 1
+        makes a tuple of the last n.
+        """
         fast = _fast_entry() if self.is_fast else None
-        return Guarded(self, self._marshal, fast, self._release_above) if fast is not None else None
+        if fast is None:
+            return None
+        plan = _function_plan(self.signature, self._marshal.addresses, again, self._release_above)
+        assert plan is not None, "the function itself has one"
+        return Guarded(fast, plan, self._marshal, again, gate, nested)
 
     @property
     def ir(self) -> str:
@@ -167,22 +177,34 @@ class NativeFunction:
 
 
 class Guarded:
-    """A function that takes exact arrays and numbers, of sizes that were named before, and refuses everything else.
+    """A function that takes exact arrays and numbers, of sizes that were named before, and leaves all else to Python.
 
-    `call(...)` runs the kernel, or gives `Guarded.REFUSED` and does nothing; a kernel that fails is refused, too.
+    `attach` lets an instance of a class made `with_vectorcall` be called so, for as long as the caller keeps this.
     """
 
-    REFUSED: Any = object()
-
-    def __init__(self, native: NativeFunction, marshal: Marshal, fast: "_FastEntry", release_above: int) -> None:
-        signature = native.signature
+    def __init__(
+        self,
+        fast: "_FastEntry",
+        plan: _Plan,
+        marshal: Marshal,
+        again: Callable[..., Any],
+        gate: vectorcall.Gate,
+        nested: Sequence[int],
+    ) -> None:
+        self._fast = fast
         self._marshal = marshal
-        self._wanted = (ctypes.c_int64 * max(1, len(signature.dims)))()
-        plan = _function_plan(signature, marshal.addresses, _refuse, release_above, self._wanted)
-        assert plan is not None, "the function itself has one"
-        self.call: Callable[..., Any] = fast.function_class()
-        self.call.__dict__.update(_reads=(marshal, self._wanted), signature=signature)
-        fast.attach(self.call, plan)
+        self._wanted = (ctypes.c_int64 * max(1, len(marshal.signature.dims)))()
+        self._nested = (ctypes.c_int64 * (1 + len(nested)))(len(nested), *nested)
+        self._reads = (again, gate)
+        plan[Plan.WANTED] = ctypes.addressof(self._wanted)
+        plan[Plan.GATE] = gate.address
+        plan[Plan.NESTED] = ctypes.addressof(self._nested) if nested else 0
+        self._plan = plan
+        self._kept = fast.keep(plan)
+
+    def attach(self, instance: Any) -> None:
+        """Let an instance be called through this from now on."""
+        self._fast.attach(instance, self._plan)
 
     def sizes_of(self, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
         """What `expect` takes for arguments of these shapes."""
@@ -192,10 +214,6 @@ class Guarded:
     def expect(self, sizes: tuple[int, ...]) -> None:
         """Take these sizes from now on, and no others."""
         self._wanted[: len(sizes)] = sizes
-
-
-def _refuse(*_: Any, **__: Any) -> Any:
-    return Guarded.REFUSED
 
 
 class BoundCall:
@@ -274,6 +292,7 @@ def function_at(
         function = _PortableFunction()
     else:
         function = fast.function_class()
+        function.__dict__["_keep"] = (plan, fast.keep(plan), fast)
         fast.attach(function, plan)
     function.__dict__.update(signature=signature, _marshal=marshal, _release_above=release_above)
     function.is_fast = plan is not None
@@ -312,24 +331,26 @@ class _FastEntry:
         if self._better is not None:
             self._better.begin(self._call, soon=True)
 
-        self.function_class = self._callable_class(layout, NativeFunction)
-        self.bound_class = self._callable_class(layout, BoundCall)
+        self.function_class = self._callable_class(NativeFunction)
+        self.bound_class = self._callable_class(BoundCall)
 
-    def attach(self, instance: Any, plan: ctypes.Array[ctypes.c_int64]) -> None:
-        """Let an instance of one of the classes be called by its plan, which it keeps."""
-        kept: list[Any] = []
-        if isinstance(instance, self.function_class) and plan[Plan.SCRATCH] > plan[Plan.OUT_SHAPES]:
-            kept += [None] * (entry_ir.KEPT_EACH * plan[Plan.RESULTS])
-            plan[Plan.KEPT] = pyapi.list_items(kept, self._offsets)
-        instance.__dict__["_keep"] = (plan, kept, self)
+    def keep(self, plan: _Plan) -> list[Any]:
+        """Where a function's plan keeps small results. Whoever keeps the plan keeps this list, too."""
+        arrays = plan[Plan.SCRATCH] > plan[Plan.OUT_SHAPES]
+        kept: list[Any] = [None] * (entry_ir.KEPT_EACH * plan[Plan.RESULTS] if arrays else 0)
+        plan[Plan.KEPT] = pyapi.list_items(kept, self._offsets)
+        return kept
+
+    def attach(self, instance: Any, plan: _Plan) -> None:
+        """Let an instance of a class made `with_vectorcall` be called by a plan, which the caller keeps."""
         # No lock, for a finalizer may come here from anywhere: either `exchange` finds the instance in the list, or the
         # better code was in force before.
         if self._better is not None and not self._better.ended.is_set():
             self._early.append(weakref.ref(instance))
         entry = self._entry_of(instance)
-        pyapi.install(instance, entry, ctypes.addressof(plan))
+        vectorcall.install(instance, entry, ctypes.addressof(plan))
         if self._entry_of(instance) != entry:
-            pyapi.install_entry(instance, self._entry_of(instance))
+            vectorcall.install_entry(instance, self._entry_of(instance))
 
     def exchange(self, library: Library) -> None:
         """Call all instances through better code from now on. Threads may still be in the old, which stays."""
@@ -338,7 +359,7 @@ class _FastEntry:
         for reference in self._early:
             instance = reference()
             if instance is not None:
-                pyapi.install_entry(instance, self._entry_of(instance))
+                vectorcall.install_entry(instance, self._entry_of(instance))
         self._early.clear()
 
     def settle(self, seconds: float | None = None) -> bool:
@@ -346,12 +367,12 @@ class _FastEntry:
         return self._better is None or self._better.settle(seconds)
 
     def _entry_of(self, instance: Any) -> int:
-        return self._call if isinstance(instance, self.function_class) else self._call_bound
+        return self._call_bound if isinstance(instance, self.bound_class) else self._call
 
     @staticmethod
-    def _callable_class(layout: pyapi.Layout, cls: type) -> type[Any]:
-        contents = {"__doc__": cls.__doc__, "__module__": __name__}
-        return pyapi.with_vectorcall(type(cls.__name__, (layout.vectorcall_base, cls), contents))
+    def _callable_class(named: type) -> type[Any]:
+        contents = {"__doc__": named.__doc__, "__module__": __name__}
+        return vectorcall.with_vectorcall(type(named.__name__, (vectorcall.Callee, named), contents))
 
 
 class _BetterEntry(Upgrade):
@@ -405,7 +426,6 @@ def _function_plan(
     addresses: KernelAddresses,
     fallback: Callable[..., Any],
     release_above: int,
-    wanted: _Plan | None = None,
 ) -> _Plan | None:
     params, results = signature.params, signature.results
     in_axes = sum(len(p.axes) for p in params)
@@ -425,7 +445,6 @@ def _function_plan(
     head[Plan.SHAPES] = addresses.shapes if out_axes else 0
     head[Plan.CHECK] = addresses.check if signature.has_polynomials else 0
     head[Plan.FALLBACK] = id(fallback)
-    head[Plan.WANTED] = 0 if wanted is None else ctypes.addressof(wanted)
     head[Plan.SIZES] = len(signature.dims)
     head[Plan.AMOUNT] = addresses.amount if signature.dims else 0
     # No argument count matches -1: where `sizes=` is needed, every call goes to Python.
@@ -477,6 +496,7 @@ def _make_bound(
         plan[BoundPlan.FALLBACK] = id(bound)
         plan[BoundPlan.RELEASE] = int(release)
         call = fast.bound_class()
+        call.__dict__["_keep"] = (plan, fast)
         fast.attach(call, plan)
     call.__dict__.update(arguments=frame.held[: len(frame.held) - len(results)], out=bound.answer, _bound=bound)
     return call

@@ -282,10 +282,16 @@ bound:
   %wanted = word ptr, %plan[$P_WANTED]
   %sizes = word i64, %plan[$P_SIZES]
   %any.size = icmp eq ptr %wanted, null
-  br i1 %any.size, label %sized, label %want
+  br i1 %any.size, label %sized, label %gate
+
+gate:
+  %gate.word = word ptr, %plan[$P_GATE]
+  %closed = load i64, ptr %gate.word
+  %open = icmp eq i64 %closed, 0
+  br i1 %open, label %want, label %fallback
 
 want:
-  %s = phi i64 [ 0, %bound ], [ %s.next, %want.one ]
+  %s = phi i64 [ 0, %gate ], [ %s.next, %want.one ]
   %all.wanted = icmp eq i64 %s, %sizes
   br i1 %all.wanted, label %sized, label %want.one
 

@@ -64,7 +64,11 @@ class Plan(IntEnum):
     """The address of the items of the list of kept arrays: `KEPT_EACH` places for each result."""
     TURN = 21
     """The place, among those of each result, that the next call looks at. The one word that changes."""
-    RECORDS = 22
+    GATE = 22
+    """The address of a number that is 0 unless calls go to Python; read where certain sizes are wanted."""
+    NESTED = 23
+    """The address of the number of words that tell how results are nested, and of these; 0 where they are not."""
+    RECORDS = 24
 
 
 class BoundPlan(IntEnum):

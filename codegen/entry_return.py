@@ -6,6 +6,19 @@ Goes on where `entry_run.RUN_TEXT` stops, in the same function.
 RETURN_TEXT = """; ---- scalars become Python numbers, several results a tuple
 
 numbers.answer:
+  %numbers.nested = word ptr, %plan[$P_NESTED]
+  %numbers.flat = icmp eq ptr %numbers.nested, null
+  br i1 %numbers.flat, label %numbers.plain, label %numbers.clear
+
+numbers.clear:                                   ; should making one of them fail
+  %c = phi i64 [ 0, %numbers.answer ], [ %c.next, %numbers.clear ]
+  %c.at = getelementptr ptr, ptr %objects, i64 %c
+  store ptr null, ptr %c.at
+  %c.next = add nuw i64 %c, 1
+  %c.more = icmp ult i64 %c.next, %results
+  br i1 %c.more, label %numbers.clear, label %box
+
+numbers.plain:
   %numbers.single = word i64, %plan[$P_SINGLE]
   %one.number = icmp ne i64 %numbers.single, 0
   br i1 %one.number, label %number.answer, label %numbers.tuple
@@ -50,8 +63,8 @@ box.start:
   br i1 %no.results, label %answer, label %box
 
 box:
-  %b = phi i64 [ 0, %box.start ], [ %b.next, %box.next ]
-  %brec = phi ptr [ %result.rec, %box.start ], [ %brec.next, %box.next ]
+  %b = phi i64 [ 0, %numbers.clear ], [ 0, %box.start ], [ %b.next, %box.next ]
+  %brec = phi ptr [ %result.rec, %numbers.clear ], [ %result.rec, %box.start ], [ %brec.next, %box.next ]
   %brank = load i64, ptr %brec, !invariant.load !0
   %b.array = icmp ne i64 %brank, 0
   br i1 %b.array, label %box.next, label %box.scalar
@@ -102,6 +115,11 @@ box.next:
   br i1 %b.more, label %box, label %answer
 
 answer:
+  %nested = word ptr, %plan[$P_NESTED]
+  %flat = icmp eq ptr %nested, null
+  br i1 %flat, label %answer.flat, label %nest.start
+
+answer.flat:
   %single = word i64, %plan[$P_SINGLE]
   %is.single = icmp ne i64 %single, 0
   br i1 %is.single, label %answer.single, label %answer.tuple
@@ -132,12 +150,85 @@ answer.item:
 answer.done:
   ret ptr %tuple
 
+; ---- nested tuples: what is made waits where the objects taken so far were, in front of those to come
+
+nest.start:
+  %words.more = load i64, ptr %nested, !invariant.load !0
+  br label %nest
+
+nest:
+  %nw = phi i64 [ 0, %nest.start ], [ %nw.next, %nest.next ]
+  %top = phi i64 [ 0, %nest.start ], [ %top.next, %nest.next ]
+  %taken.so.far = phi i64 [ 0, %nest.start ], [ %taken.next, %nest.next ]
+  %nw.next = add nuw i64 %nw, 1
+  %nest.from = getelementptr i64, ptr %nested, i64 %nw.next
+  %nest.word = load i64, ptr %nest.from, !invariant.load !0
+  %takes = icmp slt i64 %nest.word, 0
+  br i1 %takes, label %nest.take, label %nest.tuple
+
+nest.take:
+  %take.from = getelementptr ptr, ptr %objects, i64 %taken.so.far
+  %take = load ptr, ptr %take.from
+  %take.to = getelementptr ptr, ptr %objects, i64 %top
+  store ptr %take, ptr %take.to
+  %take.top = add nuw i64 %top, 1
+  %take.taken = add nuw i64 %taken.so.far, 1
+  br label %nest.next
+
+nest.tuple:
+  %group = call ptr @PyTuple_New(i64 %nest.word)
+  %no.group = icmp eq ptr %group, null
+  br i1 %no.group, label %nest.fail, label %nest.fill
+
+nest.fill:
+  %group.items = getelementptr i8, ptr %group, i64 $TUPLE_ITEMS
+  %group.first = sub i64 %top, %nest.word
+  %group.at = getelementptr ptr, ptr %objects, i64 %group.first
+  br label %nest.item
+
+nest.item:
+  %g = phi i64 [ 0, %nest.fill ], [ %g.next, %nest.item ]
+  %g.from = getelementptr ptr, ptr %group.at, i64 %g
+  %g.object = load ptr, ptr %g.from
+  %g.to = getelementptr ptr, ptr %group.items, i64 %g
+  store ptr %g.object, ptr %g.to
+  %g.next = add nuw i64 %g, 1
+  %g.more = icmp ult i64 %g.next, %nest.word
+  br i1 %g.more, label %nest.item, label %nest.put
+
+nest.put:
+  store ptr %group, ptr %group.at
+  %put.top = add nuw i64 %group.first, 1
+  br label %nest.next
+
+nest.next:
+  %top.next = phi i64 [ %take.top, %nest.take ], [ %put.top, %nest.put ]
+  %taken.next = phi i64 [ %take.taken, %nest.take ], [ %taken.so.far, %nest.put ]
+  %nest.more = icmp ult i64 %nw.next, %words.more
+  br i1 %nest.more, label %nest, label %answer.single
+
+nest.fail:                                       ; close the gap before releasing all
+  %f = phi i64 [ %taken.so.far, %nest.tuple ], [ %f.next, %nest.fail.one ]
+  %f.to.number = phi i64 [ %top, %nest.tuple ], [ %f.to.next, %nest.fail.one ]
+  %f.more = icmp ult i64 %f, %results
+  br i1 %f.more, label %nest.fail.one, label %release
+
+nest.fail.one:
+  %f.from = getelementptr ptr, ptr %objects, i64 %f
+  %f.object = load ptr, ptr %f.from
+  %f.to = getelementptr ptr, ptr %objects, i64 %f.to.number
+  store ptr %f.object, ptr %f.to
+  %f.next = add nuw i64 %f, 1
+  %f.to.next = add nuw i64 %f.to.number, 1
+  br label %nest.fail
+
 ; ---- failures: release what was made, then report
 
 release:                                         ; where making result r failed, that one and later ones do not exist
   %made.count = phi i64 [ %r, %make ], [ %results, %box.made ], [ %results, %answer.tuple ],
-                        [ %results, %ran.some ]
-  %retry = phi i1 [ false, %make ], [ false, %box.made ], [ false, %answer.tuple ], [ true, %ran.some ]
+                        [ %f.to.number, %nest.fail ], [ %results, %ran.some ]
+  %retry = phi i1 [ false, %make ], [ false, %box.made ], [ false, %answer.tuple ],
+                  [ false, %nest.fail ], [ true, %ran.some ]
   %nothing.made = icmp eq i64 %made.count, 0
   br i1 %nothing.made, label %released, label %release.one
 

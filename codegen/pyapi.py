@@ -1,4 +1,4 @@
-"""What the fast entry relies on in CPython and NumPy: struct offsets, C functions, a type with a vectorcall pointer.
+"""What the fast entry relies on in CPython and NumPy: struct offsets and C functions.
 
 Takes nothing but the running interpreter; gives a `Layout`, or the reason why there is none. Promise: every offset is
 found or confirmed by reading objects whose contents are known, before any code runs that depends on it. Where one probe
@@ -10,7 +10,6 @@ import ctypes
 import importlib
 import struct
 import sys
-import sysconfig
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,23 +19,16 @@ import numpy as np
 
 from codegen.entry_ir import IMPORTS
 from codegen.signature import DTYPES
-
-NEWEST_KNOWN = (3, 14)
-"""The probes cover all that is known to differ up to here; a later version takes the portable path until read."""
+from symdiff.vectorcall import check_interpreter, expect, python_address, unknown
 
 _DESCR_KEY_MASK = 0xFFFF_FFFF_00FF_0000  # of the word kind, type, byteorder, flags, type_num: byteorder and type_num
 _ALIGNED, _WRITEABLE, _OWNDATA, _FORTRAN, _CONTIGUOUS = 0x100, 0x400, 0x4, 0x2, 0x1 | 0x2
 _NEW = 0x1 | _OWNDATA | _ALIGNED | _WRITEABLE  # of an array that was just made, but for order, which one axis has, too
 _OUT_NAME = sys.intern("out")
 _NEW_FROM_DESCR, _ARRAY_TYPE = 94, 2  # places in NumPy's table of C functions, fixed by its ABI
-_HAVE_VECTORCALL, _BASETYPE = 1 << 11, 1 << 10
 
 
 _multiarray: Any = importlib.import_module("numpy._core._multiarray_umath")  # by name: NumPy does not export it
-
-
-class ProbeError(Exception):
-    """The interpreter or NumPy does not look as the fast entry needs it."""
 
 
 @dataclass(frozen=True)
@@ -45,16 +37,15 @@ class Layout:
 
     offsets: dict[str, int]
     imports: dict[str, int]
-    vectorcall_base: type
-    """A base class whose instances begin with a vectorcall pointer and a plan pointer."""
 
 
 def probe() -> Layout:
     """Confirm the layout of everything; `ProbeError` says what differs."""
-    _check_interpreter()
+    check_interpreter()
+    expect("calls through a pointer", unknown, None)
     header = object.__basicsize__
-    _expect("size of an object header", header, 16)
-    _expect("size of a pointer in a tuple", tuple.__itemsize__, 8)
+    expect("size of an object header", header, 16)
+    expect("size of a pointer in a tuple", tuple.__itemsize__, 8)
     offsets = {
         "COUNT": 0,
         "TYPE": 8,
@@ -81,14 +72,14 @@ def probe() -> Layout:
     }
     _check_python_objects(offsets)
     _check_arrays(offsets)
-    imports = {name: _python_address(name) for name in IMPORTS}
+    imports = {name: python_address(name) for name in IMPORTS}
     table = _numpy_table()
-    _expect("ndarray in NumPy's C API", table[_ARRAY_TYPE], id(np.ndarray))
+    expect("ndarray in NumPy's C API", table[_ARRAY_TYPE], id(np.ndarray))
     imports["symdiff_out_name"] = id(_OUT_NAME)
     imports["symdiff_ndarray_type"] = id(np.ndarray)
     imports["symdiff_new_array"] = table[_NEW_FROM_DESCR]
     _check_new_array(table[_NEW_FROM_DESCR])
-    return Layout(offsets, imports, _vectorcall_base(header))
+    return Layout(offsets, imports)
 
 
 def list_items(values: list[Any], offsets: dict[str, int]) -> int:
@@ -101,63 +92,23 @@ def descriptor_key(dtype: np.dtype[Any]) -> int:
     return _word(id(dtype) + object.__basicsize__ + 8) & _DESCR_KEY_MASK
 
 
-def install(instance: object, entry: int, plan: int) -> None:
-    """Set the two pointers of an instance of a class made by `with_vectorcall`."""
-    ctypes.c_void_p.from_address(id(instance) + object.__basicsize__ + 8).value = plan
-    install_entry(instance, entry)
-
-
-def install_entry(instance: object, entry: int) -> None:
-    """Set the first of the two alone."""
-    ctypes.c_void_p.from_address(id(instance) + object.__basicsize__).value = entry
-
-
-def with_vectorcall(cls: type) -> type:
-    """Let instances of a subclass of `Layout.vectorcall_base` be called through their pointer.
-
-    CPython 3.11 does not pass the flag on to classes written in Python, since such a class may change `__call__`; ours
-    does not.
-    """
-    if not cls.__flags__ & _HAVE_VECTORCALL:
-        at = id(cls) + _flags_offset()
-        flags = ctypes.c_ulong.from_address(at)
-        flags.value |= _HAVE_VECTORCALL
-    _expect(f"flags of {cls.__name__}", cls.__flags__ & _HAVE_VECTORCALL, _HAVE_VECTORCALL)
-    return cls
-
-
-def _check_interpreter() -> None:
-    if sys.implementation.name != "cpython":
-        raise ProbeError(f"the interpreter is {sys.implementation.name}")
-    if not (3, 11) <= sys.version_info[:2] <= NEWEST_KNOWN:
-        raise ProbeError(f"CPython {sys.version_info[0]}.{sys.version_info[1]} is not a version known here")
-    if hasattr(sys, "gettotalrefcount"):
-        raise ProbeError("a debug build of CPython")
-    if sysconfig.get_config_var("Py_GIL_DISABLED"):
-        raise ProbeError("a free-threaded build of CPython")
-    if struct.calcsize("P") != 8 or sys.byteorder != "little":
-        raise ProbeError("not a little-endian 64-bit machine")
-    if ctypes.sizeof(ctypes.c_ulong) != 8:
-        raise ProbeError("type flags are not 64 bits wide here")
-
-
 def _check_python_objects(offsets: dict[str, int]) -> None:
     number = float("1.2345e67")
-    _expect("type of a float", _word(id(number) + offsets["TYPE"]), id(float))
-    _expect("value of a float", _bytes(id(number) + offsets["FLOAT_VALUE"], 8), struct.pack("<d", number))
+    expect("type of a float", _word(id(number) + offsets["TYPE"]), id(float))
+    expect("value of a float", _bytes(id(number) + offsets["FLOAT_VALUE"], 8), struct.pack("<d", number))
     items = (object(), number)
-    _expect("size of a tuple", _word(id(items) + offsets["TUPLE_SIZE"]), len(items))
+    expect("size of a tuple", _word(id(items) + offsets["TUPLE_SIZE"]), len(items))
     for i, item in enumerate(items):
-        _expect("items of a tuple", _word(id(items) + offsets["TUPLE_ITEMS"] + 8 * i), id(item))
+        expect("items of a tuple", _word(id(items) + offsets["TUPLE_ITEMS"] + 8 * i), id(item))
     listed = [number, object()]
-    _expect("items of a list", _word(list_items(listed, offsets)), id(number))
+    expect("items of a list", _word(list_items(listed, offsets)), id(number))
     alone = _word(list_items(listed, offsets) + 8)
-    _expect("references to an object", _int32(alone + offsets["COUNT"]), 1)
+    expect("references to an object", _int32(alone + offsets["COUNT"]), 1)
     listed.append(listed[1])
-    _expect("references to an object", _int32(alone + offsets["COUNT"]), 2)
+    expect("references to an object", _int32(alone + offsets["COUNT"]), 2)
     for value in (np.float64(1.5e300), np.float32(-2.5), np.int64(-(2**61)), np.bool_(True)):
         found = _bytes(id(value) + offsets["SCALAR_VALUE"], value.itemsize)
-        _expect(f"value of a {type(value).__name__}", found, value.tobytes())
+        expect(f"value of a {type(value).__name__}", found, value.tobytes())
 
 
 def _check_arrays(offsets: dict[str, int]) -> None:
@@ -165,27 +116,27 @@ def _check_arrays(offsets: dict[str, int]) -> None:
     for dtype in DTYPES.values():
         array = np.zeros((5, 7, 3), dtype)[::-2, 1:, ::2]
         at = id(array)
-        _expect("address of an array", _word(at + offsets["ARRAY_DATA"]), array.ctypes.data)
-        _expect("rank of an array", _int32(at + offsets["ARRAY_ND"]), 3)
-        _expect("shape of an array", _triple(_word(at + offsets["ARRAY_SHAPE"])), array.shape)
-        _expect("strides of an array", _triple(_word(at + offsets["ARRAY_STRIDES"])), array.strides)
-        _expect("descriptor of an array", _word(at + offsets["ARRAY_DESCR"]), id(array.dtype))
-        _expect("flags of an array", _int32(at + offsets["ARRAY_FLAGS"]), array.flags.num)
+        expect("address of an array", _word(at + offsets["ARRAY_DATA"]), array.ctypes.data)
+        expect("rank of an array", _int32(at + offsets["ARRAY_ND"]), 3)
+        expect("shape of an array", _triple(_word(at + offsets["ARRAY_SHAPE"])), array.shape)
+        expect("strides of an array", _triple(_word(at + offsets["ARRAY_STRIDES"])), array.strides)
+        expect("descriptor of an array", _word(at + offsets["ARRAY_DESCR"]), id(array.dtype))
+        expect("flags of an array", _int32(at + offsets["ARRAY_FLAGS"]), array.flags.num)
         key = descriptor_key(dtype)
-        _expect("byte order in a descriptor", chr(key >> 16 & 0xFF), dtype.byteorder)
-        _expect("number of a dtype", key >> 32, dtype.num)
+        expect("byte order in a descriptor", chr(key >> 16 & 0xFF), dtype.byteorder)
+        expect("number of a dtype", key >> 32, dtype.num)
         keys.add(key)
         if dtype.itemsize > 1:
             keys.add(descriptor_key(dtype.newbyteorder(">")))
-    _expect("distinct dtypes", len(keys), 2 * len(DTYPES) - 1)
+    expect("distinct dtypes", len(keys), 2 * len(DTYPES) - 1)
     misaligned = np.frombuffer(bytes(17), np.uint8)[1:].view(np.float64)
-    _expect("the flag of aligned arrays", bool(misaligned.flags.num & _ALIGNED), misaligned.flags.aligned)
+    expect("the flag of aligned arrays", bool(misaligned.flags.num & _ALIGNED), misaligned.flags.aligned)
     plain = np.zeros((2, 3))
-    _expect("flags of a plain array", plain.flags.num, _NEW)
-    _expect("flags of a transposed view", plain.T.flags.num, _ALIGNED | _WRITEABLE | _FORTRAN)
-    _expect("weak references to an array", _word(id(plain) + offsets["ARRAY_WEAK"]), 0)
+    expect("flags of a plain array", plain.flags.num, _NEW)
+    expect("flags of a transposed view", plain.T.flags.num, _ALIGNED | _WRITEABLE | _FORTRAN)
+    expect("weak references to an array", _word(id(plain) + offsets["ARRAY_WEAK"]), 0)
     watch = weakref.ref(plain)
-    _expect("weak references to an array", _word(id(plain) + offsets["ARRAY_WEAK"]), id(watch))
+    expect("weak references to an array", _word(id(plain) + offsets["ARRAY_WEAK"]), id(watch))
 
 
 def _check_new_array(address: int) -> None:
@@ -197,59 +148,8 @@ def _check_new_array(address: int) -> None:
     dtype = DTYPES["f64"]
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(dtype))
     made = new_array(id(np.ndarray), id(dtype), 2, (ctypes.c_int64 * 2)(3, 4), None, None, 0, None)
-    _expect("a new array", (type(made), made.shape, made.dtype), (np.ndarray, (3, 4), dtype))
-    _expect("a new array's flags", made.flags.owndata and made.flags.writeable and made.flags.c_contiguous, True)
-
-
-def _vectorcall_base(header: int) -> type:
-    class Member(ctypes.Structure):
-        _fields_ = [
-            ("name", ctypes.c_char_p),
-            ("type", ctypes.c_int),
-            ("offset", ctypes.c_ssize_t),
-            ("flags", ctypes.c_int),
-            ("doc", ctypes.c_char_p),
-        ]
-
-    class Slot(ctypes.Structure):
-        _fields_ = [("slot", ctypes.c_int), ("function", ctypes.c_void_p)]
-
-    class Spec(ctypes.Structure):
-        _fields_ = [
-            ("name", ctypes.c_char_p),
-            ("basicsize", ctypes.c_int),
-            ("itemsize", ctypes.c_int),
-            ("flags", ctypes.c_uint),
-            ("slots", ctypes.POINTER(Slot)),
-        ]
-
-    signed_size, read_only = 19, 1
-    call_slot, members_slot = 50, 72
-    members = (Member * 2)(Member(b"__vectorcalloffset__", signed_size, header, read_only, None))
-    slots = (Slot * 3)(
-        Slot(call_slot, _python_address("PyVectorcall_Call")),
-        Slot(members_slot, ctypes.addressof(members)),
-    )
-    spec = Spec(b"codegen.pyapi.VectorcallBase", header + 16, 0, _BASETYPE | _HAVE_VECTORCALL, slots)
-    _kept_alive.append((members, slots, spec))
-    from_spec: Callable[..., Any] = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p)(
-        ("PyType_FromSpec", ctypes.pythonapi)
-    )
-    base = from_spec(ctypes.addressof(spec))
-    _expect("the base class", (type(base), base.__basicsize__), (type, header + 16))
-    return base
-
-
-_kept_alive: list[object] = []
-"""Structures that a type made from them may point into for as long as the process lives."""
-
-
-def _flags_offset() -> int:
-    """Where a type keeps its flags, confirmed on types whose flags differ."""
-    offset = 168
-    for sample in (int, type, dict, object, np.ndarray):
-        _expect("flags of a type", _word(id(sample) + offset), sample.__flags__)
-    return offset
+    expect("a new array", (type(made), made.shape, made.dtype), (np.ndarray, (3, 4), dtype))
+    expect("a new array's flags", made.flags.owndata and made.flags.writeable and made.flags.c_contiguous, True)
 
 
 def _numpy_table() -> ctypes.Array[Any]:
@@ -258,23 +158,6 @@ def _numpy_table() -> ctypes.Array[Any]:
         ("PyCapsule_GetPointer", ctypes.pythonapi)
     )
     return (ctypes.c_size_t * (_NEW_FROM_DESCR + 1)).from_address(get_pointer(capsule, None))
-
-
-def _python_address(name: str) -> int:
-    try:
-        if name.endswith(("_Type", "Struct")):
-            return ctypes.addressof(ctypes.c_char.in_dll(ctypes.pythonapi, name))
-        address = ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value
-    except (AttributeError, ValueError) as error:
-        raise ProbeError(f"the interpreter does not export {name}: {error}") from None
-    if not address:
-        raise ProbeError(f"the interpreter does not export {name}")
-    return address
-
-
-def _expect(what: str, found: object, expected: object) -> None:
-    if found != expected:
-        raise ProbeError(f"{what}: found {found!r}, expected {expected!r}")
 
 
 def _bytes(address: int, count: int) -> bytes:

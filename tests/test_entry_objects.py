@@ -32,6 +32,7 @@ from handmade_kernels import (
 from codegen import engine, entry, entry_ir, frames, pyapi
 from codegen.entry import make_function
 from codegen.signature import Signature
+from symdiff import vectorcall
 
 RNG = np.random.default_rng(20261122)
 
@@ -214,7 +215,7 @@ def test_an_entry_that_gets_no_better_code_gathers_no_functions(library, early_e
 @pytest.mark.parametrize("early", [False, True], ids=["after", "before"])
 def test_the_entry_may_be_exchanged_while_a_function_is_made(library, early_entry, monkeypatch, early):
     """Just before the function gets its pointers, or just after."""
-    better, install = entry._fast_entry()._libraries[-1], pyapi.install
+    better, install = entry._fast_entry()._libraries[-1], vectorcall.install
     for name in ("_call", "_call_bound"):
         monkeypatch.setattr(early_entry, name, getattr(early_entry, name))
     monkeypatch.setattr(early_entry, "_libraries", list(early_entry._libraries))
@@ -226,7 +227,7 @@ def test_the_entry_may_be_exchanged_while_a_function_is_made(library, early_entr
         if not early:
             early_entry.exchange(better)
 
-    monkeypatch.setattr(pyapi, "install", exchanging)
+    monkeypatch.setattr(vectorcall, "install", exchanging)
     monkeypatch.setattr(entry._entry, "made", {(): early_entry})
     f = make_function(PRODUCT, library)
     pointer = ctypes.c_void_p.from_address(id(f) + object.__basicsize__).value
@@ -235,7 +236,7 @@ def test_the_entry_may_be_exchanged_while_a_function_is_made(library, early_entr
 
 def test_a_failed_probe_leaves_the_portable_path(library, monkeypatch):
     def refuse():
-        raise pyapi.ProbeError("size of an object header: found 24, expected 16")
+        raise vectorcall.ProbeError("size of an object header: found 24, expected 16")
 
     monkeypatch.setattr(entry._entry, "made", {})
     monkeypatch.setattr(pyapi, "probe", refuse)
@@ -261,12 +262,12 @@ def test_builds_that_are_not_proven_safe_take_the_portable_path(library, monkeyp
     x, y, z = vectors()
     with monkeypatch.context() as patch:
         patch.setattr(entry._entry, "made", {})
-        patch.setattr(getattr(pyapi, module), name, value, raising=False)
+        patch.setattr(getattr(vectorcall, module), name, value, raising=False)
         status = entry.fast_entry_status()
         f = make_function(ADD3, library)
         bound = f.bind(x, y, z)
         answers = f(x, y, z), f(list(x), y, z), f(x, y, z, out=np.empty(6)), bound()
-    assert reason in status and not f.is_fast and f.guarded() is None
+    assert reason in status and not f.is_fast and f.guarded(print, vectorcall.Gate()) is None
     for answer in answers:
         np.testing.assert_array_equal(answer, x + y + z)
 
@@ -274,10 +275,10 @@ def test_builds_that_are_not_proven_safe_take_the_portable_path(library, monkeyp
 def test_probes_notice_a_wrong_offset():
     offsets = dict(pyapi.probe().offsets)
     for name in ("ARRAY_DATA", "ARRAY_ND", "ARRAY_SHAPE", "ARRAY_STRIDES", "ARRAY_DESCR", "ARRAY_FLAGS"):
-        with pytest.raises(pyapi.ProbeError, match="array"):
+        with pytest.raises(vectorcall.ProbeError, match="array"):
             pyapi._check_arrays(offsets | {name: offsets[name] + 8})
     for name in ("FLOAT_VALUE", "TUPLE_ITEMS", "TUPLE_SIZE", "SCALAR_VALUE"):
-        with pytest.raises(pyapi.ProbeError, match=r"value|tuple"):
+        with pytest.raises(vectorcall.ProbeError, match=r"value|tuple"):
             pyapi._check_python_objects(offsets | {name: offsets[name] - 8})
 
 

@@ -24,6 +24,7 @@ LINES = 600
 ROWS: dict[str, int] = {
     "symdiff.errors": 1,
     "symdiff.process": 1,
+    "symdiff.vectorcall": 1,
     "symdiff.later": 2,
     "symdiff.ir": 2,
     "symdiff.arguments": 3,
@@ -37,7 +38,7 @@ ROWS: dict[str, int] = {
     "symdiff.__main__": 7,
     "symdiff": 6,
 }  # fmt: skip
-BELOW_CODEGEN = {"symdiff.ir", "symdiff.errors", "symdiff.process"}
+BELOW_CODEGEN = {"symdiff.ir", "symdiff.errors", "symdiff.process", "symdiff.vectorcall"}
 # The only import inside a function: native code is loaded at the first compile.
 LAZY = {("symdiff.api", "codegen")}
 # The package itself is a table of names; the command line and `python -m` use it.

@@ -1,5 +1,10 @@
 """Repeated calls of transforms: the shortest way gives what the first call would, whatever changed in between."""
 
+import copy
+import gc
+import pickle
+import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -117,3 +122,124 @@ def test_threads_with_sizes_of_their_own(rng):
 
     together(work, problems)
     assert not wrong
+
+
+def shape_of(nested):
+    return tuple(shape_of(n) for n in nested) if isinstance(nested, tuple) else None
+
+
+def leaves_of(nested):
+    return [leaf for n in nested for leaf in leaves_of(n)] if isinstance(nested, tuple) else [nested]
+
+
+NESTS = {
+    "value and gradient": lambda a, b, c, d: (a, (b, c, d)),
+    "one in one": lambda a, b, c, d: ((a * b * c * d,),),
+    "deep at the end": lambda a, b, c, d: (a, (b, (c, (d,)))),
+    "deep at the start": lambda a, b, c, d: ((((a,), b), c), d),
+    "pairs": lambda a, b, c, d: ((a, b), (c, d)),
+    "twice the same": lambda a, b, c, d: (a, (a, (b, b)), (c, d, a)),
+    "three in the middle": lambda a, b, c, d: (a, ((b, c, d), a), (b,)),
+}
+
+
+@pytest.mark.parametrize("nest", NESTS.values(), ids=NESTS)
+@pytest.mark.parametrize("sizes", [(None,) * 4, (None, 3, None, 5), (2, 0, 4, 1)], ids=["numbers", "mixed", "arrays"])
+def test_nested_results(way, rng, nest, sizes):
+    args = [rng.normal(size=n) if n is not None else float(rng.normal()) for n in sizes]
+    if nest is NESTS["one in one"]:
+        args = [rng.normal(size=3), *[float(rng.normal()) for _ in range(3)]]
+    f = sd.jit(nest)
+    expected = nest(*args)
+    for _ in range(20):
+        got = f(*args)
+        assert shape_of(got) == shape_of(expected)
+        for a, b in zip(leaves_of(got), leaves_of(expected), strict=True):
+            assert isinstance(a, float) is isinstance(b, float)
+            np.testing.assert_array_equal(a, b)
+
+
+def test_nested_results_of_other_kinds(way, rng):
+    x = rng.normal(size=3)
+    f = sd.jit(lambda x: {"a": x, "b": [2 * x, (np.sum(x), None)], "c": ()})
+    for _ in range(3):
+        got = f(x)
+        assert list(got) == ["a", "b", "c"] and got["c"] == () and got["b"][1][1] is None
+        np.testing.assert_array_equal(got["b"][0], 2 * x)
+        np.testing.assert_allclose(got["b"][1][0], x.sum(), rtol=1e-15)
+
+
+def test_a_call_that_runs_out_of_memory_gives_back_what_it_made():
+    memory = pytest.importorskip("_testcapi")
+    f = sd.jit(lambda a, b: (a * b, (a + b, (a - b, a / b), b)))
+    v = sd.jit(lambda x, s: (x * s, (s + s, (x + s, s * s)), x))
+    x, expected = np.arange(1.0, 4.0), (10.0, (7.0, (3.0, 2.5), 2.0))
+    # No number and no tuple is left over from before.
+    spare = [[(float(i), i)[: 1 + i % 2], (i, i, i)[: 2 + i % 2]] for i in range(10_000)]
+    for g, args in [(f, (5.0, 2.0)), (v, (x, 2.0))]:
+        for _ in range(20):  # as many results are kept as ever
+            g(*args)
+        assert "Callee" in type(g).__mro__[1].__name__ or entry.fast_entry_status() != "fast"
+        before = sys.getrefcount(x), sys.getrefcount(np.dtype(float))
+        failed = 0
+        for at in range(30):
+            held = [g(*args) for _ in range(8)]  # nothing is left to be given again
+            memory.set_nomemory(at, at + 1)
+            try:
+                g(*args)
+            except MemoryError:
+                failed += 1
+            finally:
+                memory.remove_mem_hooks()
+            del held
+        assert 2 < failed < 30
+        assert (sys.getrefcount(x), sys.getrefcount(np.dtype(float))) == before
+    assert f(5.0, 2.0) == expected and spare
+
+
+def test_what_a_function_closes_over_may_be_a_symbol_later(way):
+    held = [2.0]
+    inner = sd.jit(lambda x: x * held[0])
+    for _ in range(3):
+        assert inner(3.0) == 6.0
+
+    def outer(t):
+        held[0] = t
+        return inner(3.0)
+
+    assert sd.grad(outer)(5.0) == 3.0
+    held[0] = 2.0
+    assert inner(3.0) == 6.0
+
+
+def test_calls_while_another_thread_traces(rng):
+    f = sd.jit(lambda x, y: (np.sum(x * y), (x, y)))
+    x, y = rng.normal(size=(2, 5))
+    f(x, y)
+
+    def call(_):
+        for _ in range(3000):
+            value, (a, b) = f(x, y)
+            assert abs(value - x @ y) < 1e-12 and np.array_equal(a, x) and np.array_equal(b, y)
+
+    def derive(k):
+        for i in range(20):
+            assert sd.grad(lambda t, i=i: np.sum(t**k) * (i + 1))(x).shape == (5,)
+
+    together(lambda work, k: work(k), [(call, 0), (derive, 2), (call, 1), (derive, 3)])
+
+
+def test_transforms_as_objects(way):
+    f = sd.jit(lambda x: x + 1)
+    assert f(1.0) == f(1.0) == 2.0
+    assert copy.copy(f) is f and copy.deepcopy([f])[0] is f
+    with pytest.raises(TypeError, match="cannot be pickled; pickle the function"):
+        pickle.dumps(f)
+    assert next(map(f, [2.0])) == f.__call__(2.0) == f(*(2.0,)) == f(x=2.0) == 3.0
+    ended = weakref.ref(f)
+    gc.disable()
+    try:
+        del f
+        assert ended() is None  # no cycle keeps it
+    finally:
+        gc.enable()

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import functools
 import operator
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 from symdiff.api.expression import Expression, free_symbols
 from symdiff.api.fresh import Fresh
@@ -23,7 +24,7 @@ from symdiff.diff import Mode, gradients, jacobians, pull_back, push_forward
 from symdiff.errors import ArgumentError, DtypeError, ShapeError, at_least_one, integer
 from symdiff.frontend.building import BUILDER, refuse_leaks
 from symdiff.frontend.expr import Expr, as_expr
-from symdiff.frontend.nesting import LEAF, Tree
+from symdiff.frontend.nesting import LEAF, Tree, nested_tuples
 from symdiff.frontend.trace import Traced, flatten, trace, unflatten
 from symdiff.ir.builder import Builder, Handle
 from symdiff.ir.collecting import uncollected
@@ -32,6 +33,7 @@ from symdiff.ir.dims import format_shape
 from symdiff.ir.graph import Value
 from symdiff.ops import OPSET
 from symdiff.simplify import optimize
+from symdiff.vectorcall import Callee, Gate, with_vectorcall
 
 
 # -------------------------------------------------------------------- functions of expressions
@@ -64,8 +66,9 @@ def described(value: Any) -> str:
 Rule: TypeAlias = "Callable[[Callable[..., Any], tuple[Any, ...]], Any]"
 
 
-# Whether a transform is at work further out.
+# Whether a transform is at work further out: in this thread, and in any, when calls through pointers have to ask.
 _INSIDE: ContextVar[bool] = ContextVar("_INSIDE", default=False)
+_GATE = Gate()
 
 
 class _Program:
@@ -76,17 +79,19 @@ class _Program:
         tree = traced.out_tree
         self.native = compile_function(optimize(traced.function, OPSET), single=tree is LEAF, threads=threads)
         # Whether native code gives what the function gives, and takes its arguments as they are.
-        self._guarded: Any = None
         self.bare = tree is LEAF or (tree.kind is tuple and all(c is LEAF for c in tree.children))
-        self.direct = self.bare and not traced.static and all(c is LEAF for c in traced.in_tree.children)
+        self.direct = not traced.static and all(c is LEAF for c in traced.in_tree.children)
+        self._guarded: Any = None
 
-    def guarded(self) -> Any:
-        """The native function that refuses what might belong to another program; None where there is none."""
+    def guarded(self, again: Callable[..., Any]) -> Any:
+        """The native function that leaves to `again` what might belong to another program; None where there is none."""
         dtypes = self.traced.dtypes
         arrays = all(p.type.shape for p in self.traced.function.params)
         # A number in Python is whatever the others are: among several dtypes it tells nothing.
         if self._guarded is None and self.direct and (arrays or all(d == "f64" for d in dtypes)):
-            self._guarded = self.native.guarded()
+            nested = () if self.bare else nested_tuples(self.traced.out_tree)
+            if nested is not None:
+                self._guarded = self.native.guarded(again, _GATE, nested)
         return self._guarded
 
     def __call__(self, arrays: Sequence[Any]) -> Any:
@@ -94,6 +99,18 @@ class _Program:
         if self.bare:
             return flat
         return self.traced.results(flat if isinstance(flat, tuple) else (flat,))
+
+
+class _Again:
+    """Calls a transform through Python, without keeping it."""
+
+    def __init__(self, transformed: Transformed) -> None:
+        self._transformed = weakref.ref(transformed)
+
+    def __call__(self, *args: Any, **keywords: Any) -> Any:
+        transformed = self._transformed()
+        assert transformed is not None, "who calls through it keeps it"
+        return transformed.__call__(*args, **keywords)  # the method: a call of the object comes here again
 
 
 class _Keyworded:
@@ -116,8 +133,12 @@ def _positional(function: Callable[..., Any], args: tuple[Any, ...]) -> int:
 _NUMBERS = (float, int, bool)
 _LOOK = operator.attrgetter("shape", "dtype")
 
-class Transformed:
+
+@with_vectorcall
+class Transformed(Callee):
     """A function transform: expressions in, expressions out; numbers in, native code.
+
+    A call that looks like the last one goes straight to native code, by the pointer of `Callee`.
 
     Keyword arguments are passed on. Arrays and numbers among them are traced like the others, never differentiated;
     strings, booleans, None and callables stay Python values, and a program serves the values it was traced with.
@@ -134,10 +155,10 @@ class Transformed:
         self._static = static
         self._programs: list[_Program] = []
         # Native code by shapes and dtypes of arrays and types of numbers: a repeated call looks nothing over.
-        self._direct: dict[tuple[Any, ...], tuple[Callable[..., Any], Any, tuple[int, ...]]] = {}
-        # What the last call ran, as long as arguments look the same, and what it gives when they do not.
-        self._last: Callable[..., Any] | None = None
-        self._refused: Any = None
+        self._direct: dict[tuple[Any, ...], tuple[_Program, Any, tuple[int, ...]]] = {}
+        # What calls go to straight away, as long as arguments look the same.
+        self._straight: Any = None
+        self._again = _Again(self)
         self._keyworded: dict[tuple[tuple[str, Any], ...], Transformed] = {}
 
     def _with_keywords(self, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> Any:
@@ -154,10 +175,6 @@ class Transformed:
             return self._with_keywords(args, keywords)
         if _INSIDE.get():  # a function being traced may close over symbols, so numbers stay symbolic here
             return self.symbolic(*args)
-        if self._last is not None:
-            found = self._last(*args)
-            if found is not self._refused:
-                return found
         return self._known(args)
 
     def _known(self, args: tuple[Any, ...]) -> Any:
@@ -169,11 +186,13 @@ class Transformed:
             return self._slow(args, None)
         if found is None:
             return self._slow(args, key)
-        native, guarded, sizes = found
+        program, guarded, sizes = found
         if guarded is not None:
             guarded.expect(sizes)
-            self._refused, self._last = guarded.REFUSED, guarded.call
-        return native(*args)
+            if self._straight is not guarded:
+                guarded.attach(self)
+                self._straight = guarded
+        return program(args)
 
     def _slow(self, args: tuple[Any, ...], key: tuple[Any, ...] | None) -> Any:
         found = self._find(args)
@@ -185,9 +204,9 @@ class Transformed:
         # Native code takes Python's numbers for what they are here; other things are converted each time.
         exact = program.direct and all(a is b or type(b) in _NUMBERS for a, b in zip(arrays, args, strict=True))
         if key is not None and exact and len(self._direct) < 1000:
-            guarded = program.guarded()
+            guarded = program.guarded(self._again)
             sizes = () if guarded is None else guarded.sizes_of([a.shape for a in arrays])
-            self._direct[key] = program.native, guarded, sizes
+            self._direct[key] = program, guarded, sizes
         return program(arrays)
 
     def _find(self, args: tuple[Any, ...]) -> tuple[_Program, list[Any]] | None:
@@ -221,7 +240,8 @@ class Transformed:
         """The transform on expressions."""
         token = _INSIDE.set(True)
         try:
-            return self._rule(self.function, args)
+            with _GATE:
+                return self._rule(self.function, args)
         finally:
             _INSIDE.reset(token)
 
@@ -232,6 +252,15 @@ class Transformed:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {getattr(self.function, '__name__', repr(self.function))}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"{self!r} cannot be pickled; pickle the function and transform it where it is needed")
+
+    def __copy__(self) -> Transformed:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Transformed:
+        return self
 
 
 def _is_code(value: Any) -> bool:

@@ -82,6 +82,24 @@ def collect(item: Any, tree: Tree, leaves: list[Any]) -> bool:
     )
 
 
+def nested_tuples(tree: Tree) -> tuple[int, ...] | None:
+    """How leaves are put together, for a machine with a stack: -1 takes the next leaf, n >= 1 makes a tuple of the last
+    n. None where something is no plain tuple, or empty."""
+    words: list[int] = []
+    pending: list[Tree | int] = [tree]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, int):
+            words.append(item)
+        elif item is LEAF:
+            words.append(-1)
+        elif item.kind is tuple and item.children:
+            pending += [len(item.children), *reversed(item.children)]
+        else:
+            return None
+    return tuple(words)
+
+
 def _tuple_kind(item: Any) -> Any:
     """tuple, or the class of a named tuple; None for anything else."""
     if not isinstance(item, tuple):
