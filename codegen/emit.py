@@ -18,6 +18,7 @@ from dataclasses import replace
 
 from codegen import dots, sharing
 from codegen.folds import CHAIN, CHAINS, in_stretches
+from codegen.gangs import gang
 from codegen.gemm import HALF
 from codegen.index import Index, flatten
 from codegen.loops import (
@@ -42,7 +43,7 @@ from codegen.strips import CHUNK, column_fold, vector_width
 from codegen.text import Module
 from codegen.uses import uses_of
 from codegen.vectors import VectorWriter
-from codegen.waves import in_waves, is_dear
+from codegen.waves import in_waves
 from codegen.writer import WORKSPACE, Scope, Tables
 from symdiff.ir.dims import Size
 
@@ -128,19 +129,19 @@ class KernelWriter(VectorWriter):
     def _stretch(self, body: Sequence[Stmt]) -> None:
         """Straight code: dear functions side by side, families of strided accesses moved row by row."""
         scope = self.scope
-        body = in_waves(body) if scope.width > 1 else body
+        body = in_waves(body, alike=scope.width == 1)
         windows = plan(body, scope.vector, scope.width) if scope.width > 1 else Plan()
         records, loaded = Records(self), set[int]()
-        twin: Stmt | None = None
+        most, written = 2 * self.lanes if scope.width == 1 else 2, 0
         for window in windows.stores.get(-1, ()):
             records.store(window)
         for position, stmt in enumerate(body):
-            following = body[position + 1] if position + 1 < len(body) else stmt
             window = windows.loads.get(position)
-            if stmt is twin:
-                twin = None
-            elif isinstance(stmt, Let) and isinstance(following, Let) and self._together(stmt, following):
-                twin = following
+            together = gang(body, position, most) if position >= written else []
+            if position < written:
+                pass
+            elif len(together) > 1 and self.abreast(together):
+                written = position + len(together)
             elif window is not None and id(window) not in loaded:
                 records.load(window)
                 loaded.add(id(window))
@@ -148,10 +149,6 @@ class KernelWriter(VectorWriter):
                 self._statement(stmt)
             for window in windows.stores.get(position, ()):
                 records.store(window)
-
-    def _together(self, stmt: Let, following: Let) -> bool:
-        """Write two dear functions as one of twice the width, where that can be done."""
-        return stmt is not following and is_dear(stmt) and is_dear(following) and self.twins(stmt, following)
 
     def _statement(self, stmt: Stmt) -> None:
         if isinstance(stmt, Let):

@@ -3,18 +3,21 @@
 The quick way of `codegen.emit` for what it takes apart (`is_straight`): the same instructions, written in one walk.
 Values are numbered as LLVM numbers them, which it reads faster than names. LLVM's time grows faster than the length of
 a function; what one function hands to a later one goes through the workspace. A product is rounded together with the
-sum it is used in, and sine and cosine of an angle are computed together, also across functions.
+sum it is used in, and sine and cosine of an angle are computed together, also across functions. Within a function dear
+operations that do not wait for each other are taken together (`codegen.gangs`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from codegen import scalars
+from codegen import gangs, scalars
+from codegen.gangs import gang
 from codegen.index import flatten
 from codegen.loops import Buffer, Kernel, Let, Load, Stmt, Store
-from codegen.text import Lines, Module, literal, memory_type, register_type
+from codegen.text import BYTES, Lines, Module, literal, memory_type, register_type
 from codegen.uses import uses_of
+from codegen.waves import in_waves
 from codegen.writer import WORKSPACE, Tables, Uses
 from symdiff.ir.dims import Size
 
@@ -131,7 +134,8 @@ class _Straight:
         where, last, use, number = self.where, self.last, self.use, self.number
         lines, append = self.lines, self.lines.lines.append
         fused, turned, dtypes, flags = self.fused, self.turned, self.dtypes, self.module.flags
-        for stmt in body:
+        body, most = in_waves(body, alike=True), 2 * self.module.register_bytes // BYTES["f64"]
+        for position, stmt in enumerate(body):
             if not isinstance(stmt, Let):
                 self._access(stmt)
                 continue
@@ -156,6 +160,8 @@ class _Straight:
                 text = self.size(stmt.attr)
                 if dtype != "i64":
                     text = lines.emit(f"sitofp i64 {text} to {register_type(dtype, 1)}")
+            elif self._abreast(gang(body, position, most)):
+                continue
             elif args[0] in turned and name in self.other:
                 self._sine_and_cosine(stmt)
                 continue
@@ -218,6 +224,37 @@ class _Straight:
         )
         return symbol
 
+    def _abreast(self, stmts: Sequence[Let]) -> bool:
+        """Equal functions of several numbers as one of a vector; whether they are."""
+        stmts = [s for s in stmts if s.name not in self.where and s.name not in self.slots]
+        if len(stmts) < 2 or stmts[0].dtype not in _FLOATS:
+            return False
+        dtype, names = stmts[0].dtype, [s.args[0] for s in stmts]
+        if {self.dtypes.get(n, "f64") for s in stmts for n in s.args} != {dtype}:
+            return False
+        lanes = gangs.lanes_for(len(stmts), self.module.register_bytes // BYTES[dtype])
+        turned = {s.name in self.other for s in stmts}
+        texts = [[self.where.get(n) or self.use(n) for n in s.args] for s in stmts]
+        if turned == {False}:
+            for stmt, text in zip(stmts, gangs.call(self.lines, stmts[0], texts, 1, lanes), strict=True):
+                self._define(stmt, text)
+            return True
+        if False in turned or len(set(names)) < len(names):
+            return False
+        found = gangs.sines_and_cosines(self.lines, dtype, [t[0] for t in texts], 1, lanes)
+        for stmt, both in zip(stmts, found, strict=True):
+            for let in (stmt, self.other[stmt.name]):
+                self._define(let, both[let.op])
+        return True
+
+    def _define(self, let: Let, text: str) -> None:
+        """A scalar that is not written where it stands."""
+        if let.dtype != "f64":
+            self.dtypes[let.name] = let.dtype
+        self.where[let.name] = text
+        if self.last.get(let.name, -1) > self.number:
+            self._save(let.name, text)
+
     def _sine_and_cosine(self, stmt: Let) -> None:
         """Both functions of an angle, where the first of them stands."""
         kind, dtype, angle = register_type(stmt.dtype, 1), stmt.dtype, stmt.args[0]
@@ -225,12 +262,8 @@ class _Straight:
         text = self.where.get(angle) or self.use(angle)
         both = self.lines.emit(f"call {{ {kind}, {kind} }} {symbol}({kind} {text})")
         for let in (stmt, self.other[stmt.name]):
-            part = self.lines.emit(f"extractvalue {{ {kind}, {kind} }} {both}, {0 if let.op == 'sin' else 1}")
-            if dtype != "f64":
-                self.dtypes[let.name] = dtype
-            self.where[let.name] = part
-            if self.last.get(let.name, -1) > self.number:
-                self._save(let.name, part)
+            part = f"extractvalue {{ {kind}, {kind} }} {both}, {0 if let.op == 'sin' else 1}"
+            self._define(let, self.lines.emit(part))
 
     # ---------------------------------------------------------------- memory
     def size(self, size: Size) -> str:

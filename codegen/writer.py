@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from codegen import scalars
+from codegen import gangs, scalars
 from codegen.index import Index, flatten
 from codegen.loops import Buffer, Carry, Let, Load, Store
 from codegen.text import BYTES, Lines, Module, constant, memory_type, register_type, suffix
@@ -285,42 +285,30 @@ class ScalarWriter:
             text = scalars.emit(self.lines, stmt.op, stmt.dtype, operand, args, width, stmt.attr)
         self.define(stmt.name, text, lanes, stmt.dtype)
 
-    def twins(self, first: Let, second: Let) -> bool:
-        """Define two equal functions of two numbers as one function of twice the lanes, if they can be."""
-        lines, width, angles = self.lines, self.scope.width, self.scope.angles
-        names = (first.args[0], second.args[0])
-        same = (first.op, first.dtype, first.attr) == (second.op, second.dtype, second.attr)
-        turned = [first.op in ("sin", "cos") and n in self.uses.turned for n in names]
-        kinds = {first.dtype, *[self.dtypes.get(n, "") for n in names]}
-        if not same or names[1] in (names[0], first.name) or width == 1 or turned[0] != turned[1] or len(kinds) > 1:
+    def abreast(self, stmts: Sequence[Let]) -> bool:
+        """Define equal functions of several numbers as one function of a vector, if they can be."""
+        width, angles, dtype = self.scope.width, self.scope.angles, stmts[0].dtype
+        names = [s.args[0] for s in stmts]
+        turned = {s.op in ("sin", "cos") and s.args[0] in self.uses.turned for s in stmts}
+        if dtype not in ("f64", "f32") or len(turned) > 1:
             return False
-        if first.dtype not in ("f64", "f32") or not all(self.use(n)[1] for n in names) or names[0] in angles:
+        if True in turned and (any(n in angles for n in names) or len(set(names)) < len(names)):
             return False
-        kind, twice = register_type(first.dtype, width), register_type(first.dtype, 2 * width)
-
-        def lanes(start: int, count: int) -> str:
-            return f"<{count} x i32> <{', '.join(f'i32 {start + k}' for k in range(count))}>"
-
-        a, b = [self.lane_values(n) for n in names]
-        both = lines.emit(f"shufflevector {kind} {a}, {kind} {b}, {lanes(0, 2 * width)}")
-
-        def halves(text: str) -> list[str]:
-            cut = f"shufflevector {twice} {text}, {twice} poison"
-            return [lines.emit(f"{cut}, {lanes(start, width)}") for start in (0, width)]
-
-        if not turned[0]:
-            made = scalars.emit(lines, first.op, first.dtype, first.dtype, [both], 2 * width, first.attr)
-            for stmt, text in zip((first, second), halves(made), strict=True):
-                self.define(stmt.name, text, True, stmt.dtype)
-            return True
-        symbol = self.module.use_math("sincos", first.dtype, 2 * width)
-        pair = lines.emit(f"call {{ {twice}, {twice} }} {symbol}({twice} {both})")
-        for position, op in enumerate(("sin", "cos")):
-            one = lines.emit(f"extractvalue {{ {twice}, {twice} }} {pair}, {position}")
-            for name, text in zip(names, halves(one), strict=True):
-                angles.setdefault(name, {})[op] = text
-        for stmt in (first, second):
-            self.define(stmt.name, angles[stmt.args[0]][stmt.op], True, stmt.dtype)
+        used = {n for s in stmts for n in s.args}
+        texts = {n: self.use(n) for n in used}
+        if {self.dtypes[n] for n in used} != {dtype}:
+            return False
+        if width > 1 and not all(lanes for _, lanes in texts.values()):
+            return False
+        lanes = gangs.lanes_for(len(stmts), self.lanes) if width == 1 else 2 * width
+        if True in turned:
+            found = gangs.sines_and_cosines(self.lines, dtype, [texts[n][0] for n in names], width, lanes)
+            angles.update(zip(names, found, strict=True))
+            made = [angles[s.args[0]][s.op] for s in stmts]
+        else:
+            made = gangs.call(self.lines, stmts[0], [[texts[n][0] for n in s.args] for s in stmts], width, lanes)
+        for stmt, text in zip(stmts, made, strict=True):
+            self.define(stmt.name, text, width > 1, dtype)
         return True
 
     def _fused_sum(self, stmt: Let, position: int) -> None:
