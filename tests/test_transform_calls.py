@@ -12,7 +12,7 @@ from crowd import together
 
 import symdiff as sd
 from codegen import entry
-from symdiff.api import transforms
+from symdiff.api import transformed
 
 
 @pytest.fixture(params=["fast", "portable"])
@@ -104,7 +104,7 @@ def test_repeated_calls_stay_in_native_code(monkeypatch, rng):
     def never(*_):
         raise AssertionError("looked over again")
 
-    monkeypatch.setattr(transforms.Transformed, "_known", never)
+    monkeypatch.setattr(transformed.Transformed, "_known", never)
     np.testing.assert_array_equal(f(x, 3.0), 3 * x)
     with pytest.raises(AssertionError, match="looked over again"):
         f(x[:3], 3.0)

@@ -1,39 +1,30 @@
 """Transforms of ordinary Python functions over NumPy: jit, grad, Jacobians, Hessian, products, vmap.
 
-Every transform is one `Transformed`: called with expressions it answers with expressions, so transforms nest; called
-with numbers it traces itself, compiles, and runs native code. A program serves every call whose axes repeat in the
-same pattern, whatever their sizes.
+Each is a rule on expressions that `Transformed` makes callable with numbers, too.
 """
 
 from __future__ import annotations
 
-import functools
-import operator
-import weakref
-from collections.abc import Callable, Mapping, Sequence
-from contextvars import ContextVar
-from typing import Any, NoReturn, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from symdiff.api.expression import Expression, free_symbols
 from symdiff.api.fresh import Fresh
 from symdiff.api.kinks import Kinks, with_kinks
-from symdiff.api.native import compile_function
+from symdiff.api.transformed import Transformed, by_position
 from symdiff.arguments import argument_numbers, function_given, positions
 from symdiff.batch import batch
 from symdiff.diff import Mode, gradients, jacobians, pull_back, push_forward
 from symdiff.errors import ArgumentError, DtypeError, ShapeError, at_least_one, integer
 from symdiff.frontend.building import BUILDER, refuse_leaks
 from symdiff.frontend.expr import Expr, as_expr
-from symdiff.frontend.nesting import LEAF, Tree, nested_tuples
-from symdiff.frontend.trace import Traced, flatten, trace, unflatten
+from symdiff.frontend.nesting import LEAF, Tree
+from symdiff.frontend.trace import flatten, unflatten
 from symdiff.ir.builder import Builder, Handle
-from symdiff.ir.collecting import uncollected
 from symdiff.ir.contraction import contract, expand
 from symdiff.ir.dims import format_shape
 from symdiff.ir.graph import Value
 from symdiff.ops import OPSET
-from symdiff.simplify import optimize
-from symdiff.vectorcall import Callee, Gate, with_vectorcall
 
 
 # -------------------------------------------------------------------- functions of expressions
@@ -61,210 +52,6 @@ def described(value: Any) -> str:
     if isinstance(value, (tuple, list, dict)):
         return f"a {type(value).__name__} of {len(value)}"  # pyright: ignore[reportUnknownArgumentType]
     return repr(value)
-
-
-Rule: TypeAlias = "Callable[[Callable[..., Any], tuple[Any, ...]], Any]"
-
-
-# Whether a transform is at work further out: in this thread, and in any, when calls through pointers have to ask.
-_INSIDE: ContextVar[bool] = ContextVar("_INSIDE", default=False)
-_GATE = Gate()
-
-
-class _Program:
-    """Native code for one pattern of sizes."""
-
-    def __init__(self, traced: Traced, threads: int) -> None:
-        self.traced = traced
-        tree = traced.out_tree
-        self.native = compile_function(optimize(traced.function, OPSET), single=tree is LEAF, threads=threads)
-        # Whether native code gives what the function gives, and takes its arguments as they are.
-        self.bare = tree is LEAF or (tree.kind is tuple and all(c is LEAF for c in tree.children))
-        self.direct = not traced.static and all(c is LEAF for c in traced.in_tree.children)
-        self._guarded: Any = None
-
-    def guarded(self, again: Callable[..., Any]) -> Any:
-        """The native function that leaves to `again` what might belong to another program; None where there is none."""
-        dtypes = self.traced.dtypes
-        arrays = all(p.type.shape for p in self.traced.function.params)
-        # A number in Python is whatever the others are: among several dtypes it tells nothing.
-        if self._guarded is None and self.direct and (arrays or all(d == "f64" for d in dtypes)):
-            nested = () if self.bare else nested_tuples(self.traced.out_tree)
-            if nested is not None:
-                self._guarded = self.native.guarded(again, _GATE, nested)
-        return self._guarded
-
-    def __call__(self, arrays: Sequence[Any]) -> Any:
-        flat = self.native(*arrays)
-        if self.bare:
-            return flat
-        return self.traced.results(flat if isinstance(flat, tuple) else (flat,))
-
-
-class _Again:
-    """Calls a transform through Python, without keeping it."""
-
-    def __init__(self, transformed: Transformed) -> None:
-        self._transformed = weakref.ref(transformed)
-
-    def __call__(self, *args: Any, **keywords: Any) -> Any:
-        transformed = self._transformed()
-        assert transformed is not None, "who calls through it keeps it"
-        return transformed.__call__(*args, **keywords)  # the method: a call of the object comes here again
-
-
-class _Keyworded:
-    """A function called with keywords, as one of positional arguments: the last of them holds the keywords."""
-
-    def __init__(self, function: Callable[..., Any], fixed: Mapping[str, Any]) -> None:
-        functools.update_wrapper(self, function, updated=())
-        self.function = function
-        self.fixed = fixed
-
-    def __call__(self, *args: Any) -> Any:
-        return self.function(*args[:-1], **args[-1], **self.fixed)
-
-
-def _positional(function: Callable[..., Any], args: tuple[Any, ...]) -> int:
-    """How many arguments are given by position."""
-    return len(args) - isinstance(function, _Keyworded)
-
-
-_NUMBERS = (float, int, bool)
-_LOOK = operator.attrgetter("shape", "dtype")
-
-
-@with_vectorcall
-class Transformed(Callee):
-    """A function transform: expressions in, expressions out; numbers in, native code.
-
-    A call that looks like the last one goes straight to native code, by the pointer of `Callee`.
-
-    Keyword arguments are passed on. Arrays and numbers among them are traced like the others, never differentiated;
-    strings, booleans, None and callables stay Python values, and a program serves the values it was traced with.
-    Of nested transforms the outermost decides on threads; `compile` says what they do.
-    """
-
-    def __init__(
-        self, function: Callable[..., Any], rule: Rule, static: tuple[int, ...] = (), threads: int = 1
-    ) -> None:
-        functools.update_wrapper(self, function, updated=())
-        self._threads = threads
-        self.function = function
-        self._rule = rule
-        self._static = static
-        self._programs: list[_Program] = []
-        # Native code by shapes and dtypes of arrays and types of numbers: a repeated call looks nothing over.
-        self._direct: dict[tuple[Any, ...], tuple[_Program, Any, tuple[int, ...]]] = {}
-        # What calls go to straight away, as long as arguments look the same.
-        self._straight: Any = None
-        self._again = _Again(self)
-        self._keyworded: dict[tuple[tuple[str, Any], ...], Transformed] = {}
-
-    def _with_keywords(self, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> Any:
-        fixed = {k: v for k, v in keywords.items() if v is None or isinstance(v, (str, bool)) or _is_code(v)}
-        key = tuple(sorted(fixed.items(), key=lambda item: item[0]))
-        made = self._keyworded.get(key)
-        if made is None:
-            made = Transformed(_Keyworded(self.function, fixed), self._rule, self._static, self._threads)
-            self._keyworded[key] = made
-        return made(*args, {k: v for k, v in keywords.items() if k not in fixed})
-
-    def __call__(self, *args: Any, **keywords: Any) -> Any:
-        if keywords:
-            return self._with_keywords(args, keywords)
-        if _INSIDE.get():  # a function being traced may close over symbols, so numbers stay symbolic here
-            return self.symbolic(*args)
-        return self._known(args)
-
-    def _known(self, args: tuple[Any, ...]) -> Any:
-        """Arguments unlike those of the last call."""
-        try:
-            key = tuple([type(a) if type(a) in _NUMBERS else _LOOK(a) for a in args])
-            found = self._direct.get(key)
-        except (AttributeError, TypeError):  # something to be taken apart
-            return self._slow(args, None)
-        if found is None:
-            return self._slow(args, key)
-        program, guarded, sizes = found
-        if guarded is not None:
-            guarded.expect(sizes)
-            if self._straight is not guarded:
-                guarded.attach(self)
-                self._straight = guarded
-        return program(args)
-
-    def _slow(self, args: tuple[Any, ...], key: tuple[Any, ...] | None) -> Any:
-        found = self._find(args)
-        if found is None:
-            if any(isinstance(leaf, Expr) for leaf in flatten(args)[0]):
-                return self.symbolic(*args)
-            found = self._compiled(args)
-        program, arrays = found
-        # Native code takes Python's numbers for what they are here; other things are converted each time.
-        exact = program.direct and all(a is b or type(b) in _NUMBERS for a, b in zip(arrays, args, strict=True))
-        if key is not None and exact and len(self._direct) < 1000:
-            guarded = program.guarded(self._again)
-            sizes = () if guarded is None else guarded.sizes_of([a.shape for a in arrays])
-            self._direct[key] = program, guarded, sizes
-        return program(arrays)
-
-    def _find(self, args: tuple[Any, ...]) -> tuple[_Program, list[Any]] | None:
-        """The program that serves these arguments, and the arrays to run it on."""
-        for program in self._programs:
-            arrays = program.traced.arguments(args)
-            if arrays is not None:
-                return program, arrays
-        return None
-
-    def _compiled(self, args: tuple[Any, ...]) -> tuple[_Program, list[Any]]:
-        with uncollected():
-            traced = trace(self.symbolic, args, static_argnums=self._static, like=self.function)
-            program = _Program(traced, self._threads)
-        arrays = program.traced.arguments(args)
-        assert arrays is not None, "a program serves the arguments it was traced with"
-        self._programs.append(program)
-        return program, arrays
-
-    def bind(self, *args: Any, out: Any = None) -> Any:
-        """A call without arguments on fixed arrays: it reads them anew each time and returns the same result arrays.
-
-        out: the array, or the tuple of arrays, to write to. The results must be one array or a tuple of arrays.
-        """
-        program, arrays = self._find(args) or self._compiled(args)
-        if not program.bare:
-            raise ArgumentError(f"{self!r}: bind is for functions that return one array or a tuple of arrays")
-        return program.native.bind(*arrays, out=out)
-
-    def symbolic(self, *args: Any) -> Any:
-        """The transform on expressions."""
-        token = _INSIDE.set(True)
-        try:
-            with _GATE:
-                return self._rule(self.function, args)
-        finally:
-            _INSIDE.reset(token)
-
-    @property
-    def compilations(self) -> int:
-        """How many native programs exist; one serves every size of its pattern."""
-        return len(self._programs) + sum([t.compilations for t in self._keyworded.values()])
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {getattr(self.function, '__name__', repr(self.function))}>"
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError(f"{self!r} cannot be pickled; pickle the function and transform it where it is needed")
-
-    def __copy__(self) -> Transformed:
-        return self
-
-    def __deepcopy__(self, memo: object) -> Transformed:
-        return self
-
-
-def _is_code(value: Any) -> bool:
-    return callable(value) and not isinstance(value, Expr)
 
 
 # -------------------------------------------------------------------- the transforms
@@ -307,7 +94,7 @@ def _derivative(
     if not outputs and not scalar:
         raise ArgumentError(f"{where}: the function returned {described(value)}, which holds no array")
     ys = [_scalar(value, out_tree, where)] if scalar else [_output(y, where, "the function returned") for y in outputs]
-    chosen = positions(argnums, _positional(function, args), where)
+    chosen = positions(argnums, by_position(function, args), where)
     xs: list[Value] = []
     shapes: list[tuple[int, Any]] = []
     for i in chosen:
@@ -490,7 +277,7 @@ def vmap(
         raise ArgumentError(f"vmap: out_axes={out_axes!r}, expected an integer")
 
     def rule(f: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-        count = _positional(f, args)
+        count = by_position(f, args)
         axes = tuple(in_axes) if isinstance(in_axes, (tuple, list)) else (in_axes,) * count
         if len(axes) != count:
             raise ArgumentError(f"vmap: in_axes has {len(axes)} entries for {count} arguments")
