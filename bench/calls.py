@@ -154,6 +154,9 @@ def cases() -> dict[str, dict[str, timeit.Timer]]:
         "ones": ones,
         "empty": np.empty,
         "jitted": sd.jit(lambda x, y, z: x + y + z),
+        "slopes": sd.value_and_grad(lambda x, y, z: x * y * z, argnums=(0, 1, 2)),
+        "trained": sd.value_and_grad(lambda p, x: np.sum((p["w"] * x + p["b"]) ** 2)),
+        "params": {"w": u, "b": v},
     }
     statements = {
         "3 scalars -> value and gradient": {
@@ -164,6 +167,7 @@ def cases() -> dict[str, dict[str, timeit.Timer]]:
             "ctypes, prepared pointers": "ctypes_product()",
             "plain Python": "python(1.5, 2.5, 3.5)",
             "sd.jit, one result": "jitted(1.5, 2.5, 3.5)",
+            "sd.value_and_grad, (v, (g, g, g))": "slopes(1.5, 2.5, 3.5)",
         },
         "3 arrays of 8 -> new array": {
             "fast entry": "add3(u, v, w)",
@@ -171,6 +175,7 @@ def cases() -> dict[str, dict[str, timeit.Timer]]:
             "fast entry, a list among them": "add3(u, v, ones)",
             "bound call": "bound_add3()",
             "sd.jit": "jitted(u, v, w)",
+            "sd.value_and_grad, a dict": "trained(params, w)",
             "portable path": "portable_add3(u, v, w)",
             "ctypes, prepared pointers": "ctypes_add3()",
             "NumPy, u + v + w": "u + v + w",
@@ -222,7 +227,9 @@ def kinds() -> tuple[dict[str, tuple[timeit.Timer, int]], list[Any]]:
     number, whole = np.float64(2.5), 10**6
     names = {
         "product": product, "add3": add3, "released": released, "p_product": portable[0], "p_add3": portable[1],
-        "jitted": jitted, "u": u, "v": v, "w": w, "out": out, "ones": ones, "cells": cells, "number": number,
+        "jitted": jitted, "slopes": sd.value_and_grad(lambda x, s, y: np.sum(x * y) * s, argnums=(0, 1, 2)),
+        "trained": sd.value_and_grad(lambda p, x: np.sum((p["w"] * x + p["b"]) ** 2)),
+        "u": u, "v": v, "w": w, "out": out, "ones": ones, "cells": cells, "number": number,
         "whole": whole, "bound_product": product.bind(1.5, 2.5, 3.5), "bound_add3": add3.bind(u, v, w, out=out),
         "bound_portable": portable[1].bind(u, v, w), "lengths": lengths, "f32": f32,
         "wrong_shape": _refused(add3, u, v, narrow), "wrong_rank": _refused(add3, u, v, 1.0),
@@ -244,6 +251,8 @@ def kinds() -> tuple[dict[str, tuple[timeit.Timer, int]], list[Any]]:
         "bound, portable": ("bound_portable()", 2),
         "sizes that change": ("for args in lengths: add3(*args)", 100),
         "a transform": ("jitted(u, v, w)", 2),
+        "nested results": ("slopes(u, 2.5, w)", 3),
+        "a dict": ("trained({'w': u, 'b': v}, w)", 20),
         "keywords": ("add3(u, z=w, y=v)", 20),
         "a list": ("add3(u, v, ones)", 20),
         "float32 for float64": ("add3(u, v, f32)", 20),

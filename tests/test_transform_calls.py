@@ -5,6 +5,7 @@ import gc
 import pickle
 import sys
 import weakref
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -243,3 +244,93 @@ def test_transforms_as_objects(way):
         assert ended() is None  # no cycle keeps it
     finally:
         gc.enable()
+
+
+class Layer(NamedTuple):
+    W: Any
+    b: Any
+
+
+def predicted(layers, x):
+    for layer in layers:
+        W, b = (layer["W"], layer["b"]) if isinstance(layer, dict) else layer
+        x = np.tanh(W @ x) if b is None else np.tanh(W @ x + b)
+    return x
+
+
+def test_nested_arguments_take_turns(way, rng):
+    """What the arguments are nested in, their sizes and their kinds change from call to call, and come back."""
+    f = sd.value_and_grad(lambda layers, x: np.sum(predicted(layers, x) ** 2))
+
+    def a(n, m):
+        return rng.normal(size=(n, m)), rng.normal(size=n)
+
+    W, b = a(4, 3)
+    cases = [
+        [{"W": W, "b": b}],
+        [{"b": b, "W": W}],  # another order
+        [{"W": W, "b": None}],
+        [Layer(W, b)],
+        [(W, b)],
+        (Layer(W, b),),
+        [Layer(W, None), Layer(*a(2, 4))],
+        [Layer(W, b), Layer(*a(5, 4))],
+        [{"W": a(7, 3)[0], "b": rng.normal(size=7)}],
+        [{"W": W.astype(np.float32), "b": b.astype(np.float32)}],
+        [{"W": W[::-1, ::-1], "b": b[::-1]}],
+    ]
+    x = rng.normal(size=3)
+    for turn in range(3):
+        for layers in cases:
+            y = x.astype(np.float32) if layers is cases[9] else x
+            for _ in range(1 + turn):
+                value, gradient = f(layers, y)
+                expected = np.sum(predicted(layers, y) ** 2)
+                np.testing.assert_allclose(value, expected, rtol=1e-5 if layers is cases[9] else 1e-12)
+                assert type(gradient) is type(layers) and len(gradient) == len(layers)
+                for g, layer in zip(gradient, layers, strict=True):
+                    assert type(g) is type(layer)
+                    if isinstance(layer, dict):
+                        assert list(g) == list(layer)
+                        assert (g["b"] is None) is (layer["b"] is None) and g["W"].shape == layer["W"].shape
+                    else:
+                        assert (g[1] is None) is (layer[1] is None) and g[0].shape == layer[0].shape
+
+
+def test_static_and_keyword_arguments_take_turns(way, rng):
+    f = sd.jit(lambda x, k, s=1.0, how="sum": (np.sum if how == "sum" else np.max)(x**k * s), static_argnums=1)
+    for n in (3, 3, 5, 3):
+        x = rng.normal(size=n)
+        for k in (2, 2, 3, 2):
+            np.testing.assert_allclose(f(x, k), np.sum(x**k), rtol=1e-13)
+            for s in (2.0, 3, np.float64(0.5), np.float32(0.25)):
+                np.testing.assert_allclose(f(x, k, s=s), np.sum(x**k * s), rtol=1e-13)
+                np.testing.assert_allclose(f(x, k, s=s, how="max"), np.max(x**k * s), rtol=1e-13)
+
+
+def test_failures_of_nested_calls_are_told(way):
+    f = sd.jit(lambda p: np.linalg.cholesky(p["A"]))
+    good = np.diag([4.0, 9.0])
+    for _ in range(3):
+        np.testing.assert_array_equal(f({"A": good}), np.diag([2.0, 3.0]))
+    with pytest.raises(sd.SymdiffError, match="positive definite"):
+        f({"A": -good})
+    with pytest.raises(sd.SymdiffError):
+        f({"A": good[0]})
+    np.testing.assert_array_equal(f({"A": good}), np.diag([2.0, 3.0]))
+
+
+def test_nested_calls_stay_in_native_code(monkeypatch, rng):
+    f = sd.grad(lambda p: np.sum(p["x"] ** 2) * p["s"][0])
+    x = rng.normal(size=4)
+    f({"x": x, "s": (2.0,)})
+
+    def never(*_):
+        raise AssertionError("looked over again")
+
+    monkeypatch.setattr(transformed.Transformed, "_slow", never)
+    got = f({"x": x, "s": (3.0,)})
+    np.testing.assert_allclose(got["x"], 6 * x, rtol=1e-14)
+    np.testing.assert_allclose(got["s"], (x @ x,), rtol=1e-14)
+    with pytest.raises(AssertionError, match="looked over again"):
+        f({"x": x[:3], "s": (3.0,)})

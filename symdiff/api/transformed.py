@@ -33,6 +33,21 @@ _INSIDE: ContextVar[bool] = ContextVar("_INSIDE", default=False)
 _GATE = Gate()
 
 
+_REFUSED: Any = object()
+
+
+@with_vectorcall
+class _Straight(Callee):
+    """Native code on the leaves of nested arguments; refuses what might belong to another program."""
+
+    def __call__(self, *_: Any, **__: Any) -> Any:
+        return _REFUSED
+
+
+def _refuse(*_: Any, **__: Any) -> Any:
+    return _REFUSED
+
+
 class _Program:
     """Native code for one pattern of sizes."""
 
@@ -40,27 +55,51 @@ class _Program:
         self.traced = traced
         tree = traced.out_tree
         self.native = compile_function(optimize(traced.function, OPSET), single=tree is LEAF, threads=threads)
-        # Whether native code gives what the function gives, and takes its arguments as they are.
+        # Whether native code gives what the function gives.
         self.bare = tree is LEAF or (tree.kind is tuple and all(c is LEAF for c in tree.children))
-        self.direct = not traced.static and all(c is LEAF for c in traced.in_tree.children)
+        # How it is to nest its results; None where that is done here.
+        self._nested = () if self.bare else nested_tuples(tree)
+        # Whether native code takes arguments as they are, and gives results as they are to be.
+        plain = not traced.static and all(c is LEAF for c in traced.in_tree.children)
+        self.direct = plain and self._nested is not None
         self._guarded: Any = None
+        self._straight: _Straight | None = None
 
     def guarded(self, again: Callable[..., Any]) -> Any:
         """The native function that leaves to `again` what might belong to another program; None where there is none."""
         dtypes = self.traced.dtypes
         arrays = all(p.type.shape for p in self.traced.function.params)
         # A number in Python is whatever the others are: among several dtypes it tells nothing.
-        if self._guarded is None and self.direct and (arrays or all(d == "f64" for d in dtypes)):
-            nested = () if self.bare else nested_tuples(self.traced.out_tree)
-            if nested is not None:
-                self._guarded = self.native.guarded(again, _GATE, nested)
+        if self._guarded is None and (arrays or all(d == "f64" for d in dtypes)):
+            self._guarded = self.native.guarded(again, _GATE, self._nested or ())
         return self._guarded
+
+    def expect(self, arrays: Sequence[Any]) -> bool:
+        """Have `straight` take arrays of these sizes from now on; False where it never will."""
+        guarded = self.guarded(_refuse)
+        if guarded is None:
+            return False
+        guarded.expect(guarded.sizes_of([a.shape for a in arrays]))
+        if self._straight is None:
+            self._straight = _Straight()
+            guarded.attach(self._straight)
+        return True
+
+    def straight(self, args: Sequence[Any]) -> Any:
+        """The results for arguments that look like the last ones; `_REFUSED` for others."""
+        leaves = self.traced.leaves(args)
+        if leaves is None or self._straight is None:
+            return _REFUSED
+        found = self._straight(*leaves)
+        return self.results(found) if self._nested is None and found is not _REFUSED else found
+
+    def results(self, flat: Any) -> Any:
+        """What native code gives, nested as the function does."""
+        return self.traced.results(flat if isinstance(flat, tuple) else (flat,))
 
     def __call__(self, arrays: Sequence[Any]) -> Any:
         flat = self.native(*arrays)
-        if self.bare:
-            return flat
-        return self.traced.results(flat if isinstance(flat, tuple) else (flat,))
+        return flat if self.bare else self.results(flat)
 
 
 class _Again:
@@ -121,6 +160,8 @@ class Transformed(Callee):
         # What calls go to straight away, as long as arguments look the same.
         self._straight: Any = None
         self._again = _Again(self)
+        # The program of the last call that had nested arguments, or static ones.
+        self._last: _Program | None = None
         self._keyworded: dict[tuple[tuple[str, Any], ...], Transformed] = {}
 
     def _with_keywords(self, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> Any:
@@ -140,7 +181,11 @@ class Transformed(Callee):
         return self._known(args)
 
     def _known(self, args: tuple[Any, ...]) -> Any:
-        """Arguments unlike those of the last call."""
+        """Arguments unlike those of the last call, or such as have to be taken apart."""
+        if self._last is not None:
+            found = self._last.straight(args)
+            if found is not _REFUSED:
+                return found
         try:
             key = tuple([type(a) if type(a) in _NUMBERS else _LOOK(a) for a in args])
             found = self._direct.get(key)
@@ -164,8 +209,13 @@ class Transformed(Callee):
             found = self._compiled(args)
         program, arrays = found
         # Native code takes Python's numbers for what they are here; other things are converted each time.
-        exact = program.direct and all(a is b or type(b) in _NUMBERS for a, b in zip(arrays, args, strict=True))
-        if key is not None and exact and len(self._direct) < 1000:
+        if not program.direct:
+            self._last = program if program.expect(arrays) else None
+        elif (
+            key is not None
+            and all(a is b or type(b) in _NUMBERS for a, b in zip(arrays, args, strict=True))
+            and len(self._direct) < 1000
+        ):
             guarded = program.guarded(self._again)
             sizes = () if guarded is None else guarded.sizes_of([a.shape for a in arrays])
             self._direct[key] = program, guarded, sizes

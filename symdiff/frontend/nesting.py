@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final
 
 from symdiff.errors import ArgumentError
@@ -50,36 +51,68 @@ def unflatten(tree: Tree, leaves: Sequence[Any]) -> Any:
     """Nest leaves as `tree` says."""
     if len(leaves) != tree.leaves:
         raise ArgumentError(f"{len(leaves)} leaves given, expected {tree.leaves}")
-    return _unflatten(tree, iter(leaves))
+    return nester(tree)(iter(leaves))
 
 
-def _unflatten(tree: Tree, leaves: Iterator[Any]) -> Any:
-    if tree.kind == "leaf":
-        return next(leaves)
-    if tree.kind == "none":
-        return None
-    items = [_unflatten(c, leaves) for c in tree.children]
-    if tree.kind is dict:
-        return dict(zip(tree.keys, items, strict=True))
-    return items if tree.kind is list else tuple(items) if tree.kind is tuple else tree.kind(*items)
-
-
-def collect(item: Any, tree: Tree, leaves: list[Any]) -> bool:
-    """Add the leaves of `item` if it is nested as `tree` says."""
+def nester(tree: Tree) -> Callable[[Iterator[Any]], Any]:
+    """What takes leaves and nests them as `tree` says: made once, it is quick."""
     if tree is LEAF:
-        leaves.append(item)
-        return True
+        return next
     if tree is NONE:
-        return item is None
-    if tree.kind is dict:
-        if not isinstance(item, dict) or tuple(item) != tree.keys:
+        return _nothing
+    kind, keys, count = tree.kind, tree.keys, len(tree.children)
+    parts = [nester(c) for c in tree.children]
+    if all(c is LEAF for c in tree.children):
+        if kind is dict:
+            return lambda leaves: dict(zip(keys, leaves))  # noqa: B905
+        if kind is tuple:
+            return lambda leaves: tuple(islice(leaves, count))
+    if kind is dict:
+        return lambda leaves: dict(zip(keys, [part(leaves) for part in parts], strict=True))
+    if kind is list:
+        return lambda leaves: [part(leaves) for part in parts]
+    if kind is tuple:
+        return lambda leaves: tuple([part(leaves) for part in parts])
+    return lambda leaves: kind(*[part(leaves) for part in parts])
+
+
+def _nothing(_: Iterator[Any]) -> None:
+    return None
+
+
+def reader(tree: Tree) -> Callable[[Any, list[Any]], bool]:
+    """What adds the leaves of something to a list if that is nested as `tree` says: made once, it is quick."""
+    if tree is LEAF:
+        return _read_leaf
+    if tree is NONE:
+        return lambda item, leaves: item is None
+    kind, keys, count = tree.kind, tree.keys, len(tree.children)
+    parts = [reader(c) for c in tree.children]
+    flat = all(c is LEAF for c in tree.children)
+
+    def read(item: Any, leaves: list[Any]) -> bool:
+        if kind is dict:
+            if not isinstance(item, dict) or tuple(item) != keys:
+                return False
+            item = item.values()
+        elif type(item) is not kind and not (isinstance(item, list) if kind is list else _tuple_kind(item) is kind):
             return False
-        item = item.values()
-    elif not (isinstance(item, list) if tree.kind is list else _tuple_kind(item) is tree.kind):
-        return False
-    return len(item) == len(tree.children) and all(
-        collect(i, c, leaves) for i, c in zip(item, tree.children, strict=True)
-    )
+        if len(item) != count:
+            return False
+        if flat:
+            leaves += item
+            return True
+        for value, part in zip(item, parts, strict=True):  # noqa: SIM110  # a generator takes longer
+            if not part(value, leaves):
+                return False
+        return True
+
+    return read
+
+
+def _read_leaf(item: Any, leaves: list[Any]) -> bool:
+    leaves.append(item)
+    return True
 
 
 def nested_tuples(tree: Tree) -> tuple[int, ...] | None:

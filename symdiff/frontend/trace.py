@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import inspect
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
@@ -25,7 +26,7 @@ from symdiff.arguments import argument_numbers, positions
 from symdiff.errors import ArgumentError, DtypeError, SymbolicSizeError, SymdiffError
 from symdiff.frontend.building import SIZE_WATCH, dtype_name, raw_size, refuse_leaks
 from symdiff.frontend.expr import Expr, as_expr, wrap
-from symdiff.frontend.nesting import LEAF, Tree, collect, flatten, paths, unflatten
+from symdiff.frontend.nesting import Tree, flatten, nester, paths, reader, unflatten
 from symdiff.ir.builder import Builder
 from symdiff.ir.dims import Dim, Shape, Size, evaluate, named
 from symdiff.ir.graph import Function, Value, param, topological
@@ -262,6 +263,7 @@ class Traced:
     function: the program; its parameters are the leaves of the arguments in order. in_tree: how the arguments (static
     ones left out) are nested. out_tree: how the results are. pattern: the sizes it serves. static: the values of static
   arguments by position. dtypes: of the leaves. served: shapes already known to fit, so that a repeated call is cheap.
+    readers, nesters: what takes each argument apart and puts the results together, made at the first call.
     """
 
     function: Function
@@ -271,21 +273,29 @@ class Traced:
     dtypes: tuple[str, ...]
     static: tuple[tuple[int, Any], ...] = ()
     served: set[Any] = field(default_factory=set[Any], compare=False, repr=False)
+    readers: list[Callable[[Any, list[Any]], bool]] = field(default_factory=list[Any], compare=False, repr=False)
+    nesters: list[Callable[[Iterator[Any]], Any]] = field(default_factory=list[Any], compare=False, repr=False)
+
+    def leaves(self, args: Sequence[Any]) -> list[Any] | None:
+        """The leaves of arguments that are nested as the traced ones were; None where some are not, or a static one has
+        another value."""
+        if not self.readers:
+            self.readers.extend([reader(tree) for tree in self.in_tree.children])
+            for position, value in self.static:
+                self.readers.insert(position, partial(_is_value, value))
+        if len(args) != len(self.readers):
+            return None
+        leaves: list[Any] = []
+        for item, read in zip(args, self.readers, strict=True):
+            if not read(item, leaves):
+                return None
+        return leaves
 
     def arguments(self, args: Sequence[Any]) -> list[Any] | None:
         """The arrays to run the program on for these arguments; None when it does not serve them."""
-        dynamic = list(args)
-        for position, value in reversed(self.static):
-            if position >= len(dynamic) or not _same(dynamic.pop(position), value):
-                return None
-        leaves: list[Any] = []
-        if len(dynamic) != len(self.in_tree.children):
+        leaves = self.leaves(args)
+        if leaves is None:
             return None
-        for item, child in zip(dynamic, self.in_tree.children, strict=True):
-            if child is LEAF:
-                leaves.append(item)
-            elif not collect(item, child, leaves):
-                return None
         arrays: list[Any] = []
         for leaf, dtype in zip(leaves, self.dtypes, strict=True):
             if type(leaf) is np.ndarray and leaf.dtype is _NUMPY_DTYPES[dtype]:
@@ -315,7 +325,13 @@ class Traced:
 
     def results(self, flat: Sequence[Any]) -> Any:
         """Nest the program's results as the function does."""
-        return unflatten(self.out_tree, flat)
+        if not self.nesters:
+            self.nesters.append(nester(self.out_tree))
+        return self.nesters[0](iter(flat))
+
+
+def _is_value(static: Any, item: Any, _: list[Any]) -> bool:
+    return _same(item, static)
 
 
 def _same(a: Any, b: Any) -> bool:
