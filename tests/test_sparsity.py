@@ -202,9 +202,11 @@ def test_a_union_that_is_one_of_its_members_makes_no_set() -> None:
 @given(st.integers(0, 2**32 - 1))
 def test_pools_against_python_sets(number: int) -> None:
     rng = np.random.default_rng(number)
-    width = int(rng.integers(1, 9))
+    count = int(rng.integers(1, 9))
+    width = count * int(rng.choice([1, 1, 40]))  # few columns are counted, many sorted
     pool = Pool(width)
-    numbers, truth = pool.singles(width, 0), [{i} for i in range(width)]
+    start = int(rng.integers(0, width - count + 1))
+    numbers, truth = pool.singles(count, start), [{start + i} for i in range(count)]
 
     def read(array: Any) -> list[set[int]]:
         indptr, columns = pool.rows(array.ravel())
@@ -224,9 +226,32 @@ def test_pools_against_python_sets(number: int) -> None:
             numbers, truth = pool.merge(groups, numbers, 4), sets
         else:
             (numbers,) = pool.compact([numbers])
-            more = pool.singles(width, 0)
-            numbers, truth = np.concatenate([numbers, more, [0]]), [*truth, *[{i} for i in range(width)], set()]
+            start = int(rng.integers(0, width - count + 1))
+            more = pool.singles(count, start)
+            numbers, truth = np.concatenate([numbers, more, [0]]), [*truth, *[{start + i} for i in range(count)], set()]
         assert read(numbers) == truth
+
+
+def test_a_band_is_one_run_however_wide_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sums over the steps of the widths would be 440 times n here, and half of n squared for the running sum."""
+    stored: list[int] = []
+    append = Pool._append  # pyright: ignore[reportPrivateUsage]
+
+    def counted(self: Pool, firsts: Any, *rest: Any) -> Any:
+        stored.append(len(firsts))
+        return append(self, firsts, *rest)
+
+    monkeypatch.setattr(Pool, "_append", counted)
+    size = 3000
+    band = sd.scan(lambda s, _: (s * s + np.roll(s, 1) - np.roll(s, -1), None), X, sd.zeros(20))[0]
+    rows, columns = pattern(function_of([band], [X]), 0, 0, {"n": size})
+    assert len(rows) == 41 * size and np.all(np.abs((columns - rows + 1500) % size - 1500) <= 20)
+    assert sum(stored) < 100 * size
+    stored.clear()
+    rows, columns = pattern(function_of([np.cumsum(X * X)], [X]), 0, 0, {"n": size})
+    np.testing.assert_array_equal(rows, np.tril_indices(size)[0])
+    np.testing.assert_array_equal(columns, np.tril_indices(size)[1])
+    assert sum(stored) < 20 * size
 
 
 def test_intermediate_patterns_are_refused_before_they_fill_memory(monkeypatch: pytest.MonkeyPatch) -> None:

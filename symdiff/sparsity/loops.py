@@ -23,9 +23,9 @@ ROUNDS = 12
 """Rounds after which carries that still depend on more and more are taken to depend on everything."""
 GROWTH = 1 << 28
 TIMES_DENSE = 8
-"""Columns of new sets that steps may make: so many at all, and so many times those of a dense pattern."""
+"""Runs of new sets that steps may make: so many at all, and so many times the columns of a dense pattern."""
 FEW = 1 << 21
-"""Columns, over all steps, up to which steps are followed although rounds have ended."""
+"""Runs, over all steps, up to which steps are followed although rounds have ended."""
 
 
 class Sweep(Protocol):
@@ -99,7 +99,7 @@ def _collected(
     return np.stack(full[::-1] if loop.reverse else full)
 
 
-def all_steps_at_once(sweep: Sweep, loop: Loop, picks: Sequence[Value]) -> list[Maybe] | None:
+def all_steps_at_once(sweep: Sweep, loop: Loop, picks: Sequence[Value], rounds: int) -> list[Maybe] | None:
     """Set numbers of picks of a loop of at least one step, those of all steps united; None where rounds do not end."""
     count, pool = len(loop.carries), sweep.pool
     state: list[Maybe] = [sweep.numbers.get(start) for _, start, _ in loop.carries]
@@ -110,7 +110,7 @@ def all_steps_at_once(sweep: Sweep, loop: Loop, picks: Sequence[Value]) -> list[
         slices.append(None if x is None else sweep.block(x, [0], x.shape[1:]))
     sweep.held += [state, slices, results]
     try:
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             inner = sweep.inside(1)
             for (p, _, _), numbers in zip(loop.carries, state, strict=True):
                 _give(inner, p, numbers, None, None)
@@ -132,11 +132,11 @@ def all_steps_at_once(sweep: Sweep, loop: Loop, picks: Sequence[Value]) -> list[
 
 def few(pool: Pool, picks: Sequence[Value], found: Sequence[Maybe], length: int) -> bool:
     """Whether following the steps makes few sets, by what their union has come to."""
-    columns = 0
+    runs = 0
     for pick, numbers in zip(picks, found, strict=True):
         if numbers is not None:
-            columns += int(pool.lengths(numbers).sum()) * (length if pick.attr("pick") < pick.attr("carries") else 1)
-    return columns <= FEW
+            runs += int(pool.runs(numbers).sum()) * (length if pick.attr("pick") < pick.attr("carries") else 1)
+    return runs <= FEW
 
 
 def _repeated(sweep: Sweep, pick: Value, state: Sequence[Maybe], results: Sequence[Maybe], count: int) -> Maybe:

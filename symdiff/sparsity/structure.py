@@ -45,7 +45,7 @@ _MATRICES = frozenset({"inverse", "det", "logabsdet", "signdet", "cholesky"})
 _ZERO_ANY, _ZERO_FIRST, _ZERO_ALL = frozenset({"mul"}), frozenset({"neg", "cast", "div"}), frozenset({"add", "sub"})
 # Constants that are multiplied are looked at for zeros up to this size.
 _LOOKED_AT = 1 << 26
-# Dead sets are dropped when so many columns have piled up since the last time.
+# Dead sets are dropped when so many runs have piled up since the last time.
 _PILE = 1 << 22
 # Instructions, over all steps, up to which loops are followed step by step.
 _BUDGET = 20_000
@@ -196,12 +196,16 @@ class _Sweep:
         if not picks or not any(a in self.numbers for a in value.args):
             return
         loop, length = Loop.of(value), evaluate(value.attr("length"), self.sizes)
-        found = loops.all_steps_at_once(self, loop, picks) if length else None
         short = not length or length * len(loop.body.instrs) <= self.budget
+        # Before steps that are followed, few rounds beside them; where these are given up, all.
+        some = min(loops.ROUNDS, max(2, length // 4)) if short else loops.ROUNDS
+        found = loops.all_steps_at_once(self, loop, picks, some) if length else None
         if short and (found is None or loops.few(self.pool, picks, found, length)):
             self.held += [found or []]
             found = loops.step_by_step(self, loop, length, picks) or found
             self.held.pop()
+            if found is None and some < loops.ROUNDS:
+                found = loops.all_steps_at_once(self, loop, picks, loops.ROUNDS)
         if found is None:
             found = [self._everything(v) for v in picks]
         self.numbers.update((v, x) for v, x in zip(picks, found, strict=True) if x is not None)
@@ -367,16 +371,17 @@ class _Sweep:
 
     def _cumsum(self, value: Value) -> Numbers:
         x, axis, reverse = self._of(value.args[0]), value.attr("axis"), value.attr("reverse")
-        length, lanes = x.shape[axis], x.size // max(x.shape[axis], 1)
-        if lanes * length * length > LIMIT // 4:
-            return self.block(x, [x.ndim + axis], x.shape)  # a superset is still right
-        moved = np.moveaxis(x, axis, -1)
-        flat = moved[..., ::-1] if reverse else moved
-        before, after = np.tril_indices(length)[::-1]
-        groups = np.arange(lanes)[:, None] * length + after[None, :]
-        merged = self.pool.merge(groups.ravel(), flat.reshape(lanes, length)[:, before].ravel(), x.size)
-        merged = merged.reshape(moved.shape)
-        return np.moveaxis(merged[..., ::-1] if reverse else merged, -1, axis)
+        total = np.moveaxis(x, axis, -1)
+        total = total[..., ::-1] if reverse else total
+        filled, reach = self.pool.filled, 1
+        while reach < total.shape[-1]:  # every element has what the last `reach` ones have
+            total = np.concatenate(
+                [total[..., :reach], self.pool.union(total[..., reach:], total[..., :-reach])], axis=-1
+            )
+            reach *= 2
+            if self.pool.filled - filled > LIMIT // 4:
+                return self.block(x, [x.ndim + axis], x.shape)  # a superset is still right
+        return np.moveaxis(total[..., ::-1] if reverse else total, -1, axis)
 
     def _solve(self, value: Value) -> Numbers | None:
         a, b = (self.numbers.get(v) for v in value.args)
