@@ -516,3 +516,16 @@ def test_a_divisor_stays_a_divisor() -> None:
         assert np.array_equal(values, whole), number
     (scaled,) = interpret(sd.simplify(x * 2 / 7).function(), [whole])
     assert np.array_equal(scaled, whole * 2 / 7)
+
+
+def test_sums_over_axes_of_one_size_and_one_divisor() -> None:
+    given = symbols("X:nn")
+    f: Any = np.sum(np.sin(given["X"])) / n
+    assert str(sd.simplify(f)) == "(1/n) Σ(sin(X))"
+
+
+def test_axes_merged_by_one_reshape_are_split_together() -> None:
+    given = symbols("D:mn")
+    f: Any = np.sum(np.std(np.tile(given["D"], (1, 2, 1)), axis=(1, 2), keepdims=True))
+    slope = sd.gradient(f, given["D"])
+    assert sd.verify(slope.closed_form(), slope, sizes=SIZES)

@@ -65,16 +65,16 @@ def _split_sizes(factor: Factor, axis: int) -> tuple[Size, ...]:
     return tuple([factor.base.args[0].shape[a] for a in merged_axes(factor.base).get(axis, ())])
 
 
-def _split_axis(ctx: Context, factor: Factor, label: int, split: Labels) -> Factor:
-    """A reshaped factor with the axes that it merged into those of one label left apart."""
+def _split_axes(ctx: Context, factor: Factor, places: Mapping[int, Labels]) -> Factor:
+    """A reshaped factor with the axes that it merged into those of some labels left apart, under the given labels."""
     merged = merged_axes(factor.base)
     inner = factor.base.args[0]
     shape: list[Size] = []
     labels: list[int] = []
     for k, x in enumerate(factor.labels):
-        if x == label:
+        if x in places:
             shape += [inner.shape[a] for a in merged[k]]
-            labels += split
+            labels += places[x]
         else:
             shape.append(factor.base.shape[k])
             labels.append(x)
@@ -101,7 +101,7 @@ def sums_over_parts(ctx: Context, work: Work) -> str:
         split = tuple(range(first, first + len(sizes)))
         work.sizes.pop(label)
         work.sizes.update(zip(split, sizes, strict=True))
-        work.factors = [_split_axis(ctx, f, label, split) if label in f.labels else f for f in work.factors]
+        work.factors = [_split_axes(ctx, f, {label: split}) if label in f.labels else f for f in work.factors]
         return "a sum over merged axes"
     return ""
 
@@ -117,17 +117,14 @@ def reshape_outside(ctx: Context, work: Work) -> str:
         if not any(g.labels for g in others) and tuple(work.output) == f.labels:
             continue
         sizes = dict(work.sizes)
-        inside = f
         places: dict[int, Labels] = {}
         for k, axes in merged.items():
             first = ctx.fresh(len(axes))
             places[f.labels[k]] = split = tuple(range(first, first + len(axes)))
             sizes.pop(f.labels[k])
             sizes.update(zip(split, [f.base.args[0].shape[a] for a in axes], strict=True))
-        for label, split in places.items():
-            inside = _split_axis(ctx, inside, label, split)
         output = [y for x in work.output for y in places.get(x, (x,))]
-        inner = product(ctx, 1, [inside, *others], output, sizes, work.dtype)
+        inner = product(ctx, 1, [_split_axes(ctx, f, places), *others], output, sizes, work.dtype)
         shape = tuple([work.sizes[x] for x in work.output])
         made = _reshaped(ctx, inner, shape)
         fresh = ctx.fresh(len(shape))
@@ -205,7 +202,7 @@ def _split_product(
         places[label] = split = tuple(range(first, first + len(parts)))
         sizes.pop(label)
         sizes.update(zip(split, parts, strict=True))
-        factors = [_split_axis(ctx, f, label, split) if label in f.labels else f for f in factors]
+        factors = [_split_axes(ctx, f, {label: split}) if label in f.labels else f for f in factors]
     output = [y for x in view.output for y in places.get(x, (x,))]
     inner = product(ctx, view.coefficient, factors, output, sizes, dtype)
     if inner.shape == tuple(shape):

@@ -8,6 +8,7 @@ forms, never values.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from fractions import Fraction
 from functools import lru_cache
@@ -207,21 +208,20 @@ def _powers_shared(view: Product) -> int:
 
 def _counts_in_means(ctx: Context, view: Product) -> int:
     """Sizes among the divisors that a mean over so many elements takes in."""
-    counts = [f.base.attr("size") for f in view.factors if f.base.op.name == "size" and f.power == -1]
+    counts = Counter([f.base.attr("size") for f in view.factors if f.base.op.name == "size" and f.power == -1])
     if not counts:
         return 0
     component = ctx.memo("component")
     saved = 0
     for own in (view, *[ctx.view(f.base) for f in view.factors if f.base in component and f.power == 1]):
-        sizes = [s for x, s in own.sizes.items() if x not in own.output]
+        sizes = Counter([s for x, s in own.sizes.items() if x not in own.output])
         arrays = [set(f.labels) for f in own.factors if f.labels]
         # Of two vectors, or of matrices along different axes, the sum is a product: a @ b / n.
-        if sizes and all(s in counts for s in sizes) and (len(arrays) == 1 or own.output) and all(
+        if sizes and sizes <= counts and (len(arrays) == 1 or own.output) and all(
             a == arrays[0] for a in arrays
         ):
-            saved += len(sizes)
-            for s in sizes:
-                counts.remove(s)
+            saved += sizes.total()
+            counts -= sizes
     return saved
 
 
