@@ -529,3 +529,29 @@ def test_axes_merged_by_one_reshape_are_split_together() -> None:
     f: Any = np.sum(np.std(np.tile(given["D"], (1, 2, 1)), axis=(1, 2), keepdims=True))
     slope = sd.gradient(f, given["D"])
     assert sd.verify(slope.closed_form(), slope, sizes=SIZES)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("softmax(X + y[:, None], axis=1)", "softmax_rows(X)"),
+        ("softmax(X + y[:, None], axis=0)", "softmax_columns(X + y 𝟏ᵀ)"),
+        ("softmax(np.log(softmax(X, axis=1)), axis=1)", "softmax_rows(X)"),
+        ("softmax(np.log(softmax(X, axis=1)), axis=0)", "softmax_columns(log(softmax_rows(X)))"),
+        ("logsumexp(logsumexp(X, axis=1))", "logsumexp(X)"),
+        ("softmax(logsumexp(X, axis=1))[:, None] * softmax(X, axis=1)", "softmax(X)"),
+        ("softmax(logsumexp(X, axis=1))[:, None] * softmax(X, axis=0)",
+         "diag(softmax(logsumexp_rows(X))) softmax_columns(X)"),
+        ("np.log(np.exp(y) + 3) - np.log(np.exp(y) + 2)", "log((exp(y) + 3) ⊘ (exp(y) + 2))"),
+        ("np.log(y) - np.log(z)", "log(y) - log(z)"),
+        ("np.sqrt(y) / np.sqrt(z)", "√(y ⊘ z)"),
+    ],
+)  # fmt: skip
+def test_softmax_and_logarithms(text: str, shown: str) -> None:
+    given = symbols("X:mn y:m z:m")
+    f = sd.parse(text, given)
+    found = sd.simplify(f)
+    assert str(found) == shown
+    assert str(sd.simplify(found)) == shown
+    if "log(y)" not in text and "sqrt" not in text:
+        assert sd.verify(found, f, sizes=SIZES)

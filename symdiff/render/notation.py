@@ -279,13 +279,16 @@ class Notation:
         return [self.power(node, power) for node, power in powers.items() if power != 0]
 
     def _together(self, upper: list[Node], lower: list[Node]) -> tuple[list[Node], list[Node]]:
-        """Factors to one integer power under it: a^2 / b^2 as (a / b)^2."""
-        for power in dict.fromkeys([split_power(f)[1] for f in upper]):
-            if not isinstance(power, int) or power < 2:
+        """Factors to one integer power, and roots of one shape, under it: a^2 / b^2 as (a / b)^2."""
+        for power, shape in dict.fromkeys([(_raised(f)[1], f.shape) for f in upper]):
+            if not isinstance(power, Fraction) and power < 2:
                 continue
-            above, below = ([f for f in side if split_power(f)[1] == power] for side in (upper, lower))
-            if len(above) + len(below) > 1:
-                base = self.product(1, [split_power(f)[0] for f in above], [split_power(f)[0] for f in below])
+            above, below = (
+                [f for f in side if _raised(f)[1] == power and (isinstance(power, int) or f.shape == shape)]
+                for side in (upper, lower)
+            )
+            if above and len(above) + len(below) > 1:
+                base = self.product(1, [_raised(f)[0] for f in above], [_raised(f)[0] for f in below])
                 joined = self.power(base, power)
                 upper = [joined if f is above[0] else f for f in upper if f is above[0] or f not in above]
                 lower = [f for f in lower if f not in below]
@@ -443,6 +446,14 @@ class Notation:
             index.append(entry if kept else (entry, entry, 1, 1, whole))
             shape.append(1 if not kept else whole if entry is None else entry[3])
         return self.subscript(base, tuple(index), tuple(shape))
+
+
+def _raised(node: Node) -> tuple[Node, Number]:
+    """(base, power) of a whole power or a square root."""
+    if node.kind == "call" and node.data[0] == "sqrt":
+        return node.args[0], Fraction(1, 2)
+    base, power = split_power(node)
+    return (base, power) if isinstance(power, int) else (node, 1)
 
 
 def _redundant(factor: Node, above: Sequence[Node], below: Sequence[Node]) -> bool:

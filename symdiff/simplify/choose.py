@@ -106,7 +106,7 @@ def _shorter(ctx: Context, value: Value, depth: int) -> Value:
         if len(ctx.terms(value)) > MOST_TERMS:
             return value
         best = _better(ctx, best, [factored(ctx, value, depth), by_roots(ctx, value) or value])
-        best = _better(ctx, best, [_over_one(ctx, value, depth)])
+        best = _better(ctx, best, [_over_one(ctx, value, depth), _regrouped(ctx, value, depth)])
     best = _better(ctx, best, [_cleared(ctx, value, depth)])
     return _better(ctx, best, [shorter(ctx, e, depth - 1) for e in (_expansions(ctx, value) if depth > 0 else ())])
 
@@ -229,6 +229,29 @@ def _distributed(
     return plus(ctx, terms), expected
 
 
+def _regrouped(ctx: Context, value: Value, depth: int) -> Value:
+    """A product over a sum taken apart where a term of that sum shares more with another: a u + (v - u) b is
+    u (a - b) + v b."""
+    if depth <= 0:
+        return value
+    terms = ctx.terms(value)
+    best = value
+    for i, (number, term) in enumerate(terms):
+        view = flat(ctx, term)
+        beside = {f.base for j, (_, t) in enumerate(terms) if j != i for f in flat(ctx, t).factors}
+        beside -= {f.base for f in view.factors}
+        for f in view.factors:
+            if f.power != 1 or not ctx.is_sum(f.base) or len(ctx.terms(f.base)) > MOST_CANDIDATES:
+                continue
+            if beside.isdisjoint([g.base for _, t in ctx.terms(f.base) for g in flat(ctx, t).factors]):
+                continue
+            apart = _distributed(ctx, [(number, view, size(ctx, term))], frozenset({f.base}), value.type.dtype)
+            if apart is not None:
+                rest = [t for j, t in enumerate(terms) if j != i]
+                best = _better(ctx, best, [factored(ctx, plus(ctx, [*rest, (1, apart[0])]), depth - 1)])
+    return best
+
+
 def _over_one(ctx: Context, value: Value, depth: int) -> Value:
     """Fractions over one denominator, where terms of the numerator then cancel: (1 - y)/(1 - p) - y/p."""
     split = over_one_denominator(ctx, value) if depth > 0 else None
@@ -246,7 +269,7 @@ def _cleared(ctx: Context, value: Value, depth: int) -> Value:
     """Denominators inside a sum that is a factor moved outside: s (1 + q/s) = s + q, where that is shorter."""
     if ctx.is_sum(value) or depth <= 0:
         return value
-    view = ctx.view(value)
+    view = flat(ctx, value)
     dtype = value.type.dtype
     best = value
     for f in view.factors:
@@ -261,12 +284,14 @@ def _cleared(ctx: Context, value: Value, depth: int) -> Value:
                 [(c, product(ctx, 1, [Factor(t, 1, f.labels), above], f.labels, sizes, dtype)) for c, t in terms],
             )
             guards = [g for _, t in terms for g in ctx.view(t).factors if is_indicator(g)]
-            if size(ctx, inner) >= size(ctx, f.base) or not all(
+            others = [h for h in view.factors if h is not f]
+            # A divisor that counts stays with its mean, which may stand elsewhere too.
+            cancels = below.base.op.name != "size" and any(h.base is below.base and h.labels == labels for h in others)
+            if (size(ctx, inner) >= size(ctx, f.base) and not cancels) or not all(
                 harmless(ctx, below, g.base.args[0], g.labels) for g in guards
             ):
                 continue
             inner = shorter(ctx, inner, depth - 1)
-            others = [h for h in view.factors if h is not f]
             moved = Factor(below.base, normal(below.power * f.power), labels)
             made = product(
                 ctx,

@@ -177,6 +177,16 @@ def along_axes(name: str) -> Callable[[Context, tuple[Value, ...], AttrItems], V
         (x,) = args
         rank = x.type.rank
         axes = [rank + a for a in attrs[0][1]] if attrs[0][0] == "axes" else []
+        if name == "softmax":
+            shifted = _shifted(ctx, x, axes)
+            if shifted is not x:
+                return ctx.make(name, (shifted,), attrs)
+        if name == "logsumexp" and x.op.name == name:
+            (inner,) = x.args
+            gone = [inner.type.rank + a for a in x.attr("axes")]
+            left = [k for k in range(inner.type.rank) if k not in gone]
+            both = sorted([*gone, *[left[a] for a in axes]])
+            return ctx.make(name, (inner,), (("axes", tuple([a - inner.type.rank for a in both])),))
         free = sorted(free_axes(ctx, x) - set(axes)) if axes else []
         if not free:
             return ctx.plain(name, args, attrs)
@@ -191,6 +201,22 @@ def along_axes(name: str) -> Callable[[Context, tuple[Value, ...], AttrItems], V
         return spread_axes(ctx, made, places, shape)
 
     return make
+
+
+def _shifted(ctx: Context, x: Value, axes: Sequence[int]) -> Value:
+    """What softmax is taken of without terms that are constant along its axes; log(softmax(l)) is l but for one."""
+    terms: list[tuple[Number, Value]] = []
+    for number, term in ctx.terms(x):
+        if set(axes) <= free_axes(ctx, term):
+            continue
+        inner = term.args[0] if term.op.name == "log" and number == 1 else None
+        if inner is not None and inner.op.name == "softmax":
+            own = [inner.type.rank + a for a in inner.attr("axes")]
+            term = inner.args[0] if own == list(axes) else term
+        terms.append((number, term))
+    if not terms or tuple(terms) == ctx.terms(x):
+        return x
+    return plus(ctx, terms)
 
 
 def make_size(ctx: Context, args: tuple[Value, ...], attrs: AttrItems) -> Value:

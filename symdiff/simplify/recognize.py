@@ -6,7 +6,7 @@ from symdiff.ir.graph import Value
 from symdiff.simplify.contractions import sum_of_exponentials
 from symdiff.simplify.products import product
 from symdiff.simplify.sums import plus, spread_axes
-from symdiff.simplify.views import Context, Number, normal
+from symdiff.simplify.views import Context, Factor, Number, Work, normal
 
 
 def logsumexp(ctx: Context, name: str, args: tuple[Value, ...]) -> Value | None:
@@ -40,6 +40,26 @@ def softmax(ctx: Context, name: str, args: tuple[Value, ...]) -> Value | None:
     return None
 
 
+def joint_softmax(ctx: Context, work: Work) -> str:
+    """softmax over rows of log sums over columns, times softmax over columns, is softmax over both."""
+    for f in work.factors:
+        inner = f.base.args[0] if f.base.op.name == "softmax" and f.power == 1 else None
+        if inner is None or inner.op.name != "logsumexp":
+            continue
+        (scores,), attrs = inner.args, inner.attrs
+        rank = scores.type.rank
+        summed = [rank + a for a in attrs[0][1]]
+        left = [k for k in range(rank) if k not in summed]
+        conditional = ctx.make("softmax", (scores,), attrs)
+        for g in work.factors:
+            if g.base is conditional and g.power == 1 and tuple([g.labels[k] for k in left]) == f.labels:
+                axes = sorted([*summed, *[left[len(left) + a] for a in f.base.attr("axes")]])
+                both = ctx.make("softmax", (scores,), (("axes", tuple([a - rank for a in axes])),))
+                work.replace([f, g], [Factor(both, 1, g.labels)])
+                return "softmax of logsumexp times softmax"
+    return ""
+
+
 def both_cases(ctx: Context, collected: dict[Value, Number]) -> str:
     """[c] x + [not c] x = x, also where both are summed over axes."""
     for term, number in collected.items():
@@ -61,4 +81,5 @@ def both_cases(ctx: Context, collected: dict[Value, Number]) -> str:
 
 
 ROOTS = (logsumexp, softmax)
+PRODUCTS = (joint_softmax,)
 SUMS = (both_cases,)

@@ -76,7 +76,10 @@ def new_context(opset: OpSet, settings: Settings | None = None) -> Context:
     """A context with every rule."""
     book = _book(opset, False)
     passes = Passes(
-        products=(*contractions.PASSES, *linear.PASSES, *reshapes.PASSES, *triangles.PASSES, factor_pass(book)),
+        products=(
+            *contractions.PASSES, *linear.PASSES, *reshapes.PASSES, *triangles.PASSES, *recognize.PRODUCTS,
+            factor_pass(book),
+        ),  # fmt: skip
         sums=(book.in_terms, *recognize.SUMS),
         roots=(book.at_root, *recognize.ROOTS),
     )

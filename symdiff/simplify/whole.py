@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from symdiff.ir.graph import Value
+from symdiff.simplify import facts
 from symdiff.simplify.contractions import embedded
+from symdiff.simplify.products import product
 from symdiff.simplify.views import Context, Factor, Number, Product, Terms, Work
 
 
@@ -51,10 +53,41 @@ def joined_factors(ctx: Context, view: Product) -> list[Factor]:
 
 
 def joined_terms(ctx: Context, terms: Terms) -> Terms:
-    """The terms of a sum with log-determinants of products whole."""
+    """The terms of a sum with log-determinants of products whole, and log(a) - log(b) as log(a / b) for positive a, b."""
     for (name, parts), matrix in ctx.memo("determinants taken apart").items():
         numbers: dict[Value, Number] = {t: c for c, t in terms if t in parts}
         if name == "logabsdet" and len(numbers) == len(parts) and len(set(numbers.values())) == 1:
             (number,) = set(numbers.values())
             terms = (*[p for p in terms if p[1] not in parts], (number, ctx.plain(name, (matrix,))))
-    return terms
+    return _joined_logarithms(ctx, terms)
+
+
+def _joined_logarithms(ctx: Context, terms: Terms) -> Terms:
+    left = list(terms)
+    for pair in terms:
+        number, term = pair
+        above = _logarithm(ctx, term) if number > 0 else None
+        if above is None:
+            continue
+        for other in left:
+            below = _logarithm(ctx, other[1]) if other[0] == -number else None
+            if below is not None:
+                view = ctx.view(term)
+                places = dict(zip(ctx.view(other[1]).output, view.output, strict=True))
+                under = below._replace(power=-1, labels=tuple([places[x] for x in below.labels]))
+                quotient = product(ctx, 1, [above, under], view.output, view.sizes, term.type.dtype)
+                left[left.index(pair)] = (number, ctx.make("log", (quotient,)))
+                left.remove(other)
+                break
+    return tuple(left)
+
+
+def _logarithm(ctx: Context, term: Value) -> Factor | None:
+    """What a term is the logarithm of, where it is positive; its labels are those of the term's view."""
+    view = ctx.view(term)
+    if len(view.factors) != 1 or not view.distinct or not view.pointwise:
+        return None
+    base, power, labels = view.factors[0]
+    if base.op.name != "log" or power != 1 or len(set(labels)) < len(labels) or not facts.positive(ctx, base.args[0]):
+        return None
+    return Factor(base.args[0], 1, labels)
