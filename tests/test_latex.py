@@ -165,6 +165,29 @@ def test_tensors_inside_functions_are_named_with_their_indices() -> None:
     assert lines[1].startswith("where t1ᵢⱼₖₗ = ")
 
 
+def test_rows_take_no_brackets_where_signs_only_change() -> None:
+    assert gradient(w @ np.linalg.inv(X).T @ x, X).latex() == r"-X^{-\top} x w^{\top} X^{-\top}"
+    pairs = np.sum((A[:, None, :] - K[None, :, :]) ** 2)
+    assert gradient(pairs, A).latex() == r"2 (p A - \mathbf{1} \mathbf{1}^{\top} K)"
+    weighted = gradient(np.sum(W * (A - w[None, :]) ** 2), w).latex()
+    assert weighted == r"2 (W \odot (\mathbf{1} w^{\top} - A))^{\top} \mathbf{1}"
+    assert gradient(np.sum(np.where(A @ X > 0, A @ X, 0)), A).latex() == r"\mathbf{1}[A X > 0] X^{\top}"
+
+
+def test_reciprocals_on_a_diagonal_are_powers_of_it() -> None:
+    assert hessian(-np.sum(np.log(y - A @ w)), w).latex() == r"A^{\top} \operatorname{diag}(y - A w)^{-2} A"
+    assert jacobian(np.log(w), w).latex() == r"\operatorname{diag}(w)^{-1}"
+    assert jacobian(-t / w, w).latex() == r"t \operatorname{diag}(w)^{-2}"
+
+
+def test_numbers_go_over_the_line_and_arrays_stand_beside_it() -> None:
+    assert sd.simplify(w @ w / n).latex() == r"\frac{w^{\top} w}{n}"
+    assert sd.simplify(w / 49).latex() == r"\frac{w}{49}"
+    assert sd.simplify(w / 2).latex() == r"\frac{1}{2} w"
+    assert gradient(np.mean((A @ w - y) ** 2), w).latex() == r"\frac{2}{m} A^{\top} (A w - y)"
+    assert sd.simplify(t * np.sum(np.sin(w))).latex() == r"t \mathbf{1}^{\top} \sin(w)"
+
+
 def test_sizes_of_reshapes_are_products_and_powers() -> None:
     shown = jacobian(np.kron(w, X @ w), X).latex()
     assert r"\operatorname{reshape}(T, n^{2}, n, n)" in shown

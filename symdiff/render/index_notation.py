@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from symdiff.render.notation import Node, topological
-from symdiff.render.paper import APPLIED, ATOM, CALL, PRODUCT, Paper, Text
+from symdiff.render.paper import Paper
+from symdiff.render.quotients import APPLIED, ATOM, CALL, PRODUCT, Text
 
 # Functions nested deeper than this are written as a bracket with indices.
 DEEPEST = 12

@@ -16,7 +16,8 @@ from symdiff.render.latex_names import symbol_latex
 from symdiff.render.lines import broken, depth, glyphs
 from symdiff.render.naming import named_subterms, paper_names
 from symdiff.render.notation import Node, unit_vector
-from symdiff.render.paper import APPLIED, ATOM, CALL, ELEMENTWISE, PRODUCT, SUM, Paper, Text
+from symdiff.render.paper import Paper
+from symdiff.render.quotients import APPLIED, ATOM, CALL, ELEMENTWISE, PRODUCT, SUM, Text
 from symdiff.render.recover import recover
 from symdiff.render.recurrences import told
 from symdiff.render.steps import Hand, clause_lines
@@ -350,7 +351,7 @@ class LatexPaper(Paper):
             return rf"\neg {self.at(texts[0], ATOM)}", CALL
         if name == "cast":
             if node.args[0].kind == "call" and texts[0][1] < 0:
-                return rf"\mathbf{{1}}[{args[0]}]", CALL
+                return rf"\mathbf{{1}}[{args[0]}]", APPLIED
             return texts[0]
         if name == "concatenate" and node.rank <= 2:
             return _block(args, 1 if data[0] == 0 else len(args)), ATOM

@@ -7,32 +7,21 @@ look. Texts are made operands first, so depth is no limit; a text travels with h
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any, ClassVar
 
 from symdiff.ir.dims import Size
-from symdiff.render.notation import Node, Number, chain_runs, decimal, is_triangle, split_power, topological
-
-# A sum, an elementwise product, a juxtaposed product, something with a superscript or a fraction line, something closed
-# by its own brackets, a name.
-SUM, ELEMENTWISE, PRODUCT, CALL, APPLIED, ATOM = range(6)
-
-# Scalars that may stand over a fraction line beside an array.
-_SIMPLE = frozenset({"sym", "num", "dim", "pow"})
-
-Text = tuple[str, int]
-Pairs = Sequence[tuple[Node, Text]]
+from symdiff.render.notation import Node, chain_runs, is_triangle, split_power, topological
+from symdiff.render.quotients import APPLIED, ATOM, CALL, ELEMENTWISE, PRODUCT, SUM, Pairs, Quotients, Text
 
 
-class Paper(ABC):
+class Paper(Quotients):
     """Writes nodes. `names` maps named subterms to their names, `known` what is written elsewhere to its name there."""
 
     odot: ClassVar[str]
-    dot: ClassVar[str]
     oslash: ClassVar[str]
-    minus: ClassVar[str]
     one: ClassVar[str]
     identity: ClassVar[str]
     transposed_sign: ClassVar[str]
@@ -58,13 +47,7 @@ class Paper(ABC):
     @abstractmethod
     def size(self, size: Size) -> Text: ...
     @abstractmethod
-    def group(self, text: str) -> str: ...
-    @abstractmethod
-    def top(self, base: str, exponent: str) -> str: ...
-    @abstractmethod
     def array_power(self, base: str, exponent: str, rank: int) -> str: ...
-    @abstractmethod
-    def fraction(self, above: Text, below: Text) -> Text: ...
     @abstractmethod
     def norm(self, text: str, matrix: bool) -> str: ...
     @abstractmethod
@@ -78,9 +61,6 @@ class Paper(ABC):
     @abstractmethod
     def entries(self, node: Node) -> Text: ...
 
-    def join(self, parts: Sequence[str]) -> str:
-        return " ".join(parts)
-
     # ---------------------------------------------------------------- reading texts
     def text(self, node: Node) -> Text:
         """How a node is written where it is used."""
@@ -89,10 +69,6 @@ class Paper(ABC):
     def own(self, node: Node) -> Text:
         """How a node is written on its own line."""
         return self._own[node]
-
-    def at(self, text: Text, level: int) -> str:
-        """The text, bracketed when it holds together less than `level`."""
-        return text[0] if text[1] >= level else self.group(text[0])
 
     # ---------------------------------------------------------------- nodes
     def _write(self, node: Node) -> Text:
@@ -127,6 +103,8 @@ class Paper(ABC):
             return self.join([self.at(self.text(u), PRODUCT), self._lying(v)]), PRODUCT
         if kind == "diag" and node.args[0].kind == "diagof" and node.args[0] not in self.names:
             return self._own_diagonal(node.args[0])
+        if kind == "diag" and node.args[0] not in self.names and _is_reciprocal(node.args[0]):
+            return self._reciprocal_diagonal(node.args[0])
         if kind in ("diag", "diagof", "trace"):
             name = "tr" if kind == "trace" else "diag"
             return self.function(name, [self.text(node.args[0])[0]]), APPLIED
@@ -189,7 +167,8 @@ class Paper(ABC):
         if node.kind == "call" and node.data[0] == "inverse":
             return self.top(self.at(self.text(node.args[0]), APPLIED), self.inverse_transposed), CALL
         if node.kind == "prod":
-            return self._product(node, turned=True)
+            signs = sum([not self._turns_freely(a) for a in node.args if a.rank == 2 and a.kind != "expand"])
+            return self._product(node, turned=True) if signs < 2 else None
         if node.kind == "add" and sum([not t.symmetric for t in node.args if t.rank == 2]) < 2:
             return self._sum(node, turned=True)
         return None
@@ -212,10 +191,20 @@ class Paper(ABC):
             if factors[0].rank == 1:
                 rest = [self._to_the(f, k) for f, k in chain_runs(factors)[1:]]
                 return self.join([self._lying(factors[0]), *rest]), PRODUCT
-            if plain or all(f.symmetric or f.kind == "T" for f in factors[:-1]):
+            if plain or all(self._turns_freely(f) for f in factors[:-1]):
                 rest = [self._turned(f, k) for f, k in reversed(chain_runs(factors[:-1]))]
                 return self.join([self._lying(factors[-1]), *rest]), PRODUCT
+        if vector not in self.names and self._turns_freely(vector):
+            row = self._row(vector)
+            if row is not None:
+                return row
         return self.at(self.text(vector), APPLIED) + self.transposed_sign, CALL
+
+    def _turns_freely(self, node: Node) -> bool:
+        """Whether the transpose takes no more signs than the node: those it has change."""
+        if node.rank == 1:
+            return (node.kind == "call" and node.data[0] == "solve") or (node.kind == "sum" and node.data == (0,))
+        return node.symmetric or node.kind == "T" or (node.kind == "call" and node.data[0] == "inverse")
 
     def _row(self, vector: Node) -> Text | None:
         """Multiples, sums and solutions as rows; None where a transposition sign says it best."""
@@ -238,6 +227,8 @@ class Paper(ABC):
             if matrix.kind == "T" or matrix.symmetric:
                 base, sign = matrix.args[0] if matrix.kind == "T" else matrix, self.inverse_sign
             return self.join([self._lying(right), self.top(self.at(self.text(base), APPLIED), sign)]), PRODUCT
+        if vector.kind == "sum" and vector.args[0].rank == 2 and vector.data == (0,):
+            return self.join([self.one + self.transposed_sign, self.at(self.text(vector.args[0]), PRODUCT)]), PRODUCT
         return None
 
     def turned(self, node: Node) -> Text:
@@ -345,67 +336,6 @@ class Paper(ABC):
             body = self._arrays(node.rank, arrays, divisors, turned)
         return self.quotient(number, scalars, body, under)
 
-    def quotient(self, number: Number, scalars: Pairs, body: Text | None, under: Pairs) -> Text:
-        """number * scalars * body / under."""
-        fraction = Fraction(number)
-        sign, fraction = self.minus if fraction < 0 else "", abs(fraction)
-        front: list[Text] = []
-        numeral = self.numeral(fraction) if fraction != 1 else None
-        if numeral is not None:
-            front, fraction = [numeral], Fraction(1)
-        rest = [t for _, t in scalars] + ([body] if body is not None else [])
-        apart = body is not None and (self.stands_apart(body) or any(n.kind not in _SIMPLE for n, _ in scalars))
-        if len(rest) > (2 if apart and under else 1):  # (x^T A x) x is not x^T A x x
-            rest[: len(scalars)] = [
-                (self.group(t[0]), ATOM) if t[1] == PRODUCT and n.kind in ("matmul", "sum") else t for n, t in scalars
-            ]
-        if rest and all(n.kind == "dim" for n, _ in under) and (under or fraction.denominator != 1):
-            # Numbers and sizes divide as a coefficient: 1/n x, not x over n.
-            numerator = (str(fraction.numerator), ATOM)
-            front.append(self.coefficient(numerator, self._divisor(fraction, under)))
-            return self._signed(sign, self._joined([*front, *rest]))
-        if fraction.numerator != 1 or not (rest or front):
-            front.append((str(fraction.numerator), ATOM))
-        if not under and fraction.denominator == 1:
-            return self._signed(sign, self._joined([*front, *rest]))
-        divisor = self._divisor(fraction, under)
-        if body is not None and apart:
-            above = [*front, *rest[:-1]]
-            coefficient = self.coefficient(self._joined(above) if above else ("1", ATOM), divisor)
-            return self._signed(sign, self._joined([coefficient, body]))
-        return self._signed(sign, self.fraction(self._joined([*front, *rest]), divisor))
-
-    def stands_apart(self, body: Text) -> bool:
-        """Whether an array is too large to be set over a fraction line."""
-        return False
-
-    def numeral(self, number: Fraction) -> Text | None:
-        """A positive number as a decimal when that reads better than a fraction or a row of digits: 0.01, 2.5 10^-9."""
-        short = decimal(number)
-        if short is None or (number.denominator < 10 and number.numerator < 10**9):
-            return None
-        mantissa, _, exponent = repr(float(number)).partition("e")
-        if not exponent:
-            return short, ATOM
-        power = self.top("10", str(int(exponent)))
-        return (power, CALL) if mantissa == "1" else (f"{mantissa} {self.dot} {power}", PRODUCT)
-
-    def coefficient(self, above: Text, below: Text) -> Text:
-        """A fraction in front of a product."""
-        return self.fraction(above, below)
-
-    def _divisor(self, fraction: Fraction, under: Pairs) -> Text:
-        parts = [(str(fraction.denominator), ATOM)] if fraction.denominator != 1 else []
-        return self._joined(parts + [t for _, t in under])
-
-    def _joined(self, parts: Sequence[Text]) -> Text:
-        if len(parts) == 1:
-            return parts[0]
-        return self.join([self.at(t, PRODUCT) for t in parts]), PRODUCT
-
-    def _signed(self, sign: str, text: Text) -> Text:
-        return (sign + self.at(text, ELEMENTWISE), SUM) if sign else text
-
     def _distributed(self, arrays: Sequence[Node], turned: bool) -> Text | None:
         """(I - p 1^T) diag(p) is diag(p) - p p^T: an identity takes the vectors beside it."""
         vectors = [n for n in arrays if n.kind == "expand" or n.rank == 1]
@@ -458,7 +388,17 @@ class Paper(ABC):
             return self.group(self._own_diagonal(above[0])[0])
         if above:
             return self.function("diag", [self._elementwise(above, below)[0]])
-        return self.top(self.function("diag", [self._elementwise(below, ())[0]]), self.inverse_sign)
+        base, power = split_power(below[0])
+        if len(below) > 1 or below[0] in self.names or not isinstance(power, int):
+            return self.top(self.function("diag", [self._elementwise(below, ())[0]]), self.inverse_sign)
+        return self.top(self.function("diag", [self.text(base)[0]]), f"-{power}")
+
+    def _reciprocal_diagonal(self, vector: Node) -> Text:
+        """diag(a / x^2) as a diag(x)^-2."""
+        number, count = vector.data
+        above, below = self._pairs(vector.args[:count]), vector.args[count:]
+        body = self._diagonal((), [b for b in below if b.rank]), CALL
+        return self.quotient(number, above, body, self._pairs([b for b in below if not b.rank]))
 
     def _own_diagonal(self, diagonal: Node) -> Text:
         """The diagonal matrix of a matrix's diagonal."""
@@ -475,6 +415,14 @@ class Paper(ABC):
         for n in below:
             text += f" {self.oslash} {self.at(read(n), CALL)}"
         return text, ELEMENTWISE
+
+
+def _is_reciprocal(vector: Node) -> bool:
+    """A number over vectors."""
+    if vector.kind != "prod":
+        return False
+    above, below = vector.args[: vector.data[1]], vector.args[vector.data[1] :]
+    return not any(a.rank for a in above) and any(b.rank for b in below)
 
 
 def _has_chain(term: Node) -> bool:

@@ -13,7 +13,8 @@ from symdiff.render.index_notation import Indexer
 from symdiff.render.latex import extra_arguments, where_of
 from symdiff.render.naming import fresh_names, named_subterms
 from symdiff.render.notation import Node, nested, unit_vector
-from symdiff.render.paper import APPLIED, ATOM, CALL, ELEMENTWISE, PRODUCT, SUM, Paper, Text
+from symdiff.render.paper import Paper
+from symdiff.render.quotients import APPLIED, ATOM, CALL, ELEMENTWISE, PRODUCT, SUM, Text
 from symdiff.render.recover import recover
 from symdiff.render.recurrences import told
 from symdiff.render.steps import Hand, clause_lines
