@@ -55,6 +55,11 @@ HANDLERS: Mapping[str, Handler] = {
 _PATTERN_HANDLERS = {k: v for k, v in HANDLERS.items() if k != "select"}
 
 
+_PRODUCTS = (
+    *contractions.PASSES, *linear.PASSES, *reshapes.PASSES, *triangles.PASSES, *recognize.PRODUCTS,
+)  # fmt: skip
+
+
 _BOOKS: dict[tuple[int, bool], tuple[OpSet, RuleBook]] = {}
 
 
@@ -76,10 +81,7 @@ def new_context(opset: OpSet, settings: Settings | None = None) -> Context:
     """A context with every rule."""
     book = _book(opset, False)
     passes = Passes(
-        products=(
-            *contractions.PASSES, *linear.PASSES, *reshapes.PASSES, *triangles.PASSES, *recognize.PRODUCTS,
-            factor_pass(book),
-        ),  # fmt: skip
+        products=(*_PRODUCTS, factor_pass(book)),
         sums=(book.in_terms, *recognize.SUMS),
         roots=(book.at_root, *recognize.ROOTS),
     )

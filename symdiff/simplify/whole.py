@@ -53,7 +53,7 @@ def joined_factors(ctx: Context, view: Product) -> list[Factor]:
 
 
 def joined_terms(ctx: Context, terms: Terms) -> Terms:
-    """The terms of a sum with log-determinants of products whole, and log(a) - log(b) as log(a / b) for positive a, b."""
+    """The terms of a sum with log-determinants of products whole, and log(a) - log(b) as log(a / b)."""
     for (name, parts), matrix in ctx.memo("determinants taken apart").items():
         numbers: dict[Value, Number] = {t: c for c, t in terms if t in parts}
         if name == "logabsdet" and len(numbers) == len(parts) and len(set(numbers.values())) == 1:
