@@ -264,6 +264,7 @@ class KernelWriter(VectorWriter):
         scope = self.scope
         self.once("%ws", self._workspace_pointer())
         free: list[int] = []
+        outside = set(self.saved)  # a loop around this comes back to what it reads
         used = max((slot for slot, _, _ in self.saved.values()), default=-self._slot_bytes) + self._slot_bytes
         pieces = [body[i : i + CHUNK] for i in range(0, len(body), CHUNK)]
 
@@ -285,7 +286,8 @@ class KernelWriter(VectorWriter):
             writer.scope = Scope(scope.width, "%mask" if scope.mask else "", scope.vector)
             if scope.mask:
                 writer.stop_after("%left")
-            writer.vars = {name: f"%var.{name}" for name in self.vars}
+            around = _around(piece)  # loops that have ended do not reach in here
+            writer.vars = {name: f"%var.{name}" for name in self.vars if name in around}
             writer.dtypes, writer.thread = self.dtypes, self.thread
             defined = {s.name for s in piece if isinstance(s, (Let, Load))}
             for name in {n for stmt in piece for n in scalars_read(stmt)} - defined:
@@ -297,11 +299,11 @@ class KernelWriter(VectorWriter):
             for name in defined:
                 if self.uses.last.get(name, 0) > end:
                     cross(writer, self, name)
-            for name in [n for n in self.saved if self.uses.last.get(n, 0) <= end]:
+            for name in [n for n in self.saved if n not in outside and self.uses.last.get(n, 0) <= end]:
                 free.append(self.saved.pop(name)[0])
             writer.lines.do("ret void")
             typed = [("ptr", "%ws", "%ws")]
-            typed += [("i64", f"%var.{name}", text) for name, text in self.vars.items()]
+            typed += [("i64", inner, self.vars[name]) for name, inner in writer.vars.items()]
             if self.thread:
                 typed.append(("i64", "%thread", "%thread"))
             if scope.mask:
