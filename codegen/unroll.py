@@ -7,7 +7,8 @@ which one vector loop computes.
 
 An axis is small when its size is a number up to `SMALL`. Whether a value is taken apart is decided for whole connected
 regions of elementwise work: a region with nothing but elementwise work runs faster over dense rows and stays as it is,
-and so does a program that would become longer than `LONGEST`.
+and so does a program that would become too long. One that is long as it stands, of many operations on small arrays, may
+become longer than one of a few: what is not taken apart goes through memory.
 """
 
 from __future__ import annotations
@@ -25,10 +26,17 @@ from symdiff.ir.builder import exact
 from symdiff.ir.dims import Shape, Size
 
 SMALL = 32
-LONGEST = 3000
-"""Scalar operations (for each place of the large axes) up to which a program is taken apart."""
-_TRIED = 40_000
+SHORT = 3000
+"""Scalar operations (for each place of the large axes) up to which a program is taken apart,"""
+LONGEST = 20_000
+"""and up to which one is that becomes no longer than `GROWTH` times as long as it stands;"""
+ALONE = 8000
+"""such a one without large axes, whose code serves one place."""
+GROWTH = 8
+_TRIED = 200_000
 """Elements of all values of one region up to which it is tried: most may fold away."""
+_MARGIN = 3
+"""Nodes for each scalar operation allowed, at which trying ends."""
 _LARGEST = 1024
 _DEAR = 20
 _NARROW = 4
@@ -43,12 +51,16 @@ def unroll(lowered: Lowered, longest_axis: int = SMALL) -> Lowered:
     apart = _regions(order, longest_axis)
     if not apart:
         return lowered
+    many = any(not is_small(s) for n in apart for s in n.shape)
+    length = sum(n.kind == "scalar" for n in order)
+    most = max(SHORT, length, min(GROWTH * length, LONGEST if many else ALONE))
     work = _Unrolling(Graph(), apart)
     for node in order:
         work.rewrite(node)
+        if len(work.graph.nodes) > _MARGIN * most:
+            return lowered
     made = replace(lowered, graph=work.graph, results=[work.whole(node) for node in lowered.results])
-    scalars = sum(n.kind == "scalar" for n in made.needed())
-    return made if scalars <= max(LONGEST, sum(n.kind == "scalar" for n in order)) else lowered
+    return made if sum(n.kind == "scalar" for n in made.needed()) <= most else lowered
 
 
 # -------------------------------------------------------------------- which values

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import symdiff as sd
-from codegen import folding
+from codegen import emit, folding
 from codegen.compiled import inspect
 from codegen.jobs import build
 from codegen.loops import For, Let
@@ -312,3 +312,34 @@ def test_two_functions_at_once_have_the_bits_of_each_alone(dtype, rng):
         both = sd.compile([f(x), f(y)], [x, y])(a, b)
         np.testing.assert_array_equal(both[0], sd.compile(f(x), [x])(a))
         np.testing.assert_array_equal(both[1], sd.compile(f(y), [y])(b))
+
+
+# -------------------------------------------------------------------- how long it may become
+def arm(q):
+    """A function of the end of a chain of turned links."""
+    x, turned = [1.0, q[0], 0.5], [0.0, 0.0, 0.0]
+    for angle in q:
+        c, s = np.cos(angle), np.sin(angle)
+        x = [c * x[0] - s * x[1], s * x[0] + c * x[1], x[2] + x[0] * x[1]]
+        turned = [a + b * c for a, b in zip(turned, x, strict=True)]
+    return x[0] * turned[1] + np.exp(-(x[2] ** 2)) * turned[2]
+
+
+@pytest.mark.parametrize("longest", [0, 500, 20_000])
+@pytest.mark.parametrize("batch", [1, 7])
+def test_one_answer_taken_apart_or_not(longest, batch, rng, monkeypatch):
+    size = 5
+
+    def f(q):
+        return arm([q[i] for i in range(size)])
+
+    fn = sd.vmap(sd.hessian(f))
+    q = rng.normal(size=(batch, size))
+    expected = [sd.hessian(f)(row) for row in q]
+    for name in ("SHORT", "LONGEST", "ALONE"):
+        monkeypatch.setattr(f"codegen.unroll.{name}", longest)
+    monkeypatch.setattr(emit, "CHUNK", 40)
+    np.testing.assert_allclose(fn(q), expected, rtol=1e-11, atol=1e-11)
+    kernels = inspect(fn._programs[0].native).program.kernels
+    assert (len(kernels) == 1) == (longest > 500)
+    assert longest > 500 or any(isinstance(s, For) for k in kernels for s in k.body)
