@@ -109,6 +109,7 @@ def case(layout: str, dtype: str, shape: tuple[int, int, int], threads: list[int
     calls: dict[str, Callable[[], Any]] = {}
     for count in threads:
         kernel = codegen.compile(parse_function(text, OPSET), single=True, threads=count)
+        kernel.compiled.settle()
         calls[f"{count}"] = lambda kernel=kernel: kernel(a, b, out=out)
     calls["numpy"] = lambda: np.matmul(x, y, out=theirs)
     operations = 2.0 * m * n * k

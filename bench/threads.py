@@ -250,7 +250,9 @@ CASES: dict[str, Callable[[np.random.Generator], Case]] = {
 def bound(name: str, threads: int) -> Callable[[], Any]:
     """The program, bound to its arrays."""
     outputs, inputs, given = CASES[name](np.random.default_rng(0))
-    return sd.compile(list(outputs), list(inputs), threads=threads).bind(*given)
+    native = sd.compile(list(outputs), list(inputs), threads=threads)
+    native.compiled.settle()
+    return native.bind(*given)
 
 
 def seconds(call: Callable[[], Any], count: int) -> float:

@@ -32,7 +32,7 @@ def _base() -> tuple[Mapping[str, int], engine.Library, Upgrade | None]:
         library = engine.compile_text(text, [copies.SYMBOL, *own], opt=_OPT)
         return {name: library.address(name) for name in (copies.SYMBOL, *own)}, library, None
     upgrade = Upgrade("copies of arrays", text, [copies.SYMBOL], _OPT, {}, {})
-    through, code = through_cell(copies.SYMBOL)
+    (through,), code = through_cell([copies.DECLARATION])
     imports = {CELL: ctypes.addressof(upgrade.cell)}
     library = engine.compile_text(text + code, [through, copies.SYMBOL, *own], opt=0, imports=imports)
     upgrade.begin(library.address(copies.SYMBOL))

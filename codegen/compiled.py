@@ -107,7 +107,7 @@ def compile(  # noqa: A001 - the package is called `codegen`, and this is what i
     if first < last and not engine.on_disk(llvm, last):
         upgrade = Upgrade(name, llvm, [_SYMBOL], last, imports, timings)
         work, text = own_work(program)
-        entry, through = through_cell(_SYMBOL, work)
+        (entry,), through = through_cell([f"declare i32 @{_SYMBOL}(ptr, ptr, ptr)"], work)
         own = {**imports, CELL: ctypes.addressof(upgrade.cell)}
         library = engine.compile_text(llvm + text + through, [entry, _SYMBOL, *companions], opt=first, imports=own)
         library.better = upgrade.hurry
@@ -129,7 +129,8 @@ def compile(  # noqa: A001 - the package is called `codegen`, and this is what i
     native = function_at(signature, addresses, library)
     lap("entry")
     measure = partial(_measured, program, (width, fma, fastmath), signature, arrays)
-    native.__dict__["compiled"] = Compiled(function, program, llvm, timings, first, measure, upgrade, figures)
+    shared = products.upgrades(llvm, width, fma)
+    native.__dict__["compiled"] = Compiled(function, program, llvm, timings, first, measure, upgrade, figures, shared)
     asked()
     if upgrade is not None:
         upgrade.begin(library.address(_SYMBOL))

@@ -17,7 +17,7 @@ _VIRTUAL_BYTES = 64
 PARAMETERS = (
     "i64 %m, i64 %n, i64 %k, ptr %a, i64 %ar, ptr %b, i64 %br, ptr %c, i64 %cr, ptr %scale, i1 %add"
 )
-TYPES = ", ".join(p.split()[0] for p in PARAMETERS.split(", "))
+_TYPES = ", ".join(p.split()[0] for p in PARAMETERS.split(", "))
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,11 @@ class _Tile:
 def symbol(dtype: str, scaled: bool) -> str:
     """The routine's name, with a scale and without one."""
     return f"sd.dots.{dtype}{'.scaled' if scaled else ''}"
+
+
+def declaration(dtype: str, scaled: bool) -> str:
+    """What a module that calls the routine declares."""
+    return f"declare void @{symbol(dtype, scaled)}({_TYPES})"
 
 
 def text(register_bytes: int, fma: bool, dtype: str, scaled: bool) -> str:

@@ -212,9 +212,8 @@ class KernelWriter(VectorWriter):
         # Steps that are 1 by chance do not count: bits must not depend on the number of rows.
         if (left, right) != (1, 1) or column == 1 or flags & HALF:
             return "null"
-        symbol = dots.symbol(product.dtype, scale is not None)
-        self.module.declare(f"declare void @{symbol}({dots.TYPES})")
-        return f"@{symbol}"
+        self.module.declare(dots.declaration(product.dtype, scale is not None))
+        return f"@{dots.symbol(product.dtype, scale is not None)}"
 
     def _threads(self) -> str:
         """Threads that a matrix product may ask for: none where they share the loop around it."""

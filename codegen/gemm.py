@@ -51,13 +51,18 @@ def symbol(dtype: str) -> str:
 def text(module: Module, dtype: str) -> str:
     """The routine and what it calls."""
     most = tiles.tiles(module, dtype)[-1]
-    module.declare(f"declare void @{at_once_symbol(dtype)}({', '.join(map(kind, _AT_ONCE))}, i1)")
+    module.declare(at_once_declaration(dtype))
     return packed.text(module, most) + _product(module, most)
 
 
 def at_once_symbol(dtype: str) -> str:
     """The name of what needs no blocks."""
     return f"sd.at_once.{dtype}"
+
+
+def at_once_declaration(dtype: str) -> str:
+    """What a module that calls it declares."""
+    return f"declare void @{at_once_symbol(dtype)}({', '.join(map(kind, _AT_ONCE))}, i1)"
 
 
 @dataclass(frozen=True, slots=True)

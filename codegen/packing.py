@@ -27,11 +27,13 @@ def symbols(dtype: str) -> tuple[str, str]:
     return f"sd.pack.{dtype}", f"sd.mirror.{dtype}"
 
 
-def declare(module: Module, dtype: str) -> None:
-    """Let a module call both routines."""
+def declarations(dtype: str) -> tuple[str, str]:
+    """What a module that calls both declares."""
     pack, mirror = symbols(dtype)
-    module.declare(f"declare void @{pack}(i64, i64, ptr, i64, i64, ptr, i64, ptr)")
-    module.declare(f"declare void @{mirror}(i64, ptr, i64, i64, i64)")
+    return (
+        f"declare void @{pack}(i64, i64, ptr, i64, i64, ptr, i64, ptr)",
+        f"declare void @{mirror}(i64, ptr, i64, i64, i64)",
+    )
 
 
 def text(module: Module, dtype: str) -> str:

@@ -6,7 +6,7 @@ below it in the end:
     i32 @sd.product.<dtype>(... as @sd.gemm.<dtype> ..., i64 threads)
 
 Small products are computed at once, others left to `@sd.divided.<dtype>` with the same parameters, whose text
-`text(...)` gives: it is compiled on its own, and found in the cell `@sd.cell.<dtype>`.
+`text(...)` gives: it is compiled on its own, and found in the cell `@sd.cell.<dtype>`, which is the caller's.
 
 Rows of the result go to threads in blocks, or columns where there are many more; sums are what they are without. Long
 sums are cut into stretches of `STRETCH` products, whatever the number of threads. Where the result is small, stretches
@@ -324,7 +324,7 @@ def _divided(module: Module, dtype: str, threads: bool) -> str:
 def product(module: Module, dtype: str) -> str:
     """Small products at once, others in parts."""
     r = Routine(module, dtype)
-    module.functions.append(f"@{cell_symbol(dtype)} = global ptr null\n")
+    module.functions.append(f"@{cell_symbol(dtype)} = external global ptr\n")
     status = r.variable("i32", "0")
     add = r.flag("%flags", ADD)
     begins = r.emit(f"xor i1 {add}, true")

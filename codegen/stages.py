@@ -55,6 +55,8 @@ class Compiled:
     measure: Measure
     upgrade: Upgrade | None = None
     figures: Callable[[], Figures] | None = None
+    shared: Sequence[Upgrade] = ()
+    """Better code to come of what it calls and others call, too."""
 
     @property
     def ir(self) -> str:
@@ -77,14 +79,19 @@ class Compiled:
         return engine.assembly(self.llvm, self.opt)
 
     def settle(self, seconds: float | None = None) -> bool:
-        """Wait until the code in force is the last one; whether it is. It is not where better code cannot be made."""
-        return self.upgrade is None or self.upgrade.settle(seconds)
+        """Wait until the code in force is the last one, also of products; whether it is. It is not where better code
+        cannot be made."""
+        own = [] if self.upgrade is None else [self.upgrade]
+        settled = [one.settle(seconds) for one in (*own, *self.shared)]
+        return all(settled)
 
     def explain(self, *arrays: Any, sizes: Mapping[str, int] | None = None) -> str:
         """The kernels as a table; with arguments of the function also predicted and measured times."""
         numbers: dict[str, int] | None = None
         seconds: list[float] = []
         if arrays or not self.program.params:
+            for one in self.shared:  # kernels are timed in the last code
+                one.settle(None)
             numbers, seconds = self.measure(arrays, sizes)
         figures = self.figures() if self.figures is not None and numbers is not None else None
         return "\n".join([_table(self.program, numbers, seconds, figures), self._code()])

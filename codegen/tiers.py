@@ -10,7 +10,9 @@ child makes what its parent had not made yet.
 from __future__ import annotations
 
 import ctypes
+import math
 import os
+import re
 import threading
 import time
 import warnings
@@ -22,7 +24,7 @@ from codegen import engine
 from symdiff.process import LLVM_LOCK
 
 CELL = "sd.cell"
-"""The code in force, and behind it the work that the first code is good for."""
+"""The code in force, function by function, and behind it the work that the first code is good for."""
 LATER = -2
 """The status of a call that did nothing, because the first code is not good for so much work."""
 MUCH = 1 << 31
@@ -32,46 +34,58 @@ _TICK = 0.02
 PAUSE = 0.25
 """Seconds without any compilation after which better code is made: a program that compiles one function after the
 other, or that is still making its first calls, does not wait for it."""
+_DECLARED = re.compile(r"declare (\w+) @([\w.]+)\((.*)\)")
 
 
-def through_cell(symbol: str, work: str = "") -> tuple[str, str]:
-    """The text of a function that calls what the cell holds, and its symbol.
+def through_cell(declarations: Sequence[str], work: str = "") -> tuple[list[str], str]:
+    """Functions that call what the cell holds, one for each that is declared: their symbols, and the text of them all.
 
-    work: the symbol of a function that says how much work there is, for calls that are refused while there is too much.
+    work: the symbol of a function that says of the first parameter how much work there is; calls with more than the
+    first code is good for are refused while it is in force.
     """
-    name = f"{symbol}.now"
-    look = (
-        f"  %early = icmp eq ptr %code, @{symbol}\n  br i1 %early, label %look, label %run\n"
-        f"look:\n  %work = call i64 @{work}(ptr %dims)\n"
-        f"  %good = load atomic i64, ptr getelementptr inbounds (ptr, ptr @{CELL}, i64 1) monotonic, align 8\n"
-        "  %much = icmp sgt i64 %work, %good\n  br i1 %much, label %refuse, label %run\n"
-        f"refuse:\n  ret i32 {LATER}\nrun:\n"
-    )
-    return name, (
-        f"@{CELL} = external global [2 x ptr]\n"
-        f"define i32 @{name}(ptr %dims, ptr %data, ptr %strides) nounwind {{\n"
-        f"  %code = load atomic ptr, ptr @{CELL} acquire, align 8\n{look if work else ''}"
-        "  %status = tail call i32 %code(ptr %dims, ptr %data, ptr %strides)\n  ret i32 %status\n}\n"
-    )
+    names: list[str] = []
+    text = f"@{CELL} = external global [{len(declarations) + 1} x ptr]\n"
+    for number, declaration in enumerate(declarations):
+        found = _DECLARED.match(declaration)
+        assert found is not None, declaration
+        result, symbol, kinds = found.groups()
+        names.append(f"{symbol}.now")
+        words = ", ".join(f"{kind} %p{place}" for place, kind in enumerate(kinds.split(", ")))
+        made, given = ("", "") if result == "void" else ("%made = ", " %made")
+        look = (
+            f"  %early = icmp eq ptr %code, @{symbol}\n  br i1 %early, label %look, label %run\n"
+            f"look:\n  %work = call i64 @{work}(ptr %p0)\n  %good = load atomic i64, ptr "
+            f"getelementptr inbounds (ptr, ptr @{CELL}, i64 {len(declarations)}) monotonic, align 8\n"
+            "  %much = icmp sgt i64 %work, %good\n  br i1 %much, label %refuse, label %run\n"
+            f"refuse:\n  ret i32 {LATER}\nrun:\n"
+        )
+        text += (
+            f"define {result} @{names[-1]}({words}) nounwind {{\n"
+            f"  %code = load atomic ptr, ptr getelementptr inbounds (ptr, ptr @{CELL}, i64 {number}) acquire, align 8\n"
+            f"{look if work else ''}  {made}musttail call {result} %code({words})\n  ret {result}{given}\n}}\n"
+        )
+    return names, text
 
 
 class Upgrade:
-    """A cell with the code in force, and the better code to come. The first of the symbols goes into the cell.
+    """A cell with the code in force, and the better code to come. The first symbols go into the cell, so many.
 
     name: what messages call the program.
     """
 
     def __init__(
         self, name: str, text: str, symbols: Sequence[str], opt: int, imports: Mapping[str, int],
-        timings: dict[str, float],
+        timings: dict[str, float], exchanged: int = 1,
     ) -> None:  # fmt: skip
-        self.cell = (ctypes.c_int64 * 2)(0, MUCH)
+        self.cell = (ctypes.c_int64 * (exchanged + 1))(*[0] * exchanged, MUCH)
         self.name, self.opt = name, opt
         self.ended = threading.Event()
         """Set when the better code is in force, or will not come."""
         self.failure = ""
         """Why it will not."""
-        self.soon = False
+        self.latest = math.inf
+        """When it is made at the latest; `soon`: now."""
+        self._exchanged = exchanged
         self._text, self._symbols, self._imports, self._timings = text, symbols, dict(imports), timings
         self._library: engine.Library | None = None
 
@@ -80,15 +94,20 @@ class Upgrade:
         """Whether the better code is."""
         return self.ended.is_set() and not self.failure
 
-    def begin(self, address: int, soon: bool = False) -> None:
-        """Put the first code in force and ask for the better one; soon: without waiting for a pause."""
-        self.cell[0], self.soon = address, soon
+    @property
+    def soon(self) -> bool:
+        """Whether the better code waits for no pause."""
+        return time.monotonic() >= self.latest
+
+    def begin(self, *first: int, within: float = math.inf) -> None:
+        """Put the first code in force and ask for the better one, which waits so many seconds for a pause at most."""
+        self.cell[: len(first)], self.latest = first, time.monotonic() + within
         _waiting.append(weakref.ref(self))
         _see_to_it()
 
     def settle(self, seconds: float | None) -> bool:
         """Wait for the better code, which is then made without a pause; whether it is in force."""
-        self.soon = True
+        self.latest = 0.0
         _see_to_it()
         self.ended.wait(seconds)
         return self.in_force
@@ -98,7 +117,7 @@ class Upgrade:
         try:
             self.finish()
         finally:
-            self.cell[1] = _ANY
+            self.cell[self._exchanged] = _ANY
 
     def finish(self) -> None:
         """Compile, and exchange the code; or say why not."""
@@ -119,7 +138,8 @@ class Upgrade:
 
     def exchange(self, library: engine.Library) -> None:
         """Put the better code in force."""
-        self.cell[0] = library.address(self._symbols[0])
+        for number, symbol in enumerate(self._symbols[: self._exchanged]):
+            self.cell[number] = library.address(symbol)
 
     def give_up(self, reason: str) -> None:
         """Nobody will make better code."""

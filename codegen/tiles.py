@@ -1,6 +1,7 @@
 """Tiles of a matrix product in LLVM IR: blocks of the result that stay in registers while a stretch of the sum runs.
 
-`text(module, dtype)` gives `@sd.tiles.<dtype>`, which computes a block of C from panels of A and B:
+`text(module, dtype)` gives `@sd.tiles.<dtype>`, which computes a block of C from panels of A and B, and calls what
+`largest_text(module, dtype)` gives, most of all products' time:
 
     void @sd.tiles.<dtype>(i64 m, i64 n, i64 k, ptr a, i64 group, i64 a_row, i64 a_sum, ptr b, i64 panel, i64 b_sum,
                            ptr c, i64 c_row, i1 first, i64 low)
@@ -33,6 +34,13 @@ _SUMS = 12
 _NEAR = 48
 """Products that are over before memory answers."""
 _LANES = 4
+_COLUMN = (
+    "i64 %m, i64 %columns, i64 %k, ptr noalias %a, i64 %group, i64 %ar, i64 %as, ptr noalias %b, i64 %bs, "
+    "ptr noalias %c, i64 %cr, i1 %first"
+)
+"""What the functions of tiles one below the other take,"""
+_MERGED = "i64 %rows, i64 %columns, ptr noalias %tile, i64 %width, ptr noalias %c, i64 %cr, i1 %first"
+"""and what writes part of one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +90,20 @@ def widest(module: Module, dtype: str) -> int:
 
 
 def text(module: Module, dtype: str) -> str:
-    """The routine and what it calls."""
+    """The routine, and the tiles it takes at edges."""
     family = tiles(module, dtype)
-    return "".join([_merge(module, dtype), *(_column(module, tile) for tile in family), _tiles(module, family)])
+    return "".join([*(_column(module, tile) for tile in family[:-1]), _tiles(module, family)])
+
+
+def largest_text(module: Module, dtype: str) -> str:
+    """The largest tile, and what writes part of one."""
+    return _merge(module, dtype) + _column(module, tiles(module, dtype)[-1])
+
+
+def largest(module: Module, dtype: str) -> dict[str, str]:
+    """Their symbols, and how each is declared."""
+    found = {_merge_symbol(dtype): _MERGED, tiles(module, dtype)[-1].symbol: _COLUMN}
+    return {name: f"declare void @{name}({_types(words)})" for name, words in found.items()}
 
 
 def symbol(dtype: str) -> str:
@@ -92,10 +111,18 @@ def symbol(dtype: str) -> str:
     return f"sd.tiles.{dtype}"
 
 
-def declare(module: Module, dtype: str) -> None:
-    """Let a module call the routine."""
+def _merge_symbol(dtype: str) -> str:
+    return f"sd.merge.{dtype}"
+
+
+def _types(parameters: str) -> str:
+    return ", ".join(word.split()[0] for word in parameters.split(", "))
+
+
+def declaration(dtype: str) -> str:
+    """What a module that calls the routine declares."""
     types = "i64, i64, i64, ptr, i64, i64, i64, ptr, i64, i64, ptr, i64, i1, i64"
-    module.declare(f"declare void @{symbol(dtype)}({types})")
+    return f"declare void @{symbol(dtype)}({types})"
 
 
 def call(r: Routine, sizes: tuple[str, str, str], a: Sequence[str], b: Sequence[str], c: str, first: str,
@@ -283,18 +310,14 @@ def _column(module: Module, tile: Tile) -> str:
         def merged() -> None:
             high = r.least(left, tile.rows)
             words = f"i64 {high}, i64 %columns, ptr %kept, i64 {tile.columns}, ptr {c}, i64 %cr, i1 %first"
-            r.do(f"call void @sd.merge.{tile.dtype}({words})")
+            r.do(f"call void @{_merge_symbol(tile.dtype)}({words})")
 
         r.when(begins, lambda: stored(False), lambda: stored(True))
         r.when(narrow, merged)
 
     r.loop("%m", one, tile.rows)
     r.lines.insert(0, f"  %kept = alloca [{len(r.cells)} x {r.kind}], align 64")
-    parameters = (
-        "i64 %m, i64 %columns, i64 %k, ptr noalias %a, i64 %group, i64 %ar, i64 %as, ptr noalias %b, i64 %bs, "
-        "ptr noalias %c, i64 %cr, i1 %first"
-    )
-    return r.define(tile.symbol, "void", parameters, "ret void")
+    return r.define(tile.symbol, "void", _COLUMN, "ret void", linkage="dso_local ")
 
 
 def _merge(module: Module, dtype: str) -> str:
@@ -321,8 +344,7 @@ def _merge(module: Module, dtype: str) -> str:
     for lanes in (2, 1):
         r.do(f"%has{lanes} = icmp ne i64 {r.emit(f'and i64 %columns, {lanes}')}, 0")
     r.loop("%rows", row)
-    parameters = "i64 %rows, i64 %columns, ptr noalias %tile, i64 %width, ptr noalias %c, i64 %cr, i1 %first"
-    return r.define(f"sd.merge.{dtype}", "void", parameters, "ret void")
+    return r.define(_merge_symbol(dtype), "void", _MERGED, "ret void", linkage="dso_local ")
 
 
 # -------------------------------------------------------------------- a block

@@ -1,10 +1,14 @@
 """Native matrix products: factors inside the sum, symmetric results, stacks."""
 
+import threading
+
 import numpy as np
 import pytest
 from codegen_programs import agree, text_function
 
 import codegen
+from codegen import products, tiers
+from codegen.errors import CompilationError
 
 
 @pytest.mark.parametrize("sizes", [(0, 3), (1, 1), (5, 2), (200, 13), (300, 50), (70, 130), (20, 260)])
@@ -80,3 +84,96 @@ def test_products_of_rows_with_rows_have_the_same_bits_at_every_width(register_b
         exact = np.einsum("il,l,jl->ij", *(x.astype(float) for x in (a, s, b)))
         bound = np.einsum("il,l,jl->ij", *(np.abs(x.astype(float)) for x in (a, s, b)))
         assert np.all(np.abs(native(a, s, b)[0] - exact) <= 4 * np.finfo(number).eps * bound)
+
+
+# -------------------------------------------------------------------- tiers
+@pytest.fixture
+def anew(monkeypatch, tmp_path):
+    """No code of products is there, neither in the process nor on the disk, and better code is not made by itself."""
+    monkeypatch.setenv("SYMDIFF_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(tiers, "PAUSE", 1000.0)
+    monkeypatch.setattr(products, "_WAIT", 1000.0)
+    forget(monkeypatch)
+
+
+def forget(monkeypatch):
+    for cached in (products._kernels, products._dots, products._steering):
+        monkeypatch.setattr(cached, "made", {})
+
+
+def upgrades():
+    shared = [made for made, _ in products._kernels.made.values()]
+    return [one.upgrade for one in (*shared, *products._dots.made.values())]
+
+
+def every_kind(dtype):
+    """Columns, rows with rows, rows with a scale, and a symmetric one."""
+    body = (
+        f'%0: {dtype}[m,n] = contract(%A, %B) {{spec = "ij,jk->ik"}}\n'
+        f'%1: {dtype}[m,m] = contract(%A, %C) {{spec = "ij,kj->ik"}}\n'
+        f'%2: {dtype}[m,m] = contract(%A, %s, %C) {{spec = "ij,j,kj->ik"}}\n'
+        f'%3: {dtype}[k,k] = contract(%A, %A) {{spec = "ij,ik->jk"}}\nreturn %0, %1, %2, %3'
+    )
+    params = f"%A: {dtype}[m,k], %B: {dtype}[k,n], %C: {dtype}[m,k], %s: {dtype}[k]"
+    return codegen.compile(text_function(body, params))
+
+
+def problems(dtype, rng):
+    kind = {"f64": np.float64, "f32": np.float32}[dtype]
+    sizes = [(1, 1, 1), (3, 2, 20), (5, 6, 40), (9, 13, 70), (12, 33, 200), (70, 5, 30), (40, 100, 193), (130, 260, 30)]
+    return [[rng.normal(size=s).astype(kind) for s in ((m, k), (k, n), (m, k), k)] for m, n, k in sizes]
+
+
+@pytest.mark.parametrize("dtype", ["f64", "f32"])
+def test_better_code_of_products_comes_later_with_the_same_bits(dtype, anew, rng, monkeypatch):
+    given, native = problems(dtype, rng), every_kind(dtype)
+    first = [[r.tobytes() for r in native(*args)] for args in given]
+    for (a, b, c, s), results in zip(given, [native(*args) for args in given], strict=True):
+        for got, expected in zip(results, (a @ b, a @ c.T, (a * s) @ c.T, a.T @ a), strict=True):
+            np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-3 if dtype == "f32" else 1e-9)
+    assert len(upgrades()) == 3 and not any(one.ended.is_set() for one in upgrades())
+    assert native.compiled.settle(60) and all(one.in_force for one in upgrades())
+    assert [[r.tobytes() for r in native(*args)] for args in given] == first
+    forget(monkeypatch)  # as another process: the better objects lie on the disk by now
+    again = every_kind(dtype)
+    assert upgrades() == [None, None, None]
+    assert [[r.tobytes() for r in again(*args)] for args in given] == first
+
+
+def test_better_code_of_products_waits_for_a_pause_no_longer_than_that(anew, monkeypatch):
+    monkeypatch.setattr(products, "_WAIT", 0.1)
+    every_kind("f64")
+    assert all(one.ended.wait(60) and one.in_force for one in upgrades())
+
+
+def test_products_go_on_while_their_code_is_exchanged(anew, rng):
+    given, native = problems("f64", rng)[-2:], every_kind("f64")
+    first = [[r.tobytes() for r in native(*args)] for args in given]
+    over, found = threading.Event(), []
+
+    def work():
+        while True:
+            last = over.is_set()
+            found.append([[r.tobytes() for r in native(*args)] for args in given] == first)
+            if last:
+                return
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    settled = [one.settle(60) for one in upgrades()]
+    over.set()
+    for thread in threads:
+        thread.join()
+    assert all(settled) and all(found)
+
+
+def test_where_better_code_of_products_fails_the_first_stays(anew, rng, monkeypatch):
+    def fail(self, library):
+        raise CompilationError("no memory for code")
+
+    given, native = problems("f64", rng)[4], every_kind("f64")
+    with monkeypatch.context() as patch, pytest.warns(RuntimeWarning, match="products of .*: the first code stays"):
+        patch.setattr(tiers.Upgrade, "exchange", fail)
+        assert not any(one.settle(60) for one in upgrades()) and tiers.idle(60)
+    np.testing.assert_allclose(native(*given)[0], given[0] @ given[1], rtol=1e-10, atol=1e-12)

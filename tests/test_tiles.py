@@ -143,7 +143,7 @@ def test_inner_loops_keep_to_registers(machine, dtype):
     triple, cpu, register_bytes, fma = MACHINES[machine]
     built = machine_of(triple, cpu)
     source = Module(register_bytes, fma, written=True)
-    source.functions.append(tiles.text(source, dtype))
+    source.functions += [tiles.largest_text(source, dtype), tiles.text(source, dtype)]
     module = llvm.parse_assembly(source.text(), context=llvm.create_context())
     module.triple, module.data_layout = built.triple, str(built.target_data)
     engine._run_passes(module, built, 1)  # pyright: ignore[reportPrivateUsage]

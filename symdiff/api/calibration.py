@@ -119,6 +119,7 @@ def calibrate(name: str, time_of: TimeOf) -> Machine:
             sizes = dict(zip("mn", point, strict=True))
             calls.append(native.bind(*_arrays(native, sizes)))
             executed.append(executing(sizes, register))
+        native.compiled.settle()
     trials = list(map(_Trial, executed, _timed(calls, time_of)))
     machine = _fitted(replace(TYPICAL, name=name, register=register, bandwidth=_ENDLESS, apart=_ENDLESS), trials)
     functions = {**machine.functions, **{other: machine.functions[like] for other, like in _LIKE.items()}}
