@@ -54,6 +54,24 @@ def block_rows(dtype: str) -> int:
     return _BLOCK_BYTES // (KC * BYTES[dtype]) // (2 * FOUR) * (2 * FOUR)
 
 
+def fill(r: Routine, length: str, target: str, start: str = "0", first: str = "0", count: str = "%n") -> None:
+    """Pack so many columns of B from `first` on into their places among all panels, from product `start` of the sum on:
+    stretch after stretch, as they are used, with the scale multiplied in."""
+    wide = tiles.widest(r.module, r.dtype)
+    padded = round_up(r, "%n", wide)
+    plain = r.emit("icmp eq ptr %scale, null")
+
+    def stretch(inside: str) -> None:
+        l = r.add(start, inside)
+        k = r.least(r.sub(length, inside), KC)
+        source = r.place("%b", r.add(r.mul(l, "%bs"), r.mul(first, "%bc")))
+        own = r.emit(f"select i1 {plain}, ptr null, ptr {r.place('%scale', l)}")
+        place = r.place(target, r.add(r.mul(l, padded), r.mul(first, k)))
+        packing.call(r, count, k, source, "%bc", "%bs", place, wide, own)
+
+    r.loop(length, stretch, KC)
+
+
 def call(r: Routine, direct: str) -> str:
     """Call the routine with the parameters of the caller."""
     return r.emit(f"call i32 @sd.packed.{r.dtype}({arguments(WORDS)}, i1 {direct})")

@@ -11,8 +11,8 @@ of the sum, as they are used; with s multiplied in.
 
 from __future__ import annotations
 
-from codegen import gemm, packing
-from codegen.packed import KC, arguments, kind, round_up
+from codegen import gemm
+from codegen.packed import arguments, fill, kind
 from codegen.routine import Routine
 from codegen.sharing import STRETCH
 from codegen.text import BYTES, Module
@@ -47,23 +47,8 @@ def text(module: Module, dtype: str) -> str:
     r = Routine(module, dtype)
     r.do("store i64 0, ptr %out")
     r.leave(r.emit("icmp sle i64 %m, %rows"), 0)
-    plain = r.emit("icmp eq ptr %scale, null")
     r.leave(gemm.in_place(r, r.emit(f"icmp sle i64 %m, {gemm.FLAT}")), 0)
     r.do("store i64 1, ptr %out")
     first = r.emit(f"getelementptr i8, ptr %out, i64 {HEAD}")
-    padded = round_up(r, "%n", wide)
-
-    def whole(start: str) -> None:
-        length = r.least(r.sub("%k", start), STRETCH)
-
-        def stretch(inside: str) -> None:
-            l = r.add(start, inside)
-            source = r.place("%b", r.mul(l, "%bs"))
-            own = r.emit(f"select i1 {plain}, ptr null, ptr {r.place('%scale', l)}")
-            k = r.least(r.sub(length, inside), KC)
-            packing.call(r, "%n", k, source, "%bc", "%bs", r.place(first, r.mul(l, padded)), wide, own)
-
-        r.loop(length, stretch, KC)
-
-    r.loop("%k", whole, STRETCH)
+    r.loop("%k", lambda start: fill(r, r.least(r.sub("%k", start), STRETCH), first, start), STRETCH)
     return r.define(symbol(dtype), "i32", arguments(_NAMES), "ret i32 0", linkage="")

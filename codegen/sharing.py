@@ -8,7 +8,8 @@ below it in the end:
 Small products are computed at once, others left to `@sd.divided.<dtype>` with the same parameters, whose text
 `text(...)` gives: it is compiled on its own, and found in the cell `@sd.cell.<dtype>`, which is the caller's.
 
-Rows of the result go to threads in blocks, or columns where there are many more; sums are what they are without. Long
+Rows of the result go to threads in blocks, for all of which B is packed before, by threads, too; or columns where there
+are many more; sums are what they are without. Long
 sums are cut into stretches of `STRETCH` products, whatever the number of threads. Where the result is small, stretches
 go to threads. The sums of stretches are added up in order together with what these additions leave, so that errors do
 not grow with the sum.
@@ -20,7 +21,7 @@ from collections.abc import Callable
 
 from codegen import gemm, memory, packing, pool
 from codegen.folds import two_sum, with_rest
-from codegen.packed import ADD, HALF, MIRROR, WORDS, arguments, kind, round_up
+from codegen.packed import ADD, HALF, MIRROR, WORDS, arguments, fill, kind, round_up
 from codegen.routine import Routine
 from codegen.text import BYTES, Module
 from codegen.tiles import widest
@@ -37,7 +38,11 @@ _PARTS = 4
 _FEWEST = 96
 """but of no fewer rows or columns than these, since each block packs what all have in common."""
 _WHOLE = 48
-"""Columns of whole tiles, whatever the registers."""
+"""Columns of whole tiles, whatever the registers;"""
+_PACKED = 4 * _WHOLE
+"""columns that a thread packs at a time,"""
+_ALL = 12 * _PACKED
+"""and that are packed before blocks of rows are multiplied with them: all of B, seldom, and not more than 38 MB."""
 _WIDE = 128
 """Columns of a symmetric result from which threads share the mirroring."""
 
@@ -72,7 +77,7 @@ def text(module: Module, dtype: str, threads: bool) -> str:
     """What large products are left to, and what it calls; without threads it never asks for any."""
     if threads:
         module.declare(pool.DECLARATION)
-    shared = [_rows(module, dtype), _columns(module, dtype), _stripes(module, dtype)] if threads else []
+    shared = [make(module, dtype) for make in (_rows, _columns, _panelled, _stripes)] if threads else []
     long = [_settled(module, dtype), _finish(module, dtype), _stretches(module, dtype)]
     return "".join([*shared, *long, _divided(module, dtype, threads)])
 
@@ -112,6 +117,19 @@ def _rows(module: Module, dtype: str) -> str:
 
     r.loop("%to", block, start="%from")
     return _finished(r, "rows", worst)
+
+
+def _panelled(module: Module, dtype: str) -> str:
+    """Panels of B for all blocks of rows."""
+    r = Routine(module, dtype)
+    _part(r)
+
+    def block(i: str) -> None:
+        first = r.mul(i, "%block")
+        fill(r, "%k", "%panels", first=first, count=r.least(r.sub("%n", first), "%block"))
+
+    r.loop("%to", block, start="%from")
+    return r.define(f"sd.panelled.{dtype}", "i32", _WORK, "ret i32 0")
 
 
 def _stripes(module: Module, dtype: str) -> str:
@@ -289,12 +307,38 @@ def _divided(module: Module, dtype: str, threads: bool) -> str:
             common_is(**{**own, **more}, block=size)
             share(name, r.parts(extent, size))
 
+        def rows(**more: str) -> None:
+            shared("rows", "%m", **more)
+
+        def rows_of_panels() -> None:
+            """Each block of rows would pack all of B."""
+            k = own.get("k", "%k")
+            wide = r.least(round_up(r, "%n", _WHOLE), _ALL)
+            block = memory.acquire(r, memory.SCRATCH, r.mul(r.mul(k, wide), BYTES[dtype]))
+            panels = memory.inside(r, block)
+
+            def columns(j: str) -> None:
+                n = r.least(r.sub("%n", j), _ALL)
+                b = r.place(own.get("b", "%b"), r.mul(j, "%bc"))
+                common_is(**{**own, "n": n, "b": b, "panels": panels, "block": str(_PACKED)})
+                share("panelled", r.parts(n, _PACKED), r.mul(n, k))
+                rows(n=n, b=b, c=r.place(own.get("c", "%c"), j), panels=panels, dots="null")
+
+            def packed() -> None:
+                r.loop("%n", columns, _ALL)
+                memory.release(r, memory.SCRATCH, block)
+
+            r.when(r.emit(f"icmp ne ptr {block}, null"), packed, rows)
+
         def several_blocks() -> None:
             # Narrow products of rows with rows add up in an order of their own, which a narrow part must not take.
             wide = r.emit(f"icmp sgt i64 %n, {r.mul('%m', 2)}")
             unrelated = r.emit(f"icmp eq i64 {half}, 0")
+            given = r.emit(f"icmp ne ptr {own.get('panels', '%panels')}, null")
+            lies = r.emit(f"or i1 {gemm.in_place(r, 'false')}, {gemm.narrow(r)}")
+            packs = r.both(unrelated, r.emit(f"xor i1 {given}, true"), r.emit(f"xor i1 {lies}, true"))
             r.when(r.emit(f"and i1 {wide}, {unrelated}"), lambda: shared("columns", "%n", dots="null"),
-                   lambda: shared("rows", "%m"))  # fmt: skip
+                   lambda: r.when(packs, rows_of_panels, rows))  # fmt: skip
 
         r.when(r.emit(f"and i1 {much}, {several}"), several_blocks, lambda: keep(gemm.call(r, **own)))
 

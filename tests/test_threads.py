@@ -260,6 +260,32 @@ def test_matrix_products_have_the_same_bits(shape, rng):
             same_bits([native(a, b)], [expected])
 
 
+@pytest.mark.parametrize("shape", [(1300, 2500, 40), (400, 390, 300), (260, 300, 4200)])
+@pytest.mark.parametrize("dtype", ["f64", "f32"])
+@pytest.mark.parametrize("how", ["plain", "scaled", "turned", "added"])
+def test_products_with_what_all_blocks_of_rows_read_have_the_same_bits(shape, dtype, how, rng):
+    """Columns in several stripes, sums in several stretches, scales, columns that are dense, several terms."""
+    m, n, k = shape
+    A, B = sd.symbol("A", sd.dims("m k"), dtype=dtype), sd.symbol("B", sd.dims("k n"), dtype=dtype)
+    s = sd.symbol("s", (sd.dim("k"),), dtype=dtype)
+    kind = np.float64 if dtype == "f64" else np.float32
+    a, b = rng.normal(size=(m, k)).astype(kind), rng.normal(size=(k, n)).astype(kind)
+    weights = rng.uniform(size=k).astype(kind)
+    outputs = A @ (s[:, None] * B) if how == "scaled" else A @ B
+    if how == "added":
+        outputs = outputs + np.tanh(outputs)
+    if how == "turned":
+        b = np.asfortranarray(b)
+    alone, two = (sd.compile(outputs, [A, B, s], threads=t) for t in (1, 2))
+    expected = alone(a, b, weights)
+    right = a @ (weights[:, None] * b) if how == "scaled" else a @ b
+    right = right + np.tanh(right) if how == "added" else right
+    close = 1e-3 if dtype == "f32" else 1e-9
+    np.testing.assert_allclose(expected, right, rtol=close, atol=close)
+    for _ in range(2):
+        same_bits([two(a, b, weights)], [expected])
+
+
 @pytest.mark.parametrize("shape", [(700, 260), (50_000, 30)])
 def test_symmetric_products_have_the_same_bits(shape, rng):
     X, s = sd.symbol("X", sd.dims("n d")), sd.symbol("s", (sd.dim("n"),))
