@@ -8,7 +8,8 @@
 Strides are in elements. `s` may be null, and so may `panels`: B as `codegen.panels` packs it once for many calls, and
 `dots`: the routine of `codegen.dots`, to which narrow products of rows with rows are left. The routine returns 0, or 1
 where there is no memory for packing. Flags: `ADD` adds to what C holds; `HALF` says that the product is symmetric, so
-that tiles below the diagonal are left out (then there are neither `panels` nor `dots`).
+that tiles below the diagonal are left out (then there are no `dots`); `BEFORE` times the number of columns that come
+before B's among the panels.
 
 Tiles of the result stay in registers over a stretch of k (`codegen.tiles`): chains of fused multiply-adds in the order
 of k are added up in order, and so are the stretches where C lies. Bits depend on k alone, neither on the width of the

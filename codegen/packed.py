@@ -17,6 +17,8 @@ from codegen.tiles import FOUR, Tile
 WORDS = ("m", "n", "k", "a", "ar", "as", "b", "bs", "bc", "c", "cr", "scale", "flags", "panels")
 _POINTERS = ("a", "b", "c", "scale", "panels", "dots", "parts", "out")
 ADD, HALF, MIRROR = 1, 2, 4
+BEFORE = 256
+"""Flags hold, so many times, the columns of the panels that come before the first one of B: whole tiles."""
 
 KC = 192
 """Products of a sum that goes to C."""
@@ -38,7 +40,7 @@ def arguments(words: Sequence[str], **other: str) -> str:
     return ", ".join(f"{kind(word)} {other.get(word, f'%{word}')}" for word in words)
 
 
-def round_up(r: Routine, size: str, multiple: int) -> str:
+def round_up(r: Routine, size: str, multiple: str | int) -> str:
     """The next multiple of a number, at least as large as a size."""
     return r.mul(r.parts(size, multiple), multiple)
 
@@ -92,7 +94,8 @@ def text(module: Module, tile: Tile) -> str:
     copies = r.emit(f"icmp sge i64 {n_most}, {enough}")
     ready = r.emit("icmp ne ptr %panels, null")
     lies = r.emit(f"or i1 %direct, {ready}")
-    padded = round_up(r, "%n", tile.columns)
+    before = r.emit(f"udiv i64 %flags, {BEFORE}")
+    padded = r.add(before, round_up(r, "%n", tile.columns))
     b_size = r.emit(f"select i1 {lies}, i64 0, i64 {r.add(n_most, tile.columns)}")
     a_size = r.emit(f"select i1 {copies}, i64 {r.add(m_most, tile.rows)}, i64 0")
     lines = r.add(b_size, a_size)
@@ -132,7 +135,7 @@ def text(module: Module, tile: Tile) -> str:
             r.when("%direct", lambda: r.when(
                 r.emit(f"icmp sgt i64 {narrow}, 0"), lambda: pack(narrow, r.place(source, whole), "%b.rest"),
             ), lambda: r.when(ready, lambda: None, lambda: pack(n, source, b_pack)))  # fmt: skip
-            made = r.place("%panels", r.add(r.mul(l, padded), r.mul(j, k)))
+            made = r.place("%panels", r.add(r.mul(l, padded), r.mul(r.add(before, j), k)))
             panels = r.emit(f"select i1 {ready}, ptr {made}, ptr {b_pack}")
             right = [r.emit(f"select i1 %direct, {type_} {x}, {type_} {y}") for type_, x, y in (
                 ("ptr", source, panels), ("i64", str(tile.columns), wide), ("i64", "%bs", str(tile.columns)),

@@ -21,7 +21,7 @@ from collections.abc import Callable
 
 from codegen import gemm, memory, packing, pool
 from codegen.folds import two_sum, with_rest
-from codegen.packed import ADD, HALF, MIRROR, WORDS, arguments, fill, kind, round_up
+from codegen.packed import ADD, BEFORE, HALF, MIRROR, WORDS, arguments, fill, kind, round_up
 from codegen.routine import Routine
 from codegen.text import BYTES, Module
 from codegen.tiles import widest
@@ -113,6 +113,7 @@ def _rows(module: Module, dtype: str) -> str:
         _keep(r, worst, gemm.call(
             r, m=r.least(r.sub("%m", first), "%block"), n=r.sub("%n", column), a=r.place("%a", r.mul(first, "%ar")),
             b=r.place("%b", r.mul(column, "%bc")), c=r.place("%c", r.at(first, "%cr", column)),
+            flags=r.add("%flags", r.mul(column, BEFORE)),
         ))  # fmt: skip
 
     r.loop("%to", block, start="%from")
@@ -299,11 +300,20 @@ def _divided(module: Module, dtype: str, threads: bool) -> str:
             keep(gemm.call(r, **own))
             return
 
+        # All of B is packed at once, or stripe by stripe; a symmetric product has no stripes.
+        symmetric = r.emit(f"icmp ne i64 {half}, 0")
+        once = r.emit(f"icmp sle i64 %n, {_ALL}")
+        halves = r.emit(f"and i1 {symmetric}, {once}")
+
         def shared(name: str, extent: str, **more: str) -> None:
-            # As many for each thread.
-            each = r.emit(f"sdiv i64 {extent}, {r.mul('%threads', _FEWEST)}")
-            blocks = r.mul("%threads", r.most(r.least(each, _PARTS), 1))
-            size = round_up(r, r.parts(extent, blocks), _WHOLE if name == "columns" else 8)
+            # As many for each thread. Those of a symmetric product get shorter: more of them, and whole tiles.
+            fewest, most, multiple = (
+                r.emit(f"select i1 {halves}, i64 {of_half}, i64 {of_all}")
+                for of_half, of_all in ((_WHOLE, _FEWEST), (2 * _PARTS, _PARTS), (_WHOLE, 8))
+            )
+            each = r.emit(f"sdiv i64 {extent}, {r.mul('%threads', fewest)}")
+            blocks = r.mul("%threads", r.most(r.least(each, most), 1))
+            size = round_up(r, r.parts(extent, blocks), str(_WHOLE) if name == "columns" else multiple)
             common_is(**{**own, **more}, block=size)
             share(name, r.parts(extent, size))
 
@@ -333,11 +343,11 @@ def _divided(module: Module, dtype: str, threads: bool) -> str:
         def several_blocks() -> None:
             # Narrow products of rows with rows add up in an order of their own, which a narrow part must not take.
             wide = r.emit(f"icmp sgt i64 %n, {r.mul('%m', 2)}")
-            unrelated = r.emit(f"icmp eq i64 {half}, 0")
+            whole = r.emit(f"or i1 {r.emit(f'xor i1 {symmetric}, true')}, {once}")
             given = r.emit(f"icmp ne ptr {own.get('panels', '%panels')}, null")
             lies = r.emit(f"or i1 {gemm.in_place(r, 'false')}, {gemm.narrow(r)}")
-            packs = r.both(unrelated, r.emit(f"xor i1 {given}, true"), r.emit(f"xor i1 {lies}, true"))
-            r.when(r.emit(f"and i1 {wide}, {unrelated}"), lambda: shared("columns", "%n", dots="null"),
+            packs = r.both(whole, r.emit(f"xor i1 {given}, true"), r.emit(f"xor i1 {lies}, true"))
+            r.when(wide, lambda: shared("columns", "%n", dots="null"),
                    lambda: r.when(packs, rows_of_panels, rows))  # fmt: skip
 
         r.when(r.emit(f"and i1 {much}, {several}"), several_blocks, lambda: keep(gemm.call(r, **own)))

@@ -286,7 +286,7 @@ def test_products_with_what_all_blocks_of_rows_read_have_the_same_bits(shape, dt
         same_bits([two(a, b, weights)], [expected])
 
 
-@pytest.mark.parametrize("shape", [(700, 260), (50_000, 30)])
+@pytest.mark.parametrize("shape", [(700, 260), (50_000, 30), (2500, 347), (90, 2400)])
 def test_symmetric_products_have_the_same_bits(shape, rng):
     X, s = sd.symbol("X", sd.dims("n d")), sd.symbol("s", (sd.dim("n"),))
     x, weights = rng.normal(size=shape), rng.uniform(size=shape[0])
