@@ -38,8 +38,9 @@ from symdiff.errors import (
     UnsupportedError,
     VerifyError,
 )
-from symdiff.frontend.creation import arange, eye, full, ones, zeros
+from symdiff.frontend.creation import arange, eye, full, ones, tri, zeros
 from symdiff.frontend.expr import Expr, constant, dim, dims
+from symdiff.frontend.index_arrays import tril_indices, triu_indices
 from symdiff.frontend.joining import stack_nested as array
 from symdiff.frontend.sympy_bridge import from_sympy
 from symdiff.frontend.text import parse
@@ -58,6 +59,6 @@ __all__ = [
     "derivation", "digamma", "dim", "dims", "draw", "eq", "erf", "erfc", "evaluate", "eye", "from_sympy", "full",
     "function", "grad", "gradient", "hessian", "hvp", "jacfwd", "jacobian", "jacrev", "jit", "jvp", "kinks", "lgamma",
     "logsumexp", "ones", "parse", "polygamma", "relu", "scan", "set", "sigmoid", "simplify", "softmax", "softplus",
-    "sparse_hessian", "sparse_jacobian", "symbol", "triangular_solve", "value_and_grad", "verify", "vjp", "vmap",
-    "where", "zeros",
+    "sparse_hessian", "sparse_jacobian", "symbol", "tri", "triangular_solve", "tril_indices", "triu_indices",
+    "value_and_grad", "verify", "vjp", "vmap", "where", "zeros",
 ]  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -141,6 +140,28 @@ mod = numpy_function("mod", "remainder")(_integers_too("mod", "mod"))
 floor_divide = numpy_function("floor_divide")(_integers_too("floor_divide", "floor_divide"))
 
 
+@numpy_function("fmod")
+def fmod(x: Any, y: Any) -> Any:
+    """The remainder with the sign of x."""
+    a, b = broadcast_exprs(promote([x, y]), "fmod")
+    size = absolute(b)
+    return where(less(a, 0), negative(mod(negative(a), size)), mod(a, size))
+
+
+@numpy_function("modf")
+def modf(x: Any) -> Any:
+    """The part behind the point and the part before it, both with the sign of x."""
+    e = promote([x], floating=True)[0]
+    whole = trunc(e)
+    return subtract(e, whole), whole
+
+
+@numpy_function("ldexp")
+def ldexp(x1: Any, x2: Any) -> Any:
+    e = promote([x1], floating=True)[0]
+    return multiply(e, elementwise("exp2", as_expr(x2).astype(e.dtype)))
+
+
 @numpy_function("divmod")
 def divmod_(x: Any, y: Any) -> Any:
     return floor_divide(x, y), mod(x, y)
@@ -218,38 +239,6 @@ def logaddexp2(x: Any, y: Any) -> Any:
     a, b = promote([x, y], floating=True)
     two = elementwise("log", as_expr(2.0, a))
     return divide(logaddexp(multiply(a, two), multiply(b, two)), two)
-
-
-@scipy_function("xlogy")
-def xlogy(x: Any, y: Any) -> Any:
-    a, b = broadcast_exprs(promote([x, y], floating=True), "xlogy")
-    # Only where the product would be 0 * log(0): elsewhere at factor 0 the derivative log(y) is kept.
-    empty = logical_and(equal(a, 0), logical_or(less_equal(b, 0), equal(b, np.inf)))
-    return multiply(a, elementwise("log", where(empty, 1, b)))
-
-
-@scipy_function("xlog1py")
-def xlog1py(x: Any, y: Any) -> Any:
-    a, b = broadcast_exprs(promote([x, y], floating=True), "xlog1py")
-    empty = logical_and(equal(a, 0), logical_or(less_equal(b, -1), equal(b, np.inf)))
-    return multiply(a, elementwise("log1p", where(empty, 0, b)))
-
-
-@scipy_function("log_expit")
-def log_expit(x: Any) -> Any:
-    return negative(elementwise("softplus", negative(promote([x], floating=True)[0])))
-
-
-@scipy_function("logit")
-def logit(x: Any) -> Any:
-    e = promote([x], floating=True)[0]
-    return subtract(elementwise("log", e), elementwise("log1p", negative(e)))
-
-
-@scipy_function("ndtr")
-def ndtr(x: Any) -> Any:
-    e = promote([x], floating=True)[0]
-    return multiply(Fraction(1, 2), elementwise("erfc", negative(divide(e, elementwise("sqrt", as_expr(2.0, e))))))
 
 
 # -------------------------------------------------------------------- angles
@@ -413,6 +402,16 @@ def isfinite(x: Any) -> Any:
     return less(fabs(x), np.inf)
 
 
+@numpy_function("isposinf")
+def isposinf(x: Any) -> Any:
+    return equal(x, np.inf)
+
+
+@numpy_function("isneginf")
+def isneginf(x: Any) -> Any:
+    return equal(x, -np.inf)
+
+
 @numpy_function("isclose")
 def isclose(a: Any, b: Any, rtol: float = 1e-05, atol: float = 1e-08) -> Any:
     x, y = broadcast_exprs(promote([a, b], floating=True), "isclose")
@@ -470,13 +469,10 @@ def outer_of(ufunc: np.ufunc, a: Any, b: Any) -> Any:
 
 own_function("ufunc.outer")(outer_of)
 
-refuse("fmod", "use np.mod, whose sign is that of the divisor")
-refuse("copysign signbit nextafter spacing frexp modf ldexp", "use np.sign, np.abs and np.where")
+refuse("copysign signbit nextafter spacing frexp", "use np.sign, np.abs and np.where")
 refuse("sinc", "write np.where(x == 0, 1, np.sin(np.pi*x)/(np.pi*x)) where a second derivative at 0 is not needed")
-refuse("nan_to_num nansum nanmean nanmax nanmin nanstd nanvar", "use np.where(np.isnan(x), 0, x)")
-refuse("gcd lcm left_shift right_shift bitwise_count", "integers only; compute it on the array")
-refuse("isposinf isneginf isreal iscomplex imag angle", "complex numbers are not supported")
+refuse("gcd lcm left_shift right_shift bitwise_count packbits unpackbits", "integers only; compute it on the array")
+refuse("angle", "complex numbers are not supported; use np.arctan2(y, x)")
 refuse("piecewise", "use np.where or np.select")
 refuse("i0", "Bessel functions have no derivative rule here")
 refuse("unwrap", "use np.arctan2")
-

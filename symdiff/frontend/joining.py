@@ -341,9 +341,12 @@ tril = numpy_function("tril")(_triangle("tril"))
 triu = numpy_function("triu")(_triangle("triu"))
 
 
-refuse("sort argsort partition argpartition lexsort msort", "sorting is not differentiable here; index with np.argsort "
-       "of the numbers")  # fmt: skip
-refuse("unique nonzero flatnonzero argwhere extract compress union1d intersect1d setdiff1d in1d isin",
+refuse("sort argsort partition argpartition lexsort msort sort_complex",
+       "sorting is not differentiable here; index with np.argsort of the numbers")  # fmt: skip
+refuse("unique unique_all unique_counts unique_inverse unique_values nonzero flatnonzero argwhere extract compress "
+       "union1d intersect1d setdiff1d setxor1d in1d isin",
        "its size depends on values; use np.where(condition, a, b)")  # fmt: skip
 refuse("resize insert delete trim_zeros", "use np.concatenate of slices")
-refuse("copyto put place putmask fill_diagonal put_along_axis", "expressions are never changed in place; use sd.set")
+refuse("copyto put place putmask fill_diagonal put_along_axis empty_like",
+       "expressions are never changed in place; use sd.set, on np.zeros_like(x) for a new array")  # fmt: skip
+refuse("bmat asmatrix", "use np.block")

@@ -29,7 +29,7 @@ from symdiff.frontend.shape_functions import (
     ravel,
     reshaped,
 )
-from symdiff.ir.dims import Size, format_shape
+from symdiff.ir.dims import Size, format_shape, product
 
 
 # -------------------------------------------------------------------- products
@@ -419,11 +419,38 @@ def matrix_power(a: Any, n: Any) -> Any:
     return result
 
 
+@numpy_function("linalg.tensorinv")
+def tensorinv(a: Any, ind: int = 2) -> Any:
+    """The inverse of the map from the last axes to the first `ind`."""
+    x = as_expr(a)
+    rows, columns = x.value.shape[:ind], x.value.shape[ind:]
+    return reshaped(inv(reshaped(x, (product(rows), product(columns)))), (*columns, *rows))
+
+
+@numpy_function("linalg.tensorsolve")
+def tensorsolve(a: Any, b: Any, axes: Any = None) -> Any:
+    """x with tensordot(a, x, x.ndim) = b; `axes` of a are moved behind the others first."""
+    x, y = as_expr(a), as_expr(b)
+    if axes is not None:
+        chosen = [axes] if isinstance(axes, int) else list(axes)
+        x = moveaxis(x, chosen, list(range(x.ndim - len(chosen), x.ndim)))
+    columns = x.value.shape[y.ndim :]
+    matrix = reshaped(x, (product(y.value.shape), product(columns)))
+    return reshaped(solve(matrix, reshaped(y, (product(y.value.shape),))), columns)
+
+
+@numpy_function("linalg.cond")
+def cond(x: Any, p: Any = None) -> Any:
+    """The norm of a matrix times that of its inverse, in the norms that need no singular values."""
+    if p not in ("fro", 1, -1, np.inf, -np.inf):
+        raise UnsupportedError(f"cond: order {p!r}, expected 'fro', 1, -1, inf or -inf; {_SPECTRAL}")
+    return multiply(FUNCTIONS["np.linalg.norm"](x, p, (-2, -1)), FUNCTIONS["np.linalg.norm"](inv(x), p, (-2, -1)))
+
+
 _SPECTRAL = "it needs an eigenvalue or singular value decomposition, which has no derivative rule here"
-refuse("linalg.eig linalg.eigh linalg.eigvals linalg.eigvalsh linalg.svd linalg.svdvals linalg.cond "
+refuse("linalg.eig linalg.eigh linalg.eigvals linalg.eigvalsh linalg.svd linalg.svdvals "
        "linalg.matrix_rank", _SPECTRAL)  # fmt: skip
 refuse("linalg.pinv", "use np.linalg.solve(A.T @ A, A.T) for full column rank")
 refuse("linalg.lstsq", "use np.linalg.solve(A.T @ A, A.T @ b)")
 refuse("linalg.qr", "use np.linalg.cholesky(A.T @ A)")
-refuse("linalg.tensorsolve linalg.tensorinv", "reshape to matrices and use np.linalg.solve or np.linalg.inv")
 

@@ -10,15 +10,22 @@ from __future__ import annotations
 from symdiff.frontend import (
     creation,
     elementwise,
+    index_arrays,
     indexing,
     joining,
     linalg_functions,
+    nan_functions,
     reductions,
+    sampled,
     sequences,
     shape_functions,
+    special,
 )
 from symdiff.frontend.registry import FUNCTIONS, NUMPY
 
-MODULES = (creation, elementwise, indexing, joining, linalg_functions, reductions, sequences, shape_functions)
+MODULES = (
+    creation, elementwise, index_arrays, indexing, joining, linalg_functions, nan_functions, reductions, sampled,
+    sequences, shape_functions, special,
+)  # fmt: skip
 
 __all__ = ["FUNCTIONS", "MODULES", "NUMPY"]

@@ -170,6 +170,12 @@ def array_equal(a1: Any, a2: Any) -> Any:
     return all_(equal(x, y)) if x.shape == y.shape else False
 
 
+@numpy_function("array_equiv")
+def array_equiv(a1: Any, a2: Any) -> Any:
+    """Whether entries are equal once both are broadcast; shapes that do not fit are an error here."""
+    return all_(equal(a1, a2))
+
+
 @numpy_function("allclose")
 def allclose(a: Any, b: Any, rtol: float = 1e-05, atol: float = 1e-08) -> Any:
     return all_(FUNCTIONS["isclose"](a, b, rtol, atol))
@@ -364,8 +370,9 @@ def ufunc_at(ufunc: np.ufunc, *_: Any) -> Any:
 own_function("ufunc.reduce")(ufunc_reduce)
 own_function("ufunc.at")(ufunc_at)
 
-refuse("median percentile quantile nanmedian nanpercentile", "order statistics other than np.max, np.min have no rule")
-refuse("corrcoef", "divide np.cov by the outer product of np.std")
-refuse("histogram bincount digitize searchsorted histogramdd histogram2d", "counting is not differentiable")
-refuse("interp", "use np.where on the pieces")
-
+refuse("median percentile quantile nanmedian nanpercentile nanquantile",
+       "order statistics other than np.max, np.min have no rule")  # fmt: skip
+refuse("histogram histogramdd histogram2d histogram_bin_edges", "counting is not differentiable")
+refuse("bincount", "its size depends on values; use sd.add_at(sd.zeros(n), i, weights)")
+refuse("apply_along_axis", "use sd.vmap, or the axis= of the function")
+refuse("apply_over_axes", "use the axis= of the function, a tuple of axes")

@@ -173,6 +173,4 @@ def vander(x: Any, N: Any = None, increasing: bool = False) -> Any:
 
 own_function("ufunc.accumulate")(ufunc_accumulate)
 
-refuse("cumulative_prod nancumsum nancumprod", "use np.cumprod, np.cumsum")
-refuse("gradient", "numerical differences: use np.diff, or the derivative itself, sd.gradient")
-refuse("polyfit polyadd polymul polyder polyint roots", "use np.polyval, or write the polynomial")
+refuse("cumulative_prod", "use np.cumprod")

@@ -268,3 +268,19 @@ def iscomplexobj(x: Any) -> bool:
 @numpy_function("isrealobj")
 def isrealobj(x: Any) -> bool:
     return True
+
+
+@numpy_function("isreal")
+def isreal(x: Any) -> Any:
+    return broadcast_to(as_expr(True), as_expr(x).value.shape)
+
+
+@numpy_function("iscomplex")
+def iscomplex(x: Any) -> Any:
+    return broadcast_to(as_expr(False), as_expr(x).value.shape)
+
+
+@numpy_function("imag")
+def imag(val: Any) -> Any:
+    e = as_expr(val)
+    return broadcast_to(as_expr(0).astype(e.dtype), e.value.shape)
