@@ -234,10 +234,10 @@ def _scatter_add(writer: Writer, node: Node, buffer: Buffer) -> None:
     if rest is None:
         nest.store(buffer, target, value, "sum")
         return
-    before = nest.load(buffer, target)
+    before = nest.load(buffer, target, written=True)
     total, error = _sum_and_error(nest, before, value, node.dtype)
     nest.store(buffer, target, total)
-    nest.store(rest, target, nest.let("add", (nest.load(rest, target), error), node.dtype))
+    nest.store(rest, target, nest.let("add", (nest.load(rest, target, written=True), error), node.dtype))
     last = writer.nest(node.shape)
     head, left = (last.load(one, last.index) for one in (buffer, rest))
     last.store(buffer, last.index, _with_rest(last, head, left, node.dtype))

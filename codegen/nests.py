@@ -138,10 +138,10 @@ class Nest:
         """A constant scalar."""
         return self.let("const", (), dtype, number)
 
-    def load(self, buffer: Buffer, index: tuple[Index, ...]) -> int:
-        """Read a scalar from a buffer."""
+    def load(self, buffer: Buffer, index: tuple[Index, ...], written: bool = False) -> int:
+        """Read a scalar from a buffer; anew in every iteration where the nest has written it itself."""
         name = self.memory.name()
-        self.deps[name] = self.index_deps(index)
+        self.deps[name] = self.index_deps(index) | (sum(self.bit.values()) if written else 0)
         self.stmts.append(Load(name, buffer, index))
         return name
 

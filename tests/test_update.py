@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import symdiff as sd
 from symdiff.diff import jacobians
 from symdiff.errors import DtypeError, ShapeError, UnsupportedError
 from symdiff.frontend.expr import Expr, dims, symbol
@@ -152,3 +153,18 @@ def test_values_must_fit() -> None:
         set_at(s["A"], 0, s["v"])
     with pytest.raises(DtypeError, match="does not fit"):
         set_at(np.zeros(3, np.int64), 0, s["c"])
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "int64"])
+@pytest.mark.parametrize("shape", [(1,), (3,), (1, 2), (3, 2)])
+def test_native_code_adds_at_one_place_again_and_again(shape: tuple[int, ...], dtype: str) -> None:
+    """The place is the same in every iteration, and what stands there is not."""
+    for count in (2, 3, 9):
+        a, u = symbol("a", shape, dtype), symbol("u", (count, *shape[1:]), dtype)
+        j = symbol("j", (), "int64")
+        A, U = ((rng.normal(size=size) * 9).astype(dtype) for size in (shape, (count, *shape[1:])))
+        want = A.copy()
+        np.add.at(want, np.full(count, shape[0] - 1), U)
+        for at in (np.full(count, -1), np.broadcast_to(j, (count,))):
+            got = sd.compile(add_at(a, at, u), [a, u, j])(A, U, -1)
+            np.testing.assert_allclose(got, want, rtol=1e-6)
