@@ -55,10 +55,11 @@ class Writer:
         nest = self.nest(buffer.shape)
         nest.store(buffer, nest.index, nest.const(number, buffer.dtype))
 
-    def copy(self, node: Node, buffer: Buffer) -> None:
-        """Write the elements of `node` to a buffer of its shape."""
-        nest = self.nest(node.shape)
-        nest.store(buffer, nest.index, nest.value(node, nest.index))
+    def copy(self, node: Node, buffer: Buffer, order: Sequence[int] | None = None) -> None:
+        """Write the elements of `node` to a buffer of its shape, or of its axes in another order."""
+        nest = self.nest(buffer.shape)
+        place = range(node.rank) if order is None else sorted(range(node.rank), key=order.__getitem__)
+        nest.store(buffer, nest.index, nest.value(node, tuple([nest.index[p] for p in place])))
 
 
 _Write: TypeAlias = "Callable[[Writer, Node, Buffer], None]"
@@ -348,11 +349,16 @@ def _operand(
     one = _grouped(strides[b : b + first], node.shape[b : b + first])
     two = _grouped(strides[b + first :], node.shape[b + first :])
     if one is None or two is None:
-        dense = memory.temp(node.shape, node.dtype)
-        writer.copy(node, dense)
-        buffer, own = dense, contiguous_strides(node.shape)
-        strides, start = list(own), 0
-        one, two = own[b + first - 1], own[-1]
+        # The axis whose elements lie side by side stays the last one.
+        turned = first > 0 and strides[b + first - 1] == 1 and strides[-1] != 1
+        order = [*range(b), *range(b + first, node.rank), *range(b, b + first)] if turned else list(range(node.rank))
+        shape = tuple([node.shape[axis] for axis in order])
+        buffer = memory.temp(shape, node.dtype)
+        writer.copy(node, buffer, order)
+        start = 0
+        for axis, step in zip(order, contiguous_strides(shape), strict=True):
+            strides[axis] = step
+        one, two = strides[b + first - 1], strides[-1]
     flat = memory.reshaped(buffer, (product(buffer.shape),))
     offset = combine([(s, i) for s, i in zip(strides[:b], batch, strict=True)], start)
     return Pointer(flat, (offset,)), one, two

@@ -7,6 +7,7 @@ import pytest
 from codegen_programs import agree, text_function
 
 import codegen
+import symdiff as sd
 from codegen import products, tiers
 from codegen.errors import CompilationError
 
@@ -177,3 +178,27 @@ def test_where_better_code_of_products_fails_the_first_stays(anew, rng, monkeypa
         patch.setattr(tiers.Upgrade, "exchange", fail)
         assert not any(one.settle(60) for one in upgrades()) and tiers.idle(60)
     np.testing.assert_allclose(native(*given)[0], given[0] @ given[1], rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("x_axes", "g_axes", "out", "dense"),
+    [
+        ("hwc", "hwo", "co", "h - 1, w - 1, c"), ("hwc", "hwo", "oc", "h - 1, w - 1, c"),
+        ("hwc", "co", "hwo", "h - 1, w - 1, c"), ("hwc", "ohw", "oc", "h - 1, w - 1, c"),
+        ("chw", "hwo", "co", "c, h - 1, w - 1"), ("hcw", "hwo", "co", None),
+    ],
+)  # fmt: skip
+def test_a_slice_is_copied_for_a_product_as_it_lies(x_axes, g_axes, out, dense, rng):
+    """Copying it with its axes in the order of the product would read far apart elements one by one."""
+    whole = dict(zip("hwco", sd.dims("h w c o"), strict=True))
+    inner = whole | {"h": whole["h"] - 1, "w": whole["w"] - 1}
+    x, g = sd.symbol("x", [whole[a] for a in x_axes]), sd.symbol("g", [inner[a] for a in g_axes])
+    cut = tuple([slice(1, None) if a in "hw" else slice(None) for a in x_axes])
+    spec = f"{x_axes},{g_axes}->{out}"
+    native = sd.compile(np.einsum(spec, x[cut], g), [x, g])
+    sizes = {"h": 7, "w": 5, "c": 4, "o": 3}
+    a = rng.normal(size=[sizes[axis] for axis in x_axes])
+    b = rng.normal(size=[sizes[axis] - (axis in "hw") for axis in g_axes])
+    np.testing.assert_allclose(native(a, b), np.einsum(spec, a[cut], b), rtol=1e-13, atol=1e-13)
+    temps = [line for line in native.loops.splitlines() if line.startswith("  temp")]
+    assert dense is None or any(f"f64({dense})" in line for line in temps), temps
