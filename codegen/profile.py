@@ -102,16 +102,15 @@ def profiler(function: Function) -> Callable[[Mapping[str, int], int], list[Kern
 
 
 def profile(
-    program: Program, sizes: Mapping[str, int], register_bytes: int = 32, fma: bool = True,
-    known: Unsized | None = None,
-) -> list[KernelProfile]:  # fmt: skip
+    program: Program, sizes: Mapping[str, int], register_bytes: int = 32, known: Unsized | None = None
+) -> list[KernelProfile]:
     """Every kernel in order, on one thread; `sizes` has all named dimensions. known: of earlier profiles of it."""
     known = known or Unsized()
     numbers = {**sizes, **block_numbers(program.blocks, sizes)}
     traffic = Traffic(program, numbers)
     made: list[KernelProfile] = []
     for kernel in program.kernels:
-        reader = _Reader(kernel, known, numbers, register_bytes, fma)
+        reader = _Reader(kernel, known, numbers, register_bytes)
         own = reader.read()
         own.traffic = traffic.of(kernel, reader.loops)
         made.append(own)
@@ -144,13 +143,11 @@ class _Run:
 class _Reader:
     """Reads one kernel."""
 
-    def __init__(
-        self, kernel: Kernel, known: Unsized, numbers: Mapping[str, int], register_bytes: int, fma: bool
-    ) -> None:
+    def __init__(self, kernel: Kernel, known: Unsized, numbers: Mapping[str, int], register_bytes: int) -> None:
         self.kernel, self.known, self.numbers = kernel, known, numbers
-        self.register_bytes, self.fma = register_bytes, fma
+        self.register_bytes = register_bytes
         uses = known.uses(kernel)
-        self.fused: set[int] = uses.fused if fma else set()
+        self.fused: set[int] = uses.fused
         self.turned: set[int] = uses.turned
         self.lanes = vector_width(kernel, register_bytes)
         self.made = KernelProfile(kernel.name)
@@ -475,7 +472,7 @@ class _Reader:
         times, rows = run.times, stmt.args[0]
         ready = stmt.args[13] is not None and isinstance(rows, Count) and run.around[rows.within].trips > 1
         cut = tiling(m, n, k, numbers[5], numbers[8], stmt.args[11] is not None, int(numbers[12]),
-                     self.register_bytes, self.fma, stmt.dtype, ready)  # fmt: skip
+                     self.register_bytes, True, stmt.dtype, ready)  # fmt: skip
         self._add(Stretch(times, {"product": 1.0, "packed": cut.packed, "tile": cut.tiles}))
         for rows, vectors, steps in cut.steps:
             units = {"matrix": float(rows * vectors), "load": float(rows + vectors)}

@@ -35,6 +35,7 @@ from symdiff.ir.path import pairwise
 
 # What one instruction costs: class -> count; transcendental and special classes are ("transcendental", name).
 Bill: TypeAlias = "dict[str | tuple[str, str], Poly | Size]"
+Totals: TypeAlias = "dict[str | tuple[str, str], Poly]"
 
 CLASSES: Final = ("add", "multiply", "divide", "fma", "compare", "integer", "move")
 
@@ -146,45 +147,7 @@ def count(function: Function, memory: bool = True) -> Counts:
 
     memory: whether the peak is worked out too, which takes longest.
     """
-    # Instructions of one kind cost the same, so each kind is worked out once and multiplied.
-    kinds: dict[Any, list[Any]] = {}
-    totals: dict[str | tuple[str, str], Poly] = {}
-    read, written = Poly(), Poly()
-    loops: set[Any] = set()
-    for value in function.instrs:
-        if value.op.name in FREE:
-            continue
-        if value.op.picks:
-            _add(totals, _stacked(value))
-            if (key := loop_key(value)) not in loops:
-                loops.add(key)
-                _add(totals, _loop(value))
-                within = count(value.attr("body"), memory=False)
-                read = read + Poly(value.attr("length")) * within.bytes_read
-                written = written + Poly(value.attr("length")) * within.bytes_written
-            continue
-        exponent = value.args[1] if value.op.name == "pow" and value.args[1].op.name == "const" else None
-        key = (value.op, value.attrs, value.type, tuple([a.type for a in value.args]), exponent)
-        entry = kinds.get(key)
-        if entry is None:
-            kinds[key] = [value, 1]
-        else:
-            entry[1] += 1
-    for value, times in kinds.values():
-        _add(totals, bill_of(value), times)
-    # Traffic depends on which operands are constants, so it has its own kinds.
-    reads: dict[Any, int] = {}
-    writes: dict[Any, int] = {}
-    for value in function.instrs:
-        if value.op.name not in FREE:
-            writes[value.type] = writes.get(value.type, 0) + 1
-            for operand in () if value.op.picks else value.args:
-                if operand.op.name not in ("const", "size"):
-                    reads[operand.type] = reads.get(operand.type, 0) + 1
-    for kind, times in reads.items():
-        read = read + times * storage(kind)
-    for kind, times in writes.items():
-        written = written + times * storage(kind)
+    totals, read, written = _tallied(function)
     return Counts(
         **{name: totals.get(name, Poly()) for name in (*CLASSES, "fusable")},
         transcendental=_named(totals, "transcendental"),
@@ -196,7 +159,49 @@ def count(function: Function, memory: bool = True) -> Counts:
     )
 
 
-def _add(totals: dict[str | tuple[str, str], Poly], bill: Bill, times: int | Poly = 1) -> None:
+def _tallied(function: Function) -> tuple[Totals, Poly, Poly]:
+    """Operations, bytes read and bytes written; bodies of loops are walked once."""
+    # Instructions of one kind cost the same, so each kind is worked out once and multiplied.
+    kinds: dict[Any, list[Any]] = {}
+    totals: Totals = {}
+    read, written = Poly(), Poly()
+    # Traffic depends on which operands are constants, so it has its own kinds.
+    reads: dict[Any, int] = {}
+    writes: dict[Any, int] = {}
+    loops: set[Any] = set()
+    for value in function.instrs:
+        if value.op.name in FREE:
+            continue
+        writes[value.type] = writes.get(value.type, 0) + 1
+        if value.op.picks:
+            _add(totals, _stacked(value))
+            if (key := loop_key(value)) not in loops:
+                loops.add(key)
+                length = Poly(value.attr("length"))
+                within, read_within, written_within = _tallied(value.attr("body"))
+                _add(totals, {**within}, length)
+                read, written = read + length * read_within, written + length * written_within
+            continue
+        for operand in value.args:
+            if operand.op.name not in ("const", "size"):
+                reads[operand.type] = reads.get(operand.type, 0) + 1
+        exponent = value.args[1] if value.op.name == "pow" and value.args[1].op.name == "const" else None
+        key = (value.op, value.attrs, value.type, tuple([a.type for a in value.args]), exponent)
+        entry = kinds.get(key)
+        if entry is None:
+            kinds[key] = [value, 1]
+        else:
+            entry[1] += 1
+    for value, times in kinds.values():
+        _add(totals, bill_of(value), times)
+    for kind, times in reads.items():
+        read = read + times * storage(kind)
+    for kind, times in writes.items():
+        written = written + times * storage(kind)
+    return totals, read, written
+
+
+def _add(totals: Totals, bill: Bill, times: int | Poly = 1) -> None:
     for name, amount in bill.items():
         totals[name] = totals.get(name, Poly()) + times * Poly(amount)
 
@@ -398,30 +403,13 @@ def _triangular(value: Value) -> Bill:
 
 
 # -------------------------------------------------------------------- loops
-def _loop(value: Value) -> Bill:
-    """All steps of a loop, whatever is picked of it."""
-    within: dict[str | tuple[str, str], Poly] = {}
-    loops: set[Any] = set()
-    for inner in value.attr("body").instrs:
-        if inner.op.name in FREE:
-            continue
-        if inner.op.picks:
-            _add(within, _stacked(inner))
-            if (key := loop_key(inner)) in loops:
-                continue
-            loops.add(key)
-            _add(within, _loop(inner))
-        else:
-            _add(within, bill_of(inner))
-    return _times(Poly(value.attr("length")), {**within})
-
-
 def _stacked(value: Value) -> Bill:
     return {"move": product(value.shape)} if value.attr("pick") >= value.attr("carries") else {}
 
 
 def _scan(value: Value) -> Bill:
-    return _plus(_loop(value), _stacked(value))
+    """All steps, and what is picked of them."""
+    return _plus(_times(Poly(value.attr("length")), {**_tallied(value.attr("body"))[0]}), _stacked(value))
 
 
 FREE: Final = frozenset({"const", "array", "iota", "size", "reshape"})
