@@ -43,6 +43,9 @@ from symdiff.process import Once
 RELEASE_ABOVE = 20_000
 """Releasing and taking back the GIL costs 20 to 70 ns; kernels on so many elements take microseconds."""
 
+_WAIT = 1.0
+"""Seconds that the better entry waits for a pause in compilations: first calls have the processor for themselves."""
+
 _MAX_FRAME_WORDS = 16_384
 """128 KiB of stack; a signature with more axes than that is called through `Marshal`."""
 
@@ -329,7 +332,7 @@ class _FastEntry:
         self._libraries = [engine.compile_text(text, _ENTRIES, opt=opt, imports=layout.imports)]
         self._call, self._call_bound = map(self._libraries[0].address, _ENTRIES)
         if self._better is not None:
-            self._better.begin(self._call, within=0.0)
+            self._better.begin(self._call, within=_WAIT)
 
         self.function_class = self._callable_class(NativeFunction)
         self.bound_class = self._callable_class(BoundCall)

@@ -72,21 +72,20 @@ def _kernels(register_bytes: int, fma: bool, dtype: str) -> tuple[_Shared, ctype
     """What takes the time, and the cell with what large products are left to."""
     divided = ctypes.c_void_p()
     module = Module(register_bytes, fma, written=True)
-    largest = tiles.largest_text(module, dtype)
-    module.functions += [tiles.text(module, dtype), packing.text(module, dtype)]
-    module.functions += [gemm.at_once_text(module, dtype), sharing.product(module, dtype)]
-    rest = module.text()
-    cell = {sharing.cell_symbol(dtype): ctypes.addressof(divided)}
-    called = [*_steering_calls(dtype), sharing.declaration(dtype)]
+    largest, edges = tiles.largest_text(module, dtype), tiles.text(module, dtype)
+    module.functions += [packing.text(module, dtype), gemm.at_once_text(module, dtype), sharing.product(module, dtype)]
+    others = module.text()
     symbols = [*_kernel_symbols(dtype), sharing.symbol(dtype)]
-    if engine.on_disk(largest + rest, _OPT):
-        return _last(largest + rest, symbols, cell), divided
+    cell = {sharing.cell_symbol(dtype): ctypes.addressof(divided)}
+    text = largest + edges + others
+    if engine.on_disk(text, _OPT):
+        return _last(text, symbols, cell), divided
     outside = tiles.largest(module, dtype)
-    first = engine.compile_text(largest + "\n".join(sorted(module.declarations)) + "\n", outside, opt=_OPT)
-    found = {name: first.address(name) for name in outside}
-    text = rest + "\n".join(outside.values()) + "\n"
-    made = _in_two_tiers("products of matrices", largest + rest, text, symbols, called, cell, found, [first])
-    return made, divided
+    alone = engine.compile_text(largest + "\n".join(sorted(module.declarations)) + "\n", outside, opt=_OPT)
+    found = {name: alone.address(name) for name in outside}
+    first = tiles.text(module, dtype, lower=False) + others + "\n".join(outside.values()) + "\n"
+    called = [*_steering_calls(dtype), sharing.declaration(dtype)]
+    return _in_two_tiers("products of matrices", text, first, symbols, called, cell, found, [alone]), divided
 
 
 def _last(text: str, symbols: Sequence[str], imports: Mapping[str, int]) -> _Shared:

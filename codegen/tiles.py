@@ -89,10 +89,11 @@ def widest(module: Module, dtype: str) -> int:
     return tiles(module, dtype)[-1].columns
 
 
-def text(module: Module, dtype: str) -> str:
-    """The routine, and the tiles it takes at edges."""
+def text(module: Module, dtype: str, lower: bool = True) -> str:
+    """The routine, and the tiles it takes at edges; without the lower ones the largest does their work."""
     family = tiles(module, dtype)
-    return "".join([*(_column(module, tile) for tile in family[:-1]), _tiles(module, family)])
+    edges = [tile for tile in family[:-1] if lower or tile.vectors < family[-1].vectors]
+    return "".join([*(_column(module, tile) for tile in edges), _tiles(module, [*edges, family[-1]])])
 
 
 def largest_text(module: Module, dtype: str) -> str:
@@ -375,13 +376,17 @@ def _tiles(module: Module, family: list[Tile]) -> str:
             r.do(f"call void {tile}({words}, ptr {c}, i64 %cr, i1 %first)")
 
         def some() -> None:
+            above = smallest(narrower, left, lambda tile: tile.columns, f"@{most.symbol}")
+            if not lower:
+                call(above, stop, "%a", c)
+                return
             # Below whole tiles of full width comes one as high as what is left.
             rest = r.emit(f"and i64 {stop}, {most.rows - 1}")
             high = r.emit(f"icmp sgt i64 {rest}, {lower[-1].rows}")
             narrow = r.emit(f"icmp sle i64 {left}, {narrower[-1].columns}") if narrower else "false"
             all_rows = r.emit(f"or i1 {high}, {narrow}")
             whole = r.emit(f"select i1 {all_rows}, i64 {stop}, i64 {r.sub(stop, rest)}")
-            call(smallest(narrower, left, lambda tile: tile.columns, f"@{most.symbol}"), whole, "%a", c)
+            call(above, whole, "%a", c)
 
             def below() -> None:
                 a = r.place("%a", r.mul(r.emit(f"sdiv exact i64 {whole}, {FOUR}"), "%group"))
