@@ -106,6 +106,8 @@ def length(text: str) -> tuple[int, int]:
                 parts = [left, right]
             case ast.Subscript(value=inner):
                 own, parts = 0, [inner]
+            case ast.Tuple(elts=elements):
+                own, parts = 0, elements
             case ast.Call(func=ast.Attribute(value=inner, attr="reshape")):
                 own, parts = 0, [inner]
             case ast.Call(func=ast.Attribute(attr=name) | ast.Name(id=name), args=args):

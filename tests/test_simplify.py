@@ -545,10 +545,12 @@ def test_axes_merged_by_one_reshape_are_split_together() -> None:
         ("np.log(np.exp(y) + 3) - np.log(np.exp(y) + 2)", "log((exp(y) + 3) ⊘ (exp(y) + 2))"),
         ("np.log(y) - np.log(z)", "log(y) - log(z)"),
         ("np.sqrt(y) / np.sqrt(z)", "√(y ⊘ z)"),
+        ("np.pad(2 * s * y, (1, 0))", "2 s pad(y, 1|0)"),
+        ("np.pad(y - z, (1, 0)) + np.pad(z - y, (0, 1))", "pad(y - z, 1|0) - pad(y - z, 0|1)"),
     ],
 )  # fmt: skip
-def test_softmax_and_logarithms(text: str, shown: str) -> None:
-    given = symbols("X:mn y:m z:m")
+def test_shifts_quotients_and_parts(text: str, shown: str) -> None:
+    given = symbols("X:mn y:m z:m") | {"s": sd.symbol("s")}
     f = sd.parse(text, given)
     found = sd.simplify(f)
     assert str(found) == shown

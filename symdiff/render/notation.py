@@ -42,6 +42,8 @@ __all__ = [
 
 # What a vector in front of a matrix costs: as much as the transposition sign it saves, because X.T @ r reads better.
 ROW_VECTOR = 1.01
+# A condition selects elements; as a matrix that multiplies others it has to be made numbers first.
+MASK_FACTOR = 0.3
 
 # Between forms of one size, work on vectors is better than work on matrices.
 MATRIX_WORK = 0.1
@@ -342,9 +344,11 @@ class Notation:
         """A flat chain: only the first and the last factor may be vectors."""
         shape = factors[0].shape[:-1] + factors[-1].shape[1:]
         own, sizes = chain_cost(factors), sum([f.size for f in factors])
-        # A vector in front of a matrix saves a transposition sign but reads worse.
-        style = 0.01 * len(factors) + (ROW_VECTOR if len(shape) == 1 and factors[0].rank == 1 else 0.0)
+        # A vector in front of a matrix saves a transposition sign but reads worse, unless it is but a name.
+        row = len(shape) == 1 and factors[0].rank == 1
+        style = 0.01 * len(factors) + (ROW_VECTOR if row and factors[0].kind != "sym" else 0.0)
         style += MATRIX_WORK if len(shape) == 2 else 0.0
+        style += MASK_FACTOR * sum([_is_mask(f) for f in factors])
         node, new = self._node("matmul", factors, None, shape, 0)
         if new:
             node.size += own - sizes
@@ -454,6 +458,12 @@ def _raised(node: Node) -> tuple[Node, Number]:
         return node.args[0], Fraction(1, 2)
     base, power = split_power(node)
     return (base, power) if isinstance(power, int) else (node, 1)
+
+
+def _is_mask(node: Node) -> bool:
+    """A condition as numbers, perhaps transposed."""
+    node = node.args[0] if node.kind == "T" else node
+    return node.kind == "call" and node.data[0] == "cast"
 
 
 def _redundant(factor: Node, above: Sequence[Node], below: Sequence[Node]) -> bool:

@@ -315,7 +315,7 @@ class Finisher:
             rows, columns = f.labels
             k = f.base.attr("k")
             others = [g for g in factors if g is not f]
-            inside = [g for g in others if set(g.labels) == {rows, columns}]
+            inside = _between(others, {rows, columns}, view.output)
             if not args and set(view.output) == {rows, columns} and len(view.output) == 2:
                 inside = [g for g in others if g.labels]
             if inside:
@@ -439,6 +439,24 @@ class Finisher:
         if not axes or kept != view.output or len(set(labels)) < len(labels):
             return None
         return self.ctx.plain("norm", (self.form(inner),), (("axes", axes),))
+
+
+def _between(factors: Sequence[Factor], ends: set[int], output: Sequence[int]) -> list[Factor]:
+    """Factors that make matrices with just the labels `ends`: such as have both, and chains from one to the other."""
+    found: list[Factor] = []
+    groups: list[tuple[set[int], list[Factor]]] = []
+    for f in factors:
+        own = set(f.labels) - ends
+        if not own:
+            found += [f] if set(f.labels) == ends else []
+            continue
+        touched = [g for g in groups if g[0] & own]
+        groups = [g for g in groups if g not in touched]
+        groups.append((own.union(*[g[0] for g in touched]), [*[m for g in touched for m in g[1]], f]))
+    for inner, members in groups:
+        if inner.isdisjoint(output) and ends <= {x for m in members for x in m.labels}:
+            found += members
+    return found
 
 
 def _mixed(terms: Terms) -> bool:

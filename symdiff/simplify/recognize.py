@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from symdiff.ir.graph import Value
+from symdiff.simplify import facts
 from symdiff.simplify.contractions import sum_of_exponentials
 from symdiff.simplify.products import product
 from symdiff.simplify.sums import plus, spread_axes
-from symdiff.simplify.views import Context, Factor, Number, Work, normal
+from symdiff.simplify.views import Context, Factor, Number, Work, normal, number_in
 
 
 def logsumexp(ctx: Context, name: str, args: tuple[Value, ...]) -> Value | None:
@@ -60,6 +61,27 @@ def joint_softmax(ctx: Context, work: Work) -> str:
     return ""
 
 
+def raised_product(ctx: Context, work: Work) -> str:
+    """(x/c)^(k - 1) x/c is (x/c)^k: a power beside all the factors of its base."""
+    for f in work.factors:
+        if f.base.op.name != "pow" or f.power != 1 or number_in(f.base.args[1]) is not None:
+            continue
+        base, exponent = f.base.args
+        view = ctx.view(base)
+        if len(view.factors) < 2 or not view.pointwise or not view.distinct or view.coefficient != 1:
+            continue
+        places = dict(zip(view.output, f.labels, strict=True))
+        own = [Factor(g.base, g.power, tuple([places[x] for x in g.labels])) for g in view.factors]
+        for step in (1, -1):
+            wanted = [g._replace(power=step * g.power) for g in own]
+            if all(g in work.factors for g in wanted) and facts.positive(ctx, base):
+                one = ctx.const(step, exponent.shape, exponent.type.dtype)
+                raised = ctx.make("pow", (base, ctx.make("add", (exponent, one))))
+                work.replace([f, *[h for h in work.factors if h in wanted]], [Factor(raised, 1, f.labels)])
+                return "power times its base"
+    return ""
+
+
 def both_cases(ctx: Context, collected: dict[Value, Number]) -> str:
     """[c] x + [not c] x = x, also where both are summed over axes."""
     for term, number in collected.items():
@@ -81,5 +103,5 @@ def both_cases(ctx: Context, collected: dict[Value, Number]) -> str:
 
 
 ROOTS = (logsumexp, softmax)
-PRODUCTS = (joint_softmax,)
+PRODUCTS = (joint_softmax, raised_product)
 SUMS = (both_cases,)

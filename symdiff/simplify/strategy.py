@@ -11,7 +11,17 @@ from symdiff.ir.graph import Function, Value, topological
 from symdiff.ir.op import OpSet
 from symdiff.ir.text import print_function
 from symdiff.ir.types import FACTS
-from symdiff.simplify import contractions, linear, pointwise, recognize, reshapes, rules_scalar, sums, triangles
+from symdiff.simplify import (
+    contractions,
+    linear,
+    placing,
+    pointwise,
+    recognize,
+    reshapes,
+    rules_scalar,
+    sums,
+    triangles,
+)
 from symdiff.simplify.choose import choose
 from symdiff.simplify.entries import assemble, is_assembled, reading, take_apart, worth_taking_apart
 from symdiff.simplify.finish import finish
@@ -45,6 +55,7 @@ HANDLERS: Mapping[str, Handler] = {
     "tril": triangles.make_triangle("tril"), "triu": triangles.make_triangle("triu"), "cumsum": triangles.make_cumsum,
     "reshape": reshapes.make_reshape, "softmax": pointwise.along_axes("softmax"),
     "logsumexp": pointwise.along_axes("logsumexp"),
+    "slice": placing.make_placed("slice"), "embed": placing.make_placed("embed"),
     "inverse": linear.make_inverse, "solve": linear.make_solve, "det": linear.make_determinant("det"),
     "logabsdet": linear.make_determinant("logabsdet"), "signdet": linear.make_determinant("signdet"),
     **{name: pointwise.make_compare(name) for name in ("lt", "le", "gt", "ge", "eq", "ne")},
