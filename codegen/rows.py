@@ -122,17 +122,23 @@ def row_buffers(loop: For, before: Sequence[Stmt], block: str = "") -> set[Buffe
     bad = touched(before)[0]
     for stmt, around in walk(loop.body):
         for buffer, index in places_of(stmt):
-            if _in_row(buffer, index, loop.var, around, isinstance(stmt, Call), block):
+            if _in_row(buffer, index, loop, around, isinstance(stmt, Call), block):
                 good.add(buffer.root)
             else:
                 bad.add(buffer.root)
     return good - bad
 
 
+def _row_shape(buffer: Buffer, loop: For) -> tuple[Size, ...]:
+    """The axes of one row: a loop may run over several of the first axes as over one."""
+    count = next((j for j in range(1, len(buffer.shape) + 1) if product(buffer.shape[:j]) == loop.extent), 1)
+    return buffer.shape[1 if loop.within else count :]
+
+
 def _in_row(
-    buffer: Buffer, index: tuple[Index, ...], name: str, around: Sequence[For], call: bool, block: str
+    buffer: Buffer, index: tuple[Index, ...], loop: For, around: Sequence[For], call: bool, block: str
 ) -> bool:
-    root = buffer.root
+    root, name = buffer.root, loop.var
     if not root.shape:
         return False
     if buffer is root:
@@ -140,7 +146,7 @@ def _in_row(
     if len(buffer.shape) != 1:
         return False
     # A flat index stays in its row when the rest of it does; routines begin at a row.
-    row = product(root.shape[1:])
+    row = product(_row_shape(root, loop))
     if index[0].coefficient(name) != row:
         return False
     if call:
@@ -223,7 +229,8 @@ def _shrink(parts: Sequence[_Part], temps: list[Buffer], outside: Collection[Buf
 
 
 def _one_row(buffer: Buffer, loop: For) -> Buffer:
-    small = Buffer(buffer.name, buffer.dtype, buffer.shape[1:], buffer.kind, buffer.number, private=True)
+    shape = _row_shape(buffer, loop)
+    small = Buffer(buffer.name, buffer.dtype, shape, buffer.kind, buffer.number, private=True)
     row = product(small.shape)
     flat = small if small.shape == (row,) else Buffer(f"{small.name}'", small.dtype, (row,), small.kind, 0, small)
     for stmt in statements(loop.body):
@@ -238,5 +245,5 @@ def _one_row(buffer: Buffer, loop: For) -> Buffer:
                 target.buffer, target.index = small, target.index[1:]
             elif target.buffer.root is buffer:
                 offset = combine([(1, flatten(target.index, target.buffer.shape)), (-row, var(loop.var))])
-                target.buffer, target.index = flat, (offset,)
+                target.buffer, target.index = (flat, (offset,)) if shape else (small, ())
     return small

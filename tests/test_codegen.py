@@ -373,6 +373,24 @@ def test_kernels_over_the_same_rows_become_one(kind, rng):
     assert loops.count("\nkernel") == 1, loops
 
 
+@pytest.mark.parametrize("shape", [(3, 5, 7), (2, 3, 4, 9), (1, 4, 6), (0, 3, 2), (2, 0, 3), (5, 1, 4)])
+def test_rows_of_several_axes_join(shape, rng):
+    """One loop runs over all axes but the last, and what it hands on is one row."""
+    names = "abcd"[: len(shape)]
+    kind = f"f64[{','.join(names)}]"
+    function = text_function(
+        f"%0: {kind} = exp(%A)\n%1: {kind} = softmax(%0) {{axes = [-1]}}\n"
+        f'%2: f64[{",".join(names[:-1])}] = contract(%1, %A) {{spec = "{names},{names}->{names[:-1]}"}}\n'
+        f'%3: {kind} = contract(%2, %1) {{spec = "{names[:-1]},{names}->{names}"}}\nreturn %3, %1',
+        f"%A: {kind}",
+    )
+    native = codegen.compile(function, opt=1)
+    agree(function, native, [rng.normal(size=shape)], rtol=1e-12)
+    loops = codegen.inspect(native).loops
+    assert loops.count("\nkernel") == 1, loops
+    assert not [line for line in loops.splitlines() if line.startswith("  temp") and "," in line.split("f64")[1][:-2]], loops
+
+
 def test_rows_join_whatever_their_loops_are_called(rng):
     body = (
         "%0: f64[1,m,n] = softmax(%A) {axes = [-1]}\n%1: f64[m,n] = reshape(%0) {rank = 3, shape = [m, n]}\n"
