@@ -388,7 +388,8 @@ def test_rows_of_several_axes_join(shape, rng):
     agree(function, native, [rng.normal(size=shape)], rtol=1e-12)
     loops = codegen.inspect(native).loops
     assert loops.count("\nkernel") == 1, loops
-    assert not [line for line in loops.splitlines() if line.startswith("  temp") and "," in line.split("f64")[1][:-2]], loops
+    temps = [line.split("f64")[1] for line in loops.splitlines() if line.startswith("  temp")]
+    assert not [shape for shape in temps if "," in shape[:-2]], loops
 
 
 def test_rows_join_whatever_their_loops_are_called(rng):
