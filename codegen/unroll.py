@@ -409,7 +409,8 @@ def _alias(work: _Unrolling, node: Node) -> Parts | None:
     kept = 0
     while kept < min(x.rank, node.rank) and x.shape[kept] == node.shape[kept]:
         kept += 1
-    if not all(is_small(s) for s in (*x.shape[kept:], *node.shape[kept:])):
+    # Of nothing, an axis of 0 left alone says not how the others fit.
+    if 0 in node.shape or not all(is_small(s) for s in (*x.shape[kept:], *node.shape[kept:])):
         return None
     return dict(zip(_places(node.shape), work.parts(x).values(), strict=True))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -61,7 +61,26 @@ def test_axes_that_hold_nothing(name: str, rng: Any) -> None:
 
 
 def test_nothing_is_written_for_them() -> None:
-    program, _ = build(function_of([np.exp(A).T, np.sum(np.sin(B), axis=0), np.exp(A) @ B], INPUTS), "f")
+    results: list[Any] = [np.exp(A).T, np.sum(np.sin(B), axis=0), np.exp(A) @ B]
+    program, _ = build(function_of(results, INPUTS), "f")
     loops = [s for kernel in program.kernels for s in statements(kernel.body) if isinstance(s, For)]
     assert all(loop.extent != 0 for loop in loops)
     assert not any("exp" in str(kernel.body) or "sin" in str(kernel.body) for kernel in program.kernels)
+
+
+@pytest.mark.parametrize("start", [0, 3])
+def test_nothing_flat_beside_something(start: int) -> None:
+    a = sd.symbol("a", (3, 2))
+    given = np.arange(6.0).reshape(3, 2)
+    for part in (a[start:start], a[start:start, None], a[:, start:start]):
+        f: Any = np.concatenate([part.ravel(), np.sin(a).ravel()])
+        assert np.array_equal(sd.compile(f, [a])(given), np.sin(given).ravel())
+        assert np.array_equal(sd.compile(part.ravel(), [a])(given), [])
+
+
+def test_an_array_of_nothing_in_latex() -> None:
+    a = sd.symbol("a", (3, 2))
+    none = a[np.array([], dtype=int)]
+    assert none.latex() == r"a_{[\operatorname{array}_{0}]}"
+    slope = sd.gradient(cast(Any, np.sum)(np.sin(none) * np.ones((0, 2))), a)
+    assert r"\operatorname{array}_{0}" in slope.latex()

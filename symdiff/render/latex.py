@@ -463,10 +463,10 @@ def _block(texts: Sequence[str], columns: int) -> str:
 
 
 def _matrix(array: Any) -> str:
-    rows = array.reshape(1, -1) if array.ndim < 2 else array.reshape(-1, array.shape[-1])
-    if rows.size > 64:
+    if not 0 < array.size <= 64:
         shape = r" \times ".join([str(s) for s in array.shape])
         return rf"\operatorname{{array}}_{{{shape}}}"
+    rows = array.reshape(1, -1) if array.ndim < 2 else array.reshape(-1, array.shape[-1])
     return _block([str(x) for x in rows.ravel().tolist()], rows.shape[1])
 
 
