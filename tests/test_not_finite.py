@@ -113,3 +113,12 @@ def test_reductions(value: float, length: int) -> None:
             close = np.abs(np.asarray(got) - expected) <= 1e-12 * np.abs(a[np.isfinite(a)]).sum()
             right = same(got, expected, zeros=False) | close
         assert np.all(right), (got, expected)
+
+
+def test_a_zero_keeps_its_sign_where_it_is_broadcast() -> None:
+    """The interpreter summed over the axis of size 1, and 0 + -0 is 0."""
+    x = sd.symbol("x", (1, 2))
+    spread: Any = np.broadcast_to(np.ceil(x), (3, 2))
+    at = np.array([[-0.25, 0.25]])
+    for got in (sd.evaluate(spread, {"x": at}), sd.compile(spread, [x])(at)):
+        assert np.signbit(got).tolist() == [[True, False]] * 3

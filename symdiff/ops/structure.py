@@ -88,8 +88,13 @@ def _contract_evaluate(*xs: Any, spec: str, sizes: tuple[int, ...] = (), dtype: 
     held = tuple(x for x in distinct if x not in parsed.free)
     if not xs:
         core: Any = np.ones((), NUMPY_TYPES[dtype])
-    elif len(xs) == 1 and not parsed.summed and len(set(parsed.operands[0])) == len(parsed.operands[0]):
-        core = np.transpose(xs[0], [parsed.operands[0].index(x) for x in held])
+    elif (
+        len(xs) == 1
+        and all(known[x] == 1 for x in parsed.summed)
+        and len(set(parsed.operands[0])) == len(parsed.operands[0])
+    ):
+        # A sum of one element is that element, -0 too.
+        core = np.transpose(xs[0], [parsed.operands[0].index(x) for x in (*held, *parsed.summed)])
     else:
         flat: list[Any] = []
         for x, labels in zip(xs, parsed.operands, strict=True):
