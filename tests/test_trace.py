@@ -10,7 +10,8 @@ import pytest
 
 from symdiff.errors import ArgumentError, DtypeError, SymdiffError, UnsupportedError
 from symdiff.frontend.expr import Expr, dims, symbol
-from symdiff.frontend.trace import Traced, fits, flatten, pattern_of, trace, unflatten
+from symdiff.frontend.patterns import fits, pattern_of
+from symdiff.frontend.trace import Traced, flatten, trace, unflatten
 from symdiff.frontend.update import add_at, set_at
 from symdiff.interp import interpret
 from symdiff.ir.verify import verify

@@ -6,17 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from symdiff.api.derivatives import Sizes, checked, hessian_of, hvp_of, jacobian_of, jvp_of, vjp_of
+from symdiff.api.directional import hvp_function, jvp_function, vjp_function
 from symdiff.api.kinks import Kinks
 from symdiff.api.sparse import Sparse, sparse_hessian, sparse_jacobian
 from symdiff.api.structured import structured_hessian, structured_jacobian
-from symdiff.api.transforms import (
-    hessian_function,
-    hvp_function,
-    jacobian_function,
-    jvp_function,
-    value_and_grad,
-    vjp_function,
-)
+from symdiff.api.transforms import hessian_function, jacobian_function, value_and_grad
 from symdiff.arguments import argument_numbers, positions
 from symdiff.checking import GradientReport
 from symdiff.checking import check_gradient as check_values

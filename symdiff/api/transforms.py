@@ -14,7 +14,7 @@ from symdiff.api.kinks import Kinks, with_kinks
 from symdiff.api.transformed import Transformed, by_position
 from symdiff.arguments import argument_numbers, function_given, positions
 from symdiff.batch import batch
-from symdiff.diff import Mode, gradients, jacobians, pull_back, push_forward
+from symdiff.diff import Mode, gradients, jacobians
 from symdiff.errors import ArgumentError, DtypeError, ShapeError, at_least_one, integer
 from symdiff.frontend.building import BUILDER, refuse_leaks
 from symdiff.frontend.expr import Expr, as_expr
@@ -32,13 +32,14 @@ def _scalar(y: Any, tree: Tree, where: str) -> Expr:
     if tree is not LEAF:
         hint = "; what it returns besides is had by has_aux=True" if isinstance(y, tuple) and "grad" in where else ""
         raise ArgumentError(f"{where}: the function returned {described(y)}, expected a scalar{hint}")
-    y = _output(y, where, "the function returned")
+    y = output_of(y, where, "the function returned")
     if y.ndim:
         raise ShapeError(f"{where}: the function returned shape {format_shape(y.shape)}, expected a scalar")
     return y
 
 
-def _output(y: Any, where: str, what: str) -> Expr:
+def output_of(y: Any, where: str, what: str) -> Expr:
+    """What a function gives as an expression; `what` says in an error what it is."""
     try:
         return as_expr(y)
     except DtypeError as error:
@@ -90,10 +91,11 @@ def _derivative(
         value, beside = value  # pyright: ignore[reportUnknownVariableType]
     outputs, out_tree = flatten(value)
     extras, aux_tree = flatten(beside)
-    aux = [_output(e, where, "aux holds").value for e in extras]
+    aux = [output_of(e, where, "aux holds").value for e in extras]
     if not outputs and not scalar:
         raise ArgumentError(f"{where}: the function returned {described(value)}, which holds no array")
-    ys = [_scalar(value, out_tree, where)] if scalar else [_output(y, where, "the function returned") for y in outputs]
+    said = "the function returned"
+    ys = [_scalar(value, out_tree, where)] if scalar else [output_of(y, where, said) for y in outputs]
     chosen = positions(argnums, by_position(function, args), where)
     xs: list[Value] = []
     shapes: list[tuple[int, Any]] = []
@@ -154,10 +156,10 @@ def grad(
     With has_aux the function returns (value, aux), and the result is (gradient, aux).
     """
     function_given(function, "grad", "of expressions use sd.gradient(f, x)")
-    return _gradient_function(function, argument_numbers(argnums, "grad"), "grad", kinks, has_aux, threads)
+    return gradient_function(function, argument_numbers(argnums, "grad"), "grad", kinks, has_aux, threads)
 
 
-def _gradient_function(
+def gradient_function(
     function: Callable[..., Any], argnums: int | tuple[int, ...], where: str, kinks: Kinks, has_aux: bool = False,
     threads: int = 1,
 ) -> Transformed:  # fmt: skip
@@ -203,60 +205,8 @@ def hessian_function(
     """Second derivatives of a scalar function: its gradient by reverse mode, differentiated again by `mode`."""
     function_given(function, "hessian", "of expressions use sd.hessian(f, x)")
     chosen = argument_numbers(argnums, "hessian")
-    first = _gradient_function(function, chosen, "hessian", kinks)
+    first = gradient_function(function, chosen, "hessian", kinks)
     return jacobian_function(first, chosen, mode, "hessian", kinks, threads)
-
-
-def _directional(
-    function: Callable[..., Any], primals: Sequence[Any], along: Any, where: str, kinks: Kinks,
-    make: Callable[[Builder, list[Value], list[Value], list[Value]], tuple[list[Value], Any]],
-) -> Any:  # fmt: skip
-    if not isinstance(primals, (tuple, list)):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise ArgumentError(f"{where}: given {described(primals)} as the arguments, expected a tuple (x0, ...) of them")
-
-    def rule(f: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-        inputs, given = args
-        leaves, tree = flatten(inputs)
-        fresh = Fresh(leaves)
-        outputs, out_tree = flatten(f(*unflatten(tree, fresh.symbols)))
-        ys = [_output(y, where, "the function returned") for y in outputs]
-        seeds = [as_expr(s) for s in flatten(given)[0]]
-        wanted = len(leaves) if where == "jvp" else len(ys)
-        if len(seeds) != wanted:
-            raise ArgumentError(f"{where}: {len(seeds)} directions given, expected {wanted}")
-        builder = Builder(with_kinks(kinks))
-        mapping = builder.absorb([*[e.value for e in (*ys, *seeds)], *fresh.values])
-        results, like = make(
-            builder, [mapping[y.value] for y in ys], [mapping[v] for v in fresh.values],
-            [mapping[s.value] for s in seeds],
-        )  # fmt: skip
-        flat = [Expression(v) for v in fresh.put_back([y.value for y in ys] + results)]
-        return unflatten(out_tree, flat[: len(ys)]), unflatten(out_tree if like == "out" else tree, flat[len(ys) :])
-
-    return Transformed(function, rule)(tuple(primals), along)
-
-
-def jvp_function(
-    function: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any], kinks: Kinks = None
-) -> Any:
-    """(value, directional derivative) of a function at `primals` along `tangents`."""
-    return _directional(
-        function, primals, tuple(tangents), "jvp", kinks, lambda b, ys, xs, ts: (push_forward(b, ys, xs, ts), "out")
-    )
-
-
-def vjp_function(
-    function: Callable[..., Any], primals: Sequence[Any], cotangents: Any, kinks: Kinks = None
-) -> Any:
-    """(value, cotangents of the primals) of a function at `primals` from cotangents of its value."""
-    return _directional(
-        function, primals, cotangents, "vjp", kinks, lambda b, ys, xs, cs: (pull_back(b, ys, xs, cs), "in")
-    )
-
-
-def hvp_function(function: Callable[..., Any], x: Any, v: Any, kinks: Kinks = None) -> Any:
-    """The Hessian of a scalar function of one argument, times a direction."""
-    return jvp_function(_gradient_function(function, 0, "hvp", kinks), (x,), (v,), kinks)[1]
 
 
 def vmap(
@@ -293,7 +243,7 @@ def vmap(
             raise ShapeError(f"vmap: the mapped axes have sizes {', '.join(map(str, sizes)) or 'none'}, expected one")
         fresh = Fresh(leaves, mapped)
         outputs, out_tree = flatten(f(*unflatten(flatten(args)[1], fresh.symbols)))
-        values = [_output(y, "vmap", "the function returned").value for y in outputs]
+        values = [output_of(y, "vmap", "the function returned").value for y in outputs]
         # What the function closes over are parameters too, shared by the batch.
         outer = [p for p in free_symbols(values) if p not in set(fresh.values)]
         builder = Builder(OPSET)
