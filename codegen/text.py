@@ -111,13 +111,17 @@ class Module:
         calls = sum(sum(names.values()) for names in self.math.values())
         parts: list[str] = []
         for (dtype, width), names in self.math.items():
-            parts.append(vmath.definitions(names, dtype, width, inline=calls <= _INLINE_CALLS))
+            for name in names:
+                most = _INLINE_POWERS if name == "pow" else _INLINE_CALLS
+                parts.append(vmath.definitions([name], dtype, width, inline=calls <= most))
             self.declarations.update(vmath.declarations(names, dtype, width))
         return "\n".join([*self.functions, *parts, *sorted(self.declarations)]) + "\n"
 
 
-_INLINE_CALLS = 24
-"""Up to so many calls of math functions they are inlined; beyond, compile time counts more than call overhead."""
+_INLINE_CALLS = 8
+"""Up to so many calls of math functions they are inlined; where more are, LLVM mixes them until no register is left."""
+_INLINE_POWERS = 24
+"""Up to so many are powers inlined: those of one number then share its logarithm."""
 
 
 class Lines:
