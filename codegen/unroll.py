@@ -101,18 +101,22 @@ def _regions(order: Sequence[Node], longest_axis: int) -> set[Node]:
                 leader[find(arg)] = find(node)
     mixed: set[Node] = set()
     bad: set[Node] = set()
+    wide: set[Node] = set()
     length: dict[Node, int] = {}
     for node in members:
         top = find(node)
         if _mixes(node):
             mixed.add(top)
+        if any(is_small(s) and s != 1 for n in (node, *node.args) for s in n.shape):
+            wide.add(top)
         work = max([_count(node), *[_count(a) for a in node.args]])
         length[top] = length.get(top, 0) + work
         dear = node.kind == "scalar" and scalar_cost(node.data[0]) >= _DEAR
         long = any(isinstance(s, int) and longest_axis < s <= SMALL for n in (node, *node.args) for s in n.shape)
         if work > _LARGEST or long or (dear and work >= _NARROW and all(is_small(s) for s in node.shape)):
             bad.add(top)
-    good = {top for top in mixed - bad if length[top] <= _TRIED}
+    apart = mixed | (length.keys() - wide)  # axes of one element only tell apart what is the same
+    good = {top for top in apart - bad if length[top] <= _TRIED}
     return {n for n in members if find(n) in good}
 
 

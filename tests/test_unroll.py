@@ -9,7 +9,7 @@ import symdiff as sd
 from codegen import emit, folding
 from codegen.compiled import inspect
 from codegen.jobs import build
-from codegen.loops import For, Let
+from codegen.loops import For, Let, statements
 from codegen.lower import lower
 from codegen.nodes import Graph
 from codegen.records import _cover, _runs
@@ -343,3 +343,25 @@ def test_one_answer_taken_apart_or_not(longest, batch, rng, monkeypatch):
     kernels = inspect(fn._programs[0].native).program.kernels
     assert (len(kernels) == 1) == (longest > 500)
     assert longest > 500 or any(isinstance(s, For) for k in kernels for s in k.body)
+
+
+def test_axes_of_one_element_keep_nothing_apart(rng):
+    def f(v):
+        return np.stack([np.exp(v[0] * v[1])])
+
+    fn = sd.jit(sd.vmap(lambda v: (f(v), sd.jacfwd(f)(v))))
+    v = rng.normal(size=(9, 2))
+    value, slope = fn(v)
+    np.testing.assert_allclose(value, np.exp(v[:, 0] * v[:, 1])[:, None])
+    np.testing.assert_allclose(slope, (value * v[:, ::-1])[:, None])
+    kernels = inspect(fn._programs[0].native).program.kernels
+    assert sum(s.op == "exp" for k in kernels for s in statements(k.body) if isinstance(s, Let)) == len(kernels) == 1
+
+    x = sd.symbol("x", (sd.dim("n"), sd.dim("m")))
+    far = x - np.mean(x, axis=1, keepdims=True)
+    y = far / np.sqrt(1 + np.sum(far**2, axis=1, keepdims=True))
+    for shape in ((5, 3), (1, 7), (33, 1)):
+        a = rng.normal(size=shape)
+        b = a - a.mean(axis=1, keepdims=True)
+        expected = b / np.sqrt(1 + (b**2).sum(axis=1, keepdims=True))
+        np.testing.assert_allclose(sd.compile(y, [x])(a), expected, atol=1e-15)
