@@ -127,7 +127,8 @@ def _together(
     repeated = made_again([u.kernel for u in group], memory, outside)
     joined = join_rows(repeated, memory.temps, outside, NAME)
     used = {b for k in joined for side in touched(k.body) for b in side}
-    kept += [b for b in memory.temps if b in used - outside and axis in b.shape]
+    # Parts of what is folded may have an axis as long as the one that is cut; a chunk keeps them whole.
+    kept += [b for b in memory.temps if b in used - outside and axis in b.shape and b.shape[0] != cut.chunks]
     each = _bytes(kept, axis)
     loop = For(NAME, axis, [s for k in joined for s in k.body], step=cut.size, block=(_CHUNK, cut.span))
     for number, buffer in enumerate(memory.temps):

@@ -5,6 +5,7 @@ import pytest
 from codegen_programs import agree, text_function
 
 import codegen
+import symdiff as sd
 from codegen import compiled, main, pool
 from codegen.loops import Let, statements
 
@@ -147,3 +148,20 @@ def test_blocks_run_along_rows_whatever_axes_are_called(rows, columns):
     for short, long in (("@1", rows), ("@2", columns)):
         text, params = text.replace(short, long), params.replace(short, long)
     assert axis_of(text_function(text, params)) == rows
+
+
+def test_parts_of_a_fold_have_an_axis_as_long_as_the_one_that_is_cut():
+    """The sum over the rows of one factor has the rows of the other."""
+    m, n = sd.dims("m n")
+    a = sd.symbol("a", (m, n))
+    differences = np.subtract.outer(a, a)
+    clipped = np.clip(differences, -0.7, 0.8)
+    f = np.sum(np.append(differences, -clipped) * 1.15) + np.sum(differences * 2.5)
+    f = f + np.sum(np.einsum("ijij,ijik", differences, clipped))
+    slopes = [sd.gradient(f, a, mode=mode) for mode in ("reverse", "forward")]
+    native = sd.compile(slopes, [a])
+    for rows in (1, 3, 40):
+        given = np.random.default_rng(rows).normal(size=(rows, 2))
+        expected = sd.evaluate(slopes[0], {a: given})
+        for got in native(given):
+            np.testing.assert_allclose(got, expected, atol=1e-10)
