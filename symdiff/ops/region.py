@@ -6,13 +6,14 @@ one type and unused results vanish like any unused value; whoever runs the progr
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from symdiff.errors import ArgumentError, DtypeError, ShapeError
-from symdiff.ir.dims import Dim, format_shape
+from symdiff.ir.dims import Dim, Size, format_shape
 from symdiff.ir.graph import Function, Value
 from symdiff.ir.op import Attrs, Op, Region
 from symdiff.ir.run import Program
@@ -30,6 +31,41 @@ def _scan_infer(types: Sequence[TensorType], attrs: Attrs) -> TensorType:
         raise ArgumentError(f"scan: reverse is {attrs['reverse']!r}, expected True or False")
     if isinstance(length, bool) or not isinstance(length, (int, Dim)) or (isinstance(length, int) and length < 0):
         raise ArgumentError(f"scan: length is {length!r}, expected a size")
+    trails = _stacked_types(types, body, carries, slices, length)
+    if pick < carries:
+        return TensorType(types[pick].dtype, types[pick].shape)
+    if pick - carries >= len(trails):
+        made = f"{carries} carries, as many trails, {len(trails) - carries} step outputs"
+        raise ArgumentError(f"scan: pick {pick}, expected less than {carries + len(trails)}: {made}")
+    return trails[pick - carries]
+
+
+class _Checked(NamedTuple):
+    """What was checked last: the results of one loop are made one after the other, and the checks are the same."""
+
+    given: tuple[Any, ...] = ()
+    trails: tuple[TensorType, ...] = ()
+
+
+_last = [_Checked()]
+
+
+def _stacked_types(
+    types: Sequence[TensorType], body: Function, carries: int, slices: int, length: Size
+) -> tuple[TensorType, ...]:
+    """The types of trails and step outputs. Raises for operands that do not fit the body."""
+    given = (body, length, carries, slices, *types)
+    checked = _last[0]
+    if len(checked.given) == len(given) and all(map(operator.is_, checked.given, given)):
+        return checked.trails
+    trails = _fitting(types, body, carries, slices, length)
+    _last[0] = _Checked(given, trails)
+    return trails
+
+
+def _fitting(
+    types: Sequence[TensorType], body: Function, carries: int, slices: int, length: Size
+) -> tuple[TensorType, ...]:
     if carries + slices > len(types):
         raise ArgumentError(f"scan: {carries} carries and {slices} slices, but {len(types)} operands")
     if len(body.params) != len(types):
@@ -45,14 +81,8 @@ def _scan_infer(types: Sequence[TensorType], attrs: Attrs) -> TensorType:
                 f"scan: carry {place} ({body.params[place].name}) is {_shown(before)} before a step and "
                 f"{_shown(after)} after it, expected one type"
             )
-    stacked = [*body.params[:carries], *body.results[carries:]]
-    if pick < carries:
-        return TensorType(types[pick].dtype, types[pick].shape)
-    if pick - carries >= len(stacked):
-        made = f"{carries} carries, as many trails, {len(stacked) - carries} step outputs"
-        raise ArgumentError(f"scan: pick {pick}, expected less than {carries + len(stacked)}: {made}")
-    kind = stacked[pick - carries].type
-    return TensorType(kind.dtype, (length, *kind.shape))
+    stacked = [v.type for v in (*body.params[:carries], *body.results[carries:])]
+    return tuple([TensorType(kind.dtype, (length, *kind.shape)) for kind in stacked])
 
 
 def _check_parameter(

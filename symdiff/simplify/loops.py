@@ -103,6 +103,9 @@ def with_bodies(function: Function, opset: OpSet, clean: Clean) -> Function:
         body: Function = value.attr("body")
         if body not in known:
             known[body] = clean(body, opset)
+        if known[body] == body:
+            mapping[value] = builder.again(value, args)
+            continue
         attrs = tuple([(k, known[body] if k == "body" else v) for k, v in value.attrs])
         mapping[value] = builder.make(value.op, args, attrs)
     return Function.of([mapping[p] for p in function.params], [mapping[r] for r in function.results], function.name)
