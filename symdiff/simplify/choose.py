@@ -29,6 +29,8 @@ MOST_DEEP = 2
 MOST_DEPTH = 6
 # An expansion is followed only when merging makes it this much shorter than its terms one by one.
 LEAST_MERGED = 2
+# Terms of a product change their company for no less: matters of taste do not decide it.
+LEAST_REGROUPED = 0.5
 # Lengths closer than this are one length.
 TIE = 0.03
 # Products made in search of shorter forms, per result; what is found by then stands.
@@ -37,7 +39,7 @@ MOST_WORK = 400
 
 def choose(ctx: Context, results: Sequence[Value]) -> list[Value]:
     """Shorter equal values."""
-    ctx.memo("search")["end"] = ctx.work + MOST_WORK * len(results)
+    ctx.memo("search").update({"end": ctx.work + MOST_WORK * len(results), "spare": MOST_WORK * len(results)})
     for step in (_at_once, shorter):
         made: dict[Value, Value] = {}
         for value in walk(ctx, results):
@@ -106,7 +108,8 @@ def _shorter(ctx: Context, value: Value, depth: int) -> Value:
         if len(ctx.terms(value)) > MOST_TERMS:
             return value
         best = _better(ctx, best, [factored(ctx, value, depth), by_roots(ctx, value) or value])
-        best = _better(ctx, best, [_over_one(ctx, value, depth), _regrouped(ctx, value, depth)])
+        best = _better(ctx, best, [_over_one(ctx, value, depth)])
+        best = _regrouped(ctx, best, depth) if ctx.is_sum(best) else best
     best = _better(ctx, best, [_cleared(ctx, value, depth)])
     return _better(ctx, best, [shorter(ctx, e, depth - 1) for e in (_expansions(ctx, value) if depth > 0 else ())])
 
@@ -120,9 +123,10 @@ def _better(ctx: Context, best: Value, candidates: Iterable[Value]) -> Value:
 
 
 def _merges_better(ctx: Context, candidate: Value, best: Value) -> bool:
-    """Of two forms of one length a product of no larger arrays: its factors may merge with what stands beside it."""
+    """Of two forms of one length a sum of fewer terms, or a product of no larger arrays: its factors may merge with
+    what stands beside it."""
     if not ctx.is_sum(best) or ctx.is_sum(candidate):
-        return False
+        return len(ctx.terms(candidate)) < len(ctx.terms(best))
     return all(f.base.type.rank <= best.type.rank for f in ctx.view(candidate).factors)
 
 
@@ -231,9 +235,18 @@ def _distributed(
 
 def _regrouped(ctx: Context, value: Value, depth: int) -> Value:
     """A product over a sum taken apart where a term of that sum shares more with another: a u + (v - u) b is
-    u (a - b) + v b."""
-    if depth <= 0:
+    u (a - b) + v b. It has work of its own to spend, so that what else is sought is found as without it."""
+    search = ctx.memo("search")
+    start, end, spare = ctx.work, search["end"], search["spare"]
+    if depth <= 0 or spare <= 0:
         return value
+    found = _in_other_groups(ctx, value, depth)
+    used = ctx.work - start
+    search["end"], search["spare"] = end + used, spare - used
+    return found
+
+
+def _in_other_groups(ctx: Context, value: Value, depth: int) -> Value:
     terms = ctx.terms(value)
     best = value
     for i, (number, term) in enumerate(terms):
@@ -248,7 +261,8 @@ def _regrouped(ctx: Context, value: Value, depth: int) -> Value:
             apart = _distributed(ctx, [(number, view, size(ctx, term))], frozenset({f.base}), value.type.dtype)
             if apart is not None:
                 rest = [t for j, t in enumerate(terms) if j != i]
-                best = _better(ctx, best, [factored(ctx, plus(ctx, [*rest, (1, apart[0])]), depth - 1)])
+                found = factored(ctx, plus(ctx, [*rest, (1, apart[0])]), depth - 1)
+                best = found if size(ctx, found) < size(ctx, best) - LEAST_REGROUPED else best
     return best
 
 
