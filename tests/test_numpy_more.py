@@ -243,3 +243,24 @@ def test_every_function_of_numpy_that_meets_expressions_is_answered_or_refused_b
 def test_text_knows_what_numpy_knows() -> None:
     for name in ("nanmean", "interp", "ix_", "logspace", "indices", "fft.fftshift", "special.gamma", "huber"):
         assert name in FUNCTIONS or f"np.{name}" in FUNCTIONS
+
+
+@pytest.mark.parametrize("lengths", [(7, 3), (3, 7), (1, 4), (5, 5)])
+@pytest.mark.parametrize("known", [(), (0,), (1,), (0, 1)])
+def test_convolutions_of_either_order(lengths: tuple[int, int], known: tuple[int, ...]) -> None:
+    """Whichever is the longer, and whichever size has a number; the table is that of the second, or of the number."""
+    x, y = (sd.symbol(f"v{i}", (lengths[i] if i in known else (n, m)[i],)) for i in range(2))
+    a, b = (np.random.default_rng(i).normal(size=lengths[i]) for i in range(2))
+    f = np.convolve(x, y)
+    values = {"v0": a, "v1": b}
+    np.testing.assert_allclose(f.evaluate(values), np.convolve(a, b), rtol=1e-12)
+    slope = sd.gradient(np.sum(f**2), x).evaluate(values)
+    np.testing.assert_allclose(slope, 2 * np.correlate(np.convolve(a, b), b, "valid"), rtol=1e-10, atol=1e-10)
+
+
+def test_a_long_convolution_with_a_short_kernel_takes_no_table_of_its_own_length() -> None:
+    """A table of 100 000 by 100 000 entries would not be had."""
+    signal = rng.normal(size=100_000)
+    run = sd.jit(lambda x, w: np.convolve(x, w))
+    np.testing.assert_allclose(run(signal, np.ones(5)), np.convolve(signal, np.ones(5)), rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(run(np.ones(5), signal), np.convolve(signal, np.ones(5)), rtol=1e-10, atol=1e-10)

@@ -105,13 +105,14 @@ def convolve(a: Any, v: Any, mode: str = "full") -> Any:
     if x.ndim != 1 or y.ndim != 1:
         raise ShapeError("convolve: expected two vectors")
     n, m = x.value.shape[0], y.value.shape[0]
-    if mode != "full" and _shorter(n, m, "convolve"):
+    if _shorter(n, m, "convolve") if mode != "full" else _seems_shorter(n, m):
         x, y, n, m = y, x, m, n
     if n == 0 or m == 0:
         raise ShapeError("convolve: an empty vector")
-    # Row i of the outer product shifted right by i: rows of n + m entries read again as rows of n + m - 1.
-    table = ravel(pad(outer(x, y), ((0, 0), (0, n))))
-    whole = sum_over(reshaped(window(table, 0, 0, n * (n + m - 1)), (n, n + m - 1)), [0])
+    # Row i of the outer product shifted right by i: rows of n + m entries read again as rows of n + m - 1. As many rows
+    # as the shorter vector has entries, for the longer one has too many to be taken with itself.
+    table = ravel(pad(outer(y, x), ((0, 0), (0, m))))
+    whole = sum_over(reshaped(window(table, 0, 0, m * (n + m - 1)), (m, n + m - 1)), [0])
     if mode == "full":
         return whole
     if mode == "same":
@@ -119,6 +120,13 @@ def convolve(a: Any, v: Any, mode: str = "full") -> Any:
     if mode != "valid":
         raise ArgumentError(f"convolve: mode {mode!r}, expected 'full', 'same' or 'valid'")
     return window(whole, 0, m - 1, n - m + 1)
+
+
+def _seems_shorter(n: Size, m: Size) -> bool:
+    """Whether the first of two sizes is taken for the smaller one: of a number and a name the number, of names none."""
+    if watched() or not (isinstance(n, Dim) or isinstance(m, Dim)):
+        return bool(seen(n) < seen(m))
+    return not isinstance(n, Dim)
 
 
 def _shorter(n: Size, m: Size, name: str) -> bool:
