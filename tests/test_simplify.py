@@ -21,8 +21,9 @@ from symdiff.ir.text import parse_function, print_function
 from symdiff.ir.types import TensorType, float64
 from symdiff.ir.verify import verify
 from symdiff.ops import OPSET
-from symdiff.simplify import optimize, rules_scalar, simplify
+from symdiff.simplify import optimize, rules_scalar, simplify, strategy
 from symdiff.simplify.match import Rule, Term
+from symdiff.simplify.strategy import new_context
 
 m, n, k = named("m"), named("n"), named("k")
 SIZES = {"m": 4, "n": 3, "k": 5}
@@ -557,3 +558,22 @@ def test_shifts_quotients_and_parts(text: str, shown: str) -> None:
     assert str(sd.simplify(found)) == shown
     if "log(y)" not in text and "sqrt" not in text:
         assert sd.verify(found, f, sizes=SIZES)
+
+
+def test_a_search_of_many_entries_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was as long as the entries are many, in each of several rounds: minutes for a matrix of 4 by 5."""
+    made: list[Any] = []
+
+    def recorded(*given: Any) -> Any:
+        made.append(new_context(*given))
+        return made[-1]
+
+    monkeypatch.setattr(strategy, "new_context", recorded)
+    c, s = sd.symbol("c", (4, 5)), sd.symbol("s")
+    v: Any = np.prod(c, axis=-2)
+    w = np.tensordot(v, c, axes=([-1], [-1]))
+    e = np.concatenate([s * np.ones(1), s * v])
+    f: Any = np.sum(w) + np.sum(np.einsum("k,l,->kl", w, e, s)) + np.sum(np.clip(s * v, -0.7, 0.8))
+    slope = sd.gradient(f, c, mode="forward")
+    assert sd.verify(slope.closed_form(), slope)
+    assert sum(one.work for one in made) < 12000

@@ -33,19 +33,21 @@ LEAST_MERGED = 2
 LEAST_REGROUPED = 0.5
 # Lengths closer than this are one length.
 TIE = 0.03
-# Products made in search of shorter forms, per result; what is found by then stands.
+# Products made in search of shorter forms, per result and for so many results; what is found by then stands.
 MOST_WORK = 400
+MOST_RESULTS = 6
 
 
-def choose(ctx: Context, results: Sequence[Value]) -> list[Value]:
-    """Shorter equal values."""
-    ctx.memo("search").update({"end": ctx.work + MOST_WORK * len(results), "spare": MOST_WORK * len(results)})
+def choose(ctx: Context, results: Sequence[Value]) -> tuple[list[Value], bool]:
+    """Shorter equal values, and whether all was tried that is worth it."""
+    most = MOST_WORK * min(len(results), MOST_RESULTS)
+    ctx.memo("search").update({"end": ctx.work + most, "spare": most})
     for step in (_at_once, shorter):
         made: dict[Value, Value] = {}
         for value in walk(ctx, results):
             made[value] = step(ctx, _rebuilt(ctx, value, made))
         results = [made[r] for r in results]
-    return list(results)
+    return list(results), ctx.work <= ctx.memo("search")["end"]
 
 
 def _rebuilt(ctx: Context, value: Value, made: dict[Value, Value]) -> Value:

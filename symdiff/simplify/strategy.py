@@ -33,6 +33,7 @@ from symdiff.simplify.views import Context, Handler, Passes, Settings, Step
 # Longer programs are only brought to normal form, and kept as they are when that makes them no shorter.
 MOST_SEARCHED = 2000
 MOST_ROUNDS = 4
+MOST_CUT_SHORT = 1
 # Scalars side by side read more easily than slices, padding and stacking: they may be so many times longer.
 MOST_LONGER = 2
 
@@ -107,8 +108,13 @@ def normal_form(ctx: Context, function: Function) -> dict[Value, Value]:
     return mapping
 
 
-def once(function: Function, opset: OpSet, settings: Settings, trace: list[Step] | None = None) -> Function:
-    """One round: normal forms, the choice between factored and expanded, the form that is shown."""
+def once(
+    function: Function, opset: OpSet, settings: Settings, trace: list[Step] | None = None
+) -> tuple[Function, bool]:  # fmt: skip
+    """One round: normal forms, the choice between factored and expanded, the form that is shown.
+
+    Also whether the search for shorter forms came to its end.
+    """
     ctx = new_context(opset, settings)
     ctx.trace = trace
     mapping = normal_form(ctx, function)
@@ -116,10 +122,11 @@ def once(function: Function, opset: OpSet, settings: Settings, trace: list[Step]
         _declare(ctx, settings, function)
         mapping = normal_form(ctx, function)
     results = [mapping[r] for r in function.results]
+    ended = True
     if len(function.instrs) <= MOST_SEARCHED:
-        results = choose(ctx, results)
+        results, ended = choose(ctx, results)
     shown = finish(ctx, results, _book(opset, True))
-    return Function.of([mapping[p] for p in function.params], shown, function.name)
+    return Function.of([mapping[p] for p in function.params], shown, function.name), ended
 
 
 def simplify(
@@ -190,11 +197,14 @@ def _closed(
 def _rounds(function: Function, opset: OpSet, settings: Settings, trace: list[Step] | None) -> Function:
     """The shortest equal function, arrays as they are."""
     # Rounds until one repeats. A cycle of forms is left at its smallest, so the outcome does not depend on the entry.
-    rounds = [once(function, opset, settings, trace)]
-    if len(function.instrs) > MOST_SEARCHED and len(rounds[0].instrs) >= len(function.instrs):
+    first, ended = once(function, opset, settings, trace)
+    if len(function.instrs) > MOST_SEARCHED and len(first.instrs) >= len(function.instrs):
         return function
-    while len(rounds) <= MOST_ROUNDS:
-        following = once(rounds[-1], opset, settings)
+    rounds = [first]
+    # A search that was cut short begins anew from what it made: once more, and no further.
+    while len(rounds) <= (MOST_ROUNDS if ended else MOST_CUT_SHORT):
+        following, finished = once(rounds[-1], opset, settings)
+        ended = ended and finished
         if following == rounds[-1]:
             return rounds[-1]
         if following in rounds:
