@@ -35,6 +35,6 @@ def _base() -> tuple[Mapping[str, int], engine.Library, Upgrade | None]:
     (through,), code = through_cell([copies.DECLARATION])
     imports = {CELL: ctypes.addressof(upgrade.cell)}
     library = engine.compile_text(text + code, [through, copies.SYMBOL, *own], opt=0, imports=imports)
-    upgrade.begin(library.address(copies.SYMBOL))
+    upgrade.begin(library)
     found = {copies.SYMBOL: library.address(through), **{name: library.address(name) for name in own}}
     return found, library, upgrade

@@ -133,7 +133,7 @@ def compile(  # noqa: A001 - the package is called `codegen`, and this is what i
     native.__dict__["compiled"] = Compiled(function, program, llvm, timings, first, measure, upgrade, figures, shared)
     asked()
     if upgrade is not None:
-        upgrade.begin(library.address(_SYMBOL))
+        upgrade.begin(library)
     return native
 
 

@@ -332,7 +332,7 @@ class _FastEntry:
         self._libraries = [engine.compile_text(text, _ENTRIES, opt=opt, imports=layout.imports)]
         self._call, self._call_bound = map(self._libraries[0].address, _ENTRIES)
         if self._better is not None:
-            self._better.begin(self._call, within=_WAIT)
+            self._better.begin(self._libraries[0], within=_WAIT)
 
         self.function_class = self._callable_class(NativeFunction)
         self.bound_class = self._callable_class(BoundCall)

@@ -103,7 +103,7 @@ def _in_two_tiers(
     names, through = through_cell(declarations)
     own = {**imports, **found, CELL: ctypes.addressof(upgrade.cell)}
     library = engine.compile_text(first + through, [*symbols, *names], opt=0, imports=own)
-    upgrade.begin(*map(library.address, symbols), within=_WAIT)
+    upgrade.begin(library, within=_WAIT)
     addresses = {symbol: library.address(now) for symbol, now in zip(symbols, names, strict=True)}
     return _Shared(addresses, [*libraries, library], upgrade)
 

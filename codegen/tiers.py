@@ -99,9 +99,14 @@ class Upgrade:
         """Whether the better code waits for no pause."""
         return time.monotonic() >= self.latest
 
-    def begin(self, *first: int, within: float = math.inf) -> None:
-        """Put the first code in force and ask for the better one, which waits so many seconds for a pause at most."""
-        self.cell[: len(first)], self.latest = first, time.monotonic() + within
+    def begin(self, library: engine.Library, within: float = math.inf) -> None:
+        """Put the first code in force and ask for the better one, which waits so many seconds for a pause at most.
+
+        It does not wait where the first was on the disk: processes before this one ended too soon to make it.
+        """
+        for number, symbol in enumerate(self._symbols[: self._exchanged]):
+            self.cell[number] = library.address(symbol)
+        self.latest = time.monotonic() + (0.0 if library.cached else within)
         _waiting.append(weakref.ref(self))
         _see_to_it()
 

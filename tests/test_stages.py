@@ -159,6 +159,16 @@ def test_better_code_waits_for_a_pause_or_for_whom_it_is_asked_by(felt, monkeypa
     assert fn.compiled.settle(100)
 
 
+def test_better_code_is_made_at_once_where_an_earlier_process_did_not_come_to_it(felt, monkeypatch):
+    """Short scripts would run the first code for ever."""
+    monkeypatch.setattr(tiers, "PAUSE", 1000.0)
+    assert not sd.compile(*long_program(60)).compiled.upgrade.ended.is_set()
+    gc.collect()
+    again = sd.compile(*long_program(60)).compiled
+    assert again.upgrade.ended.wait(60) and again.opt == 1
+    assert sd.compile(*long_program(60)).compiled.upgrade is None
+
+
 def test_nothing_waits_for_code_made_in_advance(felt, monkeypatch):
     """Lowering and emission ask the engine for the processor's name only."""
     found = threading.Thread(target=engine.host_target)
