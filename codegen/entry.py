@@ -24,7 +24,7 @@ import keyword
 import os
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -33,6 +33,7 @@ from codegen.engine import Library
 from codegen.entry_ir import Axis, BoundPlan, Plan
 from codegen.errors import ArgumentTypeError, ArgumentValueError, SignatureError
 from codegen.frames import Array, Frame
+from codegen.guarded import Guarded, Words
 from codegen.marshal import AMOUNT, KernelAddresses, Marshal, convert, describe, expected_text, share_memory
 from codegen.signature import DTYPES, ArraySpec, Signature
 from codegen.stages import Compiled
@@ -51,7 +52,6 @@ _MAX_FRAME_WORDS = 16_384
 
 _KEYWORDS = ("out", "sizes")
 _DTYPE_NUMBERS = {name: number for number, name in enumerate(DTYPES)}
-_Plan: TypeAlias = ctypes.Array[ctypes.c_int64]
 
 
 class NativeFunction:
@@ -102,7 +102,7 @@ class NativeFunction:
             _fast_entry() if self.is_fast else None,
         )
 
-    def guarded(self, again: Callable[..., Any], gate: vectorcall.Gate, nested: Sequence[int] = ()) -> "Guarded | None":
+    def guarded(self, again: Callable[..., Any], gate: vectorcall.Gate, nested: Sequence[int] = ()) -> Guarded | None:
         """The function for exact arguments and one choice of sizes; None where there is no fast entry.
 
         again: what is called for everything else, with the arguments as they came. gate: sends all calls there while it
@@ -114,7 +114,7 @@ class NativeFunction:
             return None
         plan = _function_plan(self.signature, self._marshal.addresses, again, self._release_above)
         assert plan is not None, "the function itself has one"
-        return Guarded(fast, plan, self._marshal, again, gate, nested)
+        return Guarded(fast.attach, plan, fast.keep(plan), self._marshal, again, gate, nested)
 
     @property
     def ir(self) -> str:
@@ -177,46 +177,6 @@ class NativeFunction:
 
     def __deepcopy__(self, memo: object) -> "NativeFunction":
         return self
-
-
-class Guarded:
-    """A function that takes exact arrays and numbers, of sizes that were named before, and leaves all else to Python.
-
-    `attach` lets an instance of a class made `with_vectorcall` be called so, for as long as the caller keeps this.
-    """
-
-    def __init__(
-        self,
-        fast: "_FastEntry",
-        plan: _Plan,
-        marshal: Marshal,
-        again: Callable[..., Any],
-        gate: vectorcall.Gate,
-        nested: Sequence[int],
-    ) -> None:
-        self._fast = fast
-        self._marshal = marshal
-        self._wanted = (ctypes.c_int64 * max(1, len(marshal.signature.dims)))()
-        self._nested = (ctypes.c_int64 * (1 + len(nested)))(len(nested), *nested)
-        self._reads = (again, gate)
-        plan[Plan.WANTED] = ctypes.addressof(self._wanted)
-        plan[Plan.GATE] = gate.address
-        plan[Plan.NESTED] = ctypes.addressof(self._nested) if nested else 0
-        self._plan = plan
-        self._kept = fast.keep(plan)
-
-    def attach(self, instance: Any) -> None:
-        """Let an instance be called through this from now on."""
-        self._fast.attach(instance, self._plan)
-
-    def sizes_of(self, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
-        """What `expect` takes for arguments of these shapes."""
-        bound = self._marshal.bind_sizes(shapes, None)
-        return tuple([bound[name] for name in self._marshal.signature.dims])
-
-    def expect(self, sizes: tuple[int, ...]) -> None:
-        """Take these sizes from now on, and no others."""
-        self._wanted[: len(sizes)] = sizes
 
 
 class BoundCall:
@@ -337,14 +297,14 @@ class _FastEntry:
         self.function_class = self._callable_class(NativeFunction)
         self.bound_class = self._callable_class(BoundCall)
 
-    def keep(self, plan: _Plan) -> list[Any]:
+    def keep(self, plan: Words) -> list[Any]:
         """Where a function's plan keeps small results. Whoever keeps the plan keeps this list, too."""
         arrays = plan[Plan.SCRATCH] > plan[Plan.OUT_SHAPES]
         kept: list[Any] = [None] * (entry_ir.KEPT_EACH * plan[Plan.RESULTS] if arrays else 0)
         plan[Plan.KEPT] = pyapi.list_items(kept, self._offsets)
         return kept
 
-    def attach(self, instance: Any, plan: _Plan) -> None:
+    def attach(self, instance: Any, plan: Words) -> None:
         """Let an instance of a class made `with_vectorcall` be called by a plan, which the caller keeps."""
         # No lock, for a finalizer may come here from anywhere: either `exchange` finds the instance in the list, or the
         # better code was in force before.
@@ -429,7 +389,7 @@ def _function_plan(
     addresses: KernelAddresses,
     fallback: Callable[..., Any],
     release_above: int,
-) -> _Plan | None:
+) -> Words | None:
     params, results = signature.params, signature.results
     in_axes = sum(len(p.axes) for p in params)
     out_axes = sum(len(r.axes) for r in results)
