@@ -39,13 +39,13 @@ def to_source(
     if results[0].size > LARGEST_EXPRESSION:
         raise ArgumentError(
             f"the expression has {results[0].size} nodes written out, more than {LARGEST_EXPRESSION}; "
-            "ask for a definition with named subterms instead: name='f'"
+            "ask for a definition with named subterms instead: .code(\"numpy\")"
         )
     text = Printer({}).write(results)[results[0]][0]
     if _depth(text) > DEEPEST_EXPRESSION:
         raise ArgumentError(
             f"the expression nests {_depth(text)} parentheses, more than Python reads safely; "
-            "ask for a definition with named subterms instead: name='f'"
+            "ask for a definition with named subterms instead: .code(\"numpy\")"
         )
     return text
 
