@@ -74,8 +74,8 @@ class Expression(Expr):
         """Source code of the closed form.
 
         target: "numpy" and "sympy" give one expression over the symbol and dimension names, "jax", "torch", "julia"
-        and "c" a function called f. An expression calls functions that NumPy has not, such as relu, by their names here;
-        `code` defines them. Raises UnsupportedError for an operation that the target has no counterpart for.
+        and "c" a function called f. An expression calls functions that NumPy has not, such as relu, by the names they
+        have here; `code` defines them. Raises UnsupportedError for an operation that the target has no counterpart for.
         """
         return source(self.shown(), target, self.written())
 
