@@ -8,15 +8,22 @@ RETURN_TEXT = """; ---- scalars become Python numbers, several results a tuple
 numbers.answer:
   %numbers.nested = word ptr, %plan[$P_NESTED]
   %numbers.flat = icmp eq ptr %numbers.nested, null
-  br i1 %numbers.flat, label %numbers.plain, label %numbers.clear
+  br i1 %numbers.flat, label %numbers.plain, label %numbers.nest
 
-numbers.clear:                                   ; should making one of them fail
-  %c = phi i64 [ 0, %numbers.answer ], [ %c.next, %numbers.clear ]
-  %c.at = getelementptr ptr, ptr %objects, i64 %c
-  store ptr null, ptr %c.at
+numbers.nest:
+  %c = phi i64 [ 0, %numbers.answer ], [ %c.next, %numbers.nest.put ]
+  %c.from = getelementptr double, ptr %result.scratch, i64 %c
+  %c.value = load double, ptr %c.from
+  %c.boxed = call ptr @PyFloat_FromDouble(double %c.value)
+  %c.none = icmp eq ptr %c.boxed, null
+  br i1 %c.none, label %release, label %numbers.nest.put
+
+numbers.nest.put:
+  %c.to = getelementptr ptr, ptr %objects, i64 %c
+  store ptr %c.boxed, ptr %c.to
   %c.next = add nuw i64 %c, 1
   %c.more = icmp ult i64 %c.next, %results
-  br i1 %c.more, label %numbers.clear, label %box
+  br i1 %c.more, label %numbers.nest, label %nest.start
 
 numbers.plain:
   %numbers.single = word i64, %plan[$P_SINGLE]
@@ -63,8 +70,8 @@ box.start:
   br i1 %no.results, label %answer, label %box
 
 box:
-  %b = phi i64 [ 0, %numbers.clear ], [ 0, %box.start ], [ %b.next, %box.next ]
-  %brec = phi ptr [ %result.rec, %numbers.clear ], [ %result.rec, %box.start ], [ %brec.next, %box.next ]
+  %b = phi i64 [ 0, %box.start ], [ %b.next, %box.next ]
+  %brec = phi ptr [ %result.rec, %box.start ], [ %brec.next, %box.next ]
   %brank = load i64, ptr %brec, !invariant.load !0
   %b.array = icmp ne i64 %brank, 0
   br i1 %b.array, label %box.next, label %box.scalar
@@ -153,7 +160,8 @@ answer.done:
 ; ---- nested tuples: what is made waits where the objects taken so far were, in front of those to come
 
 nest.start:
-  %words.more = load i64, ptr %nested, !invariant.load !0
+  %nested.words = phi ptr [ %numbers.nested, %numbers.nest.put ], [ %nested, %answer ]
+  %words.more = load i64, ptr %nested.words, !invariant.load !0
   br label %nest
 
 nest:
@@ -161,7 +169,7 @@ nest:
   %top = phi i64 [ 0, %nest.start ], [ %top.next, %nest.next ]
   %taken.so.far = phi i64 [ 0, %nest.start ], [ %taken.next, %nest.next ]
   %nw.next = add nuw i64 %nw, 1
-  %nest.from = getelementptr i64, ptr %nested, i64 %nw.next
+  %nest.from = getelementptr i64, ptr %nested.words, i64 %nw.next
   %nest.word = load i64, ptr %nest.from, !invariant.load !0
   %takes = icmp slt i64 %nest.word, 0
   br i1 %takes, label %nest.take, label %nest.tuple
@@ -205,7 +213,11 @@ nest.next:
   %top.next = phi i64 [ %take.top, %nest.take ], [ %put.top, %nest.put ]
   %taken.next = phi i64 [ %take.taken, %nest.take ], [ %taken.so.far, %nest.put ]
   %nest.more = icmp ult i64 %nw.next, %words.more
-  br i1 %nest.more, label %nest, label %answer.single
+  br i1 %nest.more, label %nest, label %nest.done
+
+nest.done:
+  %whole = load ptr, ptr %objects
+  ret ptr %whole
 
 nest.fail:                                       ; close the gap before releasing all
   %f = phi i64 [ %taken.so.far, %nest.tuple ], [ %f.next, %nest.fail.one ]
@@ -226,9 +238,9 @@ nest.fail.one:
 
 release:                                         ; where making result r failed, that one and later ones do not exist
   %made.count = phi i64 [ %r, %make ], [ %results, %box.made ], [ %results, %answer.tuple ],
-                        [ %f.to.number, %nest.fail ], [ %results, %ran.some ]
+                        [ %f.to.number, %nest.fail ], [ %c, %numbers.nest ], [ %results, %ran.some ]
   %retry = phi i1 [ false, %make ], [ false, %box.made ], [ false, %answer.tuple ],
-                  [ false, %nest.fail ], [ true, %ran.some ]
+                  [ false, %nest.fail ], [ false, %numbers.nest ], [ true, %ran.some ]
   %nothing.made = icmp eq i64 %made.count, 0
   br i1 %nothing.made, label %released, label %release.one
 
