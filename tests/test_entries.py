@@ -165,3 +165,14 @@ def test_blocks_of_a_matrix() -> None:
     values = {"B": rng.normal(size=(5, 8)), "G": rng.normal(size=(5, 4))}
     assert str(g).endswith(", 4 (G ⊙ B[:, n…2 n - 1])]")
     assert np.allclose(evaluated(g, values), g.evaluate(values, sizes=SIZES))
+
+
+@pytest.mark.parametrize("shape", [(1, 4), (2, 3), (1, 1, 2)])
+def test_folds_of_no_lines_have_no_entries(shape: tuple[int, ...]) -> None:
+    a = sd.symbol("a", shape)
+    steps: Any = NP.diff(a, axis=-1, prepend=0)
+    none = steps[np.array([False] * shape[0]), ...]
+    total = NP.sum(NP.max(none, axis=-1) * 0.5) + NP.sum(NP.max(NP.cumsum(steps, axis=-1), axis=1))
+    point = np.random.default_rng(5).normal(size=shape)
+    for e in (total, sd.gradient(total, a)):
+        assert np.allclose(sd.simplify(e).evaluate(a=point), e.evaluate(a=point), rtol=1e-12, atol=1e-12)

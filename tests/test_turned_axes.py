@@ -73,3 +73,29 @@ def test_source_of_what_is_put_back_keeps_lengths(length: int) -> None:
     gradient = sd.gradient(np.sum(x[::2] ** 2), x)
     got = eval(gradient.source("numpy"), {"np": np, "x": np.ones(length), "n": length})
     np.testing.assert_array_equal(got, [2.0, 0.0, 2.0, 0.0, 2.0][:length])
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+def test_slices_of_slices_are_those_of_numpy(size: int) -> None:
+    """A slice that turns all of another may not be taken for the same slice of the whole."""
+    b = sd.symbol("b", (size,))
+    a = np.arange(size) + 1.5
+    bounds = (None, 0, 1, 2, 3, -1, -2, -5, 9)
+    first = [slice(i, j, k) for i in bounds for j in bounds for k in (None, 2, -1, -2)]
+    second = [slice(None, None, -1), slice(1, None), slice(None, None, 2), slice(None, -1), slice(-2, None, -1)]
+    for one in first:
+        if not a[one].size:
+            assert b[one].shape == (0,)
+        for two in second:
+            found, expected = b[one][two], a[one][two]
+            assert found.shape == expected.shape, (one, two)
+            assert np.array_equal(found.evaluate({"b": a}), expected), (one, two)
+
+
+def test_what_is_summed_up_is_turned_as_a_whole() -> None:
+    b = sd.symbol("b", (5,))
+    a = np.arange(5) + 1.5
+    for cut in (slice(2, None, -1), slice(4, 1, -1), slice(None, None, -1), slice(None, 3)):
+        for back in (slice(2, None, -1), slice(None, None, -1)):
+            found = np.cumsum(b[cut])[back]
+            assert np.array_equal(found.evaluate({"b": a}), np.cumsum(a[cut])[back])

@@ -268,8 +268,10 @@ def _fold_slice(builder: Builder, args: tuple[Value, ...], attrs: Attrs) -> Valu
 
 
 def _is_turned(value: Value, attrs: Attrs) -> bool:
-    """Whether a value is a slice of the same window."""
-    return value.op.name == "slice" and all(value.attr(k) == attrs[k] for k in ("starts", "steps", "sizes"))
+    """Whether a value is a slice of the same window, of all its operand."""
+    if value.op.name != "slice" or any(value.attr(k) != attrs[k] for k in ("starts", "steps", "sizes")):
+        return False
+    return value.args[0].type.shape == value.type.shape
 
 
 def _index(

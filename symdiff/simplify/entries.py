@@ -218,7 +218,9 @@ class _Taking:
     def _folded(self, value: Value, operand: Entries) -> Entries:
         gone = [operand.ndim + a for a in value.attr("axes", (value.attr("axis"),))]
         kept = [a for a in range(operand.ndim) if a not in gone]
-        lines = operand.transpose([*kept, *gone]).reshape([*[operand.shape[a] for a in kept], -1])
+        outer = tuple([operand.shape[a] for a in kept])
+        # Said in numbers: where the result has no entries, nothing tells how long its lines are.
+        lines = operand.transpose([*kept, *gone]).reshape((*outer, math.prod([operand.shape[a] for a in gone])))
         made = np.empty(lines.shape[:-1], object)
         for index in np.ndindex(made.shape):
             total = lines[index][0]
