@@ -86,6 +86,7 @@ def compile(  # noqa: A001 - the package is called `codegen`, and this is what i
 
     def lap(stage: str) -> None:
         nonlocal clock
+        asked()  # a long compilation is no pause
         now = time.perf_counter()
         timings[stage] = now - clock
         clock = now
@@ -99,6 +100,7 @@ def compile(  # noqa: A001 - the package is called `codegen`, and this is what i
     lap("emit")
     arrays = [np.ascontiguousarray(array) for _, array in program.constants]
     imports = _imports(program, llvm, arrays)
+    asked()
     companions = [f"{_SYMBOL}.shapes", f"{_SYMBOL}.amount"]
     if any(isinstance(s, Dim) for p in program.params for s in p.shape):
         companions.append(f"{_SYMBOL}.check")
@@ -131,7 +133,6 @@ def compile(  # noqa: A001 - the package is called `codegen`, and this is what i
     measure = partial(_measured, program, (width, fma, fastmath), signature, arrays)
     shared = products.upgrades(llvm, width, fma)
     native.__dict__["compiled"] = Compiled(function, program, llvm, timings, first, measure, upgrade, figures, shared)
-    asked()
     if upgrade is not None:
         upgrade.begin(library)
     return native
