@@ -26,3 +26,20 @@ def test_guards(name: str) -> None:
     f, want = CASES[name]
     gradient = sd.gradient(np.sum(f), x)
     np.testing.assert_allclose(sd.compile(gradient, [x, y])(at["x"], at["y"]), want, rtol=1e-12)
+
+
+def test_zeros_around_what_is_not_finite() -> None:
+    c = sd.symbol("c", ())
+    padded = sd.compile([np.pad(x / c, (1, 2)), np.concatenate([x / c, y])], [x, y, c])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        infinite = at["x"] / 0.0
+    around, beside = padded(at["x"], at["y"], 0.0)
+    np.testing.assert_array_equal(around, np.pad(infinite, (1, 2)))
+    np.testing.assert_array_equal(beside, np.concatenate([infinite, at["y"]]))
+
+
+def test_quotients_of_what_logarithms_reach() -> None:
+    p, q = sd.symbol("p", (n,), positive=True), sd.symbol("q", (n,), positive=True)
+    gradient = sd.gradient(np.sum(p * (np.log(p) - np.log(q))), p)
+    large, small = np.array([1e200, 3.0, 1e-200]), np.array([1e-200, 0.5, 1e200])
+    np.testing.assert_allclose(sd.compile(gradient, [p, q])(large, small), np.log(large) - np.log(small) + 1)

@@ -49,7 +49,7 @@ HELPERS: Mapping[str, str] = {
         "    return ndims(s) == 0 ? s[] : s\nend"
     ),
     "prodothers": (
-        "function prodothers(x, d)\n    before(v) = cumprod([one(eltype(v)); v[1:end-1]])\n"
+        "function prodothers(x, d)\n    before(v) = cumprod([one(eltype(v)); v])[1:end-1]\n"
         "    return mapslices(v -> before(v) .* reverse(before(reverse(v))), x; dims=d)\nend"
     ),
     "place": "place(i, n) = i < 0 ? i + n + 1 : i + 1",

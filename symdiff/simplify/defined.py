@@ -79,6 +79,11 @@ def known(ctx: Context, value: Value) -> bool:
     return finite(ctx, value) >= (EVERYWHERE if ctx.settings.keep_kinks else ALMOST)
 
 
+def finite_factor(ctx: Context, factor: Factor) -> bool:
+    """Finite so nearly everywhere that it may stand beside zeros that it did not multiply."""
+    return finite_power(ctx, factor) >= (EVERYWHERE if ctx.settings.keep_kinks else ALMOST)
+
+
 def parameters(ctx: Context, value: Value) -> frozenset[Value]:
     """The parameters that a value reads."""
     return frozenset([p for p, _ in footprint(ctx, value)])

@@ -1,4 +1,7 @@
-"""Parts of arrays and arrays among zeros: numbers and scalars stand outside, so that equal parts are one value."""
+"""Parts of arrays and arrays among zeros: numbers and scalars stand outside, so that equal parts are one value.
+
+A scalar that may not be finite stays among the zeros: outside it would make NaN of them.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from collections.abc import Callable
 from fractions import Fraction
 
 from symdiff.ir.graph import AttrItems, Value
+from symdiff.simplify.defined import finite_factor
 from symdiff.simplify.exact import content_of
 from symdiff.simplify.products import product
 from symdiff.simplify.sums import labels_of
@@ -28,9 +32,9 @@ def make_placed(name: str) -> Callable[[Context, tuple[Value, ...], AttrItems], 
         else:
             view = ctx.view(x)
             number = view.coefficient
-            scalars = [f for f in view.factors if not f.labels]
+            scalars = [f for f in view.factors if not f.labels and (name == "slice" or finite_factor(ctx, f))]
             if x.type.rank and (number != 1 or scalars):
-                rest = [f for f in view.factors if f.labels]
+                rest = [f for f in view.factors if f not in scalars]
                 inner = product(ctx, 1, rest, view.output, view.sizes, x.type.dtype)
         if inner is x:
             return ctx.plain(name, args, attrs)

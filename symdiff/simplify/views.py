@@ -121,7 +121,8 @@ class Step:
 
 @dataclass(slots=True)
 class Settings:
-    """What a run may do. keep_kinks: do not drop the guards that give a derivative at isolated points."""
+    """What a run may do. keep_kinks: the result is computed with; kept are guards that give a derivative at isolated
+    points, and logarithms whose quotient may overflow."""
 
     keep_kinks: bool = False
     facts: Mapping[str, frozenset[str]] = field(default_factory=dict[str, frozenset[str]])

@@ -59,7 +59,8 @@ def joined_terms(ctx: Context, terms: Terms) -> Terms:
         if name == "logabsdet" and len(numbers) == len(parts) and len(set(numbers.values())) == 1:
             (number,) = set(numbers.values())
             terms = (*[p for p in terms if p[1] not in parts], (number, ctx.plain(name, (matrix,))))
-    return _joined_logarithms(ctx, terms)
+    # A quotient may leave the range of numbers where the logarithms do not: not where numbers are computed.
+    return terms if ctx.settings.keep_kinks else _joined_logarithms(ctx, terms)
 
 
 def _joined_logarithms(ctx: Context, terms: Terms) -> Terms:
