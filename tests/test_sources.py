@@ -239,6 +239,19 @@ def test_readable_texts() -> None:
     assert "t1 = tanh.(W * x)" in t.source("julia") and "t1 = jnp.tanh(W @ x)" in t.source("jax")
 
 
+@pytest.mark.parametrize(
+    "text", ["b @ c + b @ z", "c @ b.T + b @ z", "b.T @ c + z @ b", "np.sin(b @ c - 2 * (b @ z))", "b @ c + b @ c @ z"]
+)
+def test_a_row_beside_matrices_stays_a_row(text: str) -> None:
+    """A vector behind a matrix is no column of the sum behind that matrix."""
+    n = sd.dim("n")
+    kinds = {"b": (n, n), "c": (n, n), "z": (n,)}
+    given = {name: sd.symbol(name, shape) for name, shape in kinds.items()}
+    rng = np.random.default_rng(5)
+    at: dict[str, Any] = {"np": np} | {name: rng.normal(size=(3,) * len(shape)) for name, shape in kinds.items()}
+    same(eval(sd.parse(text, given).source(), at), eval(text, at), text)
+
+
 @pytest.mark.parametrize("shape", [(), (1,), (1, 1), (3, 1), (1, 1, 1)])
 def test_a_number_is_spread_without_giving_it_axes(shape: tuple[int, ...]) -> None:
     """A sum of numbers, and a scalar that comes as a Python float, cannot be subscripted."""

@@ -185,8 +185,8 @@ def _joined(notation: Notation, key: tuple[Any, ...], views: list[View], shape: 
         return split_coefficient(notation, number, notation.product(1, [key[1], inner], ()))
     if kind == "below":
         return split_coefficient(notation, number, notation.product(1, [inner], [key[1]]))
-    if inner.rank != views[0].rest.rank:
-        return None
+    if any(v.rest.rank != inner.rank for v in views):
+        return None  # a vector beside matrices is a row that repeats: it is not what a matrix before it would take
     factor, scalars, core, below = peeled(inner)
     wrapped = _wrapped(notation, key, core)
     if wrapped is None:
