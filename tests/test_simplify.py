@@ -577,3 +577,28 @@ def test_a_search_of_many_entries_is_bounded(monkeypatch: pytest.MonkeyPatch) ->
     slope = sd.gradient(f, c, mode="forward")
     assert sd.verify(slope.closed_form(), slope)
     assert sum(one.work for one in made) < 12000
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        # One factor in several terms, with axes summed in some, repeated, or in the other order.
+        "B * B.T * C + B.T * D",
+        "B * C + B * B.T * D",
+        "B.T @ np.diag(B)[:, None] @ np.ones((1, n)) + np.outer(np.diag(B), np.sum(B, axis=1))",
+        "np.einsum('ij,ii,k->jk', B, B, x) + np.einsum('jj,kl->jk', B, B)",
+        "np.trace(B) * x + np.sum(B) * y",
+        "np.diag(np.diag(B) * x) + B @ C",
+        "np.einsum('ij,ji,jk->ik', B, B, C) + np.einsum('ji,jk->ik', B, D)",
+        # A sum and its negative, turned alike.
+        "(B - 2 * B.T) @ C + (4 * B.T - 2 * B) @ D",
+        "(2 * np.sum(x) + np.sum(S)*np.exp(-np.einsum('ij,ij,i,ji->', S, S, x, S)/9)"
+        " + np.einsum('ij,ij,j->', S, S, x)) * np.exp(-np.sum(x)/9)",
+    ],
+)
+def test_factors_met_with_other_axes(text: str) -> None:
+    given = symbols("B:nn C:nn D:nn S:nn:symmetric x:n y:n")
+    f = sd.parse(text, given | {"n": n})
+    slope = sd.gradient(np.sum(np.sin(f)), given["B" if "B" in text else "S"])
+    for e in (f, slope):
+        simple(program([e], given))

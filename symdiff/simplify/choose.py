@@ -323,9 +323,11 @@ def _cleared(ctx: Context, value: Value, depth: int) -> Value:
 
 # -------------------------------------------------------------------- factoring
 class Place(NamedTuple):
-    """One occurrence of a possible common factor: the term, the factor in it, where its axes go."""
+    """One occurrence of a possible common factor: the term, its number among the factors there, the factor, where its
+    axes go."""
 
     term: int
+    number: int
     factor: Factor
     axes: tuple[Any, ...]
 
@@ -359,13 +361,13 @@ def _candidates(ctx: Context, views: Sequence[Product]) -> list[list[Place]]:
     """Sets of occurrences of one factor in several terms, the most promising first."""
     exact: dict[Any, list[Place]] = {}
     loose: dict[Any, list[Place]] = {}
-    for number, view in enumerate(views):
-        for f in view.factors:
+    for term, view in enumerate(views):
+        for number, f in enumerate(view.factors):
             axes = tuple([_axis(view, f, x) for x in f.labels])
             if len(axes) == 2 and facts.symmetric(ctx, f.base) and str(axes[0]) > str(axes[1]):
                 axes = axes[::-1]
                 f = f._replace(labels=f.labels[::-1])
-            place = Place(number, f, axes)
+            place = Place(term, number, f, axes)
             exact.setdefault((f.base, f.power > 0, axes), []).append(place)
             loose.setdefault((f.base, f.power > 0), []).append(place)
     groups = [_one_per_term(places) for places in exact.values()]
@@ -438,25 +440,14 @@ def _taken_out(
     needed: set[int] = set()
     for p in places:
         view = views[p.term]
-        left: list[Factor] = []
-        removed = False
-        for f in view.factors:
-            if (
-                not removed
-                and f.base is p.factor.base
-                and sorted(f.labels) == sorted(p.factor.labels)
-                and f.power == p.factor.power
-            ):
-                removed = True
-                if f.power != common:
-                    left.append(p.factor._replace(power=normal(f.power - common)))
-            else:
-                left.append(f)
+        left = [f for number, f in enumerate(view.factors) if number != p.number]
+        if p.factor.power != common:
+            left.insert(p.number, p.factor._replace(power=normal(p.factor.power - common)))
         used = {x for f in left for x in f.labels}
-        covered = {x for x, a in zip(p.factor.labels, axes, strict=True) if a != "s"}
+        summed = {x for x, a in zip(p.factor.labels, axes, strict=True) if a == "s"}
         repeated = {x for x in view.output if view.output.count(x) > 1}
         for k, x in enumerate(view.output):
-            if x in used or x in repeated or (x not in covered and x in p.factor.labels):
+            if x in used or x in repeated or x in summed:
                 needed.add(k)
         rests.append((normal(terms[p.term][0] * view.coefficient), left, view, p.factor.labels))
     slots = sorted(needed)

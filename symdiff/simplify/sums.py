@@ -163,11 +163,17 @@ def _backward(ctx: Context, collected: Collected) -> bool:
     score = sum(forwardness(ctx.view(t)) for t in collected)
     if score:
         return score < 0
-    turned = {flipped(ctx, t): c for t, c in collected.items()}
-    if turned == collected:
-        return False
-    own, other = (sorted([(ctx.key(t), Fraction(c)) for t, c in d.items()]) for d in (collected, turned))
+    own, other = (
+        _up_to_sign([(ctx.key(t), Fraction(c)) for t, c in terms])
+        for terms in (collected.items(), [(flipped(ctx, t), c) for t, c in collected.items()])
+    )
     return other < own
+
+
+def _up_to_sign(terms: list[tuple[Any, Fraction]]) -> list[tuple[Any, Fraction]]:
+    """In order, the first one positive: a sum and its negative are turned alike."""
+    terms.sort()
+    return terms if terms[0][1] > 0 else [(key, -c) for key, c in terms]
 
 
 def _chain(ctx: Context, terms: Sequence[tuple[Number, Value]]) -> Value:
