@@ -173,6 +173,7 @@ def test_folds_of_no_lines_have_no_entries(shape: tuple[int, ...]) -> None:
     steps: Any = NP.diff(a, axis=-1, prepend=0)
     none = steps[np.array([False] * shape[0]), ...]
     total = NP.sum(NP.max(none, axis=-1) * 0.5) + NP.sum(NP.max(NP.cumsum(steps, axis=-1), axis=1))
+    total = total + NP.sum(a[0] ** 2) * NP.prod(a[:0])
     point = np.random.default_rng(5).normal(size=shape)
     for e in (total, sd.gradient(total, a)):
         assert np.allclose(sd.simplify(e).evaluate(a=point), e.evaluate(a=point), rtol=1e-12, atol=1e-12)

@@ -215,13 +215,16 @@ class _Taking:
             made[index] = entries[int(moved[index])]
         return made
 
-    def _folded(self, value: Value, operand: Entries) -> Entries:
+    def _folded(self, value: Value, operand: Entries) -> Entries | None:
+        """None where lines have no entries: what their fold is, the array knows better."""
         gone = [operand.ndim + a for a in value.attr("axes", (value.attr("axis"),))]
         kept = [a for a in range(operand.ndim) if a not in gone]
         outer = tuple([operand.shape[a] for a in kept])
         # Said in numbers: where the result has no entries, nothing tells how long its lines are.
         lines = operand.transpose([*kept, *gone]).reshape((*outer, math.prod([operand.shape[a] for a in gone])))
         made = np.empty(lines.shape[:-1], object)
+        if made.size and not lines.size:
+            return None
         for index in np.ndindex(made.shape):
             total = lines[index][0]
             for entry in lines[index][1:]:
