@@ -23,7 +23,7 @@ from symdiff.frontend.elementwise import (
     subtract,
     where,
 )
-from symdiff.frontend.expr import as_expr, broadcast_exprs, broadcast_to, promote
+from symdiff.frontend.expr import Expr, as_expr, broadcast_exprs, broadcast_to, promote
 from symdiff.frontend.joining import concatenate, pad, roll, window
 from symdiff.frontend.linalg_functions import diagonal
 from symdiff.frontend.reductions import cov, sum_
@@ -64,10 +64,18 @@ def searchsorted(a: Any, v: Any, side: str = "left") -> Any:
 @numpy_function("digitize")
 def digitize(x: Any, bins: Any, right: bool = False) -> Any:
     """The bin of every entry. The bins rise; falling ones must be numbers."""
-    if not isinstance(bins, (list, tuple, np.ndarray)) or len(bins) < 2 or bins[0] <= bins[-1]:
-        return searchsorted(bins, x, "left" if right else "right")
-    turned = searchsorted(np.asarray(bins)[::-1], x, "right" if right else "left")
-    return len(bins) - turned
+    side = "left" if right else "right"
+    if not isinstance(bins, (list, tuple, np.ndarray)) or any(isinstance(b, Expr) for b in bins):
+        return searchsorted(bins, x, side)
+    edges = np.asarray(bins)
+    if edges.ndim != 1 or edges.dtype.kind not in "iufb":
+        raise ShapeError(f"digitize: bins of shape {edges.shape} and dtype {edges.dtype}, expected a vector of numbers")
+    steps = np.diff(edges)
+    if np.all(steps >= 0):
+        return searchsorted(edges, x, side)
+    if np.any(steps > 0):
+        raise ArgumentError(f"digitize: bins {edges}, expected them to rise or to fall")
+    return len(edges) - searchsorted(edges[::-1], x, side)
 
 
 @numpy_function("interp")
