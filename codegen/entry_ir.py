@@ -20,7 +20,7 @@ even weakly, and they are as they were made: NumPy takes longer to make an array
 belong to a list that the function owns.
 
 Two shorthands keep the text readable: `%x = word T, %p[k]` loads word k of a block that never changes, and
-`%x = field T, %p[k]` loads the field at byte k of a structure.
+`%x = field T, %p[k]` loads the field at byte k of a structure. `$RUN_KERNEL` stands for `entry_run.KERNEL_TEXT`.
 """
 
 import re
@@ -30,7 +30,7 @@ from string import Template
 from codegen.entry_call import CALL_TEXT
 from codegen.entry_out import OUT_TEXT
 from codegen.entry_return import RETURN_TEXT
-from codegen.entry_run import RUN_TEXT
+from codegen.entry_run import KERNEL_TEXT, RUN_TEXT
 
 
 class Plan(IntEnum):
@@ -140,7 +140,7 @@ def module_text(offsets: dict[str, int]) -> str:
     """The module, for a process whose objects have the given offsets (see `pyapi.Layout`)."""
     words = {f"P_{word.name}": word.value for word in Plan} | {f"B_{word.name}": word.value for word in BoundPlan}
     others = {f"A_{kind.name}": kind.value for kind in Axis} | {"LONG_WORK": LONG_WORK}
-    others |= {"KEPT_EACH": KEPT_EACH, "KEPT_ELEMENTS": KEPT_ELEMENTS}
+    others |= {"KEPT_EACH": KEPT_EACH, "KEPT_ELEMENTS": KEPT_ELEMENTS, "RUN_KERNEL": KERNEL_TEXT}
     texts = _DECLARATIONS + CALL_TEXT + RUN_TEXT + RETURN_TEXT + OUT_TEXT + _BOUND_TEXT
     text = Template(texts).substitute(words | others | offsets)
     return _SHORTHAND.sub(_expand, text)
@@ -201,21 +201,7 @@ start:
   %strides = word ptr, %plan[$B_STRIDES]
   %release = word i64, %plan[$B_RELEASE]
   %long = icmp ne i64 %release, 0
-  br i1 %long, label %run.released, label %run.held
-
-run.held:
-  %held.status = call i32 %kernel(ptr %dims, ptr %data, ptr %strides)
-  br label %ran
-
-run.released:
-  %thread = call ptr @PyEval_SaveThread()
-  %released.status = call i32 %kernel(ptr %dims, ptr %data, ptr %strides)
-  call void @PyEval_RestoreThread(ptr %thread)
-  br label %ran
-
-ran:
-  %status = phi i32 [ %held.status, %run.held ], [ %released.status, %run.released ]
-  %good = icmp eq i32 %status, 0
+$RUN_KERNEL
   br i1 %good, label %done, label %fallback
 
 done:

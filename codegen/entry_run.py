@@ -3,6 +3,24 @@
 Goes on where `entry_call.CALL_TEXT` stops, in the same function.
 """
 
+KERNEL_TEXT = """\
+  br i1 %long, label %run.released, label %run.held
+
+run.held:
+  %held.status = call i32 %kernel(ptr %dims, ptr %data, ptr %strides)
+  br label %ran
+
+run.released:
+  %thread = call ptr @PyEval_SaveThread()
+  %released.status = call i32 %kernel(ptr %dims, ptr %data, ptr %strides)
+  call void @PyEval_RestoreThread(ptr %thread)
+  br label %ran
+
+ran:
+  %status = phi i32 [ %held.status, %run.held ], [ %released.status, %run.released ]
+  %good = icmp eq i32 %status, 0"""
+"""Runs `%kernel`, without the GIL where it is `%long`; then there are `%status` and whether that is `%good`."""
+
 RUN_TEXT = """; ---- results: arrays from NumPy, one word of the frame for each scalar
 
 shaped:
@@ -189,21 +207,7 @@ estimate:
 
 decide:
   %long = phi i1 [ %many, %run ], [ %much, %estimate ]
-  br i1 %long, label %run.released, label %run.held
-
-run.held:
-  %held.status = call i32 %kernel(ptr %dims, ptr %data, ptr %strides)
-  br label %ran
-
-run.released:
-  %thread = call ptr @PyEval_SaveThread()
-  %released.status = call i32 %kernel(ptr %dims, ptr %data, ptr %strides)
-  call void @PyEval_RestoreThread(ptr %thread)
-  br label %ran
-
-ran:
-  %status = phi i32 [ %held.status, %run.held ], [ %released.status, %run.released ]
-  %good = icmp eq i32 %status, 0
+$RUN_KERNEL
   br i1 %has.out, label %ran.out, label %ran.fresh
 
 ran.out:
