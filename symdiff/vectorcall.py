@@ -13,6 +13,7 @@ imported.
 from __future__ import annotations
 
 import ctypes
+import os
 import struct
 import sys
 import sysconfig
@@ -96,20 +97,33 @@ def with_vectorcall(cls: Class) -> Class:
 
 
 class Gate:
-    """While it is closed, calls through pointers go to Python: machine code reads the number at `address`."""
+    """While it is closed, calls through pointers go to Python: machine code reads the number at `address`.
+
+    It lives as long as the process. After a fork it is open again but for the thread that goes on.
+    """
 
     def __init__(self) -> None:
         self._closed = ctypes.c_int64(0)
+        self._closers: list[int] = []  # threads, as often as each closed it
         self._lock = threading.RLock()
         self.address = ctypes.addressof(self._closed)
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._forked)
 
     def __enter__(self) -> None:
         with self._lock:
-            self._closed.value += 1
+            self._closers.append(threading.get_ident())
+            self._closed.value = len(self._closers)
 
     def __exit__(self, *_: object) -> None:
         with self._lock:
-            self._closed.value -= 1
+            self._closers.remove(threading.get_ident())
+            self._closed.value = len(self._closers)
+
+    def _forked(self) -> None:
+        self._lock = threading.RLock()  # another thread may have held it
+        self._closers = [thread for thread in self._closers if thread == threading.get_ident()]
+        self._closed.value = len(self._closers)
 
 
 class _Member(ctypes.Structure):

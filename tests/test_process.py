@@ -160,6 +160,42 @@ def test_a_child_collects_what_its_parent_left_for_later():
     run(COLLECTION)
 
 
+GATE = """
+import ctypes, os, threading
+from symdiff.vectorcall import Gate
+gate = Gate()
+closed = ctypes.c_int64.from_address(gate.address)
+inside, leave = threading.Event(), threading.Event()
+def work():
+    with gate, gate._lock:
+        inside.set()
+        leave.wait()
+thread = threading.Thread(target=work)
+thread.start()
+inside.wait()
+child = os.fork()
+if child == 0:
+    first = closed.value
+    with gate:
+        within = closed.value
+        grandchild = os.fork()
+        if grandchild == 0:
+            os._exit(0 if closed.value == 1 else 1)
+        good = os.waitpid(grandchild, 0)[1] == 0
+    os._exit(0 if good and (first, within, closed.value) == (0, 1, 0) else 1)
+assert closed.value == 1
+leave.set()
+thread.join()
+assert os.waitpid(child, 0)[1] == 0 and closed.value == 0
+print("done")
+"""
+
+
+@forks
+def test_a_child_does_not_wait_for_its_parents_gate():
+    run(GATE)
+
+
 IMPORT = """
 import faulthandler, os, sys, threading, time
 import numpy as np
