@@ -235,6 +235,40 @@ def test_static_arguments_stay_python_values() -> None:
         trace(function, (arr(4), 3, "sum"), static_argnums=7)
 
 
+@pytest.mark.parametrize(
+    ("value", "same", "other"),
+    [
+        ([1, (2.0, np.arange(3))], [1, (2.0, np.arange(3))], [1, (2.0, np.arange(1, 4))]),
+        ({"a": [1], "b": 2}, {"a": [1], "b": 2}, {"b": 2, "a": [1]}),
+        (np.array([0.0, np.nan]), np.array([0.0, np.nan]), np.array([-0.0, np.nan])),
+        (np.array([None, 2], object), np.array([None, 2], object), np.array([None, 3], object)),
+        (float("nan"), float("nan"), 0.0),
+        (0.0, 0.0, -0.0),
+        (1, 1, True),
+        ({1, 2}, {2, 1}, {1}),
+    ],
+)
+def test_static_arguments_are_compared_by_what_they_hold(value: Any, same: Any, other: Any) -> None:
+    traced = trace(lambda x, _: x, (arr(2), value), static_argnums=1)
+    assert traced.leaves((arr(2), same)) is not None and traced.leaves((arr(2), other)) is None
+
+
+def test_static_arguments_are_remembered_as_they_were() -> None:
+    def function(x: Any, _: Any, parts: Any) -> Any:
+        parts["list"].append(2)
+        return x
+
+    array = arr(3)
+    parts: dict[str, Any] = {"list": [1], "inside": (arr(2),)}
+    traced = trace(function, (arr(2), array, parts), static_argnums=(1, 2))
+    assert parts["list"] == [1, 2]
+    assert traced.leaves((arr(2), array, parts)) is None
+    parts["list"].pop()
+    assert traced.leaves((arr(2), array, parts)) is not None
+    array[0] += 1
+    assert traced.leaves((arr(2), array, parts)) is None
+
+
 def test_results_without_symbols_are_constants() -> None:
     traced = agree(lambda x: (np.ones(3), 2, x.shape[0] > 3), arr(4))
     assert all(r.op.name == "const" for r in traced.function.results)

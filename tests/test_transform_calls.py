@@ -308,6 +308,50 @@ def test_static_and_keyword_arguments_take_turns(way, rng):
                 np.testing.assert_allclose(f(x, k, s=s, how="max"), np.max(x**k * s), rtol=1e-13)
 
 
+def test_static_arguments_that_change_in_place_are_other_ones(way):
+    f = sd.jit(lambda x, k: x * sum(k), static_argnums=1)
+    x, weights = np.array([0.5, 2.0]), [1.0, 2.0]
+    for _ in range(2):
+        np.testing.assert_array_equal(f(x, weights), 3 * x)
+    weights.append(4.0)
+    for _ in range(2):
+        np.testing.assert_array_equal(f(x, weights), 7 * x)
+    assert f.compilations == 2
+
+
+def test_a_finalizer_calls_a_transform_that_a_collection_found(way):
+    found = []
+
+    class Model:
+        def __init__(self):
+            self.scale = 3.0
+            self.loss = sd.jit(lambda x: self.scale * np.sum(x * x))
+            for _ in range(2):
+                assert self.loss(np.ones(2)) == 6.0
+
+        def __del__(self):
+            found.extend([self.loss(np.ones(2)), self.loss(np.ones(4)), self.loss(x=np.ones((2, 3)))])
+
+    Model()
+    gc.collect()
+    assert found == [6.0, 12.0, 18.0]
+
+
+def test_arguments_that_are_no_numbers_are_told_by_name(way, rng):
+    x = rng.normal(size=3)
+    masked, half = np.ma.masked_array(x, [False, True, False]), x.astype(np.float16)
+    for early in (False, True):  # as the first call, and after a program was made
+        f, g = sd.grad(lambda w, x: np.sum(w * x)), sd.grad(lambda p, x: np.sum(p["w"] * x))
+        if early:
+            f(x, x), g({"w": x}, x)
+        for bad, words in ((masked, "masked"), (half, "float16")):
+            with pytest.raises(TypeError, match=f"w: .*{words}"):
+                f(bad, x)
+            with pytest.raises(sd.DtypeError, match=f"argument p_w: .*{words}"):
+                g({"w": bad}, x)
+        np.testing.assert_array_equal(f(np.ma.masked_array(x), x), x)
+
+
 def test_failures_of_nested_calls_are_told(way):
     f = sd.jit(lambda p: np.linalg.cholesky(p["A"]))
     good = np.diag([4.0, 9.0])

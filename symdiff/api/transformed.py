@@ -105,12 +105,13 @@ class _Program:
 class _Again:
     """Calls a transform through Python, without keeping it."""
 
-    def __init__(self, transformed: Transformed) -> None:
+    def __init__(self, transformed: Transformed, alike: Callable[[], Transformed]) -> None:
         self._transformed = weakref.ref(transformed)
+        self._alike = alike
 
     def __call__(self, *args: Any, **keywords: Any) -> Any:
-        transformed = self._transformed()
-        assert transformed is not None, "who calls through it keeps it"
+        # In finalizers of what a collection found the reference is dead already, though the transform can be called.
+        transformed = self._transformed() or self._alike()
         return transformed.__call__(*args, **keywords)  # the method: a call of the object comes here again
 
 
@@ -159,7 +160,7 @@ class Transformed(Callee):
         self._direct: dict[tuple[Any, ...], tuple[_Program, Any, tuple[int, ...]]] = {}
         # What calls go to straight away, as long as arguments look the same.
         self._straight: Any = None
-        self._again = _Again(self)
+        self._again = _Again(self, functools.partial(Transformed, function, rule, static, threads))
         # The program of the last call that had nested arguments, or static ones.
         self._last: _Program | None = None
         self._keyworded: dict[tuple[tuple[str, Any], ...], Transformed] = {}

@@ -28,6 +28,7 @@ from symdiff.frontend.building import SIZE_WATCH, dtype_name, raw_size, refuse_l
 from symdiff.frontend.expr import Expr, as_expr, wrap
 from symdiff.frontend.nesting import Tree, flatten, nester, paths, reader, unflatten
 from symdiff.frontend.patterns import Guard, Pattern, bind, fits, pattern_of
+from symdiff.frontend.statics import same, snapshot
 from symdiff.ir.builder import Builder
 from symdiff.ir.dims import Dim, Size, evaluate
 from symdiff.ir.graph import Function, Value, param, topological
@@ -172,6 +173,8 @@ def _leaf_type(leaf: Any, name: str, number_dtype: str) -> tuple[str, tuple[int,
             f"argument {name}: {leaf!r} (a {type(leaf).__name__}), expected an array or a number; arguments that steer "
             "the function, such as strings and callables, are named by static_argnums"
         )
+    if isinstance(leaf, np.ma.MaskedArray) and np.ma.is_masked(leaf):
+        raise DtypeError(f"argument {name}: a masked array with masked elements cannot be passed; fill it first")
     array = np.asarray(leaf)
     try:
         return dtype_name(array.dtype), tuple(array.shape)
@@ -193,9 +196,9 @@ class Traced:
     """A traced function.
 
     function: the program; its parameters are the leaves of the arguments in order. in_tree: how the arguments (static
-    ones left out) are nested. out_tree: how the results are. pattern: the sizes it serves. static: the values of static
-  arguments by position. dtypes: of the leaves. served: shapes already known to fit, so that a repeated call is cheap.
-    readers, nesters: what takes each argument apart and puts the results together, made at the first call.
+    ones left out) are nested. out_tree: how the results are. pattern: the sizes it serves. dtypes: of the leaves.
+    static: snapshots of the static arguments by position. served: shapes already known to fit, so that a repeated call
+    is cheap. readers, nesters: what takes each argument apart and puts the results together, made at the first call.
     """
 
     function: Function
@@ -251,9 +254,11 @@ class Traced:
             return np.asarray(leaf) if dtype == "f64" else None
         if isinstance(leaf, (Expr, tuple, list, dict)) or leaf is None:
             return None
-        if _leaf_type(leaf, "", _number_dtype(leaves))[0] != dtype:
+        try:
+            found = _leaf_type(leaf, "", _number_dtype(leaves))[0]
+        except DtypeError:  # tracing says which argument it is
             return None
-        return np.asarray(leaf, NUMPY_TYPES[dtype])
+        return np.asarray(leaf, NUMPY_TYPES[dtype]) if found == dtype else None
 
     def results(self, flat: Sequence[Any]) -> Any:
         """Nest the program's results as the function does."""
@@ -262,17 +267,8 @@ class Traced:
         return self.nesters[0](iter(flat))
 
 
-def _is_value(static: Any, item: Any, _: list[Any]) -> bool:
-    return _same(item, static)
-
-
-def _same(a: Any, b: Any) -> bool:
-    """Whether two static values are the same; arrays by their entries."""
-    if a is b:
-        return True
-    if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
-        return type(a) is type(b) and a.dtype == b.dtype and a.shape == b.shape and bool(np.array_equal(a, b))
-    return type(a) is type(b) and bool(a == b)
+def _is_value(known: Any, item: Any, _: list[Any]) -> bool:
+    return same(item, known)
 
 
 # -------------------------------------------------------------------- tracing
@@ -293,16 +289,15 @@ def trace(
     title = getattr(shown, "__name__", "f")
     numbers = argument_numbers(static_argnums, title, "static_argnums")
     wanted = positions(numbers, len(examples), title, "static_argnums")
-    static = tuple((i, examples[i]) for i in sorted(set(wanted)))
-    fixed = dict(static)
+    static = {i: examples[i] for i in sorted(set(wanted))}
     names = argument_names(shown, len(examples))
-    dynamic = tuple([e for i, e in enumerate(examples) if i not in fixed])
+    dynamic = tuple([e for i, e in enumerate(examples) if i not in static])
     leaves, tree = flatten(dynamic)
-    moving = [n for i, n in enumerate(names) if i not in fixed]
+    moving = [n for i, n in enumerate(names) if i not in static]
     labels = unique_labels([p for n, c in zip(moving, tree.children, strict=True) for p in paths(c, n)])
     number_dtype = _number_dtype(leaves)
     kinds = [_leaf_type(leaf, label, number_dtype) for leaf, label in zip(leaves, labels, strict=True)]
-    job = _Job(function, static, tree, labels, [d for d, _ in kinds], title)
+    job = _Job(function, static, snapshot(static), tree, labels, [d for d, _ in kinds], title)
     if shapes is not None:
         given = tuple([tuple([raw_size(s) for s in shape]) for shape in shapes])
         if len(given) != len(leaves):
@@ -361,7 +356,8 @@ def _records(function: Function, sizes: Mapping[str, int]) -> set[str]:
 @dataclass(frozen=True, slots=True)
 class _Job:
     function: Callable[..., Any]
-    static: tuple[tuple[int, Any], ...]
+    static: Mapping[int, Any]
+    known: Mapping[int, Any]  # the same before the function was called
     tree: Tree
     labels: list[str]
     dtypes: list[str]
@@ -374,7 +370,7 @@ class _Job:
             for label, dtype, shape in zip(self.labels, self.dtypes, pattern.shapes, strict=True)
         ]
         args = list(unflatten(self.tree, [wrap(p) for p in params]))
-        for position, value in self.static:
+        for position, value in self.static.items():
             args.insert(position, value)
         token = SIZE_WATCH.set(watch)
         try:
@@ -387,7 +383,7 @@ class _Job:
         program = Builder(OPSET).function(params, values, self.name if self.name.isidentifier() else "f")
         guards = tuple(watch.guards.values()) if watch is not None else ()
         served = Pattern(pattern.shapes, guards, pattern.least)
-        return Traced(program, self.tree, out_tree, served, tuple(self.dtypes), self.static)
+        return Traced(program, self.tree, out_tree, served, tuple(self.dtypes), tuple(self.known.items()))
 
     def _output(self, output: Any) -> Expr:
         try:
@@ -437,5 +433,3 @@ def unique_labels(labels: Sequence[str]) -> list[str]:
         taken.add(name)
         result.append(name)
     return result
-
-
