@@ -180,6 +180,22 @@ def test_reciprocals_on_a_diagonal_are_powers_of_it() -> None:
     assert jacobian(-t / w, w).latex() == r"t \operatorname{diag}(w)^{-2}"
 
 
+def test_covariances_are_written_as_such() -> None:
+    cov = r"\bigl(\operatorname{diag}(%s) - %s %s^{\top}\bigr)"
+    inner = r"\operatorname{softmax}(A w - y)"
+    assert hessian(sd.logsumexp(residual), w).latex() == rf"A^{{\top}} {cov % (inner, inner, inner)} A"
+    assert hessian(sd.logsumexp(residual), w).source("numpy").count("softmax") < 3
+    inner = r"\operatorname{softmax}(X A^{\top} b)"
+    made = hessian(sd.logsumexp(X @ (A.T @ b)), b).latex()
+    assert made == rf"A X^{{\top}} {cov % (inner, inner, inner)} X A^{{\top}}"
+    assert str(jacobian(A @ sd.softmax(w) / t, w)) == "A (diag(softmax(w)) - softmax(w) softmax(w)ᵀ)/t"
+    weighted = str(hessian(np.log(y @ np.exp(A @ w)), w))
+    assert weighted == "Aᵀ (diag(y ⊙ exp(A w)) - (y ⊙ exp(A w)) (y ⊙ exp(A w))ᵀ/(yᵀ exp(A w))) A/(yᵀ exp(A w))"
+    # Of other weights it is none.
+    other = jacobian(A.T @ (y * (A @ w - np.sum(sd.softmax(y) * (A @ w)))), w).latex()
+    assert other.startswith(r"A^{\top} \operatorname{diag}(y) \, (A - \mathbf{1}")
+
+
 def test_numbers_go_over_the_line_and_arrays_stand_beside_it() -> None:
     assert sd.simplify(w @ w / n).latex() == r"\frac{w^{\top} w}{n}"
     assert sd.simplify(w / 49).latex() == r"\frac{w}{49}"

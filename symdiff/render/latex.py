@@ -120,7 +120,7 @@ def _written(
     like: Function | None, axes: int | None, width: int | None,
 ) -> tuple[list[str], list[list[str]]]:  # fmt: skip
     """The lines of the results, and those of every subterm that got a name."""
-    _, results = recover(function, bool(where), like)
+    _, results = recover(function, bool(where), like, for_papers=True)
     large = any(r.size > LARGEST_LINE * 10 for r in results)
     named = named_subterms(results, bool(where) or large, LARGEST_LINE, shorter=True)
     taken = [p.name for p in function.params] + list(function.dims)

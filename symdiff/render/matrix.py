@@ -16,6 +16,7 @@ from typing import TypeAlias
 
 from symdiff.ir.dims import Dim
 from symdiff.ir.dims import product as size_product
+from symdiff.render.covariance import with_covariances
 from symdiff.render.notation import Node, Notation
 from symdiff.render.product import Factor, Labels, Product
 
@@ -27,7 +28,8 @@ MOST_SEARCHED = 6
 
 def solve(notation: Notation, product: Product, dtype: str = "f64") -> tuple[Node, Labels]:
     """The expression of a Product and the axes of the result that it has."""
-    return _Solver(notation, product, dtype).run()
+    node, axes = _Solver(notation, product, dtype).run()
+    return (with_covariances(notation, node) if notation.for_papers else node), axes
 
 
 class _Solver:

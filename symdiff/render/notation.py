@@ -59,6 +59,7 @@ class Notation:
         self._table: dict[Any, Node] = {}
         self.introduced: list[str] = []  # symbols in the order in which a reader met them
         self.sorts = False
+        self.for_papers = False
         self.searches = 0
 
     # ---------------------------------------------------------------- making

@@ -15,14 +15,16 @@ MOST_READ = 200
 
 
 def recover(
-    function: Function, shared: bool = False, like: Function | None = None
+    function: Function, shared: bool = False, like: Function | None = None, for_papers: bool = False
 ) -> tuple[Notation, list[Node]]:
     """The notation of every result.
 
     shared: a value used twice is one expression, kept out of what uses it. like: a program whose sums and products
-    that occur again keep the order in which they are written there: W x + b.
+    that occur again keep the order in which they are written there: W x + b. for_papers: of forms that differ little
+    the one that papers have.
     """
     recovery = Recovery(RULES)
+    recovery.notation.for_papers = for_papers
     if like is not None and len(like.instrs) <= MOST_READ:
         recovery.read(like)
     if shared:

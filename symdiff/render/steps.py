@@ -99,7 +99,7 @@ class _Lines(Generic[P]):
 
     def _read(self, shared: bool) -> tuple[list[Node], dict[Node, str], list[Node]]:
         """The expressions, those with names already, and those that get one."""
-        results = recover(self.clause.right, shared)[1]
+        results = recover(self.clause.right, shared, for_papers=True)[1]
         matched: dict[Node, str] = self._used(results)
         if self.texts:
             matched = self.hand.paper(results, matched, self.clause.symbols, self.texts).names

@@ -58,7 +58,7 @@ def to_text(function: Function, like: Function | None = None) -> str:
 
 def _written(function: Function, symbols: Mapping[str, str], like: Function | None) -> tuple[list[str], list[str]]:
     """The lines of the results, and those of subterms that got names."""
-    _, results = recover(function, like=like)
+    _, results = recover(function, like=like, for_papers=True)
     large = any(r.size > LARGEST_LINE * 5 for r in results)
     named = named_subterms(results, large, LARGEST_LINE, shorter=True)
     taken = {p.name for p in function.params} | set(function.dims)
