@@ -30,11 +30,12 @@ import numpy as np
 
 from codegen import engine, entry_ir, pyapi
 from codegen.engine import Library
-from codegen.entry_ir import Axis, BoundPlan, Plan
+from codegen.entry_ir import Plan
+from codegen.entry_plan import Words, bound_plan, function_plan
 from codegen.errors import ArgumentTypeError, ArgumentValueError, SignatureError
 from codegen.frames import Array, Frame
-from codegen.guarded import Guarded, Words
-from codegen.marshal import AMOUNT, KernelAddresses, Marshal, convert, describe, expected_text, share_memory
+from codegen.guarded import Guarded
+from codegen.marshal import KernelAddresses, Marshal, convert, describe, expected_text, share_memory
 from codegen.signature import DTYPES, ArraySpec, Signature
 from codegen.stages import Compiled
 from codegen.tiers import Upgrade
@@ -47,11 +48,7 @@ RELEASE_ABOVE = 20_000
 _WAIT = 1.0
 """Seconds that the better entry waits for a pause in compilations: first calls have the processor for themselves."""
 
-_MAX_FRAME_WORDS = 16_384
-"""128 KiB of stack; a signature with more axes than that is called through `Marshal`."""
-
 _KEYWORDS = ("out", "sizes")
-_DTYPE_NUMBERS = {name: number for number, name in enumerate(DTYPES)}
 
 
 class NativeFunction:
@@ -112,7 +109,7 @@ class NativeFunction:
         fast = _fast_entry() if self.is_fast else None
         if fast is None:
             return None
-        plan = _function_plan(self.signature, self._marshal.addresses, again, self._release_above)
+        plan = function_plan(self.signature, self._marshal.addresses, again, self._release_above)
         assert plan is not None, "the function itself has one"
         return Guarded(fast.attach, plan, fast.keep(plan), self._marshal, again, gate, nested)
 
@@ -250,7 +247,7 @@ def function_at(
         raise SignatureError(f"{signature.name}: results that are arrays need the kernel's shapes function")
     marshal = Marshal(signature, library, addresses)
     fast = None if portable or (signature.has_polynomials and not addresses.check) else _fast_entry()
-    plan = _function_plan(signature, addresses, marshal, release_above) if fast is not None else None
+    plan = function_plan(signature, addresses, marshal, release_above) if fast is not None else None
     if fast is None or plan is None:
         function = _PortableFunction()
     else:
@@ -377,72 +374,6 @@ def fast_entry_status() -> str:
     return found if isinstance(found, str) else "fast"
 
 
-def _always_long(signature: Signature, addresses: KernelAddresses) -> bool:
-    """Whether the same work at every call is much."""
-    if signature.dims or not addresses.amount:
-        return False
-    return AMOUNT(addresses.amount)(None) > entry_ir.LONG_WORK
-
-
-def _function_plan(
-    signature: Signature,
-    addresses: KernelAddresses,
-    fallback: Callable[..., Any],
-    release_above: int,
-) -> Words | None:
-    params, results = signature.params, signature.results
-    in_axes = sum(len(p.axes) for p in params)
-    out_axes = sum(len(r.axes) for r in results)
-    data = max(1, len(signature.dims))
-    strides = data + len(params) + len(results)
-    in_shapes = strides + in_axes + out_axes
-    out_shapes = in_shapes + in_axes
-    scratch = out_shapes + out_axes
-    objects = scratch + len(params) + len(results)
-    words = objects + len(results)
-    if words > _MAX_FRAME_WORDS:
-        return None
-    head = dict.fromkeys(Plan, 0)
-    head[Plan.RUN] = addresses.run
-    # The kernel makes its checks on sizes, too.
-    head[Plan.SHAPES] = addresses.shapes if out_axes else 0
-    head[Plan.CHECK] = addresses.check if signature.has_polynomials else 0
-    head[Plan.FALLBACK] = id(fallback)
-    head[Plan.SIZES] = len(signature.dims)
-    head[Plan.AMOUNT] = addresses.amount if signature.dims else 0
-    # No argument count matches -1: where `sizes=` is needed, every call goes to Python.
-    head[Plan.PARAMS] = len(params) if not set(signature.given) - signature.bound else -1
-    head[Plan.RESULTS] = len(results)
-    head[Plan.NUMBERS_IN] = int(bool(params) and all(p.dtype == "f64" and not p.axes for p in params))
-    head[Plan.NUMBERS_OUT] = int(bool(results) and all(r.dtype == "f64" and not r.axes for r in results))
-    head[Plan.SINGLE] = int(signature.single)
-    head[Plan.RELEASE_ABOVE] = -1 if _always_long(signature, addresses) else release_above
-    head[Plan.FRAME_WORDS] = words
-    head[Plan.DATA] = data
-    head[Plan.STRIDES] = strides
-    head[Plan.IN_SHAPES] = in_shapes
-    head[Plan.OUT_SHAPES] = out_shapes
-    head[Plan.SCRATCH] = scratch
-    head[Plan.OBJECTS] = objects
-    flat = [head[word] for word in Plan if word is not Plan.RECORDS]
-    bound: set[str] = set()
-    for spec in params:
-        dtype = DTYPES[spec.dtype]
-        key = pyapi.descriptor_key(dtype)
-        flat += [len(spec.axes), _DTYPE_NUMBERS[spec.dtype], id(dtype), key - (key >> 63 << 64), id(dtype.type)]
-        for axis in spec.axes:
-            if isinstance(axis, int):
-                flat.append(axis << 2 | Axis.CONSTANT)
-            elif isinstance(axis, str):
-                flat.append(signature.dims.index(axis) << 2 | (Axis.COMPARE if axis in bound else Axis.BIND))
-                bound.add(axis)
-            else:
-                flat.append(Axis.LEAVE)
-    for spec in results:
-        flat += [len(spec.axes), _DTYPE_NUMBERS[spec.dtype], id(DTYPES[spec.dtype])]
-    return (ctypes.c_int64 * len(flat))(*flat)
-
-
 def _make_bound(
     marshal: Marshal, frame: Frame, results: tuple[Array, ...], release: bool, fast: _FastEntry | None
 ) -> BoundCall:
@@ -450,14 +381,7 @@ def _make_bound(
     if fast is None:
         call = _PortableBound()
     else:
-        plan = (ctypes.c_int64 * BoundPlan.SIZE)()
-        plan[BoundPlan.RUN] = marshal.addresses.run
-        plan[BoundPlan.DIMS] = frame.dims
-        plan[BoundPlan.DATA] = frame.data
-        plan[BoundPlan.STRIDES] = frame.strides
-        plan[BoundPlan.ANSWER] = id(bound.answer)
-        plan[BoundPlan.FALLBACK] = id(bound)
-        plan[BoundPlan.RELEASE] = int(release)
+        plan = bound_plan(marshal.addresses, frame, bound.answer, bound, release)
         call = fast.bound_class()
         call.__dict__["_keep"] = (plan, fast)
         fast.attach(call, plan)

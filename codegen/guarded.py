@@ -5,14 +5,12 @@ Takes a plan of the fast entry (`codegen.entry`); gives a `Guarded`, by which an
 
 import ctypes
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 from codegen.entry_ir import Plan
+from codegen.entry_plan import Words
 from codegen.marshal import Marshal
 from symdiff.vectorcall import Gate
-
-Words: TypeAlias = ctypes.Array[ctypes.c_int64]
-"""A plan, or what one points to."""
 
 
 class Guarded:
