@@ -210,6 +210,7 @@ def test_dtypes_of_leaves() -> None:
     traced = trace(lambda x, c: x * c, (np.ones(3, np.float32), 0.5))
     assert traced.function.results[0].type.dtype == "f32"
     assert traced.arguments([np.ones(3), 0.5]) is None
+    assert trace(lambda x, c: x * c, (np.ones(3, ">f4"), 0.5)).dtypes == ("f32", "f32")
     assert traced.arguments([np.ones(3, np.float32), 2]) is not None
 
 

@@ -187,8 +187,8 @@ _NUMPY_DTYPES = {name: np.dtype(kind) for name, kind in NUMPY_TYPES.items()}
 
 def _number_dtype(leaves: Sequence[Any]) -> str:
     """The dtype of Python numbers: they never widen arrays, as in NumPy."""
-    dtypes = {leaf.dtype for leaf in leaves if isinstance(leaf, (np.ndarray, np.generic))}
-    return "f32" if np.dtype(np.float32) in dtypes and np.dtype(np.float64) not in dtypes else "f64"
+    kinds = {leaf.dtype.type for leaf in leaves if isinstance(leaf, (np.ndarray, np.generic))}  # in any byte order
+    return "f32" if np.float32 in kinds and np.float64 not in kinds else "f64"
 
 
 @dataclass(frozen=True, slots=True)
