@@ -9,10 +9,9 @@ Small products are computed at once, others left to `@sd.divided.<dtype>` with t
 `text(...)` gives: it is compiled on its own, and found in the cell `@sd.cell.<dtype>`, which is the caller's.
 
 Rows of the result go to threads in blocks, for all of which B is packed before, by threads, too; or columns where there
-are many more; sums are what they are without. Long
-sums are cut into stretches of `STRETCH` products, whatever the number of threads. Where the result is small, stretches
-go to threads. The sums of stretches are added up in order together with what these additions leave, so that errors do
-not grow with the sum.
+are many more; sums are what they are without. Long sums are cut into stretches of `STRETCH` products, whatever the
+number of threads. Where the result is small, stretches go to threads. The sums of stretches are added up in order
+together with what these additions leave, so that errors do not grow with the sum.
 """
 
 from __future__ import annotations
