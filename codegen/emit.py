@@ -284,7 +284,7 @@ class KernelWriter(VectorWriter):
             writer.symbol += f".w{scope.width}{'m' if scope.mask else ''}" + self.lines.label("")
             writer.scope = Scope(scope.width, "%mask" if scope.mask else "", scope.vector)
             if scope.mask:
-                writer.stop_after("%left")
+                writer.scope.left = "%left"
             around = _around(piece)  # loops that have ended do not reach in here
             writer.vars = {name: f"%var.{name}" for name in self.vars if name in around}
             writer.dtypes, writer.thread = self.dtypes, self.thread

@@ -49,7 +49,7 @@ class Buffer:
         return self if self.base is None else self.base
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class Let:
     """A scalar instruction. Besides the scalar ops: const (attr: a number), index (attr: an Index), size."""
 
@@ -60,7 +60,7 @@ class Let:
     attr: Any = None
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class Load:
     """A scalar from a buffer. Indices may use integer scalars by their name, such as `%5`."""
 
@@ -69,7 +69,7 @@ class Load:
     index: tuple[Index, ...]
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class Store:
     """Write a scalar; with a `fold` (sum, prod, max, min, or, and) it is folded into what is there."""
 
@@ -79,7 +79,7 @@ class Store:
     fold: str = ""
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class Trap:
     """Leave the program with a status where the condition is true."""
 
@@ -87,7 +87,7 @@ class Trap:
     status: int
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class Carry:
     """A value that a loop carries round.
 
@@ -105,7 +105,7 @@ class Carry:
     """The scalar that a scan begins from, where that is no constant."""
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class For:
     """Run the body for var = 0 .. extent - 1. A `vector` loop is executed several iterations at a time.
 
@@ -135,7 +135,7 @@ class For:
     """Known to touch different places of what is written in different iterations; private buffers aside."""
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class Pointer:
     """An address handed to a library routine."""
 
@@ -153,7 +153,7 @@ class Count:
         return f"#{self.within}"
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class Call:
     """A library routine; its arguments are pointers (None: a null pointer) and sizes. It may end the program."""
 
@@ -167,7 +167,7 @@ class Call:
 Stmt: TypeAlias = "Let | Load | Store | Trap | For | Call"
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class Kernel:
     """One loop nest (or a few that share their outer loops), compiled to a function of its own.
 
@@ -179,7 +179,7 @@ class Kernel:
     work: Size | None = None
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class Check:
     """A condition on sizes, checked before anything runs: all `sizes` at least 0, or the program ends with `status`."""
 
@@ -209,7 +209,7 @@ class Block:
     """Bytes of the matrices that every block is multiplied with."""
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class Program:
     """What `emit` turns into LLVM IR."""
 

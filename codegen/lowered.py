@@ -15,7 +15,7 @@ Message: TypeAlias = "Callable[[Mapping[str, int]], Exception]"
 OUT_OF_MEMORY = 1
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class Lowered:
     """A function as array nodes."""
 

@@ -59,7 +59,7 @@ class Memory:
         return made
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class Fold:
     """A reduction over the axes behind the first `kept`."""
 
@@ -71,7 +71,7 @@ class Fold:
     finish: Stmt
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class Scan:
     """A running value along the last axis: `inside` before, `value` after each step."""
 

@@ -117,7 +117,7 @@ def profile(
     return made
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class _Run:
     """A body to be read: it runs `times` often, inside of loops, with so many lanes of a vector loop over `vector`.
 

@@ -182,7 +182,7 @@ class Records:
         writer, width, own = self.writer, self.writer.scope.width, self._register(window)
         # Two rows of 16 bytes are loaded into the halves of a register of 32 bytes without any shuffle.
         halves = window.count * BYTES[window.buffer.dtype] == 16 and writer.module.register_bytes == 32
-        if writer.scope.lanes or halves or not can_interleave(window.count, own):
+        if writer.scope.left or halves or not can_interleave(window.count, own):
             return []
         base, step, varying = writer.offset(window.row)
         if varying or step != window.count:
@@ -241,8 +241,7 @@ class Records:
                 offsets = self.lines.emit(f"select <{width} x i1> {scope.mask}, {chosen}")
             return [self.lines.emit(f"extractelement <{width} x i64> {offsets}, i64 {k}") for k in range(width)]
         base, step, _ = writer.offset(row)
-        lanes = scope.lanes or [str(k) for k in range(width)]
-        return [writer.plus(base, writer.times(writer.size(step), lane)) for lane in lanes]
+        return [writer.plus(base, writer.times(writer.size(step), lane)) for lane in writer.lanes_there()]
 
     def _resized(self, value: str, dtype: str, old: int, new: int) -> str:
         """The first lanes of a vector, or a vector with lanes added."""

@@ -84,7 +84,7 @@ def _element(stmt: Load | Store) -> int | None:
     return index.const if not index.terms and isinstance(index.const, int) else None
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class _Replacing:
     """Puts scalars in the place of elements: `now` is what each element is, `names` are new names of scalars."""
 

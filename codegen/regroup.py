@@ -38,7 +38,7 @@ _OUTSIDE: Final = 0.1
 Key: TypeAlias = "tuple[int | Exact, ...]"
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class Regrouped:
     """New statements, and the names that stand for old ones."""
 

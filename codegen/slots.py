@@ -22,7 +22,7 @@ _Steps: TypeAlias = "tuple[int, ...]"
 _Span: TypeAlias = "tuple[int, int]"
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class _Touches:
     """When a buffer is touched first and last, by the loops of scans around; `filled`: at first it is written."""
 

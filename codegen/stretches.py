@@ -26,7 +26,7 @@ DEAR = 5
 """Instructions of at least this cost fill the pipeline by themselves."""
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class Rows:
     """The rows that a fold over columns runs over at the moment, and where its totals and their rests are."""
 

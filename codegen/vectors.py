@@ -202,7 +202,7 @@ class VectorWriter(StretchWriter):
     def mask(self, left: str) -> None:
         """Only the first `left` lanes of the body count."""
         scope = self.scope
-        self.stop_after(left)
+        scope.left = left
         kind = f"<{scope.width} x i64>"
         every = self.lines.splat(left, "i64", scope.width)
         scope.mask = self.lines.emit(f"icmp slt {kind} {self.lane_numbers()}, {every}")

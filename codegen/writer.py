@@ -41,11 +41,11 @@ class Tables:
         return self.sizes.setdefault(size, len(self.sizes))
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class Scope:
     """Names that hold in the block being written: lanes, their mask, values broadcast to all lanes.
 
-    left: how many iterations are left; lanes: the number of every lane, those behind the last one as the last one.
+    left: how many iterations are left, where lanes are masked; lanes: their numbers, once they were asked for.
     """
 
     width: int = 1
@@ -57,7 +57,7 @@ class Scope:
     angles: dict[int, dict[str, str]] = field(default_factory=dict[int, dict[str, str]])
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class Uses:
     """For every scalar the position of its last use, and how often it is used; positions of statements."""
 
@@ -167,13 +167,15 @@ class ScalarWriter:
     def lane_numbers(self) -> str:
         return f"<{', '.join(f'i64 {k}' for k in range(self.scope.width))}>"
 
-    def stop_after(self, left: str) -> None:
-        """Only the first `left` lanes count."""
+    def lanes_there(self) -> Sequence[str]:
+        """The number of every lane, those that do not count as the last one that does."""
         scope = self.scope
-        scope.left = left
-        last = self.lines.emit(f"sub i64 {left}, 1")
-        own = [self.lines.least(str(k), last) for k in range(1, scope.width)]
-        scope.lanes = ("0", *own)
+        if not scope.left:
+            return [str(k) for k in range(scope.width)]
+        if not scope.lanes:
+            last = self.lines.emit(f"sub i64 {scope.left}, 1")
+            scope.lanes = ("0", *[self.lines.least(str(k), last) for k in range(1, scope.width)])
+        return scope.lanes
 
     def lane_offsets(self, index: Index) -> str:
         """An index as one i64 for each lane."""
