@@ -38,14 +38,44 @@ class Unit:
     folds: list[tuple[Store, str]] = field(default_factory=list["tuple[Store, str]"])
     usable: bool = True
 
-    def clashes(self, other: Unit) -> bool:
-        """Whether the two may not run in the same block."""
-        shared = {b for b in self.writes if b in other.reads or b in other.writes}
-        shared |= {b for b in self.reads if b in other.writes}
-        for buffer in shared:
-            axes = set[int]().union(*(d.get(buffer, ()) for u in (self, other) for d in (u.reads, u.writes)))
-            if len(axes) != 1 or -1 in axes or not (self.usable and other.usable):
-                return True
+    def axes(self, buffer: Buffer) -> set[int]:
+        """All axes of a buffer that it goes along."""
+        return self.reads.get(buffer, set()) | self.writes.get(buffer, set())
+
+
+def row_by_row(axes: set[int]) -> bool:
+    """Whether a buffer that is touched so has a row for each iteration."""
+    return len(axes) == 1 and -1 not in axes
+
+
+class Units:
+    """Kernels taken together, for questions about one more of them that are answered without going through them."""
+
+    def __init__(self) -> None:
+        self.members: list[Unit] = []
+        self._touched: dict[Buffer, set[int]] = {}  # how any member touches a buffer
+        self._written: dict[Buffer, set[int]] = {}  # how those touch it that write it
+
+    def add(self, unit: Unit) -> None:
+        """One more, which runs last."""
+        self.members.append(unit)
+        for side in (unit.reads, unit.writes):
+            for buffer, axes in side.items():
+                self._touched.setdefault(buffer, set()).update(axes)
+        for buffer in unit.writes:
+            self._written.setdefault(buffer, set()).update(unit.axes(buffer))
+
+    def before(self, unit: Unit) -> bool:
+        """Whether a later kernel has to stay behind one of them."""
+        return any(b in self._touched for b in unit.writes) or any(b in self._written for b in unit.reads)
+
+    def clash(self, unit: Unit) -> bool:
+        """Whether a usable kernel may not run in the same block as one of these, all usable, too."""
+        for side, others in ((unit.writes, self._touched), (unit.reads, self._written)):
+            for buffer in side:
+                if buffer in others:
+                    if not row_by_row(unit.axes(buffer) | others[buffer]):
+                        return True
         return False
 
 

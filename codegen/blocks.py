@@ -15,13 +15,13 @@ that sum over the axis stay out, as they would write their result again and agai
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
 from codegen.again import made_again
-from codegen.along import NAME, SUMS, Unit, moving, read, row_axis
+from codegen.along import NAME, SUMS, Unit, Units, moving, read, row_axis, row_by_row
 from codegen.gemm import ADD
 from codegen.index import ZERO, Index, combine, contiguous_strides, flatten, var
 from codegen.loops import (
@@ -78,52 +78,72 @@ def in_blocks(kernels: Sequence[Kernel], axis: Size, memory: Memory) -> tuple[li
     Before and after that group there may be others with matrix products.
     """
     units = [read(kernel, axis) for kernel in kernels]
+    users: dict[Buffer, set[Unit]] = {}
+    for unit in units:
+        for buffer in unit.reads.keys() | unit.writes.keys():
+            users.setdefault(buffer, set()).add(unit)
     made: list[Kernel] = []
     blocks: list[Block] = []
     pending: list[list[Unit] | list[Kernel]] = [units]
     while pending:
         part = pending.pop()
         own = [u for u in part if isinstance(u, Unit)]
-        best = _best(own, units, bool(blocks))
+        best = _best(own, users, bool(blocks))
         if best is None:
             made += [u.kernel if isinstance(u, Unit) else u for u in part]
             continue
         before, group, after = best
-        finished, block = _together(group, units, axis, memory, _cut(len(blocks)))
+        finished, block = _together(group, users, axis, memory, _cut(len(blocks)))
         blocks.append(block)
         pending += [after, finished, before]
     return made, blocks
 
 
 def _best(
-    own: Sequence[Unit], units: Sequence[Unit], products: bool
+    own: Sequence[Unit], users: Mapping[Buffer, set[Unit]], products: bool
 ) -> tuple[list[Unit], list[Unit], list[Unit]] | None:
     """What runs before the best group, the group, and what runs after it."""
     best: tuple[float, tuple[list[Unit], list[Unit], list[Unit]]] | None = None
+    most = _most(own, users)
     for start, unit in enumerate(own):
+        if best is not None and most[start] <= best[0]:  # no group that begins here or later is better
+            break
         if unit.usable:
             parts = _split(own, start)
             multiplies = any(isinstance(s, Call) for u in parts[1] for s in u.kernel.body)
             if multiplies:
-                parts = _without_spare_folds(*parts, units)
-            gain = _gain(parts[1], units) if multiplies or not products else 0.0
+                parts = _without_spare_folds(*parts, users)
+            gain = _gain(parts[1], users) if multiplies or not products else 0.0
             if gain and (best is None or gain > best[0]):
                 best = gain, parts
     return None if best is None else best[1]
 
 
+def _most(own: Sequence[Unit], users: Mapping[Buffer, set[Unit]]) -> list[float]:
+    """What groups that begin with each unit or later gain at most: all that they may keep a block of."""
+    made, total, seen = [0.0] * len(own), 0.0, set[Buffer]()
+    for number in range(len(own) - 1, -1, -1):
+        unit = own[number]
+        if unit.usable:
+            new = {b for b in unit.reads.keys() | unit.writes.keys() if row_by_row(unit.axes(b))} - seen
+            seen |= new
+            total += _worth(b for b in new if b.kind == "temp" or len(users[b]) > 1)
+        made[number] = total
+    return made
+
+
 def _together(
-    group: Sequence[Unit], units: Sequence[Unit], axis: Size, memory: Memory, cut: _Cut
+    group: Sequence[Unit], users: Mapping[Buffer, set[Unit]], axis: Size, memory: Memory, cut: _Cut
 ) -> tuple[list[Kernel], Block]:
     """The kernels of a group as one loop over blocks, what comes before and behind it, and how blocks are cut."""
     inside = set(group)
-    outside = {b for u in units if u not in inside for side in (u.reads, u.writes) for b in side}
+    outside = {b for b, own in users.items() if not own <= inside}
     targets = _targets(group)
     for unit in group:
         _enter(unit)
     fills, folds, parts = _parts(targets, [u.kernel for u in group], memory, cut)
     packing, fixed = _packed_once(group, axis, memory, cut)
-    kept = [b for b in _kept(group, units) if b.kind != "temp" or b in outside]
+    kept = [b for b in _kept(group, users) if b.kind != "temp" or b in outside]
     repeated = made_again([u.kernel for u in group], memory, outside)
     joined = join_rows(repeated, memory.temps, outside, NAME)
     used = {b for k in joined for side in touched(k.body) for b in side}
@@ -131,9 +151,10 @@ def _together(
     kept += [b for b in memory.temps if b in used - outside and axis in b.shape and b.shape[0] != cut.chunks]
     each = _bytes(kept, axis)
     loop = For(NAME, axis, [s for k in joined for s in k.body], step=cut.size, block=(_CHUNK, cut.span))
+    accesses = _accesses(loop)
     for number, buffer in enumerate(memory.temps):
         if buffer in used - outside and axis in buffer.shape:
-            memory.temps[number] = _shrunk(buffer, loop, axis, cut)
+            memory.temps[number] = _shrunk(buffer, accesses, axis, cut)
     chunks = For(_CHUNK, cut.chunks, [*fills, loop], apart=True)
     made = [*packing, Kernel(group[0].kernel.name, [chunks]), *folds]
     single = not any(u.calls or any(loop.vector and share == 1 for loop, share in u.loops) for u in group)
@@ -157,54 +178,48 @@ def _packed_once(group: Sequence[Unit], axis: Size, memory: Memory, cut: _Cut) -
 
 def _split(units: Sequence[Unit], start: int) -> tuple[list[Unit], list[Unit], list[Unit]]:
     """What runs before the group that begins with unit `start`, the group, and what runs after it."""
-    before, group, after = list(units[:start]), [units[start]], list[Unit]()
+    before, group, after = list(units[:start]), Units(), Units()
+    group.add(units[start])
     for unit in units[start + 1 :]:
-        if any(_depends(unit, other) for other in after):
-            after.append(unit)
-        elif unit.usable and not any(unit.clashes(other) for other in group):
-            group.append(unit)
-        elif any(_depends(unit, other) for other in group):
-            after.append(unit)
+        if after.before(unit):
+            after.add(unit)
+        elif unit.usable and not group.clash(unit):
+            group.add(unit)
+        elif group.before(unit):
+            after.add(unit)
         else:
             before.append(unit)
-    return before, group, after
+    return before, group.members, after.members
 
 
 def _without_spare_folds(
-    before: list[Unit], group: list[Unit], after: list[Unit], units: Sequence[Unit]
+    before: list[Unit], group: list[Unit], after: list[Unit], users: Mapping[Buffer, set[Unit]]
 ) -> tuple[list[Unit], list[Unit], list[Unit]]:  # fmt: skip
     """The same without folds of columns of what is kept as a whole anyway: reading it once more costs less than parts
     for every chunk."""
     inside = set(group)
-    kept = {b for u in units if u not in inside for b in u.reads}
 
     def spare(unit: Unit) -> bool:
         read = [b for b in unit.reads if len(b.shape) > 1]
         only = unit.writes.keys() <= {s.buffer.root for s, _ in unit.folds if s.index}
-        return bool(unit.folds) and only and all(b in kept for b in read)
+        kept = all(any(b in u.reads for u in users[b] - inside) for b in read)
+        return bool(unit.folds) and only and kept
 
-    spared = [u for u in group if spare(u)]
-    return before, [u for u in group if u not in spared], [*spared, *after]
-
-
-def _depends(one: Unit, other: Unit) -> bool:
-    return any(b in other.reads or b in other.writes for b in one.writes) or any(b in other.writes for b in one.reads)
+    spared = {u for u in group if spare(u)}
+    return before, [u for u in group if u not in spared], [*(u for u in group if u in spared), *after]
 
 
-def _kept(group: Sequence[Unit], units: Sequence[Unit]) -> list[Buffer]:
+def _kept(group: Sequence[Unit], users: Mapping[Buffer, set[Unit]]) -> list[Buffer]:
     """Buffers of which one block stays in the cache: temporaries of the group, and matrices that it reads twice."""
     axes: dict[Buffer, set[int]] = {}
-    users: dict[Buffer, set[Unit]] = {}
-    for unit in units:
+    for unit in group:
         for side in (unit.reads, unit.writes):
             for buffer, own in side.items():
-                users.setdefault(buffer, set()).add(unit)
-                if unit in group:
-                    axes.setdefault(buffer, set()).update(own)
+                axes.setdefault(buffer, set()).update(own)
     inside = set(group)
     kept: list[Buffer] = []
     for buffer, own in axes.items():
-        if len(own) != 1 or -1 in own:
+        if not row_by_row(own):
             continue
         members = users[buffer] & inside
         temporary = buffer.kind == "temp" and members == users[buffer]
@@ -219,10 +234,14 @@ def _by_row(unit: Unit) -> bool:
     return loop is not None and any(loop is own for own, _ in unit.loops)
 
 
-def _gain(group: Sequence[Unit], units: Sequence[Unit]) -> float:
+def _worth(buffers: Iterable[Buffer]) -> float:
+    return float(sum(max(len(b.shape) - 1, 0) for b in buffers))
+
+
+def _gain(group: Sequence[Unit], users: Mapping[Buffer, set[Unit]]) -> float:
     """What blocks are good for: matrices and more that pass between kernels, unless these join row by row anyway."""
     loose = {b for u in group if not _by_row(u) for side in (u.reads, u.writes) for b in side}
-    return float(sum(len(b.shape) - 1 for b in _kept(group, units) if b in loose))
+    return _worth(b for b in _kept(group, users) if b in loose)
 
 
 def _bytes(buffers: Sequence[Buffer], axis: Size) -> Size:
@@ -299,21 +318,39 @@ def _enter(unit: Unit) -> None:
         call.args = tuple(args)
 
 
-def _shrunk(buffer: Buffer, loop: For, axis: Size, cut: _Cut) -> Buffer:
-    """A buffer for one block, if every access in the loop stays in its row; else the buffer as it was."""
-    places: list[tuple[Load | Store | Pointer, int]] = []
-    calls: list[Call] = []
+@dataclass(eq=False, slots=True)
+class _Accesses:
+    """Where one buffer is touched, each with the loops around it; and the calls that do."""
+
+    places: list[tuple[Load | Store | Pointer, Sequence[For]]] = field(
+        default_factory=list["tuple[Load | Store | Pointer, Sequence[For]]"]
+    )
+    calls: list[Call] = field(default_factory=list[Call])
+
+
+def _accesses(loop: For) -> dict[Buffer, _Accesses]:
+    """How a loop touches what it touches."""
+    found: dict[Buffer, _Accesses] = {}
     for stmt, context in walk([loop]):
-        over = next((one for one in context if one.within), None)
         targets: list[Load | Store | Pointer] = [stmt] if isinstance(stmt, (Load, Store)) else []
         if isinstance(stmt, Call):
             targets = [a for a in stmt.args if isinstance(a, Pointer)]
-            calls.append(stmt)
+            for root in {b.root for b in (*stmt.writes, *(target.buffer for target in targets))}:
+                found.setdefault(root, _Accesses()).calls.append(stmt)
         for target in targets:
-            if target.buffer.root is buffer:
-                name, share = (over.var, over.share) if over is not None else (NAME, 1)
-                own = row_axis(target.buffer, target.index, name, axis, share, extents_of(context))
-                places.append((target, own))
+            found.setdefault(target.buffer.root, _Accesses()).places.append((target, context))
+    return found
+
+
+def _shrunk(buffer: Buffer, accesses: Mapping[Buffer, _Accesses], axis: Size, cut: _Cut) -> Buffer:
+    """A buffer for one block, if every access stays in its row; else the buffer as it was."""
+    own = accesses.get(buffer, _Accesses())
+    places: list[tuple[Load | Store | Pointer, int]] = []
+    for target, context in own.places:
+        over = next((one for one in context if one.within), None)
+        name, share = (over.var, over.share) if over is not None else (NAME, 1)
+        places.append((target, row_axis(target.buffer, target.index, name, axis, share, extents_of(context))))
+    calls = own.calls
     axes = {a for _, a in places}
     if len(axes) != 1 or -1 in axes:
         return buffer

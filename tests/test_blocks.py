@@ -6,7 +6,7 @@ from codegen_programs import agree, text_function
 
 import codegen
 import symdiff as sd
-from codegen import compiled, main, pool
+from codegen import blocks, compiled, main, pool
 from codegen.loops import Let, statements
 
 LOGISTIC = text_function(
@@ -165,3 +165,24 @@ def test_parts_of_a_fold_have_an_axis_as_long_as_the_one_that_is_cut():
         expected = sd.evaluate(slopes[0], {a: given})
         for got in native(given):
             np.testing.assert_allclose(got, expected, atol=1e-10)
+
+
+def test_groups_of_a_deep_network_are_found_without_trying_every_beginning(monkeypatch, rng):
+    tried: list[int] = []
+
+    def split(units, start, before=blocks._split):
+        tried.append(start)
+        return before(units, start)
+
+    monkeypatch.setattr(blocks, "_split", split)
+    layers, (n, d) = 24, sd.dims("n d")
+    x, *weights = sd.symbol("x", (n, d)), *(sd.symbol(f"W{i}", (d, d)) for i in range(layers))
+    out = x
+    for weight in weights:
+        out = np.tanh(out @ weight)
+    slopes = sd.gradient(np.sum(out * out), weights)
+    native = sd.compile(slopes, [x, *weights])
+    assert 0 < len(tried) < 6
+    given = [rng.normal(size=(70, 3)), *(rng.normal(size=(3, 3)) / 2 for _ in weights)]
+    for got, slope in zip(native(*given), slopes, strict=True):
+        np.testing.assert_allclose(got, sd.evaluate(slope, dict(zip([x, *weights], given, strict=True))), atol=1e-12)
