@@ -73,9 +73,8 @@ class Units:
         """Whether a usable kernel may not run in the same block as one of these, all usable, too."""
         for side, others in ((unit.writes, self._touched), (unit.reads, self._written)):
             for buffer in side:
-                if buffer in others:
-                    if not row_by_row(unit.axes(buffer) | others[buffer]):
-                        return True
+                if buffer in others and not row_by_row(unit.axes(buffer) | others[buffer]):
+                    return True
         return False
 
 

@@ -12,6 +12,7 @@ from fractions import Fraction
 from typing import Any
 
 from codegen import vmath
+from codegen.alike import Function, texts
 from symdiff.ir.builder import number_of
 
 REGISTER = {"f64": "double", "f32": "float", "i64": "i64", "bool": "i1"}
@@ -87,7 +88,7 @@ class Module:
         self.declarations: set[str] = set()
         self.math: dict[tuple[str, int], dict[str, int]] = {}
         self.routines: dict[tuple[str, str], None] = {}
-        self.functions: list[str] = []
+        self.functions: list[Function | str] = []
 
     @property
     def attributes(self) -> str:
@@ -115,7 +116,7 @@ class Module:
                 most = _INLINE_POWERS if name == "pow" else _INLINE_CALLS
                 parts.append(vmath.definitions([name], dtype, width, inline=calls <= most))
             self.declarations.update(vmath.declarations(names, dtype, width))
-        return "\n".join([*self.functions, *parts, *sorted(self.declarations)]) + "\n"
+        return "\n".join([*texts(self.functions), *parts, *sorted(self.declarations)]) + "\n"
 
 
 _INLINE_CALLS = 8

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from codegen import gangs, scalars
+from codegen.alike import Function, Opening, reading
 from codegen.index import Index, flatten
 from codegen.loops import Buffer, Carry, Let, Load, Store
 from codegen.text import BYTES, Lines, Module, constant, memory_type, register_type, suffix
@@ -77,7 +78,7 @@ class ScalarWriter:
         self.module, self.tables, self.symbol, self.lanes, self.uses = module, tables, symbol, lanes, uses
         self.lines = Lines(module)
         self.lines.block = "start"
-        self.prologue: dict[str, str] = {}
+        self.head: dict[object, Opening] = {}
         self.env: dict[int, Named] = {}
         self.saved: dict[int, Slot] = {}
         self.dtypes: dict[int, str] = {}
@@ -88,41 +89,35 @@ class ScalarWriter:
         self.chunks = 0
         self.thread = ""  # the number of the thread, in kernels that threads share
 
-    def function(self, result: str, parameters: str, apart: bool = False) -> str:
-        """The text of the finished function; `apart`: it stays one of its own."""
+    def function(self, result: str, parameters: str, apart: bool = False) -> Function:
+        """The finished function; `apart`: it stays one of its own."""
         attributes = f"{'noinline ' if apart else ''}{self.module.attributes}"
-        head = "\n".join(self.prologue.values())
-        body = "\n".join(self.lines.lines)
-        return (
-            f"define internal {result} {self.symbol}(ptr noalias readonly %sz, ptr noalias readonly %pt{parameters}) "
-            f"{attributes} {{\nentry:\n{head}\n  br label %start\nstart:\n{body}\n}}\n"
-        )
+        head = tuple(self.head.values())
+        return Function(self.symbol, result, parameters, attributes, head, "\n".join(self.lines.lines))
 
     # ---------------------------------------------------------------- sizes, pointers, indices
-    def once(self, key: str, text: str) -> str:
+    def once(self, name: str, text: str) -> str:
         """An instruction at the head of the function."""
-        if key not in self.prologue:
-            self.prologue[key] = text
-        return key
+        if name not in self.head:
+            self.head[name] = Opening(name, text)
+        return name
+
+    def read(self, kind: str, table: str, number: int) -> str:
+        """An element of a table, read at the head of the function."""
+        found = self.head.get((table, number))
+        if found is None:
+            found = self.head[table, number] = reading(f"%{table[1]}{len(self.head)}", kind, table, number)
+        return found.name
 
     def size(self, size: Size) -> str:
-        if isinstance(size, int):
-            return str(size)
-        slot = self.tables.size(size)
-        name = f"%s{slot}"
-        address = f"getelementptr inbounds i64, ptr %sz, i64 {slot}"
-        return self.once(name, f"  %sa{slot} = {address}\n  {name} = load i64, ptr %sa{slot}, !invariant.load !0")
+        return str(size) if isinstance(size, int) else self.read("i64", "%sz", self.tables.size(size))
 
     def pointer(self, buffer: Buffer) -> str:
-        slot = self.tables.pointers[buffer.root]
-        name = f"%p{slot}"
-        address = f"getelementptr inbounds ptr, ptr %pt, i64 {slot}"
+        place = self.read("ptr", "%pt", self.tables.pointers[buffer.root])
         if not (self.thread and buffer.root.private):
-            return self.once(name, f"  %pa{slot} = {address}\n  {name} = load ptr, ptr %pa{slot}, !invariant.load !0")
-        own = self.own(f"%pb{slot}")
-        return self.once(name, (
-            f"  %pa{slot} = {address}\n  %pb{slot} = load ptr, ptr %pa{slot}, !invariant.load !0\n  {name} = {own}"
-        ))  # fmt: skip
+            return place
+        name = f"{place}.own"
+        return name if name in self.head else self.once(name, f"  {name} = {self.own(place)}")
 
     def own(self, pointer: str) -> str:
         """The place of this thread, given that of the first one."""
