@@ -322,6 +322,10 @@ def _triangle(made: Lowered, value: Value, args: list[Node]) -> Node:
     )
 
 
+def _symmetric(made: Lowered, value: Value, args: list[Node]) -> Node:
+    return made.graph.make("symmetric", value.type.shape, value.type.dtype, args)
+
+
 def _along(made: Lowered, value: Value, args: list[Node]) -> Node:
     """An op that runs along one axis and keeps the shape."""
     axis = value.type.rank + value.attr("axis")
@@ -445,7 +449,8 @@ LOWERINGS: dict[str, _Lowering] = {
     "pow": _power, "cast": _cast, "polygamma": _polygamma, "const": _const, "array": _array, "iota": _iota,
     "size": _size, "contract": _contract, "reshape": _reshape, "slice": _slice, "embed": _embed,
     "concatenate": _concatenate, "gather": _gather, "scatter_add": _scatter_add, "last_writer": _last_writer,
-    "tril": _triangle, "triu": _triangle, "cumsum": _along, "prod_others": _along, "reduce_max": _extremum,
+    "tril": _triangle, "triu": _triangle, "symmetric": _symmetric,
+    "cumsum": _along, "prod_others": _along, "reduce_max": _extremum,
     "reduce_min": _extremum, "argmax": _position, "argmin": _position, "reduce_prod": _prod, "norm": _norm,
     "logsumexp": _logsumexp, "softmax": _softmax, "inverse": _inverse, "solve": _solve, "det": _det,
     "logabsdet": _det, "signdet": _det, "cholesky": _cholesky, "triangular_solve": _triangular_solve,

@@ -21,6 +21,7 @@ from typing import Any, TypeAlias
 
 from codegen import folding
 from codegen.lowered import Lowered
+from codegen.mirror import mirrored, needed
 from codegen.nodes import Graph, Node, ViewMap, scalar_cost
 from symdiff.ir.builder import exact
 from symdiff.ir.dims import Shape, Size
@@ -50,17 +51,29 @@ def unroll(lowered: Lowered, longest_axis: int = SMALL) -> Lowered:
     order = lowered.needed()
     apart = _regions(order, longest_axis)
     if not apart:
-        return lowered
+        return _without_marks(lowered, order)
     many = any(not is_small(s) for n in apart for s in n.shape)
     length = sum(n.kind == "scalar" for n in order)
     most = max(SHORT, length, min(GROWTH * length, LONGEST if many else ALONE))
-    work = _Unrolling(Graph(), apart)
+    work = _Unrolling(Graph(), apart, lowered.results)
     for node in order:
         work.rewrite(node)
         if len(work.graph.nodes) > _MARGIN * most:
-            return lowered
+            return _without_marks(lowered, order)
     made = replace(lowered, graph=work.graph, results=[work.whole(node) for node in lowered.results])
-    return made if sum(n.kind == "scalar" for n in made.needed()) <= most else lowered
+    if sum(n.kind == "scalar" for n in made.needed()) <= most:
+        return made
+    return _without_marks(lowered, order)
+
+
+def _without_marks(lowered: Lowered, order: Sequence[Node]) -> Lowered:
+    """The program without what says that matrices are symmetric."""
+    if not any(n.kind == "symmetric" for n in order):
+        return lowered
+    work = _Unrolling(Graph(), set(), lowered.results)
+    for node in order:
+        work.rewrite(node)
+    return replace(lowered, graph=work.graph, results=[work.whole(node) for node in lowered.results])
 
 
 # -------------------------------------------------------------------- which values
@@ -77,7 +90,9 @@ def _has_small(node: Node) -> bool:
     return any(map(is_small, node.shape))
 
 
-_APART = frozenset({"scalar", "const", "view", "delta", "triangle", "gather", "reduce", "place", "alias"})
+_APART = frozenset({
+    "scalar", "const", "view", "delta", "triangle", "symmetric", "gather", "reduce", "place", "alias",
+})  # fmt: skip
 
 
 def _regions(order: Sequence[Node], longest_axis: int) -> set[Node]:
@@ -148,9 +163,11 @@ def _large(shape: Shape) -> Shape:
 class _Unrolling:
     """The new graph, with each old value as a whole, in parts, or both."""
 
-    def __init__(self, graph: Graph, apart: set[Node]) -> None:
+    def __init__(self, graph: Graph, apart: set[Node], results: Sequence[Node]) -> None:
         self.graph = graph
         self.apart = apart
+        self._results = dict.fromkeys(results)
+        self._there: set[Node] = set()
         self._whole: dict[Node, Node] = {}
         self._parts: dict[Node, dict[Place, Node]] = {}
 
@@ -162,12 +179,23 @@ class _Unrolling:
                 self._parts[node] = parts
                 return
         args = [self.whole(a) for a in node.args]
-        if node.kind == "view":
+        if node.kind == "symmetric":
+            self._whole[node] = args[0]
+        elif node.kind == "view":
             self._whole[node] = self.graph.view(args[0], node.shape, node.data)
         elif node.kind == "scalar":
             self._whole[node] = folding.scalar(self.graph, node.data[0], args, node.dtype, node.data[1])
         else:
             self._whole[node] = self.graph.make(node.kind, node.shape, node.dtype, args, node.data)
+
+    def mirrored(self, parts: dict[Place, Node]) -> dict[Place, Node]:
+        """The entries of a symmetric matrix: of two that are equal the one that takes less besides what the results
+        made so far take."""
+        for node in [n for n in self._results if n in self._whole or n in self._parts]:
+            del self._results[node]
+            own = [self._whole[node]] if node in self._whole else list(self._parts[node].values())
+            self._there |= needed(own, self._there)[0]
+        return mirrored(parts, self._there)
 
     def whole(self, node: Node) -> Node:
         """The value as one array."""
@@ -314,6 +342,11 @@ def _triangle(work: _Unrolling, node: Node) -> Parts | None:
     return made
 
 
+def _symmetric(work: _Unrolling, node: Node) -> Parts | None:
+    parts = work.parts(node.args[0])
+    return work.mirrored(parts) if is_small(node.shape[-1]) else parts
+
+
 def _gather(work: _Unrolling, node: Node) -> Parts | None:
     first, count = node.data
     x, check, *indices = node.args
@@ -420,6 +453,6 @@ def _alias(work: _Unrolling, node: Node) -> Parts | None:
 
 
 RULES = {
-    "scalar": _scalar, "const": _const, "view": _view, "delta": _delta, "triangle": _triangle, "gather": _gather,
-    "reduce": _reduce, "place": _place, "alias": _alias,
+    "scalar": _scalar, "const": _const, "view": _view, "delta": _delta, "triangle": _triangle, "symmetric": _symmetric,
+    "gather": _gather, "reduce": _reduce, "place": _place, "alias": _alias,
 }  # fmt: skip

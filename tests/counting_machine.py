@@ -113,7 +113,7 @@ def _looped(tally: Tally, value: Value, operands: list[Any], sizes: Mapping[str,
 
 def _one(tally: Tally, value: Value, operands: list[Any], attrs: dict[str, Any], want: Any) -> Any:
     name = value.op.name
-    if name in ("const", "array", "iota", "size", "reshape"):
+    if name in ("const", "array", "iota", "size", "reshape", "symmetric"):
         return None
     if name == "contract":
         return _contract(tally, value, operands, want)

@@ -29,7 +29,7 @@ from symdiff.ir.types import TensorType, float64
 from symdiff.ops import OPSET
 
 # Not drawn: no operand of their own (the makers use them inside), or no value without a definition.
-NOT_DRAWN = frozenset({"const", "array", "iota", "size", "apply", "functional"})
+NOT_DRAWN = frozenset({"const", "array", "iota", "size", "apply", "functional", "symmetric"})
 WITHOUT_LOOPS = tuple([name for name, op in OPSET.items() if not op.picks])
 _WIDE = (-3.0, 3.0)
 # Steep functions, squashed although their domain is everything.

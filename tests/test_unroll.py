@@ -11,6 +11,7 @@ from codegen.compiled import inspect
 from codegen.jobs import build
 from codegen.loops import For, Let, statements
 from codegen.lower import lower
+from codegen.mirror import mirrored
 from codegen.nodes import Graph
 from codegen.records import _cover, _runs
 from codegen.unroll import unroll
@@ -80,6 +81,65 @@ def test_two_records_and_hessians(rng):
     one = sd.hessian(lambda q, v: np.sum(rotated(q, v) ** 3))
     q, v = rng.normal(size=(7, 4)), rng.normal(size=3)
     np.testing.assert_allclose(fn(q, v), [one(row, v) for row in q], rtol=1e-12)
+
+
+def entangled(x):
+    return np.exp(x[0] * x[1]) / (1 + x[2] ** 2) + np.sum(np.sin(x[1:] * x[:-1])) * x[0] + np.sqrt(x[3] + x[1] * x[2])
+
+
+@pytest.mark.parametrize("second", [sd.hessian, lambda f: sd.jacfwd(sd.grad(f)), lambda f: sd.jacrev(sd.jacrev(f))])
+def test_hessians_of_records_are_symmetric_to_the_last_bit(second, rng):
+    x = rng.uniform(0.5, 2, (5, 4))
+    slopes = sd.grad(entangled)
+    for got, row in zip(sd.vmap(second(entangled))(x), x, strict=True):
+        np.testing.assert_array_equal(got, got.T)
+        np.testing.assert_array_equal(got, second(entangled)(row))
+        numeric = [(slopes(row + 1e-6 * u) - slopes(row - 1e-6 * u)) / 2e-6 for u in np.eye(4)]
+        np.testing.assert_allclose(got, numeric, rtol=1e-7, atol=1e-7)
+
+
+def test_hessians_of_several_numbers_share_their_mixed_entries(rng):
+    f = lambda a, b, c, v: entangled(np.stack([a, b, c, v[0]])) * v[1]  # noqa: E731
+    made = sd.hessian(f, argnums=(0, 1, 2, 3))(0.7, 1.2, 0.9, np.array([0.8, 1.3]))
+    for i in range(4):
+        for j in range(4):
+            np.testing.assert_allclose(made[i][j], np.transpose(made[j][i]), rtol=1e-14)
+    assert all(made[i][j] == made[j][i] for i in range(3) for j in range(3))
+    whole = sd.hessian(lambda x: entangled(x[:4]) * x[4])(np.array([0.7, 1.2, 0.9, 0.8, 1.3]))
+    np.testing.assert_allclose([row[:3] for row in made[:3]], whole[:3, :3], rtol=1e-13)
+    np.testing.assert_allclose(made[3][3], whole[3:, 3:], rtol=1e-13)
+
+
+def test_half_of_a_hessian_is_computed(rng):
+    """Of mirrored entries the cheaper ones; what is no Hessian is computed as it is."""
+    def lets(fn):
+        fn(rng.uniform(0.5, 2, (6, 4)))
+        program = inspect(fn._programs[0].native).program
+        return sum(isinstance(s, Let) for k in program.kernels for s in statements(k.body))
+
+    half, whole = lets(sd.vmap(sd.hessian(entangled))), lets(sd.vmap(sd.jacfwd(lambda x: 1 * sd.grad(entangled)(x))))
+    assert half < 0.85 * whole
+    skew = sd.vmap(sd.jacfwd(lambda x: np.stack([x[1] ** 2, x[0] * x[1]])))
+    np.testing.assert_allclose(skew(np.array([[2.0, 3.0]])), [[[0, 6], [3, 2]]])
+
+
+def test_either_triangle_may_be_the_cheaper_one():
+    graph = Graph()
+    leaf = graph.make("param", (), "f64", (), 0)
+
+    def steps(count, node=leaf):
+        for _ in range(count):
+            node = graph.make("scalar", (), "f64", (node,), ("exp", None))
+        return node
+
+    long, short, shared = steps(5), graph.make("scalar", (), "f64", (leaf,), ("sin", None)), steps(3)
+    parts = {(i, j): leaf for i in range(3) for j in range(3)}
+    parts |= {(0, 1): short, (1, 0): long, (0, 2): long, (2, 0): shared, (1, 2): steps(1, short), (2, 1): shared}
+    made = mirrored(parts, set())
+    assert made[0, 1] is made[1, 0] is short
+    assert made[0, 2] is made[2, 0] is shared
+    assert made[1, 2] is made[2, 1] is shared or made[1, 2] is made[2, 1] is parts[1, 2]
+    assert made[0, 0] is leaf
 
 
 @pytest.mark.parametrize("length", LENGTHS)

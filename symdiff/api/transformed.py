@@ -115,6 +115,12 @@ class _Again:
         return transformed.__call__(*args, **keywords)  # the method: a call of the object comes here again
 
 
+def derivative_in(function: Callable[..., Any]) -> int | tuple[int, ...] | None:
+    """The arguments that a function is the derivative of another one in; None where it is none."""
+    made = function.function if isinstance(function, _Keyworded) else function
+    return made.derivative_in if isinstance(made, Transformed) else None
+
+
 class _Keyworded:
     """A function called with keywords, as one of positional arguments: the last of them holds the keywords."""
 
@@ -148,9 +154,11 @@ class Transformed(Callee):
     """
 
     def __init__(
-        self, function: Callable[..., Any], rule: Rule, static: tuple[int, ...] = (), threads: int = 1
-    ) -> None:
+        self, function: Callable[..., Any], rule: Rule, static: tuple[int, ...] = (), threads: int = 1,
+        derivative_in: int | tuple[int, ...] | None = None,
+    ) -> None:  # fmt: skip
         functools.update_wrapper(self, function, updated=())
+        self.derivative_in = derivative_in
         self._threads = threads
         self.function = function
         self._rule = rule

@@ -11,7 +11,8 @@ from typing import Any
 from symdiff.api.expression import Expression, free_symbols
 from symdiff.api.fresh import Fresh
 from symdiff.api.kinks import Kinks, with_kinks
-from symdiff.api.transformed import Transformed, by_position
+from symdiff.api.second import mirrored
+from symdiff.api.transformed import Transformed, by_position, derivative_in
 from symdiff.arguments import argument_numbers, function_given, positions
 from symdiff.batch import batch
 from symdiff.diff import Mode, gradients, jacobians
@@ -167,7 +168,7 @@ def gradient_function(
         _, found, aux = _gradient(f, args, argnums, where, kinks, has_aux)
         return (found, aux) if has_aux else found
 
-    return Transformed(function, rule, threads=at_least_one(threads, f"{where}: threads"))
+    return Transformed(function, rule, threads=at_least_one(threads, f"{where}: threads"), derivative_in=argnums)
 
 
 def jacobian_function(
@@ -178,10 +179,16 @@ def jacobian_function(
     function_given(function, where, "of expressions use sd.jacobian(y, x)")
     chosen = argument_numbers(argnums, where)
 
-    def rule(f: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-        return _derivative(f, args, chosen, lambda b, ys, xs: jacobians(b, ys, xs, mode), where, False, kinks)[1]
+    second = derivative_in(function) == chosen
 
-    return Transformed(function, rule, threads=at_least_one(threads, f"{where}: threads"))
+    def make(builder: Builder, ys: list[Value], xs: list[Value]) -> list[list[Value]]:
+        rows = jacobians(builder, ys, xs, mode)
+        return mirrored(builder, rows, ys, xs) if second else rows
+
+    def rule(f: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        return _derivative(f, args, chosen, make, where, False, kinks)[1]
+
+    return Transformed(function, rule, threads=at_least_one(threads, f"{where}: threads"), derivative_in=chosen)
 
 
 def jacrev(

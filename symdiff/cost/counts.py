@@ -412,7 +412,7 @@ def _scan(value: Value) -> Bill:
     return _plus(_times(Poly(value.attr("length")), {**_tallied(value.attr("body"))[0]}), _stacked(value))
 
 
-FREE: Final = frozenset({"const", "array", "iota", "size", "reshape"})
+FREE: Final = frozenset({"const", "array", "iota", "size", "reshape", "symmetric"})
 
 _RULES: Mapping[str, Callable[[Value], Bill]] = {
     "clip": _clip, "pow": _pow, "contract": _contract, "slice": _writes, "gather": _writes, "concatenate": _writes,

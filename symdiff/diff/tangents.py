@@ -114,7 +114,7 @@ def _lead(value: Value, place: int) -> int:
         touched = abs(value.attr(_TRAILING[name]))
     elif name in ("slice", "embed"):
         touched = len(value.attr("starts"))
-    elif name in ("tril", "triu"):
+    elif name in ("tril", "triu", "symmetric"):
         touched = 2
     elif name == "scatter_add":
         return value.type.rank - abs(value.attr("axis"))

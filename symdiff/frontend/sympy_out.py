@@ -227,7 +227,7 @@ class _Entries:
         if name in ("const", "array", "iota", "size"):
             return self.numbers(value)
         if name in ("contract", "reshape", "slice", "embed", "concatenate", "cumsum", "tril", "triu", "gather",
-                    "scatter_add"):  # fmt: skip
+                    "scatter_add", "symmetric"):  # fmt: skip
             fixed = [self.integers(o) if v.type.dtype == "i64" and i else o for i, (o, v) in enumerate(
                 zip(operands, value.args, strict=True))]  # fmt: skip
             if name == "contract" and operands:

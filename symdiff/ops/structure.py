@@ -413,7 +413,27 @@ def _triangle(name: str, evaluate: Any) -> Op:
 tril = _triangle("tril", np.tril)
 triu = _triangle("triu", np.triu)
 
+
+
+def _symmetric_infer(types: Sequence[TensorType], attrs: Attrs) -> TensorType:
+    shape = types[0].shape
+    if len(shape) < 2 or shape[-1] != shape[-2]:
+        raise ShapeError(f"symmetric: shape {format_shape(shape)}, expected a square matrix")
+    return types[0]
+
+
+def _symmetric_sample(rng: Any) -> list[tuple[tuple[Any, ...], Attrs]]:
+    x = rng.normal(size=(2, 3, 3))
+    return [((x + np.swapaxes(x, -1, -2),), {})]
+
+
+symmetric = Op(
+    "symmetric", _symmetric_infer, lambda x: x, Linear(lambda ct, x: (ct,)), arity=1, latex="{0}",
+    sample=Sample(draw=_symmetric_sample),
+    doc="a matrix in the last two axes that is known to be symmetric: native code may compute entry i, j as entry j, i",
+)  # fmt: skip
+
 OPS = (
-    const, array, iota, size, contract, reshape, cut, embed, concatenate, cumsum, tril, triu,
+    const, array, iota, size, contract, reshape, cut, embed, concatenate, cumsum, tril, triu, symmetric,
 )  # fmt: skip
 

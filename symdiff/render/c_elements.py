@@ -225,6 +225,8 @@ class Elements:
             if not v.args[0].type.rank:
                 return name, ATOM
             return self.read(name, v.type.shape, index) if v.type.rank else (f"{name}[0]", ATOM)
+        if name == "symmetric":
+            return self.element(v.args[0], index)
         if name in ("tril", "triu"):
             i, j = index[-2], index[-1]
             k = v.attr("k")

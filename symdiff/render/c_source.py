@@ -19,7 +19,7 @@ from symdiff.render.c_statements import STATEMENTS
 # An inlined step costs this much at most to do twice, and a line has this many operations at most.
 CHEAP = 1
 LONGEST = 20
-_VIEWS = frozenset({"slice", "tril", "triu", "gather", "iota", "const", "size", "reshape"})
+_VIEWS = frozenset({"slice", "tril", "triu", "symmetric", "gather", "iota", "const", "size", "reshape"})
 _BUFFERED = frozenset({"reshape", "inverse", "solve", "triangular_solve", "cholesky", "det", "logabsdet", "signdet"})
 _REREAD = frozenset({"softmax", "logsumexp", "prod_others", "argmax", "argmin", "gather"})
 

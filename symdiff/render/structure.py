@@ -107,6 +107,10 @@ def _slice(r: Recovery, v: Value) -> Form:
     return r.closed(v, r.notation.subscript(node, tuple(index), tuple([v.type.shape[x] for x in axes])), axes)
 
 
+def _symmetric(r: Recovery, v: Value) -> Form:
+    return r.forms[v.args[0]]
+
+
 def _gather(r: Recovery, v: Value) -> Form:
     node = r.whole(v.args[0])
     at = v.args[0].type.rank + v.attr("axis")
@@ -199,6 +203,7 @@ def _undefined(r: Recovery, v: Value) -> Form:
 RULES: Mapping[str, Rule] = {
     "const": _const, "size": _size, "array": _array, "iota": _iota, "reshape": _reshape, "slice": _slice,
     "embed": _embed, "gather": _gather, "scatter_add": _scatter, "last_writer": _last_writer, "cumsum": _running,
+    "symmetric": _symmetric,
     "tril": _triangle, "triu": _triangle, "concatenate": _concatenate, "inverse": _matrix, "det": _matrix,
     "logabsdet": _matrix, "signdet": _matrix, "cholesky": _matrix, "solve": _solve, "triangular_solve": _solve,
     "functional": _undefined,

@@ -53,6 +53,7 @@ HANDLERS: Mapping[str, Handler] = {
     "log": pointwise.make_log, "norm": pointwise.make_norm, "prod_others": pointwise.make_prod_others,
     "size": pointwise.make_size, "cast": pointwise.make_cast, "not": pointwise.make_not,
     "and": pointwise.make_logic("and"), "or": pointwise.make_logic("or"), "select": pointwise.make_select,
+    "symmetric": pointwise.make_symmetric,
     "tril": triangles.make_triangle("tril"), "triu": triangles.make_triangle("triu"), "cumsum": triangles.make_cumsum,
     "reshape": reshapes.make_reshape, "softmax": pointwise.along_axes("softmax"),
     "logsumexp": pointwise.along_axes("logsumexp"),

@@ -34,7 +34,7 @@ from symdiff.sparsity import joins, loops
 from symdiff.sparsity.sets import LIMIT, Numbers, Pool, refuse_beyond_limit
 
 # Ops that put elements elsewhere and fill with zeros: their meaning on set numbers is their meaning on numbers.
-_MOVES = frozenset({"slice", "embed", "reshape", "concatenate", "tril", "triu"})
+_MOVES = frozenset({"slice", "embed", "reshape", "concatenate", "tril", "triu", "symmetric"})
 # Unions over `axes` or `axis`, which leave the shape or stay.
 _BLOCKS = frozenset(
     {"reduce_max", "reduce_min", "logsumexp", "norm", "softmax", "reduce_prod", "prod_others"}
