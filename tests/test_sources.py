@@ -289,3 +289,18 @@ def test_names_that_c_has_taken(tmp_path: Path) -> None:
     function = f.function()
     got = run_c(function, [values[p.name] for p in function.params], {"n": 3}, tmp_path)[0]
     same(got, f.evaluate(values), f.source("c"))
+
+
+@pytest.mark.parametrize("index", ["[3:1:2]", "[m:m:3]", "[1:2*m:2]", "[-3:-5:2]", "[m:0:-3]", "[::2]", "[4::3]", "[:m][::-2]"])
+def test_slices_that_may_be_empty(index: str) -> None:
+    """A bound of source is one of NumPy, too: below 0 it would count from the end."""
+    n, m = sd.dims("n m")
+    x = sd.symbol("x", (n,))
+    part: Any = eval(f"x{index}", {"x": x, "m": m})
+    f: Any = np.sum(np.sin(part)) + np.sum(x) * m
+    for length, number in ((7, 0), (7, 3), (8, 3), (9, 4)):
+        point = np.random.default_rng(length).normal(size=length)
+        given: dict[str, Any] = {"np": np, "x": point, "m": number, "n": length}
+        for e in (f, sd.gradient(f, x)):
+            want = e.evaluate(x=point, sizes={"n": length, "m": number})
+            same(eval(e.source(), given), want, index)

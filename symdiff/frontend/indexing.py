@@ -49,7 +49,12 @@ def _from_end(bound: Any, size: Size) -> Size:
 
 
 def slice_window(index: slice, size: Size) -> tuple[Size, int, Size]:
-    """(start, step, count) of a slice of an axis."""
+    """(start, step, count) of a slice of an axis. One of nothing starts nowhere in particular: at 0."""
+    start, step, count = _window(index, size)
+    return (0, 1, 0) if count == 0 else (start, step, count)
+
+
+def _window(index: slice, size: Size) -> tuple[Size, int, Size]:
     step = 1 if index.step is None else raw_size(index.step, "a slice step")
     if not isinstance(step, int) or step == 0:
         raise ArgumentError(f"a slice step is {step}, expected a non-zero integer")

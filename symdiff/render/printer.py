@@ -334,11 +334,13 @@ class Printer:
         return f"{text}[{', '.join(['::-1' if i in axes else ':' for i in range(axes[-1] + 1)])}]"
 
     def range(self, entry: tuple[Any, ...]) -> tuple[str, bool]:
-        first, last, step, _, size = entry
-        low, high = (first, last) if step > 0 else (last, first)
-        start = "" if low == 0 else str(low)
-        stop = "" if high + 1 == size else str(high + 1)
+        """Up to a whole step past the last element: where a name stands for no elements, that is not before the array."""
+        first, last, step, count, size = entry
         stride = abs(step)
+        low, past, least = (first, first + step * count, last + 1) if step > 0 else (last, first + 1, first + 1)
+        start = "" if low == 0 else str(low)
+        beyond = isinstance(past, int) and isinstance(size, int) and past > size
+        stop = "" if beyond or size in (least, past) else str(past)
         return f"{start}:{stop}" + (f":{stride}" if stride != 1 else ""), step < 0
 
     # ---------------------------------------------------------------- functions
