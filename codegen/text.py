@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import struct
-from fractions import Fraction
 from typing import Any
 
 from codegen import vmath
@@ -47,12 +46,7 @@ def literal(number: Any, dtype: str) -> str:
 
 
 def _rounded(number: Any, dtype: str) -> float:
-    if isinstance(number, int) and abs(number) >= 2**53:
-        number = Fraction(number)
-    try:
-        value = float(number_of(number))
-    except OverflowError:
-        value = math.inf if number > 0 else -math.inf
+    value = float(number_of(number))
     if dtype == "f32" and math.isfinite(value):
         try:
             value = struct.unpack("<f", struct.pack("<f", value))[0]

@@ -122,3 +122,16 @@ def test_a_zero_keeps_its_sign_where_it_is_broadcast() -> None:
     at = np.array([[-0.25, 0.25]])
     for got in (sd.evaluate(spread, {"x": at}), sd.compile(spread, [x])(at)):
         assert np.signbit(got).tolist() == [[True, False]] * 3
+
+
+def test_numbers_that_no_float_reaches() -> None:
+    """What constants come to when they meet, in every way of computing it."""
+    x = sd.symbol("x", (2,))
+    point = np.array([1.0, -2.0])
+    for e, want in ((x * 1e308 * 1e10, point * np.inf), (x * 1e-308 * 1e-300, point * 0)):
+        found = sd.simplify(e)
+        for got in (e.evaluate(x=point), found.evaluate(x=point), sd.compile(found, [x])(point)):
+            np.testing.assert_array_equal(got, want)
+        np.testing.assert_array_equal(eval(found.source(), {"np": np, "x": point}), want)
+        for target in ("c", "jax", "torch", "julia", "sympy"):
+            assert found.source(target)

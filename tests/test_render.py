@@ -365,6 +365,11 @@ def test_symbols(name: str, latex: str, bold: str) -> None:
         (2.5e-9, "2.5e-09*x", "2.5 · 10⁻⁹ x", r"2.5 \cdot 10^{-9} x"), (10**20, "1e+20*x", "10²⁰ x", "10^{20} x"),
         (1e300, "1e+300*x", "10³⁰⁰ x", "10^{300} x"), (12, "12*x", "12 x", "12 x"),
         (Fraction(1, 7), "x/7", "(1/7) x", r"\frac{1}{7} x"), ("pi", "np.pi*x", "π x", r"\pi x"),
+        # Beyond floats, too.
+        (3 * 10**308, "3e+308*x", "3 · 10³⁰⁸ x", r"3 \cdot 10^{308} x"),
+        (Fraction(-1, 10**600), "-1e-600*x", "-10⁻⁶⁰⁰ x", "-10^{-600} x"),
+        (Fraction(10**400, 3), "3.3333333333333333e+399*x", "3.3333333333333333 · 10³⁹⁹ x",
+         r"3.3333333333333333 \cdot 10^{399} x"),
     ],
 )  # fmt: skip
 def test_numbers(number: Any, source: str, text: str, latex: str) -> None:

@@ -291,7 +291,9 @@ def test_names_that_c_has_taken(tmp_path: Path) -> None:
     same(got, f.evaluate(values), f.source("c"))
 
 
-@pytest.mark.parametrize("index", ["[3:1:2]", "[m:m:3]", "[1:2*m:2]", "[-3:-5:2]", "[m:0:-3]", "[::2]", "[4::3]", "[:m][::-2]"])
+@pytest.mark.parametrize(
+    "index", ["[3:1:2]", "[m:m:3]", "[1:2*m:2]", "[-3:-5:2]", "[m:0:-3]", "[::2]", "[4::3]", "[:m][::-2]"]
+)
 def test_slices_that_may_be_empty(index: str) -> None:
     """A bound of source is one of NumPy, too: below 0 it would count from the end."""
     n, m = sd.dims("n m")

@@ -111,7 +111,7 @@ def gradient(f: Any, *varargs: Any, axis: Any = None, edge_order: int = 1) -> An
         raise ArgumentError(f"gradient: {len(varargs)} spacings for {len(axes)} axes")
     spacings = varargs * len(axes) if len(varargs) == 1 else varargs or (1.0,) * len(axes)
     found = [
-        moveaxis(_differences(moveaxis(values, at, -1), as_expr(h), edge_order), -1, at)
+        moveaxis(_differences(moveaxis(values, at, -1), as_expr(h, values), edge_order), -1, at)
         for at, h in zip(axes, spacings, strict=True)
     ]
     return found[0] if len(found) == 1 else tuple(found)

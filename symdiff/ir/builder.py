@@ -61,11 +61,21 @@ def exact(number: Any) -> bool | int | Fraction | str:
     return fraction.numerator if fraction.denominator == 1 else fraction
 
 
-def number_of(constant: bool | int | Fraction | str) -> float | int | bool:
-    """The machine number of an exact constant (integers and booleans stay)."""
+def number_of(constant: float | Fraction | str) -> float | int | bool:
+    """The machine number of an exact constant: integers and booleans stay, what no float reaches is infinite."""
     if isinstance(constant, str):
         return SPECIAL_CONSTANTS[constant]
-    return float(constant) if isinstance(constant, Fraction) else constant
+    if isinstance(constant, Fraction) or (isinstance(constant, int) and abs(constant) >> 1023):
+        return nearest(constant)
+    return constant
+
+
+def nearest(number: int | Fraction) -> float:
+    """The float nearest to an exact number, infinite beyond the largest."""
+    try:
+        return float(number)
+    except OverflowError:
+        return math.inf if number > 0 else -math.inf
 
 
 def freeze_attrs(attrs: Mapping[str, Any]) -> AttrItems:

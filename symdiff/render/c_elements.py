@@ -31,6 +31,7 @@ from symdiff.render.c_ops import (
     MUL,
     UNARY,
 )
+from symdiff.render.node import floating
 
 Text: TypeAlias = "tuple[str, int]"
 Index: TypeAlias = "Sequence[str]"
@@ -86,7 +87,7 @@ def number_c(value: Any, dtype: str) -> Text:
     if dtype == "i64":
         return (f"INT64_C({value})" if abs(value) > 2**31 - 1 else str(value)), UNARY if value < 0 else ATOM
     fraction = Fraction(value)
-    text = repr(float(fraction))  # with a point, so that no division is one of integers
+    text = floating(fraction)  # with a point, so that no division is one of integers
     if Fraction(text) == fraction or max(abs(fraction.numerator), fraction.denominator) > 10**6:
         return text, UNARY if fraction < 0 else ATOM
     return f"{fraction.numerator}.0/{fraction.denominator}", MUL

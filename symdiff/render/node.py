@@ -7,13 +7,19 @@ its own. Nodes are made by `symdiff.render.notation.Notation`, equal ones once.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
+from decimal import Decimal, localcontext
 from fractions import Fraction
 from typing import Any, TypeAlias
 
+from symdiff.ir.builder import nearest
 from symdiff.ir.dims import Shape
 
 Number: TypeAlias = "int | Fraction"
+
+LONG = 2**63
+"""Integers from here on are written as floats: targets have no others."""
 
 
 class Node:
@@ -65,16 +71,26 @@ def topological(roots: Iterable[Node]) -> list[Node]:
 
 
 def decimal(number: Number) -> str | None:
-    """A short exact decimal of a fraction, or None: 1/2 -> 0.5, 1/3 -> None."""
+    """A short exact decimal of a fraction, or None: 1/2 -> 0.5, 1/3 -> None. Of long integers the nearest float."""
     if isinstance(number, int) or number.denominator == 1:
-        text = str(int(number))
-        return text if abs(number) < 2**63 else repr(float(number))
+        return str(int(number)) if abs(number) < LONG else floating(number)
     rest = number.denominator
     for prime in (2, 5):
         while rest % prime == 0:
             rest //= prime
-    text = repr(float(number))
-    return text if rest == 1 and Fraction(text) == number and len(text) <= 20 else None
+    text = floating(number)
+    exact = rest == 1 and Fraction(text) == number and len(text) <= 20
+    return text if exact or max(abs(number.numerator), number.denominator) >= LONG else None
+
+
+def floating(number: Number) -> str:
+    """A number as a float is written; in the same way with 17 digits where no float is near it."""
+    value = nearest(number)
+    if math.isfinite(value) and (value or not number):
+        return repr(value)
+    fraction = Fraction(number)
+    with localcontext(prec=17):
+        return str(+(Decimal(fraction.numerator) / Decimal(fraction.denominator)).normalize()).lower()
 
 
 def coefficient_parts(number: Number) -> tuple[Number, int]:

@@ -334,7 +334,7 @@ class Printer:
         return f"{text}[{', '.join(['::-1' if i in axes else ':' for i in range(axes[-1] + 1)])}]"
 
     def range(self, entry: tuple[Any, ...]) -> tuple[str, bool]:
-        """Up to a whole step past the last element: where a name stands for no elements, that is not before the array."""
+        """Up to a whole step past the last element: where there are none, that is not before the array."""
         first, last, step, count, size = entry
         stride = abs(step)
         low, past, least = (first, first + step * count, last + 1) if step > 0 else (last, first + 1, first + 1)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import ClassVar
 
+from symdiff.render.node import floating
 from symdiff.render.notation import Node, Number, decimal
 
 # A sum, an elementwise product, a juxtaposed product, something with a superscript or a fraction line, something closed
@@ -91,7 +92,7 @@ class Quotients(ABC):
         short = decimal(number)
         if short is None or (number.denominator < 10 and number.numerator < 10**9):
             return None
-        mantissa, _, exponent = repr(float(number)).partition("e")
+        mantissa, _, exponent = floating(number).partition("e")
         if not exponent:
             return short, ATOM
         power = self.top("10", str(int(exponent)))

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from functools import lru_cache
 
+from symdiff.ir.builder import nearest
 from symdiff.ir.graph import Value
 from symdiff.simplify import facts
 from symdiff.simplify.triangles import is_mask
@@ -137,7 +138,7 @@ def _digits(number: Number) -> int:
         return 0
     if number_size(fraction) > 1:
         return len(str(fraction.numerator)) + len(str(fraction.denominator))
-    return len(f"{float(fraction):.12g}")
+    return len(f"{nearest(fraction):.12g}")
 
 
 def sum_size(ctx: Context, terms: tuple[tuple[Number, Value], ...]) -> float:
