@@ -20,7 +20,7 @@ from codegen import base, copies, engine, lapack, memory, pool, products
 from codegen.cutting import block_sizes
 from codegen.entry import NativeFunction, function_at
 from codegen.jobs import build
-from codegen.loops import Program
+from codegen.loops import For, Program
 from codegen.lowered import OUT_OF_MEMORY
 from codegen.main import BAD_SHAPE, TICK_WORDS, TICKS, constant_symbol, emit_program, own_work
 from codegen.marshal import KernelAddresses, Marshal, convert
@@ -42,7 +42,9 @@ _FELT = 600
 _MANY = 5_000
 """From where better code gets light passes alone,"""
 _LONG = 24_000
-"""and from where better code would take too long to make."""
+"""and from where better code would take too long to make,"""
+_LONG_LOOPS = 80_000
+"""and where there are loops over vectors: without passes most of their time goes to values in memory."""
 _MOST_THREADS = 1024
 """More are never started: every thread has memory of its own."""
 _SYMBOL = "kernel"
@@ -75,7 +77,8 @@ def compile(  # noqa: A001 - the package is called `codegen`, and this is what i
     """Native code for `function`, valid for every size of its dimensions.
 
     opt: the highest of the engine's tiers. A module of 600 lines of LLVM and more begins with tier 0 while its last
-    code is made, that with at most tier 2, 1 from 5,000 lines on, 0 from 24,000 on; calls with much work wait for it.
+    code is made, that with at most tier 2, 1 from 5,000 lines on, 0 from 24,000 on (80,000 with loops); calls with
+    much work wait for it.
     single: a function of one result returns it bare. fastmath: arithmetic may be reordered and fused, factors of
     products as well; NaN and infinity keep their meaning. threads: at most so many share the loops of long calls;
     results have the same bits for any number (one where there are no POSIX threads). figures: gives the model of the
@@ -104,7 +107,7 @@ def compile(  # noqa: A001 - the package is called `codegen`, and this is what i
     companions = [f"{_SYMBOL}.shapes", f"{_SYMBOL}.amount"]
     if any(isinstance(s, Dim) for p in program.params for s in p.shape):
         companions.append(f"{_SYMBOL}.check")
-    first, last = _tiers(llvm, opt)
+    first, last = _tiers(llvm, opt, _has_loops(program))
     upgrade: Upgrade | None = None
     if first < last and not engine.on_disk(llvm, last):
         upgrade = Upgrade(name, llvm, [_SYMBOL], last, imports, timings)
@@ -171,7 +174,7 @@ def _measured(
     ticks = (ctypes.c_int64 * (stop + len(inner)))()
     imports = {**_imports(program, llvm, constants), TICKS: ctypes.addressof(ticks)}
     symbols = [_SYMBOL, f"{_SYMBOL}.shapes"]
-    library = engine.compile_text(llvm, symbols, opt=_tiers(llvm, 2)[1], imports=imports)
+    library = engine.compile_text(llvm, symbols, opt=_tiers(llvm, 2, _has_loops(program))[1], imports=imports)
     timed = Marshal(signature, library, KernelAddresses(*map(library.address, symbols)))
     best = [float("inf")] * len(program.kernels)
     for _ in range(_RUNS):
@@ -187,12 +190,16 @@ def inspect(native: NativeFunction) -> Compiled:
     return native.__dict__["compiled"]
 
 
-def _tiers(llvm: str, opt: int) -> tuple[int, int]:
+def _has_loops(program: Program) -> bool:
+    return any(isinstance(s, For) for kernel in program.kernels for s in kernel.body)
+
+
+def _tiers(llvm: str, opt: int, loops: bool) -> tuple[int, int]:
     """The tiers of the first code and of the last: passes cost more than long texts gain."""
     lines = llvm.count("\n")
     if lines < _FELT:
         return opt, opt
-    return 0, min(opt, 2 if lines < _MANY else 1 if lines < _LONG else 0)
+    return 0, min(opt, 2 if lines < _MANY else 1 if lines < (_LONG_LOOPS if loops else _LONG) else 0)
 
 
 def register_bytes() -> int:

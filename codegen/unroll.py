@@ -29,7 +29,7 @@ from symdiff.ir.dims import Shape, Size
 SMALL = 32
 SHORT = 3000
 """Scalar operations (for each place of the large axes) up to which a program is taken apart,"""
-LONGEST = 20_000
+LONGEST = 60_000
 """and up to which one is that becomes no longer than `GROWTH` times as long as it stands;"""
 ALONE = 8000
 """such a one without large axes, whose code serves one place."""

@@ -338,11 +338,14 @@ def test_an_interrupt_in_the_middle_of_asking_stops_nobody(felt, monkeypatch):
 
 
 def test_tiers_by_length():
-    assert compiled._tiers("\n" * 10, 2) == (2, 2)
-    assert compiled._tiers("\n" * 4_000, 2) == (0, 2)
-    assert compiled._tiers("\n" * 10_000, 2) == (0, 1)
-    assert compiled._tiers("\n" * 10_000, 0) == (0, 0)
-    assert compiled._tiers("\n" * 100_000, 2) == (0, 0)
+    for loops in (False, True):
+        assert compiled._tiers("\n" * 10, 2, loops) == (2, 2)
+        assert compiled._tiers("\n" * 4_000, 2, loops) == (0, 2)
+        assert compiled._tiers("\n" * 10_000, 2, loops) == (0, 1)
+        assert compiled._tiers("\n" * 10_000, 0, loops) == (0, 0)
+        assert compiled._tiers("\n" * 100_000, 2, loops) == (0, 0)
+    assert compiled._tiers("\n" * 50_000, 2, False) == (0, 0)
+    assert compiled._tiers("\n" * 50_000, 2, True) == (0, 1)
 
 
 SCRIPT = """
