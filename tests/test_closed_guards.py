@@ -226,3 +226,20 @@ def test_isolated_zeros_are_conditions() -> None:
     gradient = sd.gradient(residual, x)
     assert "norm" in gradient.source("numpy") and "where" not in gradient.source("numpy")
     assert gradient.conditions() == ["X (x - y) != 0"]
+
+
+def test_comparisons_that_exclude_each_other() -> None:
+    a, x, y = sd.symbol("a"), sd.symbol("x", (sd.dim("n"),)), sd.symbol("y", (sd.dim("n"),))
+    forms: dict[str, Any] = {
+        "0": np.where(np.logical_and(x < y, y < x), 1.0, 0.0),
+        "𝟏": np.where(np.logical_or(x <= y, y <= x), 1.0, 0.0),
+        "[x ≥ y]": np.where(np.logical_or(x > y, x == y), 1.0, 0.0),
+        "[y > 0]": np.where(a * y > (a - 1) * y, 1.0, 0.0),
+        "[x < 0]": np.where(-x > 0, 1.0, 0.0),
+        "{x if x > 0 else a x}": np.where(x > 0, x, a * x),
+        "{x - y if x > y else a}": np.where(x > y, x - y, a),
+        "y ⊙ {x if x > 0 else 1}": np.where(x > 0, x * y, y),
+        "{a if x < 0 else x}": np.where(x < 0, a, x),
+    }
+    for want, chosen in forms.items():
+        assert str(sd.simplify(chosen)) == want

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 from symdiff.ir.graph import Value
 from symdiff.simplify import facts
-from symdiff.simplify.defined import harmless, is_indicator
-from symdiff.simplify.pointwise import negated
+from symdiff.simplify.defined import harmless, is_indicator, known
+from symdiff.simplify.pointwise import COMPARISONS, negated
 from symdiff.simplify.products import product
 from symdiff.simplify.prospects import fewest_terms
 from symdiff.simplify.rational import by_roots, denominators, over_one_denominator
@@ -89,7 +89,7 @@ def shorter(ctx: Context, value: Value, depth: int = MOST_DEPTH) -> Value:
         if ctx.work > ctx.memo("search")["end"]:
             return value
         memo[value] = value  # a form met again on the way to itself is no candidate
-        found = memo[value] = _shorter(ctx, value, depth) if value.type.floating else value
+        found = memo[value] = _shorter(ctx, value, depth) if value.type.floating else _compared(ctx, value)
         memo.setdefault(found, found)
     return found
 
@@ -114,6 +114,19 @@ def _shorter(ctx: Context, value: Value, depth: int) -> Value:
         best = _regrouped(ctx, best, depth) if ctx.is_sum(best) else best
     best = _better(ctx, best, [_cleared(ctx, value, depth)])
     return _better(ctx, best, [shorter(ctx, e, depth - 1) for e in (_expansions(ctx, value) if depth > 0 else ())])
+
+
+def _compared(ctx: Context, value: Value) -> Value:
+    """A comparison with 0 where that is shorter: a r > (a - 1) r is r > 0."""
+    if value.op.name not in COMPARISONS or ctx.settings.keep_kinks:
+        return value
+    a, b = value.args
+    if not a.type.floating or number_in(b) is not None or not (known(ctx, a) and known(ctx, b)):
+        return value
+    difference = shorter(ctx, plus(ctx, [(1, a), (-1, b)]))
+    if size(ctx, difference) + 1 >= size(ctx, a) + size(ctx, b):
+        return value
+    return ctx.make(value.op.name, (difference, ctx.const(0, a.shape, a.type.dtype)))
 
 
 def _better(ctx: Context, best: Value, candidates: Iterable[Value]) -> Value:

@@ -7,8 +7,9 @@ around all that it guarded. Bringing the outcome to normal form again gives the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from typing import TypeAlias
 
 from symdiff.ir.contraction import contract
 from symdiff.ir.graph import Value
@@ -16,7 +17,7 @@ from symdiff.simplify import facts, rules_scalar
 from symdiff.simplify.defined import harmless, is_indicator
 from symdiff.simplify.exact import content_of
 from symdiff.simplify.match import RuleBook, leading_minus
-from symdiff.simplify.pointwise import negated
+from symdiff.simplify.pointwise import COMPARISONS, negated
 from symdiff.simplify.products import product
 from symdiff.simplify.size import coefficient_size, length_of, number_size, shown_numbers, terms_weight
 from symdiff.simplify.sums import labels_of, plus
@@ -46,7 +47,8 @@ def finish(ctx: Context, results: Sequence[Value], book: RuleBook) -> list[Value
     return [finisher.shown[r] for r in results]
 
 
-COMPARISONS = frozenset({"lt", "le", "gt", "ge", "eq", "ne"})
+# Terms where a condition holds, and where it does not.
+Cases: TypeAlias = "tuple[list[tuple[Number, Value]], list[tuple[Number, Value]]]"
 
 
 class Finisher:
@@ -155,7 +157,7 @@ class Finisher:
     def _conditional(self, terms: Terms) -> Value | None:
         """Terms with an indicator gathered into selections; None when there are none."""
         ctx = self.ctx
-        cases: dict[Value, tuple[list[tuple[Number, Value]], list[tuple[Number, Value]]]] = {}
+        cases: dict[Value, Cases] = {}
         rest: list[tuple[Number, Value]] = []
         for number, term in terms:
             found = self._indicated(term)
@@ -170,6 +172,7 @@ class Finisher:
                 cases.setdefault(condition, ([], []))[0].append((number, inner))
         if not cases:
             return None
+        rest = [(c, t) for c, t in rest if not self._rectified(c, t, cases)]
         shown: list[tuple[int, Value]] = []
         for condition, (yes, no) in cases.items():
             sign = -1 if all(c < 0 for c, _ in (*yes, *no)) and rest else 1
@@ -182,6 +185,24 @@ class Finisher:
             else:
                 total = ctx.plain("add" if sign > 0 else "sub", (total, value))
         return total
+
+    def _rectified(self, number: Number, term: Value, cases: Mapping[Value, Cases]) -> bool:
+        """relu(u) beside a choice by the sign of u as u on one side of it; whether that was done."""
+        ctx = self.ctx
+        view = ctx.view(term)
+        for f in view.factors:
+            if f.base.op.name != "relu" or f.power != 1 or f.labels != view.output or not view.distinct:
+                continue
+            (u,) = f.base.args
+            others = [Factor(u, 1, f.labels) if g is f else g for g in view.factors]
+            for name in ("gt", "ge"):
+                condition = ctx.make(name, (u, ctx.const(0, u.shape, u.type.dtype)))
+                for side, own in enumerate((condition, negated(ctx, condition))):
+                    if own in cases:
+                        inner = product(ctx, view.coefficient, others, view.output, view.sizes, term.type.dtype)
+                        cases[own][side].append((number, inner))
+                        return True
+        return False
 
     def _indicated(self, term: Value) -> tuple[Value, Value] | None:
         """(condition, what it multiplies) of a pointwise term with an indicator over all its axes."""

@@ -17,12 +17,14 @@ from symdiff.ir.graph import AttrItems, Value
 from symdiff.simplify import facts
 from symdiff.simplify.defined import EVERYWHERE, generic, known, nonzero
 from symdiff.simplify.exact import size_factors
+from symdiff.simplify.match import leading_minus
 from symdiff.simplify.products import flipped, powered, product, scaled
 from symdiff.simplify.sums import forwardness, free_axes, labels_of, plus, spread_axes, without_axes
 from symdiff.simplify.views import Context, Factor, Number, number_in
 
 _NEGATED = {"lt": "ge", "ge": "lt", "gt": "le", "le": "gt", "eq": "ne", "ne": "eq"}
 _MIRRORED = {"lt": "gt", "gt": "lt", "le": "ge", "ge": "le", "eq": "eq", "ne": "ne"}
+COMPARISONS = frozenset(_MIRRORED)
 
 
 def elementwise(ctx: Context, name: str, args: tuple[Value, ...], attrs: AttrItems) -> Value:
@@ -263,6 +265,8 @@ def make_compare(name: str) -> Callable[[Context, tuple[Value, ...], AttrItems],
         known = _by_sign(ctx, name, a) if nb == 0 else None
         if known is not None:
             return ctx.const(known, a.shape, "bool")
+        if nb == 0 and a.type.floating and leading_minus(ctx, a):
+            return ctx.make(_MIRRORED[name], (ctx.make("scale", (a,), (("by", -1),)), b))
         if nb == 0 and name in ("eq", "ne", "gt", "le"):
             support = _support(ctx, a, name in ("gt", "le"))
             if support is not None:
@@ -355,12 +359,12 @@ def make_logic(name: str) -> Callable[[Context, tuple[Value, ...], AttrItems], V
                     return part
             else:
                 parts[part] = None
-        if name == "and":
-            parts = _narrowed(ctx, parts)
-        if not parts:
-            return ctx.const(not absorbing, args[0].shape, "bool")
-        if any(negated(ctx, p) in parts for p in parts):
+        narrowed = _narrowed(ctx, parts, absorbing)
+        if narrowed is None or any(negated(ctx, p) in narrowed for p in narrowed):
             return ctx.const(absorbing, args[0].shape, "bool")
+        if not narrowed:
+            return ctx.const(not absorbing, args[0].shape, "bool")
+        parts = narrowed
         ordered = sorted(parts, key=ctx.key)
         value = ordered[0]
         for part in ordered[1:]:
@@ -375,8 +379,9 @@ _ALLOWED = {"lt": "<", "le": "<=", "eq": "=", "ge": "=>", "gt": ">", "ne": "<>"}
 _NAMED = {frozenset(allowed): name for name, allowed in _ALLOWED.items()}
 
 
-def _narrowed(ctx: Context, parts: dict[Value, None]) -> dict[Value, None]:
-    """Comparisons of the same two values as one: `x >= y and x != y` is `x > y`."""
+def _narrowed(ctx: Context, parts: dict[Value, None], either: bool) -> dict[Value, None] | None:
+    """Comparisons of the same two values as one: `x >= y and x != y` is `x > y`, `x > y or x == y` is `x >= y`; None
+    where they exclude each other, or (either) leave nothing out."""
     pairs: dict[tuple[Value, Value], tuple[frozenset[str], list[Value]]] = {}
     for part in parts:
         if part.op.name in _ALLOWED:
@@ -384,12 +389,16 @@ def _narrowed(ctx: Context, parts: dict[Value, None]) -> dict[Value, None]:
             name = part.op.name
             if (b, a) in pairs:
                 (a, b), name = (b, a), _MIRRORED[name]
-            allowed, found = pairs.get((a, b), (frozenset("<=>"), []))
-            pairs[a, b] = (allowed & set(_ALLOWED[name]), [*found, part])
+            allowed, found = pairs.get((a, b), (frozenset("" if either else "<=>"), []))
+            own = frozenset(_ALLOWED[name])
+            pairs[a, b] = (allowed | own if either else allowed & own, [*found, part])
     merged: dict[Value, Value] = {}
     for (a, b), (allowed, found) in pairs.items():
-        if len(found) > 1 and allowed:
-            merged.update(dict.fromkeys(found, ctx.make(_NAMED[allowed], (a, b))))
+        if len(found) < 2 or (either and not (known(ctx, a) and known(ctx, b))):
+            continue
+        if allowed not in _NAMED:
+            return None
+        merged.update(dict.fromkeys(found, ctx.make(_NAMED[allowed], (a, b))))
     return {merged.get(part, part): None for part in parts}
 
 
