@@ -191,9 +191,27 @@ def test_covariances_are_written_as_such() -> None:
     assert str(jacobian(A @ sd.softmax(w) / t, w)) == "A (diag(softmax(w)) - softmax(w) softmax(w)ᵀ)/t"
     weighted = str(hessian(np.log(y @ np.exp(A @ w)), w))
     assert weighted == "Aᵀ (diag(y ⊙ exp(A w)) - (y ⊙ exp(A w)) (y ⊙ exp(A w))ᵀ/(yᵀ exp(A w))) A/(yᵀ exp(A w))"
+    energy = str(hessian(0.5 * w @ w - sd.logsumexp(A @ w), w))
+    assert energy == "I - Aᵀ (diag(softmax(A w)) - softmax(A w) softmax(A w)ᵀ) A"
     # Of other weights it is none.
     other = jacobian(A.T @ (y * (A @ w - np.sum(sd.softmax(y) * (A @ w)))), w).latex()
     assert other.startswith(r"A^{\top} \operatorname{diag}(y) \, (A - \mathbf{1}")
+
+
+def test_entries_of_symbols_and_short_conditions_have_no_names() -> None:
+    masked = sd.softmax(np.where(W > 0, A, -1e9), axis=1)
+    shown = gradient(np.sum(Q * masked), A).latex(where=True)
+    assert shown.count("W > 0") == 2 and shown.count("-10^{9}") == 1
+    v = sd.symbol("v", (3,))
+    assert "where" not in jacobian(np.cross(v, v * v), v).latex(where=True)
+
+
+def test_scalars_of_chains_and_powers_of_inverses() -> None:
+    cosine = w @ x / np.sqrt((w @ S @ w) * (x @ X @ x))
+    assert r"\sqrt{(w^{\top} S w) \, (x^{\top} X x)}" in gradient(cosine, w).latex()
+    assert gradient(w @ np.linalg.inv(S + t * sd.eye(n)) @ x, t).latex() == r"-w^{\top} (S + t I)^{-2} x"
+    barrier = hessian(-np.sum(np.log(w - x) + np.log(b[0] - w)), w).latex()
+    assert barrier == r"\operatorname{diag}((w - x)^{\odot -2} + (b_{0} - w)^{\odot -2})"
 
 
 def test_numbers_go_over_the_line_and_arrays_stand_beside_it() -> None:

@@ -19,6 +19,7 @@ import strategies
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import symdiff as sd
 from symdiff.diff import gradients
 from symdiff.errors import ArgumentError
 from symdiff.interp import interpret
@@ -463,6 +464,13 @@ def test_definitions_share_and_stay_with_vectors() -> None:
     args = [rng.normal(size=[SIZES[str(d)] for d in p.type.shape]) for p in s.function(*results).params]
     for got, want in zip(run_def(source, args, SIZES), interpret(s.function(*results), args), strict=True):
         same(got, want, source)
+
+
+def test_conditions_of_numpy_numbers_are_not_negated() -> None:
+    t, w = sd.symbol("t"), sd.symbol("w", (sd.dim("n"),))
+    stepped: Any = -np.where(t > 0, 1.0, 0.0) * w
+    source = sd.simplify(stepped).source("numpy")
+    assert eval(source, {"t": np.float64(2.0), "w": np.array([1.0, 3.0])}).tolist() == [-1.0, -3.0]
 
 
 def test_chains_before_a_vector_go_from_the_right() -> None:

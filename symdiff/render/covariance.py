@@ -37,8 +37,9 @@ def with_covariances(notation: Notation, node: Node) -> Node:
         found = _joined(notation, *pair)
         if found is not None:
             before, behind = (_whole(notation, part, factors) for part in (links[:start], links[start + 2 :]))
-            chain = notation.chain((*before, *found, *behind))
-            return notation.product(number, [*scalars, chain], below)
+            sign, middle = found
+            chain = notation.chain((*before, *middle, *behind))
+            return notation.product(sign * number, [*scalars, chain], below)
     return node
 
 
@@ -66,18 +67,20 @@ def _links(factor: Node, place: int) -> list[_Link]:
     return [_Link(factor, False, place)]
 
 
-def _joined(notation: Notation, left: _Link, right: _Link) -> list[Node] | None:
-    """The factors that a diagonal and the matrix beside it are with a covariance."""
+def _joined(notation: Notation, left: _Link, right: _Link) -> tuple[int, list[Node]] | None:
+    """A sign and the factors that a diagonal and the matrix beside it are with a covariance."""
     if left.diagonal == right.diagonal:
         return None
     p, matrix = (left.node, right.node) if left.diagonal else (right.node, left.node)
     turned = matrix.kind == "T"
     total = matrix.args[0] if turned else matrix
-    if total.kind != "add" or total.data != (1, -1) or total.args[0].rank != 2:
+    if total.kind != "add" or total.data != (1, -1):
         return None
-    own, mean = total.args
+    sign, (own, mean) = 1, total.args
+    if own.rank < 2 or own.kind == "expand":
+        sign, own, mean = -1, mean, own
     along = left.diagonal != turned  # whether the mean spreads along the rows of the sum
-    if along == (mean.kind == "expand"):
+    if own.rank < 2 or along == (mean.kind == "expand"):
         return None
     number, scalars, mean, below = peeled(mean if along else mean.args[0])
     centred = own.flip if turned else own
@@ -86,7 +89,7 @@ def _joined(notation: Notation, left: _Link, right: _Link) -> list[Node] | None:
         return None
     square = notation.product(number, [*scalars, notation.outer(p, p)], below)
     covariance = notation.add([(1, notation.diag(p)), (-1, square)], p.shape * 2)
-    return [covariance, *_factors(centred)] if left.diagonal else [*_factors(centred), covariance]
+    return sign, [covariance, *_factors(centred)] if left.diagonal else [*_factors(centred), covariance]
 
 
 def _whole(notation: Notation, links: Sequence[_Link], factors: Sequence[Node]) -> list[Node]:

@@ -181,6 +181,7 @@ class LatexPaper(Paper):
     one = r"\mathbf{1}"
     identity = "I"
     transposed_sign = r"^{\top}"
+    transposed_mark = r"\top"
     inverse_sign = "-1"
     inverse_transposed = r"-\top"
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Container, Iterable, Sequence
 
+from symdiff.ir.dims import Dim
 from symdiff.render.notation import Node, topological
 
 # Leaves and what reads like one are never worth a name.
@@ -27,6 +28,9 @@ _LETTERS = {
 }
 # More names than this are numbered.
 _MOST_LETTERS = 6
+
+_CONDITIONS = frozenset({"lt", "le", "gt", "ge", "eq", "ne", "and", "or", "xor", "not"})
+_SHORT_CONDITION = 12
 
 # Letters that an operation takes beside its operands.
 _WIDTHS = {"diag": 4, "diagof": 4, "trace": 2, "sum": 1, "mean": 4}
@@ -62,7 +66,7 @@ def named_subterms(
         wide = _own_width(node) + sum([width[a] for a in node.args])
         repeated = shared and uses[node] > 1 and count > (1 if shorter else 2)
         if shorter and repeated:  # every use costs a letter, the definition two
-            repeated = (uses[node] - 1) * wide >= uses[node] + 2
+            repeated = (uses[node] - 1) * wide >= uses[node] + 2 and not _speaks(node, wide)
         long = count > largest and (node not in whole or uses[node] > 1)  # a result has a line of its own
         if (repeated or long or node in hidden) and node.kind not in _PLAIN and node.kind != "expand":
             named.append(node)
@@ -85,6 +89,13 @@ def _read(results: Sequence[Node], known: Container[Node]) -> list[Node]:
 def _hides(node: Node) -> bool:
     """Whether indices of the expression say nothing about those of its operands."""
     return node.kind not in _OPEN and not node.pointwise
+
+
+def _speaks(node: Node, width: float) -> bool:
+    """Whether it says more than a name would: an entry of a symbol, a short condition."""
+    if node.kind == "subscript":
+        return node.args[0].kind == "sym" and all(isinstance(entry, (int, Dim)) for entry in node.data)
+    return node.kind == "call" and node.data[0] in _CONDITIONS and width <= _SHORT_CONDITION
 
 
 def _own_width(node: Node) -> float:

@@ -168,13 +168,13 @@ def solves(factors: Sequence[Node]) -> bool:
     return factors[-1].rank == 1
 
 
-def chain_cost(factors: Sequence[Node]) -> int:
-    """Operators, calls and leaves of a chain."""
+def chain_cost(factors: Sequence[Node], for_papers: bool = False) -> int:
+    """Operators, calls and leaves of a chain; papers write a power of an inverse where source code solves again."""
     total = 0
     runs = chain_runs(factors)
     for place, (factor, count) in enumerate(runs):
         if place < len(runs) - 1 and solves(factors) and inverted(factor) is not None:
-            total += count * factor.size  # solve(a, rest) for inv(a) @ rest
+            total += (1 if for_papers else count) * factor.size  # solve(a, rest) for inv(a) @ rest
         elif uses_matrix_power(factor, count):
             total += factor.size + 2 + (place < len(runs) - 1)
         else:

@@ -344,7 +344,7 @@ class Notation:
     def chain(self, factors: tuple[Node, ...]) -> Node:
         """A flat chain: only the first and the last factor may be vectors."""
         shape = factors[0].shape[:-1] + factors[-1].shape[1:]
-        own, sizes = chain_cost(factors), sum([f.size for f in factors])
+        own, sizes = chain_cost(factors, self.for_papers), sum([f.size for f in factors])
         # A vector in front of a matrix saves a transposition sign but reads worse, unless it is but a name.
         row = len(shape) == 1 and factors[0].rank == 1
         style = 0.01 * len(factors) + (ROW_VECTOR if row and factors[0].kind != "sym" else 0.0)

@@ -25,6 +25,7 @@ class Paper(Quotients):
     one: ClassVar[str]
     identity: ClassVar[str]
     transposed_sign: ClassVar[str]
+    transposed_mark: ClassVar[str]
     inverse_sign: ClassVar[str]
     inverse_transposed: ClassVar[str]
 
@@ -169,9 +170,15 @@ class Paper(Quotients):
         if node.kind == "prod":
             signs = sum([not self._turns_freely(a) for a in node.args if a.rank == 2 and a.kind != "expand"])
             return self._product(node, turned=True) if signs < 2 else None
-        if node.kind == "add" and sum([not t.symmetric for t in node.args if t.rank == 2]) < 2:
-            return self._sum(node, turned=True)
+        if node.kind == "add":
+            turned = self._sum(node, turned=True)
+            freely = sum([not t.symmetric for t in node.args if t.rank == 2]) < 2
+            return turned if freely or self._signs(turned) <= self._signs(self.text(node)) else None
         return None
+
+    def _signs(self, text: Text) -> int:
+        """Transposition signs."""
+        return text[0].count(self.transposed_mark)
 
     def _lying(self, vector: Node) -> str:
         """A vector as a row, bracketed as one factor of a product."""
@@ -410,6 +417,10 @@ class Paper(Quotients):
 
         if len(above) == 1 and not below:
             return read(above[0])
+        base, power = split_power(below[0]) if below and not above else (None, 1)
+        if base is not None and len(below) == 1 and below[0] not in self.names and isinstance(power, int) and power > 1:
+            rank = base.args[0].rank if base.kind == "expand" else base.rank
+            return self.array_power(self.at(read(base), APPLIED), f"-{power}", rank), CALL
         factors = [self.at(read(n), CALL) for n in above] or [self.one]
         text = f" {self.odot} ".join(factors)
         for n in below:

@@ -207,7 +207,7 @@ class Printer:
                 array = array or own
             line += f"({inside})"
         if front == -1 and above:
-            line = "-" + self.bracketed(above[0][0], line)
+            line = "-" + self.bracketed(above[0][0], line, plain)
         return line, ADD if front < 0 else MUL
 
     def power(self, node: Node, args: list[Text]) -> Text:
@@ -233,12 +233,13 @@ class Printer:
         masks = [a for a in args if is_mask(a) and a not in self.names]
         return {a: self.used[a.args[0]] for a in masks}
 
-    def bracketed(self, node: Node, line: str) -> str:
-        """What follows a minus sign: in brackets when it begins with booleans, which NumPy does not negate."""
+    def bracketed(self, node: Node, line: str, plain: bool = False) -> str:
+        """What follows a minus sign: in brackets when it begins with booleans, which NumPy does not negate; plain: a
+        node of booleans is written as such."""
         first = node
         while first.kind in ("matmul", "prod") and first.args and first not in self.names:
             first = first.args[0]
-        return f"({line})" if self.language == "numpy" and first is not node and is_mask(first) else line
+        return f"({line})" if self.language == "numpy" and (plain or first is not node) and is_mask(first) else line
 
     def chain(self, node: Node) -> Text:
         """Right to left, so that an inverse before a vector solves with all that follows."""

@@ -19,6 +19,8 @@ _SIMPLE = frozenset({"sym", "num", "dim", "pow"})
 
 # A smaller denominator makes a fraction of its own before a symbol: 1/2 x.
 LEAST_UNDER = 10
+# Its multiples are written with a power of ten.
+ROUND = 10**6
 
 Text = tuple[str, int]
 Pairs = Sequence[tuple[Node, Text]]
@@ -54,11 +56,11 @@ class Quotients(ABC):
             front, fraction = [numeral], Fraction(1)
         rest = [t for _, t in scalars] + ([body] if body is not None else [])
         apart = body is not None and (self.stands_apart(body) or any(n.kind not in _SIMPLE for n, _ in scalars))
-        if len(rest) > (2 if apart and under else 1):  # (x^T A x) x is not x^T A x x, but a x^T A x may end so
-            followed = len(scalars) - (body is None)
-            rest[:followed] = [
-                (self.group(t[0]), ATOM) if t[1] == PRODUCT and n.kind in ("matmul", "sum") else t
-                for n, t in scalars[:followed]
+        chains = [t[1] == PRODUCT and n.kind in ("matmul", "sum") for n, t in scalars]
+        if len(rest) > (2 if apart and under else 1) and (body is not None or any(chains[:-1])):
+            # (x^T A x) x is not x^T A x x, but a x^T A x may end so
+            rest[: len(scalars)] = [
+                (self.group(t[0]), ATOM) if chain else t for (_, t), chain in zip(scalars, chains, strict=True)
             ]
         coefficient = all(n.kind == "dim" for n, _ in under) and (under or fraction.denominator != 1)
         if rest and coefficient and not (not front and self._goes_over(rest, body, fraction, under)):
@@ -90,9 +92,14 @@ class Quotients(ABC):
     def numeral(self, number: Fraction) -> Text | None:
         """A positive number as a decimal when that reads better than a fraction or a row of digits: 0.01, 2.5 10^-9."""
         short = decimal(number)
-        if short is None or (number.denominator < 10 and number.numerator < 10**9):
+        round_ = number > 0 and number.denominator == 1 and number.numerator % ROUND == 0
+        if short is None or (number.denominator < 10 and number.numerator < 10**9 and not round_):
             return None
         mantissa, _, exponent = floating(number).partition("e")
+        if round_ and not exponent:
+            digits = str(number.numerator)
+            exponent = str(len(digits) - 1)
+            mantissa = f"{digits[0]}.{digits[1:]}".rstrip("0").rstrip(".")
         if not exponent:
             return short, ATOM
         power = self.top("10", str(int(exponent)))

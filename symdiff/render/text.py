@@ -131,7 +131,7 @@ class TextPaper(Paper):
     minus = "-"
     one = "𝟏"
     identity = "I"
-    transposed_sign = "ᵀ"
+    transposed_sign = transposed_mark = "ᵀ"
     inverse_sign = "-1"
     inverse_transposed = "-T"
 
