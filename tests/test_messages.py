@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.special
 
 import symdiff as sd
 
 n, m = sd.dims("n m")
+k = sd.symbol("k", (), int)
 x, s, W = sd.symbol("x", (n,)), sd.symbol("s"), sd.symbol("W", (m, n))
 X = np.array([1.0, 2.0, 3.0])
 
@@ -92,6 +94,17 @@ NUMBERS: list[Case] = [
     ("points of verify", lambda: sd.verify(x, x, points="a"), sd.ArgumentError, "verify: points: given 'a', expected"),
     ("dimensions from a number", lambda: sd.dims(3), sd.ArgumentError, 'dims: given 3, expected names .* "n m"'),
     ("dimensions from a list", lambda: sd.dims(["n"]), sd.ArgumentError, r"dims: given \['n'\], expected names"),
+    ("a variable that is no part", lambda: sd.gradient(total(x), 2 * x), sd.ArgumentError,
+     "gradient: the variable 2 x is no part of the function, expected a symbol"),
+    ("a direction for none", lambda: sd.jvp(x, x + 1, x), sd.ArgumentError, "jvp: the variable x . 1 is no part"),
+    ("a negative size", lambda: sd.eye(-1), sd.ArgumentError, r"eye: shape \(-1, -1\) has a negative size"),
+    ("a number as a function", lambda: sd.function(3), sd.ArgumentError, "function name 3: expected an identifier"),
+    ("no folder", lambda: sd.draw(total(x)).save("/no/such/a.svg"), FileNotFoundError, "no folder '/no/such'"),
+    ("an array's own dot", lambda: sd.grad(lambda x: np.eye(3).dot(x) @ x)(X), sd.UnsupportedError,
+     r"numbers of an argument of the function\. .* array\.dot\(x\) is array @ x"),
+    ("bits of floats", lambda: x << 1, sd.DtypeError, "<<: dtype f64, expected integers"),
+    ("unknown places", lambda: k << k, sd.ArgumentError, "<<: by k .* places, expected a number from 0 to 62"),
+    ("exponents", lambda: scipy.special.boxcox(x, X), sd.ArgumentError, "boxcox: exponent array.*, expected one"),
     ("a dimension from a number", lambda: sd.dim(3), sd.ArgumentError, "dimension name 3: expected an identifier"),
 ]  # fmt: skip
 
@@ -205,3 +218,21 @@ def test_windows_of_symbolic_sizes_are_not_clipped_and_say_so() -> None:
             with pytest.raises(sd.EvaluationError, match=r"5 elements from .* \(of symbolic sizes slices"):
                 call()
     assert np.array_equal(sd.jit(lambda v: np.roll(v, 5))(X), np.roll(X, 5))
+
+
+def test_variables_may_be_parts_of_the_function() -> None:
+    h = W @ x
+    f = np.sum(h * np.tanh(h))
+    assert str(sd.gradient(f, h)) == str(sd.gradient(f, W @ x))
+    weighted = np.sum(h * x[0])
+    assert str(sd.hessian(weighted, h)) == "0"
+    assert str(sd.jacobian(sd.gradient(weighted, h), h)) == "0"
+
+
+def test_bits_of_integers_are_moved() -> None:
+    number = np.array([-5, -1, 0, 3, 12])
+    i = sd.symbol("i", (5,), int)
+    for made, want in ((i << 2, number << 2), (i >> 1, number >> 1), (np.right_shift(i, 3), number >> 3)):
+        np.testing.assert_array_equal(sd.evaluate(made, {i: number}), want)
+        np.testing.assert_array_equal(sd.compile(made, [i])(number), want)
+    assert (n << 2, (4 * n) >> 1) == (4 * n, 2 * n)

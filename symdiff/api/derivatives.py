@@ -23,7 +23,7 @@ from symdiff.frontend.expr import Expr, as_expr, broadcast_to
 from symdiff.ir.builder import Builder
 from symdiff.ir.collecting import uncollected
 from symdiff.ir.dims import format_shape
-from symdiff.ir.graph import Function, Value
+from symdiff.ir.graph import Function, Value, topological
 from symdiff.ops import OPSET
 from symdiff.simplify import simplify as simplify_function
 
@@ -68,6 +68,22 @@ def _variables(x: Any) -> tuple[list[Expr], Callable[[list[Any]], Any]]:
     return [_expression(x, "variable")], lambda r: r[0]
 
 
+def _occurring(where: str, ys: Sequence[Expr], xs: Sequence[Expr]) -> None:
+    """Refuse a variable that is made of what the function is made of, but is no part of it: of 2*x nothing is known."""
+    made = [x.value for x in xs if x.value.args]
+    if not made:
+        return
+    # What a derivative was taken of may hold the variable where the derivative itself no longer does.
+    whole = [y.value for y in ys] + [y.primal for y in ys if isinstance(y, Derivative) and y.primal is not None]
+    inside = set(topological(whole))
+    for value in made:
+        if value not in inside and not inside.isdisjoint(free_symbols([value])):
+            raise ArgumentError(
+                f"{where}: the variable {Expression(value)} is no part of the function, expected a symbol, or an "
+                "expression that the function is made from"
+            )
+
+
 def _mode(mode: str, y: Expr, xs: Sequence[Expr], points: Sequence[Mapping[str, int]] | None) -> Chosen:
     if mode == "auto":
         return cheapest_mode(y.value, [x.value for x in xs], points)
@@ -95,6 +111,7 @@ def gradient(
     f = _expression(f, "gradient")
     points = _points(sizes)
     chosen = _mode(mode, f, xs, points).mode
+    _occurring("gradient", [f], xs)
     return back(derive([f, *xs], lambda b, v: gradients(b, v[0], v[1:], chosen, points), kinks=kinks))
 
 
@@ -105,6 +122,7 @@ def jacobian_of(
     xs, back = _variables(x)
     y = _expression(y, "jacobian")
     points = _points(sizes)
+    _occurring("jacobian", [y], xs)
     chosen, derived = _mode(mode, y, xs, points)
 
     def make(builder: Builder, values: list[Value]) -> list[Value]:
@@ -142,6 +160,7 @@ def jvp_of(y: Any, x: Any, tangents: Any, kinks: Kinks = None) -> Any:
     """The Jacobian-vector product: the derivative of y (or of each in a list) along `tangents`, by one push."""
     ys, back = _variables(y)
     xs, _ = _variables(x)
+    _occurring("jvp", ys, xs)
     ts = _matching(tangents, xs, "jvp", "tangent")
     return back(derive([*ys, *xs, *ts], lambda b, v: push_forward(b, *_split(v, len(ys), len(xs))), kinks=kinks))
 
@@ -150,6 +169,7 @@ def vjp_of(y: Any, x: Any, cotangents: Any, kinks: Kinks = None) -> Any:
     """The vector-Jacobian product: cotangents of x (or of each in a list) from cotangents of y, by one pull."""
     ys, _ = _variables(y)
     xs, back = _variables(x)
+    _occurring("vjp", ys, xs)
     cs = _matching(cotangents, ys, "vjp", "cotangent")
     return back(derive([*ys, *xs, *cs], lambda b, v: pull_back(b, *_split(v, len(ys), len(xs))), 0, kinks))
 
@@ -158,6 +178,7 @@ def hvp_of(f: Expr, x: Any, vectors: Any, kinks: Kinks = None) -> Any:
     """The Hessian-vector product, forward over reverse: the Hessian is never formed."""
     f = _expression(f, "hvp")
     xs, back = _variables(x)
+    _occurring("hvp", [f], xs)
     vs = _matching(vectors, xs, "hvp", "vector")
 
     def make(builder: Builder, values: list[Value]) -> list[Value]:

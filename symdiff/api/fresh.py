@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from symdiff.api.expression import Expression
-from symdiff.frontend.building import BUILDER
+from symdiff.frontend.building import ARGUMENT, BUILDER
 from symdiff.frontend.expr import as_expr
 from symdiff.ir.builder import Builder
 from symdiff.ir.graph import Value, topological
@@ -44,7 +44,7 @@ class Fresh:
         for leaf, dropped in zip(leaves, drop, strict=True):
             value = as_expr(leaf).value
             shape = value.shape[1:] if dropped else value.shape
-            name = f"argument_{next(self._count)}"
+            name = f"{ARGUMENT}{next(self._count)}"
             self.symbols.append(Expression(BUILDER.param(name, TensorType(value.type.dtype, shape))))
             self.actual.append(value)
 

@@ -100,6 +100,9 @@ class WeakBuilder(Builder):
 
 BUILDER = WeakBuilder(OPSET)
 
+ARGUMENT = "argument_"
+"""How names begin that symbols have which stand for the arguments of a function while it is differentiated."""
+
 # What the steps of loops were called with.
 STEP_SYMBOLS: WeakSet[Value] = WeakSet()
 _OPEN: ContextVar[frozenset[Value]] = ContextVar("_OPEN", default=frozenset())

@@ -57,6 +57,8 @@ def eye(N: Any, M: Any = None, k: Any = 0, dtype: Any = "f64") -> Any:
     """Ones on the k-th diagonal; sizes may be symbolic."""
     rows = raw_size(N, "eye")
     columns = rows if M is None else raw_size(M, "eye")
+    if any(isinstance(s, int) and s < 0 for s in (rows, columns)):
+        raise ArgumentError(f"eye: shape {format_shape((rows, columns))} has a negative size")
     if rows == columns and k == 0:
         return wrap(identity(BUILDER, (rows,), dtype_name(dtype)))
     row, column = arange(rows), arange(columns)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from symdiff.errors import ArgumentError, DtypeError, UnsupportedError
+from symdiff.errors import ArgumentError, DtypeError, UnsupportedError, integer
 from symdiff.frontend.building import Dtype, common_dtype, dtype_name, seen_dtype, weak_dtype
 from symdiff.frontend.expr import (
     as_expr,
@@ -386,6 +386,24 @@ def invert(x: Any) -> Any:
     return logical_not(_boolean("~", x))
 
 
+def _shifted(name: str, op: Any) -> Any:
+    """The bits of integers moved by a number of places, which is known: times or over a power of 2."""
+
+    def function(x1: Any, x2: Any) -> Any:
+        e, places = as_expr(x1), integer(x2)
+        if e.dtype != "i64":
+            raise DtypeError(f"{name}: dtype {e.dtype}, expected integers")
+        if places is None or not 0 <= places < 63:
+            raise ArgumentError(f"{name}: by {x2!r} places, expected a number from 0 to 62; use x * 2**k, x // 2**k")
+        return op(e, 2**places)
+
+    return function
+
+
+left_shift = numpy_function("left_shift", "bitwise_left_shift")(_shifted("<<", multiply))
+right_shift = numpy_function("right_shift", "bitwise_right_shift")(_shifted(">>", floor_divide))
+
+
 @numpy_function("isnan")
 def isnan(x: Any) -> Any:
     e = as_expr(x)
@@ -471,7 +489,7 @@ own_function("ufunc.outer")(outer_of)
 
 refuse("copysign signbit nextafter spacing frexp", "use np.sign, np.abs and np.where")
 refuse("sinc", "write np.where(x == 0, 1, np.sin(np.pi*x)/(np.pi*x)) where a second derivative at 0 is not needed")
-refuse("gcd lcm left_shift right_shift bitwise_count packbits unpackbits", "integers only; compute it on the array")
+refuse("gcd lcm bitwise_count packbits unpackbits", "integers only; compute it on the array")
 refuse("angle", "complex numbers are not supported; use np.arctan2(y, x)")
 refuse("piecewise", "use np.where or np.select")
 refuse("i0", "Bessel functions have no derivative rule here")

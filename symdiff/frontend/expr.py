@@ -15,6 +15,7 @@ import numpy as np
 
 from symdiff.errors import ArgumentError, DtypeError, ShapeError, SymbolicSizeError, UnsupportedError
 from symdiff.frontend.building import (
+    ARGUMENT,
     BUILDER,
     Dtype,
     array_value,
@@ -84,7 +85,9 @@ class Expr(ArrayMethods):
         return array.reshape(())[()]
 
     def _described(self) -> str:
-        return self.value.name if self.value.is_param else f"this expression of type {self.value.type}"
+        if not self.value.is_param:
+            return f"this expression of type {self.value.type}"
+        return "an argument of the function" if self.value.name.startswith(ARGUMENT) else self.value.name
 
     def __bool__(self) -> bool:
         name = self.value.op.name
@@ -133,7 +136,8 @@ class Expr(ArrayMethods):
             raise UnsupportedError(
                 f"NumPy asked for the numbers of {self._described()}. To write an expression into an array use "
                 "array = sd.set(array, index, value) or sd.add_at; to make an array of expressions use np.stack or "
-                "sd.array([...]); scipy functions in Python have namesakes: sd.logsumexp, sd.softmax, sd.polygamma"
+                "sd.array([...]); array.dot(x) is array @ x or np.dot(array, x); scipy functions in Python have "
+                "namesakes: sd.logsumexp, sd.softmax, sd.polygamma"
             )
         return array if dtype is None else array.astype(dtype)
 

@@ -84,6 +84,18 @@ class ArrayMethods:
     def __ror__(self, other: Any) -> Any:
         return _operate("bitwise_or", other, self, other)
 
+    def __lshift__(self, other: Any) -> Any:
+        return _operate("left_shift", self, other, other)
+
+    def __rlshift__(self, other: Any) -> Any:
+        return _operate("left_shift", other, self, other)
+
+    def __rshift__(self, other: Any) -> Any:
+        return _operate("right_shift", self, other, other)
+
+    def __rrshift__(self, other: Any) -> Any:
+        return _operate("right_shift", other, self, other)
+
     def __xor__(self, other: Any) -> Any:
         return _operate("bitwise_xor", self, other, other)
 

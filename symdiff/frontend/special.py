@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from symdiff.errors import UnsupportedError
+from symdiff.errors import ArgumentError, UnsupportedError
 from symdiff.frontend.elementwise import (
     absolute,
     add,
@@ -187,6 +187,8 @@ def cosm1(x: Any) -> Any:
 def _exponent(name: str, lmbda: Any) -> float:
     if isinstance(lmbda, Expr):
         raise UnsupportedError(f"{name}: a symbolic exponent has no rule at 0; write (x**l - 1)/l where it is not 0")
+    if np.ndim(lmbda) or np.asarray(lmbda).dtype.kind not in "iuf":
+        raise ArgumentError(f"{name}: exponent {lmbda!r}, expected one number")
     return float(lmbda)
 
 

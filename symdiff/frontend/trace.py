@@ -215,9 +215,10 @@ class Traced:
         """The leaves of arguments that are nested as the traced ones were; None where some are not, or a static one has
         another value."""
         if not self.readers:
-            self.readers.extend([reader(tree) for tree in self.in_tree.children])
+            readers = [reader(tree) for tree in self.in_tree.children]
             for position, value in self.static:
-                self.readers.insert(position, partial(_is_value, value))
+                readers.insert(position, partial(_is_value, value))
+            self.readers[:] = readers  # at once: other threads may be making them, too
         if len(args) != len(self.readers):
             return None
         leaves: list[Any] = []
@@ -263,7 +264,7 @@ class Traced:
     def results(self, flat: Sequence[Any]) -> Any:
         """Nest the program's results as the function does."""
         if not self.nesters:
-            self.nesters.append(nester(self.out_tree))
+            self.nesters[:] = [nester(self.out_tree)]
         return self.nesters[0](iter(flat))
 
 

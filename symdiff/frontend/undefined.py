@@ -16,7 +16,7 @@ class UndefinedFunction:
     """
 
     def __init__(self, name: str, scalar: bool = False) -> None:
-        if not name.isidentifier():
+        if not isinstance(name, str) or not name.isidentifier():  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ArgumentError(f"function name {name!r}: expected an identifier such as f or loss")
         self.name = name
         self.scalar = scalar

@@ -129,6 +129,12 @@ class Dim:
     def __rpow__(self, base: Any) -> Any:
         return base ** self._lifted()
 
+    def __lshift__(self, places: int) -> Size:
+        return self * 2**places
+
+    def __rshift__(self, places: int) -> Size:
+        return self // 2**places
+
     def __floordiv__(self, divisor: Any) -> Size:
         if not isinstance(divisor, int) or divisor == 0:
             raise ArgumentError(f"({self}) // {divisor}: a dimension divides by a non-zero integer only")

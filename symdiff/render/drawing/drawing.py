@@ -48,6 +48,8 @@ class Drawing:
         writer = _WRITERS.get(target.suffix.lower())
         if writer is None:
             raise ArgumentError(f"save: {os.fspath(path)!r} ends in {target.suffix!r}, expected .svg, .dot or .tex")
+        if not target.parent.is_dir():
+            raise FileNotFoundError(f"save: {os.fspath(path)!r}: there is no folder {os.fspath(target.parent)!r}")
         text = writer(self.picture)
         handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
         try:
