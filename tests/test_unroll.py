@@ -114,7 +114,7 @@ def test_half_of_a_hessian_is_computed(rng):
     """Of mirrored entries the cheaper ones; what is no Hessian is computed as it is."""
     def lets(fn):
         fn(rng.uniform(0.5, 2, (6, 4)))
-        program = inspect(fn._programs[0].native).program
+        program = inspect(fn.native[0]).program
         return sum(isinstance(s, Let) for k in program.kernels for s in statements(k.body))
 
     half, whole = lets(sd.vmap(sd.hessian(entangled))), lets(sd.vmap(sd.jacfwd(lambda x: 1 * sd.grad(entangled)(x))))
@@ -249,7 +249,7 @@ def test_random_programs_agree_with_the_interpreter(seed, rng):
     fn = sd.jit(lambda x: (sd.vmap(f)(x), sd.vmap(sd.jacrev(f))(x)))
     x = rng.uniform(-1, 1, (6, 5))
     got = fn(x)
-    program = fn._programs[0].traced.function
+    program = fn._patterns[0].traced.function
     for one, other in zip(got, interpret(program, [x]), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-11, atol=1e-11)
     np.testing.assert_allclose(got[0], [f(row) for row in x], rtol=1e-11, atol=1e-11)
@@ -259,7 +259,7 @@ def test_random_programs_agree_with_the_interpreter(seed, rng):
 def test_a_batched_jacobian_is_one_loop_without_temporaries(golden, rng):
     fn = sd.vmap(sd.jacfwd(lambda x: np.stack([x[0] * x[1], np.sin(x[1])])))
     fn(rng.normal(size=(6, 2)))
-    golden("loops_batched_jacobian", inspect(fn._programs[0].native).loops)
+    golden("loops_batched_jacobian", inspect(fn.native[0]).loops)
 
 
 def test_elementwise_work_on_records_stays_dense():
@@ -315,7 +315,7 @@ def test_signs_and_exact_numbers_fold():
 def test_building_verifies(rng):
     fn = sd.vmap(rotated)
     fn(rng.normal(size=(6, 4)), rng.normal(size=(6, 3)))
-    program, _ = build(inspect(fn._programs[0].native).function, "rotated")
+    program, _ = build(inspect(fn.native[0]).function, "rotated")
     assert len(program.kernels) == 1 and not program.temps
 
 
@@ -400,7 +400,7 @@ def test_one_answer_taken_apart_or_not(longest, batch, rng, monkeypatch):
         monkeypatch.setattr(f"codegen.unroll.{name}", longest)
     monkeypatch.setattr(emit, "CHUNK", 40)
     np.testing.assert_allclose(fn(q), expected, rtol=1e-11, atol=1e-11)
-    kernels = inspect(fn._programs[0].native).program.kernels
+    kernels = inspect(fn.native[0]).program.kernels
     assert (len(kernels) == 1) == (longest > 500)
     assert longest > 500 or any(isinstance(s, For) for k in kernels for s in k.body)
 
@@ -414,7 +414,7 @@ def test_axes_of_one_element_keep_nothing_apart(rng):
     value, slope = fn(v)
     np.testing.assert_allclose(value, np.exp(v[:, 0] * v[:, 1])[:, None])
     np.testing.assert_allclose(slope, (value * v[:, ::-1])[:, None])
-    kernels = inspect(fn._programs[0].native).program.kernels
+    kernels = inspect(fn.native[0]).program.kernels
     assert sum(s.op == "exp" for k in kernels for s in statements(k.body) if isinstance(s, Let)) == len(kernels) == 1
 
     x = sd.symbol("x", (sd.dim("n"), sd.dim("m")))

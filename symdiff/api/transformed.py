@@ -2,30 +2,41 @@
 
 Takes a function over NumPy and a rule that applies a transform to it; gives a `Transformed`: called with expressions it
 answers with expressions, so transforms nest; called with numbers it traces itself, compiles, and runs native code. A
-program serves every call whose axes repeat in the same pattern, whatever their sizes.
+program serves every call whose axes repeat in the same pattern, whatever their sizes; the first few choices of small
+sizes get native code of their own, made of the same program.
 """
 
 from __future__ import annotations
 
 import functools
 import operator
+import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, NoReturn, TypeAlias
 
 from symdiff.api.native import compile_function
-from symdiff.errors import ArgumentError
+from symdiff.api.small import Meeting
+from symdiff.errors import ArgumentError, SymdiffError
 from symdiff.frontend.expr import Expr
 from symdiff.frontend.nesting import LEAF, nested_tuples
+from symdiff.frontend.patterns import bind
 from symdiff.frontend.trace import Traced, flatten, trace
 from symdiff.ir.collecting import uncollected
+from symdiff.ir.graph import Function
+from symdiff.ir.sized import at_sizes
 from symdiff.ops import OPSET
 from symdiff.simplify import optimize
 from symdiff.vectorcall import Callee, Gate, with_vectorcall
 
 Rule: TypeAlias = "Callable[[Callable[..., Any], tuple[Any, ...]], Any]"
 """What a transform makes of a function and its arguments."""
+_Numbers: TypeAlias = "tuple[tuple[str, int], ...]"
+"""Dimensions and their sizes."""
+
+OWN = 3
+"""So many choices of small sizes, those that come first, have code of their own; all others share one."""
 
 
 # Whether a transform is at work further out: in this thread, and in any, when calls through pointers have to ask.
@@ -49,12 +60,12 @@ def _refuse(*_: Any, **__: Any) -> Any:
 
 
 class _Program:
-    """Native code for one pattern of sizes."""
+    """Native code for a pattern of sizes, or for one choice of the small ones among them."""
 
-    def __init__(self, traced: Traced, threads: int) -> None:
+    def __init__(self, traced: Traced, function: Function, threads: int) -> None:
         self.traced = traced
         tree = traced.out_tree
-        self.native = compile_function(optimize(traced.function, OPSET), single=tree is LEAF, threads=threads)
+        self.native = compile_function(optimize(function, OPSET), single=tree is LEAF, threads=threads)
         # Whether native code gives what the function gives.
         self.bare = tree is LEAF or (tree.kind is tuple and all(c is LEAF for c in tree.children))
         # How it is to nest its results; None where that is done here.
@@ -100,6 +111,61 @@ class _Program:
     def __call__(self, arrays: Sequence[Any]) -> Any:
         flat = self.native(*arrays)
         return flat if self.bare else self.results(flat)
+
+
+class _Pattern:
+    """A traced function with native code for its sizes, made when a call needs it.
+
+    Which code a choice of sizes has is settled at the first call with it and stays: last bits do not change later.
+    """
+
+    def __init__(self, traced: Traced, threads: int) -> None:
+        self.traced = traced
+        self._threads = threads
+        # By the small sizes that are numbers there; with none of them, the code for all sizes.
+        self._made: dict[_Numbers, _Program] = {}
+        self._own: set[_Numbers] = {()}
+        self._lock = threading.RLock()
+        self._meeting: Meeting | None = None
+        self._known: dict[tuple[Any, ...], _Program] = {}
+
+    @property
+    def programs(self) -> tuple[_Program, ...]:
+        """All there is by now."""
+        return tuple(dict.fromkeys(self._made.values()))
+
+    def program(self, arrays: Sequence[Any]) -> _Program:
+        """Native code for arrays that the traced function takes."""
+        shapes = tuple([a.shape for a in arrays])
+        found = self._known.get(shapes)
+        if found is None:
+            sizes = bind(self.traced.pattern, shapes)
+            assert sizes is not None, "the traced function takes them"
+            if self._meeting is None:
+                self._meeting = Meeting(self.traced.function)
+            found = self._of(self._meeting.small(sizes))
+            if len(self._known) < 1000:
+                self._known[shapes] = found
+        return found
+
+    def _of(self, numbers: _Numbers) -> _Program:
+        with self._lock:
+            if len(self._own) <= OWN:
+                self._own.add(numbers)
+            key = numbers if numbers in self._own else ()
+        found = self._made.get(key)
+        # Threads that are here at once all compile, and go on with the code of the first that is ready.
+        return self._made.setdefault(key, self._compiled(key)) if found is None else found
+
+    def _compiled(self, numbers: _Numbers) -> _Program:
+        function = self.traced.function
+        with uncollected():
+            if not numbers:
+                return _Program(self.traced, function, self._threads)
+            try:
+                return _Program(self.traced, at_sizes(function, dict(numbers), OPSET), self._threads)
+            except SymdiffError:  # code for all sizes says what is wrong when it runs
+                return self._of(())
 
 
 class _Again:
@@ -148,6 +214,9 @@ class Transformed(Callee):
 
     A call that looks like the last one goes straight to native code, by the pointer of `Callee`.
 
+    Small sizes along which elements meet are numbers in code that is made when they first come, for the first few
+    choices of them; other calls share code for all sizes. Either serves a choice from its first call to its last.
+
     Keyword arguments are passed on. Arrays and numbers among them are traced like the others, never differentiated;
     strings, booleans, None and callables stay Python values, and a program serves the values it was traced with.
     Of nested transforms the outermost decides on threads; `compile` says what they do.
@@ -163,7 +232,7 @@ class Transformed(Callee):
         self.function = function
         self._rule = rule
         self._static = static
-        self._programs: list[_Program] = []
+        self._patterns: list[_Pattern] = []
         # Native code by shapes and dtypes of arrays and types of numbers: a repeated call looks nothing over.
         self._direct: dict[tuple[Any, ...], tuple[_Program, Any, tuple[int, ...]]] = {}
         # What calls go to straight away, as long as arguments look the same.
@@ -232,20 +301,19 @@ class Transformed(Callee):
 
     def _find(self, args: tuple[Any, ...]) -> tuple[_Program, list[Any]] | None:
         """The program that serves these arguments, and the arrays to run it on."""
-        for program in self._programs:
-            arrays = program.traced.arguments(args)
+        for pattern in self._patterns:
+            arrays = pattern.traced.arguments(args)
             if arrays is not None:
-                return program, arrays
+                return pattern.program(arrays), arrays
         return None
 
     def _compiled(self, args: tuple[Any, ...]) -> tuple[_Program, list[Any]]:
         with uncollected():
-            traced = trace(self.symbolic, args, static_argnums=self._static, like=self.function)
-            program = _Program(traced, self._threads)
-        arrays = program.traced.arguments(args)
-        assert arrays is not None, "a program serves the arguments it was traced with"
-        self._programs.append(program)
-        return program, arrays
+            made = _Pattern(trace(self.symbolic, args, static_argnums=self._static, like=self.function), self._threads)
+        self._patterns.append(made)
+        found = self._find(args)  # the first that serves them, which threads that are here at once all go on with
+        assert found is not None, "a program serves the arguments it was traced with"
+        return found
 
     def bind(self, *args: Any, out: Any = None) -> Any:
         """A call without arguments on fixed arrays: it reads them anew each time and returns the same result arrays.
@@ -268,8 +336,16 @@ class Transformed(Callee):
 
     @property
     def compilations(self) -> int:
-        """How many native programs exist; one serves every size of its pattern."""
-        return len(self._programs) + sum([t.compilations for t in self._keyworded.values()])
+        """How many programs were made of the function; one serves every size of its pattern."""
+        return len(self._patterns) + sum([t.compilations for t in self._keyworded.values()])
+
+    @property
+    def native(self) -> tuple[Any, ...]:
+        """The native functions that calls have been served by: for the sizes their signatures show, or for all."""
+        found = [program.native for pattern in self._patterns for program in pattern.programs]
+        for keyworded in self._keyworded.values():
+            found += keyworded.native
+        return tuple(found)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {getattr(self.function, '__name__', repr(self.function))}>"
