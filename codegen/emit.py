@@ -7,7 +7,7 @@ A vector loop (`codegen.vectors`) runs its whole body on vectors, inner loops in
 Cheap bodies take 32 elements at a time, others one register; what is left is done under a mask. A sum over a vector
 loop has 32 partial sums whatever the register, element k going to sum k mod 32, which are added up by halves; so
 results do not depend on the width of the machine. Long sums are made of stretches (`codegen.stretches`). A body of more
-than `CHUNK` statements goes to functions of their own that talk through a workspace, because LLVM's time grows faster
+than `PIECE` instructions goes to functions of their own that talk through a workspace, because LLVM's time grows faster
 than the length of a function; kernels without loops are `codegen.straight`'s.
 """
 
@@ -39,14 +39,19 @@ from codegen.panels import HEAD
 from codegen.records import Plan, Records, plan
 from codegen.straight import emit_straight, is_straight
 from codegen.stretches import light
-from codegen.strips import CHUNK, column_fold, vector_width
+from codegen.strips import column_fold, vector_width
 from codegen.text import Module
 from codegen.uses import uses_of
 from codegen.vectors import VectorWriter
-from codegen.waves import in_waves
+from codegen.waves import in_waves, is_dear
 from codegen.writer import WORKSPACE, Scope, Tables
 from symdiff.ir.dims import Size
 
+PIECE = 12_000
+"""Instructions of a function up to which, or half as many more, a stretch is written into it: what crosses from one
+function to the next is written to memory and read again."""
+_OF_DEAR = 40
+"""Instructions of a dear function, about."""
 RANGE = ", i64 %from, i64 %to, i64 %thread"
 """Parameters of a kernel whose iterations threads share."""
 
@@ -81,8 +86,9 @@ class KernelWriter(VectorWriter):
             end = start
             while end < len(body) and isinstance(body[end], (Let, Load, Store)):
                 end += 1
-            if end - start > CHUNK + CHUNK // 2:
-                self._in_chunks(body[start:end])
+            pieces = _pieces(body[start:end])
+            if len(pieces) > 1:
+                self._in_chunks(pieces)
                 start = end
                 continue
             self._stretch(body[start:end])
@@ -258,14 +264,13 @@ class KernelWriter(VectorWriter):
         self.inside -= not loop.once
 
     # ---------------------------------------------------------------- long straight-line code
-    def _in_chunks(self, body: Sequence[Stmt]) -> None:
-        """Split a stretch into functions; values that cross go through the workspace."""
+    def _in_chunks(self, pieces: Sequence[Sequence[Stmt]]) -> None:
+        """Write the pieces of a stretch as functions; values that cross go through the workspace."""
         scope = self.scope
         self.once("%ws", self._workspace_pointer())
         free: list[int] = []
         outside = set(self.saved)  # a loop around this comes back to what it reads
         used = max((slot for slot, _, _ in self.saved.values()), default=-self._slot_bytes) + self._slot_bytes
-        pieces = [body[i : i + CHUNK] for i in range(0, len(body), CHUNK)]
 
         def cross(source: KernelWriter, target: KernelWriter, name: int) -> None:
             nonlocal used
@@ -321,6 +326,22 @@ class KernelWriter(VectorWriter):
         if not self.thread:
             return f"  %wsa = {address}\n  %ws = load ptr, ptr %wsa"
         return f"  %wsa = {address}\n  %wsb = load ptr, ptr %wsa\n  %ws = {self.own('%wsb')}"
+
+
+def _pieces(body: Sequence[Stmt]) -> list[Sequence[Stmt]]:
+    """A straight stretch in pieces of about `PIECE` instructions; a short rest belongs to the last one."""
+    if len(body) * _OF_DEAR <= PIECE:
+        return [body]
+    pieces: list[Sequence[Stmt]] = []
+    start, length = 0, 0
+    for position, stmt in enumerate(body):
+        if length >= PIECE:
+            pieces.append(body[start:position])
+            start, length = position, 0
+        length += _OF_DEAR if is_dear(stmt) else 1
+    if pieces and length < PIECE // 2:
+        start -= len(pieces.pop())
+    return [*pieces, body[start:]]
 
 
 def _around(body: Sequence[Stmt]) -> set[str]:

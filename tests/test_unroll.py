@@ -398,7 +398,7 @@ def test_one_answer_taken_apart_or_not(longest, batch, rng, monkeypatch):
     expected = [sd.hessian(f)(row) for row in q]
     for name in ("SHORT", "LONGEST", "ALONE"):
         monkeypatch.setattr(f"codegen.unroll.{name}", longest)
-    monkeypatch.setattr(emit, "CHUNK", 40)
+    monkeypatch.setattr(emit, "PIECE", 40)
     np.testing.assert_allclose(fn(q), expected, rtol=1e-11, atol=1e-11)
     kernels = inspect(fn.native[0]).program.kernels
     assert (len(kernels) == 1) == (longest > 500)
