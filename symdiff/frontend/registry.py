@@ -158,13 +158,14 @@ def _accepted(function: Any, implementation: Callable[..., Any], kwargs: dict[st
         return kwargs
     kept: dict[str, Any] = {}
     for key, value in kwargs.items():
+        neutral = isinstance(value, (bool, str)) and value == _NEUTRAL.get(key)
         if key in known:
             kept[key] = value
         elif key == "out" and value is not None:
             raise UnsupportedError(
                 f"{numpy_name(function)}: out= writes into an array; expressions are never changed, use the result"
             )
-        elif not (value is None or value is _NO_VALUE or (key in _NEUTRAL and value == _NEUTRAL[key])):
+        elif not (value is None or value is _NO_VALUE or neutral):
             raise UnsupportedError(
                 f"{numpy_name(function)}: argument {key}={value!r} is not supported for symbolic arrays; "
                 f"supported: {', '.join(sorted(known))}"
