@@ -110,7 +110,7 @@ def _shorter(ctx: Context, value: Value, depth: int) -> Value:
         if len(ctx.terms(value)) > MOST_TERMS:
             return value
         best = _better(ctx, best, [factored(ctx, value, depth), by_roots(ctx, value) or value])
-        best = _better(ctx, best, [_over_one(ctx, value, depth)])
+        best = _better(ctx, best, [_over_one(ctx, value, depth), _fractions_apart(ctx, value, depth)])
         best = _regrouped(ctx, best, depth) if ctx.is_sum(best) else best
     best = _better(ctx, best, [_cleared(ctx, value, depth)])
     return _better(ctx, best, [shorter(ctx, e, depth - 1) for e in (_expansions(ctx, value) if depth > 0 else ())])
@@ -292,6 +292,21 @@ def _over_one(ctx: Context, value: Value, depth: int) -> Value:
     labels = labels_of(value)
     factors = [Factor(shorter(ctx, above, depth - 1), 1, labels), *split[1]]
     return product(ctx, 1, factors, labels, dict(enumerate(value.shape)), value.type.dtype)
+
+
+def _fractions_apart(ctx: Context, value: Value, depth: int) -> Value:
+    """The fractions of a sum at their shortest without the other terms: 1/(1 + x) + 1/(1 - x) - a."""
+    fractions: list[tuple[Number, Value]] = []
+    others: list[tuple[Number, Value]] = []
+    for number, term in ctx.terms(value):
+        view = ctx.view(term)
+        below = any(f.power < 0 and set(f.labels) <= set(view.output) for f in view.factors)
+        (fractions if below else others).append((number, term))
+    if len(fractions) < 2 or not others or depth <= 0:
+        return value
+    whole = plus(ctx, fractions)
+    made = shorter(ctx, whole, depth - 1)
+    return value if made is whole else plus(ctx, [(1, made), *others])
 
 
 def _cleared(ctx: Context, value: Value, depth: int) -> Value:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 from symdiff.ir.graph import Value
 from symdiff.simplify import facts
 from symdiff.simplify.contractions import sum_of_exponentials
+from symdiff.simplify.exact import content_of
 from symdiff.simplify.products import product
 from symdiff.simplify.sums import plus, spread_axes
 from symdiff.simplify.views import Context, Factor, Number, Work, normal, number_in
@@ -102,6 +105,46 @@ def both_cases(ctx: Context, collected: dict[Value, Number]) -> str:
     return ""
 
 
+def logarithms_of_multiples(ctx: Context, collected: dict[Value, Number]) -> str:
+    """log(c u) - log(c v) is log(u) - log(v) for a number c, and log(1 + t) - log(1 - t) is 2 arctanh(t)."""
+    found = [(t, n, *_multiple(ctx, t.args[0])) for t, n in collected.items() if t.op.name == "log"]
+    for i, (first, number, factor, u) in enumerate(found):
+        for second, opposite, same, v in found[i + 1 :]:
+            if opposite != -number or same != factor or factor <= 0:
+                continue
+            argument = _above_one(ctx, u, v)
+            if argument is None and factor == 1:
+                continue
+            del collected[first], collected[second]
+            if argument is None:
+                made = [(number, ctx.make("log", (u,))), (-number, ctx.make("log", (v,)))]
+            else:
+                made = [(2 * number, ctx.make("arctanh", (argument,)))]
+            for n, value in made:
+                for own, term in ctx.terms(value):
+                    collected[term] = normal(collected.get(term, 0) + n * own)
+            return "logarithms of multiples"
+    return ""
+
+
+def _multiple(ctx: Context, x: Value) -> tuple[Number, Value]:
+    """A number and what it multiplies."""
+    if not ctx.is_sum(x):
+        return ctx.split(x)
+    number = abs(content_of(ctx, ctx.terms(x)))
+    return number, x if number == 1 else ctx.make("scale", (x,), (("by", normal(1 / Fraction(number))),))
+
+
+def _above_one(ctx: Context, u: Value, v: Value) -> Value | None:
+    """t where u is 1 + t and v is 1 - t."""
+    if not (ctx.is_sum(u) and ctx.is_sum(v)) or all(number_in(t) is None for _, t in ctx.terms(u)):
+        return None
+    if number_in(plus(ctx, [(1, u), (1, v)])) != 2:
+        return None
+    t = plus(ctx, [(1, u), (-1, ctx.const(1, u.shape, u.type.dtype))])
+    return None if any(number_in(term) is not None for _, term in ctx.terms(t)) else t
+
+
 ROOTS = (logsumexp, softmax)
 PRODUCTS = (joint_softmax, raised_product)
-SUMS = (both_cases,)
+SUMS = (both_cases, logarithms_of_multiples)
