@@ -214,6 +214,16 @@ def test_scalars_of_chains_and_powers_of_inverses() -> None:
     assert barrier == r"\operatorname{diag}((w - x)^{\odot -2} + (b_{0} - w)^{\odot -2})"
 
 
+def test_entropies_of_spins() -> None:
+    entropy = np.sum((1 + w) / 2 * np.log((1 + w) / 2) + (1 - w) / 2 * np.log((1 - w) / 2))
+    assert str(gradient(entropy - 0.5 * w @ S @ w, w)) == "arctanh(w) - S w"
+    assert str(hessian(entropy - 0.5 * w @ S @ w, w)) == "diag((1 + w) ⊙ (1 - w))⁻¹ - S"
+    assert str(sd.simplify(np.log(t) - np.log(1 - t))) == "log(t) - log(1 - t)"
+    decay = hessian(1 - np.exp(-lam / (t * y[0])), lam)
+    assert decay.latex().endswith(r"}{(t y_{0})^{2}}")
+    assert str(decay).endswith("/(t y[0])²")
+
+
 def test_numbers_go_over_the_line_and_arrays_stand_beside_it() -> None:
     assert sd.simplify(w @ w / n).latex() == r"\frac{w^{\top} w}{n}"
     assert sd.simplify(w / 49).latex() == r"\frac{w}{49}"

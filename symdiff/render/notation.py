@@ -283,18 +283,22 @@ class Notation:
 
     def _together(self, upper: list[Node], lower: list[Node]) -> tuple[list[Node], list[Node]]:
         """Factors to one integer power, and roots of one shape, under it: a^2 / b^2 as (a / b)^2."""
-        for power, shape in dict.fromkeys([(_raised(f)[1], f.shape) for f in upper]):
+        for power, shape in dict.fromkeys([(_raised(f)[1], f.shape) for f in (*upper, *lower)]):
             if not isinstance(power, Fraction) and power < 2:
                 continue
             above, below = (
                 [f for f in side if _raised(f)[1] == power and (isinstance(power, int) or f.shape == shape)]
                 for side in (upper, lower)
             )
-            if above and len(above) + len(below) > 1:
-                base = self.product(1, [_raised(f)[0] for f in above], [_raised(f)[0] for f in below])
-                joined = self.power(base, power)
-                upper = [joined if f is above[0] else f for f in upper if f is above[0] or f not in above]
-                lower = [f for f in lower if f not in below]
+            if len(above) + len(below) < 2 or not (above or isinstance(power, int)):
+                continue
+            top, bottom = [_raised(f)[0] for f in above], [_raised(f)[0] for f in below]
+            joined = self.power(self.product(1, top or bottom, bottom if top else ()), power)
+            first = (above or below)[0]
+            gone = {*above, *below} - {first}
+            upper, lower = (
+                [joined if f is first else f for f in side if f not in gone] for side in (upper, lower)
+            )
         return upper, lower
 
     def _absorbed(self, number: Number, upper: Sequence[Node], lower: Sequence[Node]) -> Node | None:

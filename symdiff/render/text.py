@@ -183,8 +183,7 @@ class TextPaper(Paper):
     def fraction(self, above: Text, below: Text) -> Text:
         if above[0].isdigit() and below[0].isdigit() and (int(above[0]), int(below[0])) in _VULGAR:
             return _VULGAR[int(above[0]), int(below[0])], CALL
-        simple = below[1] >= APPLIED or (below[1] == CALL and not below[0].startswith("("))
-        return f"{self.at(above, PRODUCT)}/{below[0] if simple else self.group(below[0])}", PRODUCT
+        return f"{self.at(above, PRODUCT)}/{self.at(below, CALL)}", PRODUCT
 
     def coefficient(self, above: Text, below: Text) -> Text:
         text = self.fraction(above, below)
