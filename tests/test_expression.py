@@ -71,3 +71,16 @@ def test_an_unused_variable_has_a_zero_gradient() -> None:
     x, u = sd.symbol("x", (n,)), sd.symbol("u", (m, n))
     g = sd.gradient(np.sum(x), u)
     assert g.shape == u.shape and not np.any(sd.compile(g, [u])(np.ones((2, 3))))
+
+
+def test_symbols_that_a_derivative_has_lost_show_sizes():
+    n = sd.dim("n")
+    x = sd.symbol("x", (n,))
+    slope, three = sd.gradient(np.sum(x), x), np.arange(3.0)
+    for found in (slope.evaluate(x=three), slope.evaluate({x: three}), sd.evaluate(slope, {"x": three})):
+        np.testing.assert_array_equal(found, np.ones(3))
+    np.testing.assert_array_equal((2 * sd.hessian(x @ x, x)).evaluate({x: three}), 4 * np.eye(3))
+    with pytest.raises(sd.ShapeError, match="n"):
+        slope.evaluate(x=np.ones((3, 2)))
+    with pytest.raises(sd.ArgumentError, match="give x twice"):
+        slope.evaluate({x: three}, x=three)

@@ -101,7 +101,12 @@ class Expression(Expr):
         self, values: Mapping[Any, Any] | None = None, sizes: Mapping[str, int] | None = None, **named: Any
     ) -> Any:
         """Numbers by the reference interpreter, from arrays by symbol or symbol name: `f.evaluate(x=..., W=...)`."""
-        return numbers_of(self.function(), {**values_given(values), **named}, sizes)
+        given = {**values, **named} if isinstance(values, Mapping) else values or named
+        return numbers_of(self.function(), given, sizes, beside=self.symbols_of_primal())
+
+    def symbols_of_primal(self) -> Sequence[Value]:
+        """The symbols of the function that this is a derivative of: it may have lost some."""
+        return ()
 
     def __str__(self) -> str:
         return to_text(self.shown(), self.written())
@@ -138,6 +143,9 @@ class Derivative(Expression):
         self.axes = axes
         self.keep_kinks = keep_kinks
         self._shown: Function | None = None
+
+    def symbols_of_primal(self) -> Sequence[Value]:
+        return () if self.primal is None else [v for v in topological([self.primal]) if v.is_param]
 
     def shown(self) -> Function:
         """The program of the closed form."""
@@ -204,10 +212,18 @@ def values_given(values: Any) -> dict[str, Any]:
 
 
 def numbers_of(
-    function: Function, values: Any, sizes: Any, functions: Mapping[str, Callable[..., Any]] | None = None
-) -> Any:
-    """The one result of a program by the reference interpreter, from arrays by symbol or name; a scalar as a number."""
+    function: Function, values: Any, sizes: Any, functions: Mapping[str, Callable[..., Any]] | None = None,
+    beside: Sequence[Value] = (),
+) -> Any:  # fmt: skip
+    """The one result of a program by the reference interpreter, from arrays by symbol or name; a scalar as a number.
+
+    Arrays of symbols that the program does not have, given by symbol or `beside`, show the sizes of dimensions.
+    """
     given = values_given(values)
+    symbols = {p.name: p for p in (*beside, *(k.value for k in values or () if isinstance(k, Expr)))}
+    own = {p.name for p in function.params}
+    if others := [symbols[name] for name in given if name in symbols and name not in own]:
+        function = Function.of([*function.params, *others], function.results, function.name)
     missing = [p.name for p in function.params if p.name not in given]
     if missing:
         shown = ", ".join(given) or "none"

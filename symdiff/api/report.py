@@ -182,10 +182,11 @@ def evaluate(
 ) -> Any:
     """Numbers by the reference interpreter.
 
-    values: arrays by symbol, or by its name. sizes: numbers for dimensions that no array shows. functions: for
-    undefined functions, name -> callable(*arrays, wrt), where wrt lists the arguments it is differentiated in, `()` for
-    the function itself.
+    values: arrays by symbol, or by its name; also of symbols that a derivative has lost. sizes: numbers for dimensions
+    that no array shows. functions: for undefined functions, name -> callable(*arrays, wrt), where wrt lists the
+    arguments it is differentiated in, `()` for the function itself.
     """
     if not isinstance(expression, Expr):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ArgumentError(f"evaluate: given {expression!r}, expected a symbolic expression")
-    return numbers_of(function_of([expression]), values, sizes, functions)
+    beside = expression.symbols_of_primal() if isinstance(expression, Expression) else ()
+    return numbers_of(function_of([expression]), values, sizes, functions, beside)

@@ -1,7 +1,9 @@
 """Dead masks: where a value does not reach the results at all, carried from a result of an instruction to its operands.
 
 A mask is a boolean handle of a value's shape, true at elements of the branch of a select that is not taken. There a
-product must be replaced by an exact zero, because 0 * inf of a derivative that does not exist would poison the sum.
+product must be replaced by an exact zero, because 0 * inf of a derivative that does not exist would poison the sum. In
+a contraction that are the products with what of an operand reaches dead places alone, such as rows of NaN that are left
+out: all else of the operand is in the function's value.
 """
 
 from __future__ import annotations

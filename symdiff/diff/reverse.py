@@ -158,14 +158,13 @@ def _pull(
                     mask = linear_mask(rule, i, carried, xs, attrs) if carried is not None else None
                     _add(gathered, value.args[i], term, mask)
         case Multilinear():
+            safe = xs if dead is None or len(xs) == 1 else [
+                masked(contract_mask(rule, i, dead, xs, attrs), x) for i, x in enumerate(xs)
+            ]
             for i, x in enumerate(value.args):
                 if x in active:
-                    term = rule.transpose(i, ct, *xs, **attrs)
-                    carried = dead if x in curved or len(xs) > 1 else None
-                    mask = contract_mask(rule, i, carried, xs, attrs) if carried is not None else None
-                    if len(xs) > 1:
-                        term = masked(mask, term)
-                    _add(gathered, x, term, mask)
+                    mask = contract_mask(rule, i, dead, xs, attrs) if dead is not None and x in curved else None
+                    _add(gathered, x, rule.transpose(i, ct, *safe, **attrs), mask)
         case Rules():
             for i, term in enumerate(rule.vjp(ct, y, *xs, **attrs)):
                 if term is not None and value.args[i] in active:

@@ -158,7 +158,7 @@ def _contraction(builder: Builder, value: Value, place: int) -> Term:
 
 
 def _safe(value: Value) -> bool:
-    return value.is_param or value.op.name in _CONSTANTS
+    return value.op.name in _CONSTANTS
 
 
 def peeled(builder: Builder, value: Value, labels: Labels) -> tuple[Value, Labels]:

@@ -1,0 +1,84 @@
+"""Rows of NaN and infinity that `where` leaves out leave every derivative as if they were not there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import symdiff as sd
+
+NP: Any = np
+n, d, k = sd.dims("n d k")
+X, W, V = sd.symbol("X", (n, d)), sd.symbol("W", (d, k)), sd.symbol("V", (n, k))
+w, y, m = sd.symbol("w", (d,)), sd.symbol("y", (n,)), sd.symbol("m", (n,))
+SYMBOLS = [X, W, V, w, y, m]
+SIZES = {"n": 4, "d": 3, "k": 2}
+ON = m > 0
+COLUMN = ON[:, None]
+
+
+def rows(values: Any, on: Any = ON) -> Any:
+    return NP.sum(NP.where(on, values, 0))
+
+
+FORMS: dict[str, tuple[Any, Any]] = {
+    "squares": (rows((X @ w - y) ** 2), w),
+    "matrix": (rows(NP.tanh(X @ W) * V, COLUMN), W),
+    "two layers": (rows(NP.sum(NP.tanh(X @ W) * V, axis=1) * y), W),
+    "quadratic": (rows(NP.einsum("ij,jk,ik->i", X, w[:, None] * w[None, :], X)), w),
+    "in the rows": (rows(NP.einsum("ij,ij->i", X, X)), X),
+    "means": (rows(NP.mean(X * w, axis=1) ** 2), w),
+    "norms": (rows(NP.sqrt(NP.sum((X * w) ** 2, axis=1))), w),
+    "softmax": (rows(sd.softmax(X @ W, axis=1) * V, COLUMN), W),
+    "logsumexp": (rows(sd.logsumexp(X @ W, axis=1)), W),
+    "some rows": (rows(X[1:3] @ w, ON[1:3]), w),
+    "gram": (rows(((X * w) @ (X * w).T) * NP.multiply.outer(y, y), COLUMN & ON), w),
+    "products": (rows(NP.prod(X * w, axis=1)), w),
+    "largest": (rows(NP.max(X * w, axis=1)), w),
+    "running sums": (rows(NP.cumsum(X * w, axis=1)[:, -1]), w),
+    "rectified": (rows(NP.sum(NP.maximum(X @ W, 0) * V, axis=1)), W),
+    "loops": (rows(sd.scan(lambda s, r: (s, NP.tanh(r @ w) * y[0]), 0.0, X)[1]), w),
+}  # fmt: skip
+
+
+def values(rng: np.random.Generator, spoilt: float) -> list[Any]:
+    made = {s: rng.normal(size=[SIZES[str(a)] for a in s.shape]) for s in SYMBOLS}
+    made[m] = np.array([1.0, -1.0, 2.0, 0.5])
+    made[X][1] = spoilt
+    return [made[s] for s in SYMBOLS]
+
+
+def agree(derivative: Any, spoilt: float) -> None:
+    native = sd.compile(derivative, SYMBOLS)
+    given, plain = (values(np.random.default_rng(5), number) for number in (spoilt, 0.0))
+    want = native(*plain)
+    assert np.isfinite(want).all() and np.any(want != 0)
+    np.testing.assert_allclose(native(*given), want, rtol=1e-12)
+    with np.errstate(all="ignore"):
+        seen = sd.evaluate(derivative, dict(zip(SYMBOLS, given, strict=True)))
+    np.testing.assert_allclose(seen, want, rtol=1e-10)
+
+
+@pytest.mark.parametrize("spoilt", [np.nan, np.inf])
+@pytest.mark.parametrize("mode", ["reverse", "forward", "elimination"])
+@pytest.mark.parametrize("name", FORMS)
+def test_gradients(name: str, mode: Any, spoilt: float) -> None:
+    value, variable = FORMS[name]
+    agree(sd.gradient(value, variable, mode=mode, sizes=SIZES if mode == "elimination" else None), spoilt)
+
+
+VANISH = {"some rows", "largest", "running sums", "rectified"}
+
+
+@pytest.mark.parametrize("name", sorted(FORMS.keys() - VANISH))
+def test_hessians(name: str) -> None:
+    agree(sd.hessian(*FORMS[name]), np.nan)
+
+
+def test_an_element_that_the_value_meets_is_not_left_out() -> None:
+    slope = sd.compile(sd.gradient(rows(X @ w), w), SYMBOLS)
+    given = values(np.random.default_rng(5), np.nan)
+    given[-1] = np.ones(4)
+    assert np.isnan(slope(*given)).all()
