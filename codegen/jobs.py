@@ -26,6 +26,7 @@ from codegen.rows import join_rows, row_loop
 from codegen.scans import LOOP, PICKED
 from codegen.split import split
 from codegen.steps import write_loop
+from codegen.united import united
 from codegen.unroll import unroll
 from symdiff.ir.dims import Shape, Size
 from symdiff.ir.graph import Function
@@ -48,7 +49,7 @@ def build(function: Function, name: str, threads: int = 1, fast: bool = False) -
     jobs = _Jobs(memory)
     kernels = jobs.kernels(lowered, groups, params, results, axis)
     kernels, blocks = in_blocks(kernels, axis, memory) if axis is not None else (kernels, [])
-    kernels = abreast(join_rows(kernels, memory.temps))
+    kernels = united(abreast(join_rows(kernels, memory.temps)))
     kernels = split(kernels, memory, threads, [b.chunks for b in blocks])
     program = Program(
         name, function.dims, params, results, memory.temps, jobs.constants,

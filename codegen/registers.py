@@ -50,6 +50,11 @@ def in_registers(
     return found
 
 
+def forwarded(body: Sequence[Stmt], scalars: set[Buffer]) -> list[Stmt]:
+    """A straight body without these arrays of one element, each of which it writes before it reads it."""
+    return _Replacing(scalars, set(), {}).body(body)
+
+
 def _count(buffer: Buffer) -> int:
     count = product(buffer.shape)
     return count if isinstance(count, int) else _MOST + 1

@@ -1,6 +1,7 @@
 """Small axes taken apart: programs over records agree with NumPy row by row, at every length of the stack."""
 
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import symdiff as sd
 from codegen import emit, folding
 from codegen.compiled import inspect
 from codegen.jobs import build
-from codegen.loops import For, Let, statements
+from codegen.loops import For, Let, accessed, statements
 from codegen.lower import lower
 from codegen.mirror import mirrored
 from codegen.nodes import Graph
@@ -425,3 +426,35 @@ def test_axes_of_one_element_keep_nothing_apart(rng):
         b = a - a.mean(axis=1, keepdims=True)
         expected = b / np.sqrt(1 + (b**2).sum(axis=1, keepdims=True))
         np.testing.assert_allclose(sd.compile(y, [x])(a), expected, atol=1e-15)
+
+
+def test_scalars_that_several_results_are_made_of_stay_in_registers(rng):
+    """Kernels without loops that follow each other are one: nothing goes through memory between them."""
+    x = sd.symbol("x", (4,))
+    f = lambda x: entangled(np.sin(x)) * np.exp(entangled(x))  # noqa: E731
+    fn = sd.compile([f(x), sd.gradient(f(x), x), sd.hessian(f(x), x), x[0] > x[1]], [x])
+    kernels = inspect(fn).program.kernels
+    straight = [not any(isinstance(s, For) for s in k.body) for k in kernels]
+    assert any(straight) and not any(a and b for a, b in pairwise(straight))
+    for number in [n for n, k in enumerate(kernels) if straight[n] and len(k.body) > 100]:
+        outside = {b.root for k in kernels[:number] + kernels[number + 1 :] for s in statements(k.body)
+                   for own in accessed(s) for b in own}  # fmt: skip
+        inside = {b.root for s in statements(kernels[number].body) for own in accessed(s) for b in own}
+        assert all(b in outside for b in inside if b.kind == "temp" and not b.shape)
+    at = rng.uniform(0.5, 2, 4)
+    value, slope, second, larger = fn(at)
+    np.testing.assert_allclose(value, f(at), rtol=1e-13)
+    np.testing.assert_allclose(slope, sd.grad(f)(at), rtol=1e-11)
+    np.testing.assert_allclose(second, sd.hessian(f)(at), rtol=1e-10)
+    assert larger == (at[0] > at[1])
+
+
+def test_scalars_that_a_loop_reads_stay_in_memory(rng):
+    def f(x, y):
+        s = np.exp(x[0]) * x[1] + np.sin(x[1])
+        return np.stack([s, s * s]), np.cos(s) * y, s - 1
+
+    x, y = rng.normal(size=2), rng.normal(size=700)
+    s = np.exp(x[0]) * x[1] + np.sin(x[1])
+    for got, want in zip(sd.jit(f)(x, y), ([s, s * s], np.cos(s) * y, s - 1), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-13)
