@@ -13,12 +13,16 @@ from itertools import combinations
 from typing import TypeAlias
 
 from codegen.nodes import Graph, Node, ViewMap
-from symdiff.ir.dims import Size, evaluate, product, size_names
+from symdiff.ir.dims import Size, at_least, evaluate, product, size_names
 
 Labels: TypeAlias = "tuple[int, ...]"
 Operand: TypeAlias = "tuple[Node, Labels]"
 
 _NOMINAL = 64
+_TINY = 512
+"""Multiplications of a product of small matrices, or of one of a stack, that is no matrix product but scalar work,"""
+_TABLE = 25
+"""and elements of a small matrix that multiplies many rows, whose product is that, too."""
 _EXHAUSTIVE = 6
 """Up to so many operands every order of pairing is compared (3**6 pairs of subsets); beyond, the cheapest pair goes."""
 
@@ -273,8 +277,10 @@ def _matrix_product(
         return None
     if held and rows[-1] == held[-1]:  # the operand with the last axis gives the columns, so that rows lie dense
         a, b, rows, columns = b, a, columns, rows
-    small = [sizes[x] for x in (*rows, *columns, *summed)]
-    if all(isinstance(s, int) for s in small) and product(small) <= 512:  # type: ignore[operator]
+    if _at_most([sizes[x] for x in (*rows, *columns, *summed)], _TINY):
+        return None
+    # A stack of short rows by a table. The steps of a loop read their rows where the last one wrote them, whole.
+    if not graph.repeated and any(_at_most([sizes[x] for x in (*own, *summed)], _TABLE) for own in (rows, columns)):
         return None
     factors: list[Operand] = []
     numbers: list[Node] = []
@@ -290,6 +296,11 @@ def _matrix_product(
     for number in numbers:
         node = graph.scalar("mul", graph.const(number.data, node.shape, node.dtype), node)
     return graph.rearrange(node, order, held, sizes)
+
+
+def _at_most(sizes: Sequence[Size], limit: int) -> bool:
+    """Whether all sizes are numbers, with a product up to a limit."""
+    return all(isinstance(s, int) for s in sizes) and at_least(limit, product(sizes))
 
 
 def _without_factors(operand: Operand, inner: set[int], factors: list[Operand], numbers: list[Node]) -> Operand:

@@ -120,9 +120,10 @@ def again(node: Node, stored: Container[Node]) -> bool:
 
 
 class Graph:
-    """Makes nodes; keeps them in the order of creation, which is operands first."""
+    """Makes nodes; keeps them in the order of creation, which is operands first. repeated: the body of a loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, repeated: bool = False) -> None:
+        self.repeated = repeated
         self.nodes: list[Node] = []
         self._table: dict[tuple[Any, ...], Node] = {}
 

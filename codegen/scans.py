@@ -96,7 +96,7 @@ class _Reading:
         self.count, self.slices, self.length = value.attr("carries"), value.attr("slices"), value.attr("length")
         self.operands: list[Node] = []
         self.params: list[Operand] = []
-        self.inner = made.inside(Graph(), self.length)
+        self.inner = made.inside(Graph(repeated=True), self.length)
         self.steps = Steps(self.length, value.attr("reverse"), 0, self.inner, self.params)
 
     def read(self, lower: _Lower) -> dict[int, Node]:

@@ -270,6 +270,24 @@ def test_elementwise_work_on_records_stays_dense():
     np.testing.assert_allclose(fn(np.ones((5, 3))), np.full((5, 3), 2 * np.e))
 
 
+@pytest.mark.parametrize("shape", [(3, 3), (4, 4), (5, 5), (2, 12), (12, 2), (1, 5), (5, 6)])
+@pytest.mark.parametrize("turned", [False, True])
+def test_rows_by_a_small_table_are_no_matrix_product(shape, turned, rng):
+    n, m = sd.dims("n m")
+    table = rng.normal(size=shape)
+    x = sd.symbol("x", (m, n, shape[0]))
+    y = np.tanh(table.T @ x.transpose(0, 2, 1)) if turned else np.tanh(x @ table)
+    fn = sd.compile([y, np.sqrt(np.sum(y**2, axis=1 if turned else 2))], [x])
+    kinds = [node.kind for node in lower(inspect(fn).function).graph.nodes]
+    assert ("gemm" in kinds) == (shape[0] * shape[1] > 25)
+    for length in LENGTHS:
+        value = rng.normal(size=(2, length, shape[0]))
+        want = np.tanh(value @ table)
+        got, norms = fn(value)
+        np.testing.assert_allclose(got, want.transpose(0, 2, 1) if turned else want, rtol=1e-12, atol=1e-14)
+        np.testing.assert_allclose(norms, np.sqrt(np.sum(want**2, axis=2)), rtol=1e-12)
+
+
 def test_programs_too_long_stay_tensors():
     n = sd.dim("n")
     x = sd.symbol("x", (n, 32, 32))
