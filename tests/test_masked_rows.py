@@ -82,3 +82,31 @@ def test_an_element_that_the_value_meets_is_not_left_out() -> None:
     given = values(np.random.default_rng(5), np.nan)
     given[-1] = np.ones(4)
     assert np.isnan(slope(*given)).all()
+
+
+x, s = sd.symbol("x", (n,)), sd.symbol("s")
+STEEP: dict[str, tuple[Any, Any]] = {
+    "cube roots": (NP.cbrt(NP.where(x > 0, x, 0)), x),
+    "roots": (NP.sqrt(NP.maximum(x, 0)), x),
+    "powers": (NP.where(x > 0, x, 0) ** 0.5, x),
+    "lengths": (NP.hypot(NP.maximum(x, 0), NP.maximum(2 * x, 0)), x),
+    "repeated": (NP.sqrt(NP.where(x > 0, x, 0)[:, None] * NP.ones((1, 2))), x),
+    "a number": (NP.sqrt(NP.where(x > 0, x * s, 0)), s),
+    "sums": (NP.sqrt(NP.where(x > 0, x, 0) + NP.maximum(3 * x, 0)), x),
+}
+
+
+@pytest.mark.parametrize("mode", ["reverse", "forward", "elimination", "auto"])
+@pytest.mark.parametrize("name", STEEP)
+def test_slopes_that_are_infinite_where_nothing_moves(name: str, mode: Any) -> None:
+    value, variable = STEEP[name]
+    slopes = sd.compile(sd.jacobian(value, variable, mode=mode, sizes={"n": 4} if mode != "forward" else None), [x, s])
+    given, step = np.array([1.0, -2.0, 0.5, -1.0]), 1e-6
+    native = sd.compile(value, [x, s])
+
+    def moved(by: float) -> Any:
+        if variable is s:
+            return native(given, 2.0 + by)
+        return np.stack([native(given + by * row, 2.0) for row in np.eye(4)], axis=-1)
+
+    np.testing.assert_allclose(slopes(given, 2.0), (moved(step) - moved(-step)) / (2 * step), atol=1e-7)
