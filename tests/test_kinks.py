@@ -121,3 +121,14 @@ def test_choices_show_in_the_formula_and_not_in_the_conditions() -> None:
 def test_what_is_no_choice_is_refused(choice: Any, message: str) -> None:
     with pytest.raises(sd.ArgumentError, match=message):
         gradient(np.sum(sd.relu(x)), x, kinks=choice)
+
+
+@pytest.mark.parametrize("mode", ["reverse", "forward", "elimination"])
+def test_slopes_of_powers_keep_their_derivative_in_an_exponent_of_zero(mode: Any) -> None:
+    slope = gradient(np.sum(x**y), x)
+    at, exponents, step = np.array([2.0, 0.5, 3.0]), np.array([0.0, 0.0, 2.0]), 1e-6
+    native = sd.compile(slope, [x, y])
+    want = (native(at, exponents + step) - native(at, exponents - step)) / (2 * step)
+    made = sd.compile(sd.jacobian(slope, y, mode=mode, sizes={} if mode == "elimination" else None), [x, y])
+    np.testing.assert_allclose(np.diagonal(made(at, exponents)), want, rtol=1e-6)
+    assert np.array_equal(native(np.zeros(3), np.zeros(3)), np.zeros(3))

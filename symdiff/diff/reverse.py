@@ -168,8 +168,7 @@ def _pull(
         case Rules():
             for i, term in enumerate(rule.vjp(ct, y, *xs, **attrs)):
                 if term is not None and value.args[i] in active:
-                    carried = dead if value.args[i] in curved else None
-                    mask = block_mask(carried, value, xs[i], attrs) if carried is not None else None
+                    mask = block_mask(dead, value, xs[i], attrs) if dead is not None else None
                     _add(gathered, value.args[i], masked(mask, term), mask)
         case Region():
             _pull_loop(builder, value, {attrs["pick"]: (ct, dead)}, active, curved, gathered)

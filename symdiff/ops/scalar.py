@@ -128,8 +128,9 @@ def _pow_partials(z: Handle, x: Handle, y: Handle) -> tuple[Handle, Handle]:
 
 
 def _pow_dead(z: Handle, x: Handle, y: Handle) -> tuple[Handle | None, None]:
-    # x^0 is 1 for every x, so the derivative in x is 0 there, also at x = 0 where y x^(y - 1) would be 0 * inf.
-    return None if y.value.op.name == "const" else y.op("eq", 0), None
+    # x^0 is 1 for every x, so its derivative is 0 at x = 0 too, where y x^(y - 1) would be 0 * inf. At other x the
+    # formula is kept, for it has derivatives in y.
+    return None if y.value.op.name == "const" else y.op("eq", 0).op("and", x.op("eq", 0)), None
 
 
 power = elementwise("pow", np.power, _pow_partials, dead=_pow_dead, latex="{0}^{{{1}}}",
