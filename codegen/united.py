@@ -19,12 +19,15 @@ def united(kernels: Sequence[Kernel]) -> list[Kernel]:
     """The kernels, those without loops joined to the one before."""
     made: list[Kernel] = []
     joined: set[int] = set()
+    before = False  # whether the last kernel has no loops
     for kernel in kernels:
-        if made and _straight(made[-1]) and _straight(kernel) and len(made[-1].body) + len(kernel.body) <= _MOST:
-            made[-1] = Kernel(made[-1].name, [*made[-1].body, *kernel.body])
+        straight = _straight(kernel)
+        if before and straight and len(made[-1].body) + len(kernel.body) <= _MOST:
+            made[-1].body += kernel.body
             joined.add(len(made) - 1)
         else:
-            made.append(kernel)
+            made.append(Kernel(kernel.name, [*kernel.body]) if straight else kernel)
+        before = straight
     readers: dict[Buffer, set[int]] = {}
     for number, kernel in enumerate(made):
         for stmt in statements(kernel.body):
@@ -41,5 +44,3 @@ def united(kernels: Sequence[Kernel]) -> list[Kernel]:
 
 def _straight(kernel: Kernel) -> bool:
     return all(isinstance(s, (Let, Load, Store)) and not (isinstance(s, Store) and s.fold) for s in kernel.body)
-
-
