@@ -111,6 +111,26 @@ def test_hessians_of_several_numbers_share_their_mixed_entries(rng):
     np.testing.assert_allclose(made[3][3], whole[3:, 3:], rtol=1e-13)
 
 
+def test_derivatives_with_other_choices_at_kinks_are_not_symmetric():
+    f, x = lambda x: np.abs(x[0]) * x[1], np.array([0.0, 2.0])
+    slope = sd.grad(f, kinks={"abs": 1})
+    for second in (sd.jacfwd, sd.jacrev):
+        np.testing.assert_array_equal(second(slope, kinks={"abs": -1})(x), [[0, 1], [-1, 0]])
+        np.testing.assert_array_equal(second(slope)(x), [[0, 1], [0, 0]])
+        np.testing.assert_array_equal(second(slope, kinks={"abs": 1})(x), [[0, 1], [1, 0]])
+    two = sd.grad(lambda a, b: np.abs(a) * b, (0, 1), kinks={"abs": 1})
+    assert sd.jacfwd(two, (0, 1))(0.0, 2.0) == ((0, 1), (0, 0))
+
+
+def test_mixed_entries_of_two_dtypes_keep_theirs():
+    f = lambda a, b: np.sin(a * b) * np.exp(a)  # noqa: E731
+    a, b = sd.symbol("a", (), "float32"), sd.symbol("b", ())
+    for second in (sd.jacfwd, sd.jacrev):
+        made = second(sd.grad(f, (0, 1)), (0, 1))(a, b)
+        plain = second(lambda a, b: sd.grad(f, (0, 1))(a, b), (0, 1))(a, b)
+        assert [[e.dtype for e in row] for row in made] == [[e.dtype for e in row] for row in plain]
+
+
 def test_half_of_a_hessian_is_computed(rng):
     """Of mirrored entries the cheaper ones; what is no Hessian is computed as it is."""
     def lets(fn):

@@ -27,10 +27,11 @@ def mirrored(
         if len(shape) == 1 and isinstance(shape[0], int) and 1 < shape[0] <= LARGEST:
             rows[number][number] = builder.make(builder.opset["symmetric"], (rows[number][number],))
     scalars = [number for number, shape in enumerate(shapes) if not shape]
-    above = [(i, j) for i in scalars for j in scalars if i < j]
+    above = [(i, j) for i in scalars for j in scalars if i < j and rows[i][j].type == rows[j][i].type]
     if above:
-        kept = [entry for i, row in enumerate(rows) for j, entry in enumerate(row) if shapes[i] or shapes[j] or i == j]
         halves = [above, [(j, i) for i, j in above]]
+        either = {*above, *halves[1]}
+        kept = [entry for i, row in enumerate(rows) for j, entry in enumerate(row) if (i, j) not in either]
         for i, j in min(halves, key=lambda half: len(topological([*kept, *[rows[i][j] for i, j in half]]))):
             rows[j][i] = rows[i][j]
     return rows

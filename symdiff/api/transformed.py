@@ -181,8 +181,9 @@ class _Again:
         return transformed.__call__(*args, **keywords)  # the method: a call of the object comes here again
 
 
-def derivative_in(function: Callable[..., Any]) -> int | tuple[int, ...] | None:
-    """The arguments that a function is the derivative of another one in; None where it is none."""
+def derivative_in(function: Callable[..., Any]) -> tuple[Any, ...] | None:
+    """The arguments that a function is the derivative of another one in, and the choices at kinks; None where it is
+    none."""
     made = function.function if isinstance(function, _Keyworded) else function
     return made.derivative_in if isinstance(made, Transformed) else None
 
@@ -224,7 +225,7 @@ class Transformed(Callee):
 
     def __init__(
         self, function: Callable[..., Any], rule: Rule, static: tuple[int, ...] = (), threads: int = 1,
-        derivative_in: int | tuple[int, ...] | None = None,
+        derivative_in: tuple[Any, ...] | None = None,
     ) -> None:  # fmt: skip
         functools.update_wrapper(self, function, updated=())
         self.derivative_in = derivative_in

@@ -168,7 +168,8 @@ def gradient_function(
         _, found, aux = _gradient(f, args, argnums, where, kinks, has_aux)
         return (found, aux) if has_aux else found
 
-    return Transformed(function, rule, threads=at_least_one(threads, f"{where}: threads"), derivative_in=argnums)
+    derived = argnums, kinks or None
+    return Transformed(function, rule, threads=at_least_one(threads, f"{where}: threads"), derivative_in=derived)
 
 
 def jacobian_function(
@@ -179,7 +180,8 @@ def jacobian_function(
     function_given(function, where, "of expressions use sd.jacobian(y, x)")
     chosen = argument_numbers(argnums, where)
 
-    second = derivative_in(function) == chosen
+    derived = chosen, kinks or None
+    second = derivative_in(function) == derived  # with other choices at kinks it is not symmetric there
 
     def make(builder: Builder, ys: list[Value], xs: list[Value]) -> list[list[Value]]:
         rows = jacobians(builder, ys, xs, mode)
@@ -188,7 +190,7 @@ def jacobian_function(
     def rule(f: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         return _derivative(f, args, chosen, make, where, False, kinks)[1]
 
-    return Transformed(function, rule, threads=at_least_one(threads, f"{where}: threads"), derivative_in=chosen)
+    return Transformed(function, rule, threads=at_least_one(threads, f"{where}: threads"), derivative_in=derived)
 
 
 def jacrev(
