@@ -113,3 +113,22 @@ def test_slopes_that_are_infinite_where_nothing_moves(name: str, mode: Any) -> N
         return np.stack([native(given + by * row, 2.0) for row in np.eye(4)], axis=-1)
 
     np.testing.assert_allclose(slopes(given, 2.0), (moved(step) - moved(-step)) / (2 * step), atol=1e-7)
+
+
+@pytest.mark.parametrize("mode", ["reverse", "forward", "elimination"])
+@pytest.mark.parametrize("variable", [X, W])
+def test_padding_behind_the_last_step_of_a_loop(variable: Any, mode: Any) -> None:
+    def step(s: Any, r: Any) -> Any:
+        s = NP.tanh(s + r @ W)
+        return s, s
+
+    states = sd.scan(step, V[0], X)[1]
+    slope = sd.gradient(rows((states - V) ** 2, COLUMN), variable, mode=mode, sizes=SIZES)
+    native = sd.compile(slope, SYMBOLS)
+    given, plain = (values(np.random.default_rng(5), 0.3) for _ in range(2))
+    for own, padding in ((given, np.nan), (plain, 0.0)):
+        own[0][2:] = padding
+        own[-1] = np.array([1.0, 1.0, -1.0, -1.0])
+    want = native(*plain)
+    assert np.isfinite(want).all() and np.any(want != 0)
+    np.testing.assert_allclose(native(*given), want, rtol=1e-12)

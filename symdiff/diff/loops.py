@@ -339,9 +339,10 @@ class _Pulling:
     def masked(self, live: Sequence[int]) -> list[int]:
         """Carries that need a dead mask from step to step: the caller has one, or a step may leave them unread.
 
-        A last carry that nobody reads is dead as a whole; without infinite derivatives that needs no mask.
+        A last carry that nobody reads is dead as a whole; without infinite derivatives that needs no mask, unless steps
+        are left out of what is stacked: the last ones may run over padding that is NaN.
         """
-        tame = _tame(self.loop.body, self.builder.opset)
+        tame = _tame(self.loop.body, self.builder.opset) and all(own.dead is None for own in self.given.values())
         masked = {k for k in live if (self.last[k][1] is not None if k in self.last else not tame)}
         while True:
             found = self.swept(live, masked)
