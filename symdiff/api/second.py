@@ -1,7 +1,8 @@
-"""Second derivatives are symmetric: of two mirrored entries one is derived.
+"""Second derivatives are symmetric: of two mirrored entries one is computed.
 
 Takes the blocks of a Jacobian of a gradient, by variable and variable; gives the same blocks of which native code may
-compute the half. A derivative rule has symmetric second partials, at kinks, too, where the first ones are constants.
+compute the half. A derivative rule has symmetric second partials, at kinks, too, where the first ones are constants;
+where they are infinite (x ** y at 0, 1) the two entries would differ, and either is given.
 """
 
 from __future__ import annotations

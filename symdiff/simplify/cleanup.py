@@ -185,8 +185,7 @@ def _logic(builder: Builder, args: Args, attrs: AttrItems) -> Value | None:
 # -------------------------------------------------------------------- contraction
 def _contract(builder: Builder, args: Args, attrs: AttrItems) -> Value | None:
     """Operands that only move axes are read where they come from; filled operands become numbers."""
-    several = args[1:] != ()
-    if several and any(a.op.name == "symmetric" for a in args):  # nothing stands between two products
+    if len(args) > 1 and any(a.op.name == "symmetric" for a in args):  # nothing stands between two products
         inner = tuple([a.args[0] if a.op.name == "symmetric" else a for a in args])
         return _clean(builder, builder.opset["contract"], inner, attrs)
     if not any(a.op.name == "contract" or (a.op.name == "const" and a.type.rank) for a in args):
