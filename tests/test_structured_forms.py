@@ -184,3 +184,16 @@ def test_bands_are_shown_by_their_offset() -> None:
     assert form.latex().endswith(r" - 2 \operatorname{diag}_{1}(\mathbf{1})")
     shifted = sd.jacobian(X[2:] * 3, X, form="structured")
     assert shifted.latex() == r"3 \sum_{a < n - 2} e_{a} e_{a + 2}^{\top}"
+
+
+def test_masks_of_rows_stay_with_running_sums_of_the_rows() -> None:
+    n, d = sd.dims("n d")
+    X, T, a, m = (sd.symbol(name, shape) for name, shape in (("X", (n, d)), ("T", (n, d)), ("a", (d,)), ("m", (n,))))
+    where: Any = np.where
+    masked: Any = np.sum(where(m > 0, (np.cumsum(X, axis=1) * T) @ a, 0))
+    slope = sd.gradient(masked, a)
+    rng = np.random.default_rng(7)
+    arrays = {s.value.name: rng.normal(size=[{"n": 4, "d": 3}[str(x)] for x in s.shape]) for s in (X, T, a, m)}
+    want = (arrays["m"] > 0) @ (np.cumsum(arrays["X"], axis=1) * arrays["T"])
+    np.testing.assert_allclose(eval(slope.source("numpy"), {"np": np, **arrays}), want, rtol=1e-12)
+    np.testing.assert_allclose(slope.evaluate(arrays), want, rtol=1e-12)

@@ -336,7 +336,8 @@ class Finisher:
             rows, columns = f.labels
             k = f.base.attr("k")
             others = [g for g in factors if g is not f]
-            inside = _between(others, {rows, columns}, view.output)
+            held = {*view.output, *(x for own in labels for x in own)}
+            inside = _between(others, {rows, columns}, held)
             if not args and set(view.output) == {rows, columns} and len(view.output) == 2:
                 inside = [g for g in others if g.labels]
             if inside:
@@ -349,7 +350,6 @@ class Finisher:
                 labels.append(places)
                 factors[:] = [g for g in others if g not in inside]
                 return True
-            held = {*view.output, *(x for own in labels for x in own)}
             for summed, left in ((columns, rows), (rows, columns)):
                 beyond = self._behind(summed, f, others, held) if k == 0 else None
                 if beyond is None or left in {x for g in beyond for x in g.labels}:
@@ -462,8 +462,9 @@ class Finisher:
         return self.ctx.plain("norm", (self.form(inner),), (("axes", axes),))
 
 
-def _between(factors: Sequence[Factor], ends: set[int], output: Sequence[int]) -> list[Factor]:
-    """Factors that make matrices with just the labels `ends`: such as have both, and chains from one to the other."""
+def _between(factors: Sequence[Factor], ends: set[int], held: set[int]) -> list[Factor]:
+    """Factors that make matrices with just the labels `ends`: such as have both, and chains from one to the other
+    through labels that nothing else has."""
     found: list[Factor] = []
     groups: list[tuple[set[int], list[Factor]]] = []
     for f in factors:
@@ -475,7 +476,7 @@ def _between(factors: Sequence[Factor], ends: set[int], output: Sequence[int]) -
         groups = [g for g in groups if g not in touched]
         groups.append((own.union(*[g[0] for g in touched]), [*[m for g in touched for m in g[1]], f]))
     for inner, members in groups:
-        if inner.isdisjoint(output) and ends <= {x for m in members for x in m.labels}:
+        if inner.isdisjoint(held) and ends <= {x for m in members for x in m.labels}:
             found += members
     return found
 
