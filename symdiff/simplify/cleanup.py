@@ -185,7 +185,6 @@ def _logic(builder: Builder, args: Args, attrs: AttrItems) -> Value | None:
 # -------------------------------------------------------------------- contraction
 def _contract(builder: Builder, args: Args, attrs: AttrItems) -> Value | None:
     """Operands that only move axes are read where they come from; filled operands become numbers."""
-    dtype = args[0].type.dtype
     if len(args) > 1 and any(a.op.name == "symmetric" for a in args):  # nothing stands between two products
         inner = tuple([a.args[0] if a.op.name == "symmetric" else a for a in args])
         return _clean(builder, builder.opset["contract"], inner, attrs)
@@ -199,7 +198,7 @@ def _contract(builder: Builder, args: Args, attrs: AttrItems) -> Value | None:
         changed = work.read(builder, arg, word) or changed
     if not changed:
         return None
-    return work.built(builder, dtype)
+    return work.built(builder, next(a.type.dtype for a in args))
 
 
 class _Reading:
