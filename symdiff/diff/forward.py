@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, assert_never
 
 from symdiff.diff.loops import push_loop
-from symdiff.diff.masks import live
+from symdiff.diff.masks import all_of, either, live
 from symdiff.errors import DerivativeError
 from symdiff.ir.builder import Builder, Handle
 from symdiff.ir.contraction import expand, times
@@ -103,18 +103,12 @@ def _elementwise(
         term = None if tangent is None else scaled(partial, tangent, value)
         if term is None:
             continue
-        both = mask if own is None else own if mask is None else own.op("or", mask)
+        both = either(own, mask)
         # What is still is an exact zero already: only a product can spoil it.
         term = masked(mask if isinstance(partial, int) else both, term)
         total = term if total is None else total + term
         masks.append(both)
-    if None in masks:
-        return total, None
-    calm: Handle | None = None
-    for both in dict.fromkeys([m.value for m in masks if m is not None]):
-        one = Handle(y.builder, both)
-        calm = one if calm is None else calm.op("and", one)
-    return total, calm
+    return total, all_of(masks)
 
 
 def scaled(partial: Handle | int | None, tangent: Handle, value: Value) -> Handle | None:

@@ -24,6 +24,21 @@ def live(dead: Handle, dtype: str = "f64") -> Handle:
     return dead.op("not").op("cast", dtype=dtype)
 
 
+def either(a: Handle | None, b: Handle | None) -> Handle | None:
+    """True where one of two masks is; None is nowhere."""
+    return b if a is None else a if b is None else a.op("or", b)
+
+
+def all_of(masks: Sequence[Handle | None]) -> Handle | None:
+    """True where all masks are; None, which is nowhere, where one is or there are none."""
+    total: Handle | None = None
+    for mask in {None if m is None else m.value: m for m in masks}.values():
+        if mask is None:
+            return None
+        total = mask if total is None else total.op("and", mask)
+    return total
+
+
 def linear_mask(
     rule: Linear, i: int, dead: Handle, xs: Sequence[Handle], attrs: Mapping[str, Any]
 ) -> Handle | None:

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias, assert_never
 
 from symdiff.diff.forward import masked, refusal, scaled
 from symdiff.diff.loops import Pulled, pull_loop
-from symdiff.diff.masks import block_mask, contract_mask, linear_mask
+from symdiff.diff.masks import all_of, block_mask, contract_mask, either, linear_mask
 from symdiff.ir.builder import Builder, Handle
 from symdiff.ir.graph import Value, loop_key, topological
 from symdiff.ir.op import Linear, Multilinear, NoDerivative, Partials, Region, Rules
@@ -33,20 +33,6 @@ def _total(parts: Sequence[Pulled]) -> Handle:
     while len(terms) > 1:
         terms = [terms[i] + terms[i + 1] if i + 1 < len(terms) else terms[i] for i in range(0, len(terms), 2)]
     return terms[0]
-
-
-def _mask(parts: Sequence[Pulled]) -> Handle | None:
-    """Dead is what every contribution calls dead."""
-    if len(parts) == 1:
-        return parts[0][1]
-    masks = [mask for _, mask in parts]
-    if None in masks:
-        return None
-    total: Handle | None = None
-    for mask in dict.fromkeys([m.value for m in masks if m is not None]):
-        handle = Handle(parts[0][0].builder, mask)
-        total = handle if total is None else total.op("and", handle)
-    return total
 
 
 def reverse(
@@ -89,7 +75,8 @@ def pull(
         contributions = gathered.pop(value, None)
         if contributions is not None and value in active:
             cotangent = _total(contributions)
-            mask = _mask(contributions) if value in curved else None
+            # Dead is what every contribution calls dead.
+            mask = all_of([own for _, own in contributions]) if value in curved else None
             if value in wanted:
                 found[value] = cotangent, mask
             if value.op.picks:
@@ -147,7 +134,7 @@ def _pull(
                 term = scaled(partial, ct, value)
                 if term is None:
                     continue
-                both = mask if dead is None else dead if mask is None else dead.op("or", mask)
+                both = either(dead, mask)
                 # What `dead` covers is already an exact zero in ct: only a product can spoil it.
                 protect = mask if isinstance(partial, int) else both
                 _add(gathered, x, masked(protect, term), both)
@@ -158,13 +145,11 @@ def _pull(
                     mask = linear_mask(rule, i, carried, xs, attrs) if carried is not None else None
                     _add(gathered, value.args[i], term, mask)
         case Multilinear():
-            safe = xs if dead is None or len(xs) == 1 else [
-                masked(contract_mask(rule, i, dead, xs, attrs), x) for i, x in enumerate(xs)
-            ]
+            masks = [None if dead is None else contract_mask(rule, i, dead, xs, attrs) for i in range(len(xs))]
+            safe = xs if len(xs) == 1 else [masked(mask, x) for mask, x in zip(masks, xs, strict=True)]
             for i, x in enumerate(value.args):
                 if x in active:
-                    mask = contract_mask(rule, i, dead, xs, attrs) if dead is not None and x in curved else None
-                    _add(gathered, x, rule.transpose(i, ct, *safe, **attrs), mask)
+                    _add(gathered, x, rule.transpose(i, ct, *safe, **attrs), masks[i] if x in curved else None)
         case Rules():
             for i, term in enumerate(rule.vjp(ct, y, *xs, **attrs)):
                 if term is not None and value.args[i] in active:
