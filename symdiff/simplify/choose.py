@@ -8,12 +8,11 @@ where terms then cancel or merge. Candidates are ranked by the estimated length 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
 
 from symdiff.ir.graph import Value
-from symdiff.simplify import facts
+from symdiff.simplify.common import Place, common_factors, unguarded
 from symdiff.simplify.defined import harmless, is_indicator, known
-from symdiff.simplify.pointwise import COMPARISONS, negated
+from symdiff.simplify.pointwise import COMPARISONS
 from symdiff.simplify.products import product
 from symdiff.simplify.prospects import fewest_terms
 from symdiff.simplify.rational import by_roots, denominators, over_one_denominator
@@ -23,8 +22,9 @@ from symdiff.simplify.views import Context, Factor, Labels, Number, Product, chi
 
 # Sums with more terms are neither factored nor made by expansion.
 MOST_TERMS = 16
-# Common factors costed per step, of which so many are followed; steps of factoring within factoring.
-MOST_CANDIDATES = 6
+# Terms of a sum in a product that are looked for among the other terms.
+MOST_APART = 6
+# Common factors that are followed in a step; steps of factoring within factoring.
 MOST_DEEP = 2
 MOST_DEPTH = 6
 # An expansion is followed only when merging makes it this much shorter than its terms one by one.
@@ -269,7 +269,7 @@ def _in_other_groups(ctx: Context, value: Value, depth: int) -> Value:
         beside = {f.base for j, (_, t) in enumerate(terms) if j != i for f in flat(ctx, t).factors}
         beside -= {f.base for f in view.factors}
         for f in view.factors:
-            if f.power != 1 or not ctx.is_sum(f.base) or len(ctx.terms(f.base)) > MOST_CANDIDATES:
+            if f.power != 1 or not ctx.is_sum(f.base) or len(ctx.terms(f.base)) > MOST_APART:
                 continue
             if beside.isdisjoint([g.base for _, t in ctx.terms(f.base) for g in flat(ctx, t).factors]):
                 continue
@@ -350,16 +350,6 @@ def _cleared(ctx: Context, value: Value, depth: int) -> Value:
 
 
 # -------------------------------------------------------------------- factoring
-class Place(NamedTuple):
-    """One occurrence of a possible common factor: the term, its number among the factors there, the factor, where its
-    axes go."""
-
-    term: int
-    number: int
-    factor: Factor
-    axes: tuple[Any, ...]
-
-
 def factored(ctx: Context, value: Value, depth: int) -> Value:
     """Common factors taken out, the best gain first, as long as the sum gets shorter."""
     current = value
@@ -367,7 +357,7 @@ def factored(ctx: Context, value: Value, depth: int) -> Value:
         terms = ctx.terms(current)
         views = [flat(ctx, t) for _, t in terms]
         found: list[tuple[float, int, list[Place]]] = []
-        for places in _candidates(ctx, views):
+        for places in common_factors(ctx, views):
             if ctx.work > ctx.memo("search")["end"]:
                 break
             made = _taken_out(ctx, terms, views, places, current, 0)
@@ -385,70 +375,6 @@ def factored(ctx: Context, value: Value, depth: int) -> Value:
     return current
 
 
-def _candidates(ctx: Context, views: Sequence[Product]) -> list[list[Place]]:
-    """Sets of occurrences of one factor in several terms, the most promising first."""
-    exact: dict[Any, list[Place]] = {}
-    loose: dict[Any, list[Place]] = {}
-    for term, view in enumerate(views):
-        for number, f in enumerate(view.factors):
-            axes = tuple([_axis(view, f, x) for x in f.labels])
-            if len(axes) == 2 and facts.symmetric(ctx, f.base) and str(axes[0]) > str(axes[1]):
-                axes = axes[::-1]
-                f = f._replace(labels=f.labels[::-1])
-            place = Place(term, number, f, axes)
-            exact.setdefault((f.base, f.power > 0, axes), []).append(place)
-            loose.setdefault((f.base, f.power > 0), []).append(place)
-    groups = [_one_per_term(places) for places in exact.values()]
-    for places in loose.values():
-        if len({p.axes for p in places}) > 1:
-            groups += _coerced(places)
-    groups = [g for g in groups if len(g) > 1]
-    weight = {id(g): (len(g) - 1) * (size(ctx, g[0].factor.base) + 1) for g in groups}
-    groups.sort(key=lambda g: (-weight[id(g)], ctx.key(g[0].factor.base)))
-    return groups[:MOST_CANDIDATES]
-
-
-def _axis(view: Product, factor: Factor, label: int) -> Any:
-    """Where an axis goes: places in the output, or "s" for a sum."""
-    places = tuple([k for k, x in enumerate(view.output) if x == label])
-    return places or "s"
-
-
-def _one_per_term(places: Sequence[Place]) -> list[Place]:
-    found: dict[int, Place] = {}
-    for p in places:
-        found.setdefault(p.term, p)
-    return list(found.values())
-
-
-def _coerced(places: Sequence[Place]) -> list[list[Place]]:
-    """Occurrences whose axes differ only in that some are summed: the others get a Kronecker delta."""
-    groups: list[list[Place]] = []
-    for target in dict.fromkeys(p.axes for p in places):
-        if "s" not in target:
-            continue
-        fitting = [
-            p._replace(axes=target) for p in places if all(t in ("s", a) for t, a in zip(target, p.axes, strict=True))
-        ]
-        groups.append(_one_per_term(fitting))
-    return groups
-
-
-def _unguarded(ctx: Context, places: Sequence[Place], views: Sequence[Product]) -> bool:
-    """Whether a common factor can leave the reach of the indicators in its terms: the sum still has it everywhere, or
-    it is finite where they are zero."""
-    conditions: list[Value] = []
-    safe = True
-    for p in places:
-        guards = [f for f in views[p.term].factors if is_indicator(f) and f.base is not p.factor.base]
-        if not guards:
-            return True
-        safe = safe and all(harmless(ctx, p.factor, g.base.args[0], g.labels) for g in guards)
-        if len(guards) == 1:
-            conditions.append(guards[0].base.args[0])
-    return safe or any(negated(ctx, c) in conditions for c in conditions)
-
-
 def _taken_out(
     ctx: Context, terms: Sequence[tuple[Number, Value]], views: Sequence[Product], places: Sequence[Place],
     whole: Value, depth: int,
@@ -462,7 +388,7 @@ def _taken_out(
     dtype = whole.type.dtype
     rank = whole.type.rank
     axes = places[0].axes
-    if not _unguarded(ctx, places, views):
+    if not unguarded(ctx, places, views):
         return None
     rests: list[tuple[Number, list[Factor], Product, Labels]] = []
     needed: set[int] = set()
