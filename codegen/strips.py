@@ -14,8 +14,10 @@ from codegen.loops import Call, For, Kernel, Let, Load, Stmt, Store, Trap, state
 from codegen.stretches import BLOCK, WIDE_LIMIT, light, weight
 from codegen.text import BYTES
 
-CHUNK = 1500
+_LONGEST = 1500
+"""Statements of a body from which it is written once, for full and for half-filled registers alike;"""
 _LONG = 150
+"""and from which it is where it stores little."""
 _TWICE = 40
 _NARROW = 128
 """Bytes of columns that are folded at a time behind those taken by `LANES`."""
@@ -64,9 +66,8 @@ def strips(loop: For, lanes: int, static: int | None) -> Strips:
     if wide and loop.carries and not guests and length * some <= _TAIL:
         return Strips(wide, 0, lanes, False, max(some, 1))
     wide = 0 if static is not None and static < LANES else wide
-    # A long body is written once, for full and for half-filled registers alike.
     long = length > _LONG and not loop.carries and _dense_stores(loop) <= length // _LONG
-    long = long or length > CHUNK
+    long = long or length > _LONGEST
     plain = 0
     narrow = _NARROW // widest(loop.body)
     if wide and narrow > lanes and not loop.carries and any(isinstance(s, For) and light(s) for s in loop.body):
