@@ -134,19 +134,25 @@ def test_a_child_finds_what_was_being_made():
     run(FORK)
 
 
-COLLECTION = """
-import gc, os, threading
-from symdiff.ir.collecting import uncollected
+def forked_within(held: str) -> str:
+    """Fork while another thread holds something."""
+    return f"""
 inside, leave = threading.Event(), threading.Event()
 def work():
-    with uncollected():
+    with {held}:
         inside.set()
         leave.wait()
 thread = threading.Thread(target=work)
 thread.start()
 inside.wait()
 child = os.fork()
-if child == 0:
+"""
+
+
+COLLECTION = """
+import gc, os, threading
+from symdiff.ir.collecting import uncollected
+""" + forked_within("uncollected()") + """if child == 0:
     os._exit(0 if gc.isenabled() else 1)
 leave.set()
 thread.join()
@@ -165,16 +171,7 @@ import ctypes, os, threading
 from symdiff.vectorcall import Gate
 gate = Gate()
 closed = ctypes.c_int64.from_address(gate.address)
-inside, leave = threading.Event(), threading.Event()
-def work():
-    with gate, gate._lock:
-        inside.set()
-        leave.wait()
-thread = threading.Thread(target=work)
-thread.start()
-inside.wait()
-child = os.fork()
-if child == 0:
+""" + forked_within("gate, gate._lock") + """if child == 0:
     first = closed.value
     with gate:
         within = closed.value
