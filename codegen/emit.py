@@ -293,6 +293,7 @@ class KernelWriter(VectorWriter):
             around = _around(piece)  # loops that have ended do not reach in here
             writer.vars = {name: f"%var.{name}" for name in self.vars if name in around}
             writer.dtypes, writer.thread = self.dtypes, self.thread
+            writer.staged = {row: f"%row{number}" for number, row in enumerate(self.staged)}
             defined = {s.name for s in piece if isinstance(s, (Let, Load))}
             for name in {n for stmt in piece for n in scalars_read(stmt)} - defined:
                 if name not in self.saved:
@@ -312,6 +313,7 @@ class KernelWriter(VectorWriter):
                 typed.append(("i64", "%thread", "%thread"))
             if scope.mask:
                 typed += [(f"<{scope.width} x i1>", "%mask", scope.mask), ("i64", "%left", scope.left)]
+            typed += [("ptr", writer.staged[row], text) for row, text in self.staged.items()]
             self.module.functions.append(writer.function("void", "".join(f", {t} {inner}" for t, inner, _ in typed)))
             passed = "".join(f", {t} {outer}" for t, _, outer in typed)
             self.lines.do(f"call void {writer.symbol}(ptr %sz, ptr %pt{passed})")

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from codegen import copies, cutting, memory, pool, routines
+from codegen import copies, cutting, memory, pool, routines, staged
 from codegen.emit import emit_kernel
 from codegen.loops import Buffer, For, Kernel, Program
 from codegen.lowered import OUT_OF_MEMORY
@@ -54,10 +54,11 @@ def emit_program(
     if any(isinstance(s, Dim) for p in program.params for s in p.shape):
         module.functions.append(_check(program, module))
     module.functions.append(routines.text(module))
+    module.functions += [staged.routine(module, dtype) for dtype in sorted(module.moved)]
     module.functions.append(memory.cell(memory.ARENA))
     for buffer, _ in program.constants:
         module.functions.append(f"@{constant_symbol(program, buffer)} = external constant i8\n")
-    module.functions.append("!0 = !{}\n")
+    module.functions.append("!0 = !{}\n!1 = !{i32 1}\n")
     return module.text()
 
 

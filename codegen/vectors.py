@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from codegen.folds import LANES, STRIP, Partial, alone, in_stretches, total
 from codegen.loops import For
+from codegen.staged import Staging, staged_rows
 from codegen.stretches import StretchWriter
 from codegen.strips import SHORT, may_be_short, strips
 from codegen.text import register_type
@@ -55,6 +56,10 @@ class VectorWriter(StretchWriter):
         """A vector loop of any length."""
         if in_stretches(loop, STRIP):
             self.stretches(loop, begin, extent, STRIP, lambda one, a, b: self.vector_steps(one, a, b, None))
+            return
+        rows = staged_rows(loop)
+        if rows is not None:
+            Staging(self, rows).write(begin, extent, lambda a, b: self.vector_steps(loop, a, b, None))
             return
         inside = loop.block or loop.within or loop is self.shared
         self.vector_steps(loop, begin, extent, loop.extent if isinstance(loop.extent, int) and not inside else None)

@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from codegen import gangs, scalars
 from codegen.alike import Function, Opening, reading
-from codegen.index import Index, flatten
+from codegen.index import Index, flatten, without
 from codegen.loops import Buffer, Carry, Let, Load, Store
 from codegen.text import BYTES, Lines, Module, constant, memory_type, register_type, suffix
 from symdiff.ir.dims import Size
@@ -88,6 +88,8 @@ class ScalarWriter:
         self.scope = Scope()
         self.chunks = 0
         self.thread = ""  # the number of the thread, in kernels that threads share
+        self.staged: dict[tuple[Buffer, Index], str] = {}
+        """Where rows of results are written at the moment; the counter of the vector loop is added to that."""
 
     def function(self, result: str, parameters: str, apart: bool = False) -> Function:
         """The finished function; `apart`: it stays one of its own."""
@@ -359,6 +361,15 @@ class ScalarWriter:
         kind = memory_type(buffer.dtype, 1)
         return self.lines.emit(f"getelementptr inbounds {kind}, ptr {base}, i64 {offset}")
 
+    def _begin(self, buffer: Buffer, index: Index) -> str:
+        """Where a store of neighbours begins."""
+        vector = self.scope.vector
+        row = self.staged.get((buffer.root, without(index, {vector}))) if self.staged else None
+        if row is None:
+            return self.address(buffer, self.offset(index)[0])
+        kind = memory_type(buffer.dtype, 1)
+        return self.lines.emit(f"getelementptr inbounds {kind}, ptr {row}, i64 {self.vars[vector]}")
+
     def _masked(self) -> str:
         scope = self.scope
         return scope.mask or "splat (i1 true)"
@@ -428,7 +439,7 @@ class ScalarWriter:
         kind = memory_type(dtype, width)
         dense = not scattered and index.coefficient(scope.vector) == 1
         if dense:
-            address, pointer, word = self.address(buffer, self.offset(index)[0]), "ptr", "p0"
+            address, pointer, word = self._begin(buffer, index), "ptr", "p0"
         else:
             address = self._lane_addresses(buffer, index)
             pointer, word = f"<{width} x ptr>", f"v{width}p0"
