@@ -129,6 +129,25 @@ def test_what_is_rarely_needed_is_imported_late() -> None:
         later("symdiff.ops")
 
 
+FACTORED = """
+import sys
+import numpy as np
+import symdiff as sd
+assert sd.grad(lambda a: np.sum(np.linalg.inv(a)))(np.eye(40)).shape == (40, 40)
+assert "scipy.linalg" not in sys.modules and "scipy.linalg.cython_lapack" not in sys.modules
+import scipy.linalg.cython_lapack
+assert scipy.linalg.cython_lapack.__pyx_capi__ and scipy.linalg.inv(np.eye(3)).trace() == 3.0
+print("factored")
+"""
+
+
+def test_a_factorization_imports_no_more_of_scipy_than_it_calls() -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", FACTORED], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "factored\n", done.stderr
+
+
 def test_no_cycles() -> None:
     """Kahn's algorithm over all modules; a package's __init__ stands for itself."""
     waiting = {m: {t for t, _, inside in imports(m) if t in MODULES and t != m and not inside} for m in MODULES}
