@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import symdiff as sd
+from symdiff.ir.builder import Builder
 
 rng = np.random.default_rng(20)
 
@@ -206,3 +207,37 @@ def test_bound_calls_of_transforms(rng):
         x *= 2
     with pytest.raises(sd.ArgumentError, match="one array or a tuple of arrays"):
         sd.jit(lambda v: {"a": v}).bind(x)
+
+
+@pytest.mark.parametrize("closed_over", [False, True])
+def test_a_derivative_within_a_program_looks_at_its_own_function_alone(monkeypatch, closed_over):
+    """Deriving along the way of a long program takes time by the length of the program, not by its square."""
+    made = 0
+    remake = Builder.remake
+
+    def counted(self, value, args):
+        nonlocal made
+        made += 1
+        return remake(self, value, args)
+
+    def steps(x, count):
+        for _ in range(count):
+            if closed_over:
+                state = x  # seen through the function, not given to it
+                x = x - 0.1 * sd.grad(lambda z: np.sum(np.sin(z * state)))(np.ones(3))  # noqa: B023
+            else:
+                x = x - 0.1 * sd.grad(lambda z: np.sum(np.sin(z * z)))(x)
+        return x
+
+    monkeypatch.setattr(Builder, "remake", counted)
+    counts = []
+    for count in (20, 40):
+        made = 0
+        sd.jit(lambda x, count=count: steps(x, count))(np.linspace(0.1, 0.7, 3))
+        counts.append(made)
+    assert counts[1] < 2.2 * counts[0]
+    x = np.linspace(0.1, 0.7, 3)
+    want = x
+    for _ in range(20):
+        want = want - 0.1 * (np.cos(want) * want if closed_over else 2 * want * np.cos(want * want))
+    np.testing.assert_allclose(sd.jit(lambda x: steps(x, 20))(x), want, rtol=1e-12)

@@ -36,7 +36,7 @@ def _directional(
         if len(seeds) != wanted:
             raise ArgumentError(f"{where}: {len(seeds)} directions given, expected {wanted}")
         builder = Builder(with_kinks(kinks))
-        mapping = builder.absorb([*[e.value for e in (*ys, *seeds)], *fresh.values])
+        mapping = builder.absorb([*[e.value for e in (*ys, *seeds)], *fresh.values], fresh.born)
         results, like = make(
             builder, [mapping[y.value] for y in ys], [mapping[v] for v in fresh.values],
             [mapping[s.value] for s in seeds],

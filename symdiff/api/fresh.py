@@ -16,20 +16,18 @@ from symdiff.ops import OPSET
 
 
 def substitute(values: Sequence[Value], replace: Mapping[Value, Value]) -> list[Value]:
-    """`values` with some values replaced, rebuilt in one builder."""
+    """`values` with some values replaced, rebuilt in one builder; what takes their place stays as it is, and so does
+    what cannot depend on them."""
     builder = Builder(OPSET)
-    done: dict[Value, Value] = {}
-    for target in replace.values():
-        done[target] = builder.absorb([target])[target]
     made: dict[Value, Value] = {}
-    for value in topological(values):
+    for value in topological(values, min([v.born for v in replace], default=0)):
         if value in replace:
-            made[value] = done[replace[value]]
+            made[value] = replace[value]
         elif value.is_param:
             made[value] = builder.adopt(value)
         else:
-            made[value] = builder.remake(value, tuple([made[a] for a in value.args]))
-    return [made[v] for v in values]
+            made[value] = builder.remake(value, tuple([made.get(a, a) for a in value.args]))
+    return [made.get(v, v) for v in values]
 
 
 class Fresh:
@@ -51,6 +49,11 @@ class Fresh:
     @property
     def values(self) -> list[Value]:
         return [s.value for s in self.symbols]
+
+    @property
+    def born(self) -> int:
+        """What was made before the symbols does not depend on them."""
+        return min([v.born for v in self.values], default=0)
 
     def put_back(self, results: Sequence[Value]) -> list[Value]:
         return substitute(results, dict(zip(self.values, self.actual, strict=True)))

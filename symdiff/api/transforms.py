@@ -105,7 +105,7 @@ def _derivative(
         xs += [x.value for x in own]
         shapes.append((len(own), own_tree))
     builder = Builder(with_kinks(kinks))
-    mapping = builder.absorb([*[y.value for y in ys], *xs])
+    mapping = builder.absorb([*[y.value for y in ys], *xs], fresh.born)
     refuse_leaks(mapping, where)
     rows = make(builder, [mapping[y.value] for y in ys], [mapping[x] for x in xs])
     flat = fresh.put_back([*aux, *[y.value for y in ys], *[d for row in rows for d in row]])

@@ -30,7 +30,7 @@ def forward(
     known: dict[Value, Handle] = dict(tangents)
     still: dict[Value, Handle] = {}
     loops: dict[Any, Callable[[int], Handle | None]] = {}
-    for value in topological(results):
+    for value in topological(results, min([v.born for v in tangents], default=0)):
         if value in known or not value.type.floating:
             continue
         moving = [known.get(a) for a in value.args]

@@ -50,7 +50,7 @@ def pull(
     masked: Collection[Value],
 ) -> list[Pulled | None]:
     """The same with dead masks: of the results, and on request of those of `wrt` that are in `masked`."""
-    order = topological([value for value, _, _ in seeds])
+    order = topological([value for value, _, _ in seeds], min([v.born for v in wrt], default=0))
     active: set[Value] = set(wrt)
     curved: set[Value] = set(masked)  # values with a product to protect somewhere below them
     loops: dict[Any, Value] = {}  # the first result of every loop

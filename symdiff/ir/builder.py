@@ -189,17 +189,18 @@ class Builder:
             mapping[value] = self.remake(value, tuple([mapping[a] for a in value.args]))
         return mapping
 
-    def absorb(self, values: Sequence[Value]) -> dict[Value, Value]:
+    def absorb(self, values: Sequence[Value], since: int = 0) -> dict[Value, Value]:
         """Rebuild everything `values` need here, equal instructions merged; returns old value -> new value.
 
-        Values may come from any builders, so this is how expressions built in pieces become one program.
+        Values may come from any builders, so this is how expressions built in pieces become one program. since: values
+        born before that stay as they are, and are no keys unless they are asked for.
         """
-        mapping: dict[Value, Value] = {}
-        for value in topological(values):
+        mapping: dict[Value, Value] = {v: v for v in values if v.born < since}
+        for value in topological(values, since):
             if value.op is PARAM:
                 mapping[value] = self.adopt(value)
             else:
-                mapping[value] = self.remake(value, tuple([mapping[a] for a in value.args]))
+                mapping[value] = self.remake(value, tuple([mapping.get(a, a) for a in value.args]))
         return mapping
 
     def function(self, params: Sequence[Value], results: Sequence[Value], name: str = "f") -> Function:

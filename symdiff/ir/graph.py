@@ -7,6 +7,7 @@ list or an explicit stack, so depth is no limit.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
 
@@ -47,16 +48,23 @@ class ArrayConstant:
         return f"ArrayConstant({self.array!r})"
 
 
-class Value:
-    """One instruction and its result: op, operands, attributes (sorted by name), type. Pure data."""
+_BIRTHS = itertools.count()
 
-    __slots__ = ("__weakref__", "args", "attrs", "op", "type")
+
+class Value:
+    """One instruction and its result: op, operands, attributes (sorted by name), type. Pure data.
+
+    `born` counts values as they are made: none depends on one that was made after it.
+    """
+
+    __slots__ = ("__weakref__", "args", "attrs", "born", "op", "type")
 
     def __init__(self, op: Op, args: tuple[Value, ...], attrs: AttrItems, kind: TensorType) -> None:
         self.op = op
         self.args = args
         self.attrs = attrs
         self.type = kind
+        self.born = next(_BIRTHS)
 
     def attr(self, name: str, default: Any = None) -> Any:
         for key, value in self.attrs:
@@ -104,8 +112,11 @@ def param(name: str, kind: TensorType) -> Value:
     return Value(PARAM, (), (("name", name),), kind)
 
 
-def topological(results: Iterable[Value]) -> list[Value]:
-    """Every value the results need, operands first, in a deterministic order (depth first, left to right)."""
+def topological(results: Iterable[Value], since: int = 0) -> list[Value]:
+    """Every value the results need, operands first, in a deterministic order (depth first, left to right).
+
+    since: values born before that are left out, and nothing behind them is looked at.
+    """
     order: list[Value] = []
     done: set[Value] = set()
     # The values on the way from a result to the operand being looked at, and what is left of the operands of each.
@@ -113,7 +124,7 @@ def topological(results: Iterable[Value]) -> list[Value]:
     left: list[Iterator[Value]] = [iter(results)]
     while left:
         for value in left[-1]:
-            if value in done:
+            if value in done or value.born < since:
                 continue
             if value.args:
                 way.append(value)
