@@ -33,6 +33,8 @@ _DIRECT_BYTES = 24_576
 """B with dense rows is read where it lies when a stretch of it is at most so long,"""
 FLAT = 24
 """or for so few rows of A."""
+_AT_ONCE_BYTES = 294_912
+"""A stretch of A is read where it lies for one panel of B after the other when it is at most so long."""
 _NARROW = 12
 _FEWEST, _MOST = 16, 256
 """Rows of A and columns of B that are both dense are multiplied where they lie, along the sum, for at most so many
@@ -136,7 +138,7 @@ def at_once(r: Routine, direct: str) -> None:
 def small(r: Routine, direct: str, begins: str) -> str:
     """Whether tiles may read A where it lies and write C at once, and B fits in a panel at a time."""
     few = r.emit(f"icmp slt i64 %n, {packed.columns_to_pack_for(r)}")
-    block = r.emit(f"or i1 {direct}, {r.emit(f'icmp sle i64 %m, {packed.block_rows(r.dtype)}')}")
+    block = r.emit(f"or i1 {direct}, {r.emit(f'icmp sle i64 %m, {_AT_ONCE_BYTES // (KC * BYTES[r.dtype])}')}")
     return r.both(begins, few, block, r.emit(f"icmp sle i64 %k, {KC}"), r.emit("icmp eq ptr %panels, null"))
 
 

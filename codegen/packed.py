@@ -22,8 +22,8 @@ BEFORE = 256
 
 KC = 192
 """Products of a sum that goes to C."""
-_BLOCK_BYTES = 294_912
-"""What is packed of A at a time,"""
+_BLOCK_BYTES = 147_456
+"""What is packed of A at a time: panels of B and rows of C go through the second cache beside it,"""
 NC, FEW_NC, FEW = 1536, 96, 64
 """and columns of B, or so many where so few rows use them."""
 PACK_ROWS_FOR, TURN_ROWS_FOR = 192, 768
@@ -51,9 +51,11 @@ def columns_to_pack_for(r: Routine) -> str:
     return r.emit(f"select i1 {along}, i64 {PACK_ROWS_FOR}, i64 {TURN_ROWS_FOR // BYTES[r.dtype]}")
 
 
-def block_rows(dtype: str) -> int:
-    """Rows of A that are packed at a time: whole tiles, of at most `2 * FOUR` rows."""
-    return _BLOCK_BYTES // (KC * BYTES[dtype]) // (2 * FOUR) * (2 * FOUR)
+def block_rows(r: Routine) -> str:
+    """Rows of A that are packed at a time: whole tiles, of at most `2 * FOUR` rows, in blocks of nearly one size."""
+    most = _BLOCK_BYTES // (KC * BYTES[r.dtype])
+    blocks = r.most(r.parts("%m", most), 1)
+    return round_up(r, r.parts("%m", blocks), 2 * FOUR)
 
 
 def fill(r: Routine, length: str, target: str, start: str = "0", first: str = "0", count: str = "%n") -> None:
@@ -84,7 +86,7 @@ def text(module: Module, tile: Tile) -> str:
     r = Routine(module, tile.dtype)
     bytes_ = BYTES[tile.dtype]
     narrowest = tiles.tiles(module, tile.dtype)[0].columns
-    most_rows = block_rows(tile.dtype)
+    most_rows = r.most(block_rows(r), 1)
     half, begins = r.flag("%flags", HALF), r.emit(f"xor i1 {r.flag('%flags', ADD)}, true")
     plain, longest = r.emit("icmp eq ptr %scale, null"), r.least("%k", KC)
     enough = columns_to_pack_for(r)

@@ -11,10 +11,15 @@ are one apart are copied, lines with dense elements are transposed four by four.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import reduce
+
 from codegen.routine import Routine
 from codegen.text import BYTES, Module, literal
 from codegen.tiles import FOUR, tiles
 
+_PANELS = 4
+"""Panels that are copied at a time where their lines lie side by side."""
 STRIPE = 8
 """Rows of a symmetric result that are mirrored together."""
 _PARAMETERS = (
@@ -86,16 +91,21 @@ class _Pack(Routine):
         near, far = (0, 1, 4, 5), (2, 3, 6, 7)
         return [self.mixed(p, s, near), self.mixed(q, t, near), self.mixed(p, s, far), self.mixed(q, t, far)]
 
-    def copied(self, source: str, target: str, lines: int) -> None:
-        """So many lines that lie side by side."""
+    def copied(self, source: str, target: str, lines: int, panels: int = 1) -> None:
+        """So many lines that lie side by side, and those of the next panels along with them."""
         width = min(max(FOUR, self.module.register_bytes // BYTES[self.dtype]), lines)
+        targets = [target]
+        for _ in range(1, panels):
+            targets.append(self.opaque(self.place(targets[-1], "%panel")))
 
         def element(l: str) -> None:
-            here, there = self.place(source, self.mul(l, "%step")), self.place(target, self.mul(l, "%wide"))
+            here, offset = self.place(source, self.mul(l, "%step")), self.mul(l, "%wide")
             factors = self.every(self.factor(l), width)
-            for first in range(0, lines, width):
-                own = self.times(self.get_lanes(here, str(first), width), factors, width)
-                self.put_lanes(own, there, str(first), width)
+            for number, each in enumerate(targets):
+                there = self.place(each, offset)
+                for first in range(0, lines, width):
+                    own = self.get_lanes(here, str(number * lines + first), width)
+                    self.put_lanes(self.times(own, factors, width), there, str(first), width)
 
         self.loop("%k", element)
 
@@ -147,16 +157,29 @@ class _Pack(Routine):
 
     def panel(self, p: str) -> None:
         """So many lines."""
-        family = tiles(self.module, self.dtype)
-        narrowest, wide = family[0].columns, family[-1].columns
+        narrowest = tiles(self.module, self.dtype)[0].columns
         target, left = self.opaque(self.place("%out", self.mul(p, "%k"))), self.sub("%lines", p)
         read = self.least(self.mul(self.parts(left, narrowest), narrowest), "%wide")
-        full, right = self.emit(f"icmp sge i64 {left}, {wide}"), self.emit(f"icmp eq i64 %wide, {wide}")
-        self.when(
-            self.both(full, right, "%near"),
-            lambda: self.copied(self.opaque(self.place("%in", p)), target, wide),
-            lambda: self.loop(read, lambda x: self.group(self.add(p, x), self.place(target, x)), FOUR),
-        )
+        self.loop(read, lambda x: self.group(self.add(p, x), self.place(target, x)), FOUR)
+
+    def side_by_side(self, wide: int) -> str:
+        """Pack whole panels of `wide` lines that lie side by side; returns how many lines these are.
+
+        Several at a time as long as there are as many: cache lines in which two panels meet are read once then.
+        """
+        right = self.both("%near", self.emit(f"icmp eq i64 %wide, {wide}"))
+        done = self.emit(f"select i1 {right}, i64 {self.emit(f'udiv i64 %lines, {wide}')}, i64 0")
+        done = self.mul(done, wide)
+
+        def panels(count: int) -> Callable[[str], None]:
+            return lambda p: self.copied(
+                self.opaque(self.place("%in", p)), self.opaque(self.place("%out", self.mul(p, "%k"))), wide, count
+            )
+
+        several = self.mul(self.emit(f"udiv i64 {done}, {wide * _PANELS}"), wide * _PANELS)
+        self.loop(several, panels(_PANELS), wide * _PANELS)
+        self.loop(done, panels(1), wide, start=several)
+        return done
 
     def text(self) -> str:
         """The routine."""
@@ -167,7 +190,10 @@ class _Pack(Routine):
         self.do("%along = icmp eq i64 %step, 1")
         self.do(f"%whole = and i64 %k, {-FOUR}")
         self.do("%last = sub i64 %lines, 1")
-        self.loop("%lines", self.panel, "%wide")
+        self.do("%panel = mul nsw i64 %wide, %k")
+        widths = {FOUR, tiles(self.module, self.dtype)[-1].columns}
+        copied = reduce(self.add, [self.side_by_side(wide) for wide in sorted(widths)])
+        self.loop("%lines", self.panel, "%wide", start=copied)
         return self.define(symbols(self.dtype)[0], "void", _PARAMETERS, "ret void", linkage="")
 
 
