@@ -35,6 +35,7 @@ from codegen.loops import (
     scalars_read,
     statements,
 )
+from codegen.narrow import NarrowWriter, narrow_rows
 from codegen.panels import HEAD
 from codegen.records import Plan, Records, plan
 from codegen.straight import emit_straight, is_straight
@@ -42,7 +43,6 @@ from codegen.stretches import light
 from codegen.strips import column_fold, vector_width
 from codegen.text import Module
 from codegen.uses import uses_of
-from codegen.vectors import VectorWriter
 from codegen.waves import in_waves, is_dear
 from codegen.writer import WORKSPACE, Scope, Tables
 from symdiff.ir.dims import Size
@@ -75,7 +75,7 @@ def emit_kernel(kernel: Kernel, module: Module, tables: Tables) -> tuple[str, bo
     return symbol, fails
 
 
-class KernelWriter(VectorWriter):
+class KernelWriter(NarrowWriter):
     """Writes the statements of one function."""
 
     # ---------------------------------------------------------------- control
@@ -255,6 +255,9 @@ class KernelWriter(VectorWriter):
         start, extent = self.range_of(loop)
         if self.rows is not None and self.rows.loop is loop:
             start, extent = self.rows.start, self.rows.stop
+        fold = narrow_rows(loop) if self.scope.width == 1 else None
+        if fold is not None:
+            start = self.narrow(loop, fold, start, extent)
         self.inside += not loop.once
         chains = CHAINS if light(loop) else 1
         if in_stretches(loop, CHAIN * chains):

@@ -226,10 +226,15 @@ def alone(writer: ScalarWriter, carry: Carry) -> str:
     return writer.lines.emit(f"select {mask} {writer.scope.mask}, {kind} {new}, {kind} {neutral}")
 
 
+def upright(lines: Lines, carry: Carry, width: int, parts: list[str]) -> str:
+    """The first partial results, in registers of so many lanes, folded by halves to one register."""
+    neutral = scalars.identity(carry.kind, carry.dtype, width)
+    return by_halves(lines, carry, width, [*parts, *[neutral] * ((1 << (len(parts) - 1).bit_length()) - len(parts))])
+
+
 def total(lines: Lines, carry: Carry, width: int, parts: list[str]) -> str:
     """The first partial results, in registers of so many lanes, folded by halves to one number."""
-    neutral = scalars.identity(carry.kind, carry.dtype, width)
-    made = by_halves(lines, carry, width, [*parts, *[neutral] * ((1 << (len(parts) - 1).bit_length()) - len(parts))])
+    made = upright(lines, carry, width, parts)
     while width > 1:
         kind, width = register_type(carry.dtype, width), width // 2
         made = by_halves(lines, carry, width, [_picked(lines, kind, made, first, width) for first in (0, width)])

@@ -30,6 +30,7 @@ from codegen.gemm import tiling
 from codegen.index import flatten
 from codegen.jobs import build
 from codegen.loops import Call, Count, For, Kernel, Let, Load, Pointer, Program, Stmt, Store, Trap
+from codegen.narrow import narrow_rows
 from codegen.stretches import BLOCK, PANEL, light
 from codegen.strips import SHORT, column_fold, may_be_short, strips, vector_width
 from codegen.tiles import CHAIN as CHAIN_OF_PRODUCTS
@@ -46,7 +47,9 @@ _TWO_SUM: Final = 7.0
 _FOLDS: Final = 9
 """Instructions that fold so many partial results up,"""
 _SHORT_TOTAL: Final = 0.4
-"""and the part of that which a row in few registers takes."""
+"""and the part of that which a row in few registers takes,"""
+_NARROW_TOTAL: Final = 0.1
+"""and one among as many rows as a register has lanes."""
 
 _CLASSES: Final[Mapping[str, Mapping[str, float]]] = {
     "add": {"add": 1}, "sub": {"add": 1}, "mul": {"multiply": 1}, "div": {"divide": 1},
@@ -226,9 +229,11 @@ class _Reader:
         begun = self._add(Stretch(times * (whole + (rest > 0)), {"strip": 1.0}))
         if whole and (rest or whole > 1):
             begun.count("add", _TWO_SUM * len(loop.carries))
-        short = around and may_be_short(loop) and trips <= SHORT * self.lanes
+        short = _SHORT_TOTAL if around and may_be_short(loop) and trips <= SHORT * self.lanes else 1.0
+        if trips <= LANES and run.loop is not None and narrow_rows(run.loop) is loop:
+            short = _NARROW_TOTAL
         for carry in loop.carries:
-            begun.count("total", _SHORT_TOTAL if short else 1.0)
+            begun.count("total", short)
             if self._spilled(loop):
                 begun.count("load", LANES / self.lanes)
                 begun.count("store", LANES / self.lanes)

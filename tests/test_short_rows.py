@@ -4,10 +4,12 @@ import math
 
 import numpy as np
 import pytest
+from test_portable import on
 
 import symdiff as sd
 
 LENGTHS = (0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 17, 20, 31, 32, 33, 50, 63, 64, 65, 100)
+ROWS = 19  # as many as registers have lanes are taken at a time, and some are left
 
 
 def by_halves(x, fold, identity):
@@ -22,7 +24,7 @@ def by_halves(x, fold, identity):
 
 
 def rows(rng, length, dtype):
-    x = (rng.normal(size=(5, length)) * 10.0 ** rng.integers(-3, 4, size=(5, length))).astype(dtype)
+    x = (rng.normal(size=(ROWS, length)) * 10.0 ** rng.integers(-3, 4, size=(ROWS, length))).astype(dtype)
     if length > 2:
         x[1, 1], x[2, 2], x[3, :] = np.inf, np.nan, -0.0
     return x
@@ -42,7 +44,7 @@ def test_sums_of_rows_of_fixed_length(rng):
     m = sd.dim("m")
     for length in (1, 2, 3, 6, 12, 20, 31, 33, 40):
         x = sd.symbol("x", (m, length))
-        values = rng.normal(size=(7, length))
+        values = rng.normal(size=(ROWS, length))
         exact = [math.fsum(row) for row in values]
         np.testing.assert_allclose(sd.compile(np.sum(x, axis=1), [x])(values), exact, rtol=1e-14, atol=1e-14)
 
@@ -62,10 +64,33 @@ def test_rows_that_do_not_begin_at_zero_and_strided_rows(rng):
     x, w = sd.symbol("x", (m, n)), sd.symbol("w", (n,))
     fn = sd.compile([x[:, 1:] @ w[1:], x[:, ::2] @ w[::2]], [x, w])
     for length in LENGTHS[2:]:
-        values, weights = rng.normal(size=(4, length)), rng.normal(size=length)
+        values, weights = rng.normal(size=(ROWS, length)), rng.normal(size=length)
         got = fn(values, weights)
         np.testing.assert_allclose(got[0], values[:, 1:] @ weights[1:], rtol=1e-13, atol=1e-13)
         np.testing.assert_allclose(got[1], values[:, ::2] @ weights[::2], rtol=1e-13, atol=1e-13)
+
+
+def test_rows_among_other_work(rng):
+    m, n = sd.dims("m n")
+    x, w, y = sd.symbol("x", (m, n)), sd.symbol("w", (n,)), sd.symbol("y", (m,))
+    fn = sd.compile([y * (x @ w) + 3, np.exp(-np.sum((x - w) ** 2, axis=1)), np.sum(w**2) + 0 * (x @ w)], [x, w, y])
+    for length in LENGTHS:
+        values, weights, scales = (rng.normal(size=shape) for shape in ((ROWS, length), length, ROWS))
+        first, second, third = fn(values, weights, scales)
+        np.testing.assert_allclose(first, scales * (values @ weights) + 3, rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(second, np.exp(-np.sum((values - weights) ** 2, axis=1)), rtol=1e-12)
+        np.testing.assert_allclose(third, np.full(ROWS, np.sum(weights**2)), rtol=1e-13)
+
+
+@pytest.mark.parametrize("machine", ["sse2", "avx2", "wide"])
+def test_rows_on_other_processors(rng, monkeypatch, machine):
+    on(monkeypatch, machine)
+    m, n = sd.dims("m n")
+    x = sd.symbol("x", (m, n))
+    fn = sd.compile(np.sum(x, axis=1), [x])
+    for length in LENGTHS:
+        values = rows(rng, length, "f8")
+        np.testing.assert_array_equal(fn(values), by_halves(values, np.add, 0.0))
 
 
 @pytest.mark.parametrize("columns", [1, 3, 4, 16, 20, 33, 50])

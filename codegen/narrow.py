@@ -1,0 +1,155 @@
+"""Folds of narrow rows, as many rows at a time as a register has lanes.
+
+A row of few elements spends its time around the elements: on masks, on operands that all rows share, and on folding
+the lanes of a register up. Rows side by side share the first two, and their lanes are folded up together: what is made
+of each row is a register, the registers are transposed, and lane r of the result belongs to row r. Every row has the
+bits that it has alone: of `LANES` partial results each is one element, and they are folded by halves.
+"""
+
+from __future__ import annotations
+
+from codegen.folds import LANES, alone, by_halves, upright
+from codegen.index import flatten
+from codegen.loops import For, Let, Load, Stmt, Store, scalars_read
+from codegen.shuffles import transposed
+from codegen.stretches import weight
+from codegen.text import register_type
+from codegen.vectors import VectorWriter
+from codegen.writer import Scope
+
+_CHEAP = 6
+"""Instructions for an element of a row."""
+_FLOATS = ("f64", "f32")
+
+
+def narrow_rows(loop: For) -> For | None:
+    """The fold over the elements of a row, in a plain loop over rows that does little else; None if it is none."""
+    if loop.vector or loop.carries or loop.step != 1 or loop.once or loop.along:
+        return None
+    inner = [s for s in loop.body if isinstance(s, For)]
+    if len(inner) != 1 or not all(_simple(s, loop.var) for s in loop.body if s is not inner[0]):
+        return None
+    fold = inner[0]
+    if not fold.vector or not fold.carries or fold.step != 1 or fold.block or fold.within or fold.once or fold.along:
+        return None
+    if any(c.inside >= 0 or c.dtype not in _FLOATS for c in fold.carries):
+        return None
+    if isinstance(fold.extent, int) and fold.extent > LANES:
+        return None
+    length, dear = weight(fold.body)
+    cheap = not dear and length * len(fold.carries) <= _CHEAP and all(isinstance(s, (Let, Load)) for s in fold.body)
+    own = {s.name for s in loop.body if isinstance(s, (Let, Load))}
+    return fold if cheap and not own & {n for s in fold.body for n in scalars_read(s)} else None
+
+
+def _simple(stmt: Stmt, row: str) -> bool:
+    """Whether a statement is as good for several rows side by side."""
+    if isinstance(stmt, (Load, Store)):
+        index = flatten(stmt.index, stmt.buffer.shape)
+        fold = stmt.fold if isinstance(stmt, Store) else ""
+        return not fold and index.coefficient(row) == 1 and all(name[0] != "%" for name, _ in index.terms)
+    return isinstance(stmt, Let) and stmt.op != "index"
+
+
+class NarrowWriter(VectorWriter):
+    """Writes loops over narrow rows."""
+
+    def narrow(self, loop: For, fold: For, start: str, extent: str) -> str:
+        """The rows that can be taken several at a time, if they are narrow; returns where the others begin."""
+        lines, width = self.lines, self.lanes
+        whole = self.whole(start, extent, width)
+        if not isinstance(fold.extent, int):
+            few = lines.emit(f"icmp sle i64 {self.size(fold.extent)}, {LANES}")
+            whole = lines.emit(f"select i1 {few}, i64 {whole}, i64 {start}")
+        outer, names, saved = self.scope, dict(self.env), dict(self.saved)
+        before, head, inside, done = lines.block, lines.label("loop"), lines.label("rows"), lines.label("done")
+        counter, following = lines.fresh("i"), lines.fresh("n")
+        lines.do(f"br label %{head}")
+        lines.begin(head)
+        position = len(lines.lines)
+        test = lines.emit(f"icmp slt i64 {counter}, {whole}")
+        lines.do(f"br i1 {test}, label %{inside}, label %{done}")
+        lines.begin(inside)
+        self.scope = Scope(width, "", loop.var)
+        for stmt in loop.body:
+            self.vars[loop.var] = counter
+            if stmt is fold:
+                self._several(loop, fold, counter)
+            else:
+                self.body([stmt])
+        lines.do(f"{following} = add nsw i64 {counter}, {width}")
+        lines.lines.insert(position, f"  {counter} = phi i64 [ {start}, %{before} ], [ {following}, %{lines.block} ]")
+        lines.do(f"br label %{head}")
+        lines.begin(done)
+        self.scope, self.env, self.saved = outer, names, saved
+        return counter
+
+    def _several(self, loop: For, fold: For, first: str) -> None:
+        """The folds of rows from `first` on: for a quarter, half, three quarters and all of `LANES` elements."""
+        lines, width, outer = self.lines, self.lanes, self.scope
+        most = LANES // width
+        length, done = self.size(fold.extent), lines.label("done")
+        steps = sorted({max(1, most * part // 4) for part in (1, 2, 3, 4)})
+        if isinstance(fold.extent, int):
+            steps = [-(-max(1, fold.extent) // width)]
+        ways: list[tuple[str, list[str]]] = []
+        full = 0
+        for count in steps:
+            last, more = count == steps[-1], lines.label("more")
+            if not last:
+                these = lines.label("rows")
+                test = lines.emit(f"icmp sle i64 {length}, {count * width}")
+                lines.do(f"br i1 {test}, label %{these}, label %{more}")
+                lines.begin(these)
+            if isinstance(fold.extent, int):
+                full = fold.extent // width
+            made = self._rows(loop, fold, first, count, full)
+            ways.append((lines.block, made))
+            lines.do(f"br label %{done}")
+            lines.begin(done if last else more)
+            full = count
+        self.scope = outer
+        for number, carry in enumerate(fold.carries):
+            coming = ", ".join(f"[ {made[number]}, %{block} ]" for block, made in ways)
+            self.define(carry.out, lines.emit(f"phi {register_type(carry.dtype, width)} {coming}"), True, carry.dtype)
+
+    def _rows(self, loop: For, fold: For, first: str, count: int, full: int) -> list[str]:
+        """The totals of rows in `count` registers each, of which so many are full; one of every row in a register."""
+        lines, width, names = self.lines, self.lanes, dict(self.env)
+        length = self.size(fold.extent)
+        own = _of_row(loop, fold)
+        pieces: list[list[list[str]]] = [[[] for _ in range(width)] for _ in fold.carries]
+        for register in range(count):
+            place = str(register * width)
+            self.scope = Scope(width, "", fold.var)
+            self.vars[fold.var] = place
+            if register >= full:
+                self.mask(lines.emit(f"sub i64 {length}, {place}"))
+            self.env = dict(names)
+            for row in range(width):
+                self.vars[loop.var] = self.plus(first, str(row))
+                self.body([s for s in fold.body if not row or id(s) in own])
+                for made, carry in zip(pieces, fold.carries, strict=True):
+                    made[row].append(alone(self, carry))
+        self.env = names
+        totals: list[str] = []
+        for made, carry in zip(pieces, fold.carries, strict=True):
+            rows = [upright(lines, carry, width, parts) for parts in made]
+            columns = transposed(lines, rows, register_type(carry.dtype, width))
+            totals.append(by_halves(lines, carry, width, columns))
+        return totals
+
+
+def _of_row(loop: For, fold: For) -> set[int]:
+    """The statements of a fold that differ from row to row; what is folded is made for each row."""
+    own: set[int] = set()
+    names: set[int] = set()
+    folded = {carry.value for carry in fold.carries}
+    for stmt in fold.body:
+        assert isinstance(stmt, (Let, Load))
+        index = stmt.index if isinstance(stmt, Load) else (stmt.attr,) if stmt.op == "index" else ()
+        moves = any(name == loop.var for i in index for name, _ in i.terms)
+        if moves or stmt.name in folded or names & set(scalars_read(stmt)):
+            own.add(id(stmt))
+            names.add(stmt.name)
+    return own
