@@ -133,6 +133,21 @@ def _least_squares(builder: Builder) -> tuple[list[Handle], Handle]:
     return [a, x, b], einsum("i,i->", r, r)
 
 
+def _deep(builder: Builder) -> tuple[list[Handle], Handle]:
+    """Three layers, the last with m outputs."""
+    w, x = [variable(builder, name, n, n) for name in ("W0", "W1")], variable(builder, "x", n)
+    v = variable(builder, "V", m, n)
+    y = x
+    for layer in (*w, v):
+        y = einsum("ij,j->i", layer, y).op("tanh")
+    return [*w, v, x], y
+
+
+def _deep_squares(builder: Builder) -> tuple[list[Handle], Handle]:
+    params, y = _deep(builder)
+    return params, einsum("i,i->", y, y)
+
+
 def _product(builder: Builder) -> tuple[list[Handle], Handle]:
     a, b = variable(builder, "A", m, k), variable(builder, "B", k, n)
     return [a, b], einsum("ij,jk->ik", a, b)
@@ -350,7 +365,7 @@ def _modes(make: Callable[[Builder], Any], wrt: int, scalar: bool) -> tuple[Func
 
 
 def test_a_gradient_is_cheap_in_reverse() -> None:
-    primal, programs_ = _modes(_least_squares, 1, True)
+    primal, programs_ = _modes(_deep_squares, 3, True)
     told = compare_programs(primal, programs_)
     assert told.best == "reverse"
     assert told.ratio("forward") is None
@@ -364,7 +379,7 @@ def test_a_gradient_is_cheap_in_reverse() -> None:
 
 
 def test_a_jacobian_depends_on_its_shape() -> None:
-    primal, programs_ = _modes(_dense, 1, False)
+    primal, programs_ = _modes(_deep, 3, False)
     told = compare_programs(primal, programs_, {"m": [3, 300], "n": 30})
     assert [told.best_at(p) for p in told.points] == ["reverse", "forward"]
     assert "forward wins when about m > n, reverse below" in told.recommendation
@@ -378,7 +393,7 @@ def test_a_jacobian_depends_on_its_shape() -> None:
 
 
 def test_forms_of_a_comparison() -> None:
-    primal, programs_ = _modes(_dense, 1, False)
+    primal, programs_ = _modes(_deep, 3, False)
     told = compare_programs(primal, programs_, {"m": [2, 20], "n": [5]})
     table = told.table()
     assert table == str(told)

@@ -10,8 +10,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
 
-from symdiff.diff.forward import masked, push
-from symdiff.diff.masks import block_mask, linear_mask, live
+from symdiff.diff.forward import push
+from symdiff.diff.masks import block_mask, linear_mask, live, masked
+from symdiff.diff.supports import settled
 from symdiff.diff.terms import Factor, Node, Operator
 from symdiff.errors import DerivativeError
 from symdiff.ir.builder import Builder, Handle
@@ -149,7 +150,8 @@ class Building(_Ordered):
         nodes = [n for n, _ in args]
         if len({n.type.dtype for n in nodes}) > 1:  # the parts of a path stand on both sides of a cast
             nodes = [self._handle(n).op("cast", dtype=dtype).value for n in nodes]
-        return contract(self._builder, nodes, [w for _, w in args], output, free, dtype)
+        made = contract(self._builder, nodes, [w for _, w in args], output, free, dtype)
+        return settled(self._handle(made)).value
 
     def _handle(self, node: Node) -> Handle:
         return Handle(self._builder, node)

@@ -15,10 +15,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, assert_never
 
 from symdiff.diff.loops import push_loop
-from symdiff.diff.masks import all_of, either, live
+from symdiff.diff.masks import all_of, either, live, masked
+from symdiff.diff.slopes import tame
+from symdiff.diff.supports import joined, product, settled
 from symdiff.errors import DerivativeError
 from symdiff.ir.builder import Builder, Handle
-from symdiff.ir.contraction import expand, times
 from symdiff.ir.graph import Value, loop_key, topological
 from symdiff.ir.op import Linear, Multilinear, NoDerivative, Partials, Region, Rules
 
@@ -75,8 +76,8 @@ def _push(
             total, mask = None, None
             for i, tangent in enumerate(moving):
                 if tangent is not None:
-                    term = rule.forward(i, tangent, *xs, **attrs)
-                    total = term if total is None else total + term
+                    term = settled(rule.forward(i, tangent, *xs, **attrs))
+                    total = term if total is None else joined(total, term)
             if len(xs) == 1 and still[0] is not None:
                 mask = rule.forward(0, live(still[0]), *xs, **attrs).op("eq", 0)
             return total, mask
@@ -95,24 +96,25 @@ def _elementwise(
     still: Sequence[Handle | None],
 ) -> tuple[Handle | None, Handle | None]:  # fmt: skip
     attrs, y = dict(value.attrs), Handle(xs[0].builder, value)
+    steep = value.op.name != "div" and not tame(value, y.builder.opset)
     partials = rule.partials(y, *xs, **attrs)
     dead = rule.dead(y, *xs, **attrs) if rule.dead else (None,) * len(xs)
     total: Handle | None = None
     masks: list[Handle | None] = []
     for partial, mask, tangent, own in zip(partials, dead, moving, still, strict=True):
-        term = None if tangent is None else scaled(partial, tangent, value)
+        term = None if tangent is None else scaled(partial, tangent, value, steep)
         if term is None:
             continue
         both = either(own, mask)
         # What is still is an exact zero already: only a product can spoil it.
         term = masked(mask if isinstance(partial, int) else both, term)
-        total = term if total is None else total + term
+        total = term if total is None else joined(total, term)
         masks.append(both)
     return total, all_of(masks)
 
 
-def scaled(partial: Handle | int | None, tangent: Handle, value: Value) -> Handle | None:
-    """partial * tangent over seed axes; None for an exact zero."""
+def scaled(partial: Handle | int | None, tangent: Handle, value: Value, steep: bool = False) -> Handle | None:
+    """partial * tangent over seed axes; None for an exact zero. steep: as in `supports.product`."""
     if partial is None:
         raise DerivativeError(f"{value.op.name}: the derivative in one of its operands is not known")
     if isinstance(partial, int):
@@ -120,12 +122,9 @@ def scaled(partial: Handle | int | None, tangent: Handle, value: Value) -> Handl
     constant = partial.value.op.name == "const"
     if constant and partial.value.attr("value") == 0:
         return None
-    return tangent * partial.const(partial.value.attr("value"), tangent.shape) if constant else times(partial, tangent)
-
-
-def masked(mask: Handle | None, term: Handle) -> Handle:
-    """`term` with exact zeros where the mask holds."""
-    return term if mask is None else expand(mask, term.shape).op("select", 0 * term, term)
+    if constant:
+        return tangent * partial.const(partial.value.attr("value"), tangent.shape)
+    return product(partial, tangent, steep)
 
 
 def refusal(value: Value, rule: NoDerivative) -> DerivativeError:

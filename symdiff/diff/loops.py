@@ -13,14 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
 from typing import Any, TypeAlias
 
+from symdiff.diff.slopes import tame
 from symdiff.ir.builder import Builder, Handle
 from symdiff.ir.contraction import permute
 from symdiff.ir.dims import Shape, Size
 from symdiff.ir.graph import Function, Value, instructions, leaves_read, topological
-from symdiff.ir.op import Linear, Multilinear, Op, OpSet
+from symdiff.ir.op import Op, OpSet
 from symdiff.ir.types import TensorType
 
 Push: TypeAlias = "Callable[[Builder, Sequence[Value], Mapping[Value, Handle], int], list[Handle | None]]"
@@ -213,31 +213,9 @@ def _moving_carries(
 
 
 # -------------------------------------------------------------------- reverse
-_TAME = frozenset({
-    "add", "sub", "neg", "mul", "exp", "exp2", "expm1", "sin", "cos", "tanh", "sinh", "cosh", "arctan", "arcsinh",
-    "sigmoid", "softplus", "logaddexp", "erf", "erfc", "apply", "functional", "select", "maximum", "minimum", "abs",
-    "relu", "clip", "sign", "floor", "ceil", "round", "trunc", "cast", "reduce_max", "reduce_min", "logsumexp",
-    "softmax", "reduce_prod", "prod_others",
-})  # fmt: skip
-"""Ops whose derivative is finite wherever operands and result are. No rule says so of itself, hence a list; an op that
-is missing here costs a mask in every step and changes no number."""
-
-
 def _tame(function: Function, opset: OpSet) -> bool:
     """Whether no derivative in a body is infinite where its values are finite."""
-    return all(
-        value.op.picks or not value.type.floating or not value.args or value.op.name in _TAME
-        or isinstance(opset.rule(value.op), (Linear, Multilinear)) or _by_constant(value)
-        for value in instructions(function.instrs)
-    )  # fmt: skip
-
-
-def _by_constant(value: Value) -> bool:
-    """A power of at least 1, or a quotient by a number."""
-    number = value.args[-1].attr("value") if value.args[-1].op.name == "const" else None
-    if not isinstance(number, (int, Fraction)):
-        return False
-    return number >= 1 if value.op.name == "pow" else value.op.name == "div" and number != 0
+    return all(value.op.picks or tame(value, opset) for value in instructions(function.instrs))
 
 
 @dataclass(slots=True)
@@ -342,8 +320,8 @@ class _Pulling:
         A last carry that nobody reads is dead as a whole; without infinite derivatives that needs no mask, unless steps
         are left out of what is stacked: the last ones may run over padding that is NaN.
         """
-        tame = _tame(self.loop.body, self.builder.opset) and all(own.dead is None for own in self.given.values())
-        masked = {k for k in live if (self.last[k][1] is not None if k in self.last else not tame)}
+        mild = _tame(self.loop.body, self.builder.opset) and all(own.dead is None for own in self.given.values())
+        masked = {k for k in live if (self.last[k][1] is not None if k in self.last else not mild)}
         while True:
             found = self.swept(live, masked)
             own = {k: found.get(self.loop.params[k]) for k in live}

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from symdiff.ir.builder import Handle
-from symdiff.ir.contraction import einsum, spread, sum_over
+from symdiff.ir.contraction import einsum, expand, spread, sum_over
 from symdiff.ir.graph import Value
 from symdiff.ir.op import Linear, Multilinear
 
@@ -37,6 +37,11 @@ def all_of(masks: Sequence[Handle | None]) -> Handle | None:
             return None
         total = mask if total is None else total.op("and", mask)
     return total
+
+
+def masked(mask: Handle | None, term: Handle) -> Handle:
+    """`term` with exact zeros where the mask holds."""
+    return term if mask is None else expand(mask, term.shape).op("select", 0 * term, term)
 
 
 def linear_mask(

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any, TypeAlias, assert_never
 
-from symdiff.diff.forward import masked, refusal, scaled
+from symdiff.diff.forward import refusal, scaled
 from symdiff.diff.loops import Pulled, pull_loop
-from symdiff.diff.masks import all_of, block_mask, contract_mask, either, linear_mask
+from symdiff.diff.masks import all_of, block_mask, contract_mask, either, linear_mask, masked
+from symdiff.diff.supports import joined, settled
 from symdiff.ir.builder import Builder, Handle
 from symdiff.ir.graph import Value, loop_key, topological
 from symdiff.ir.op import Linear, Multilinear, NoDerivative, Partials, Region, Rules
@@ -31,7 +32,7 @@ def _total(parts: Sequence[Pulled]) -> Handle:
         return parts[0][0]
     terms = [term for term, _ in parts]
     while len(terms) > 1:
-        terms = [terms[i] + terms[i + 1] if i + 1 < len(terms) else terms[i] for i in range(0, len(terms), 2)]
+        terms = [joined(terms[i], terms[i + 1]) if i + 1 < len(terms) else terms[i] for i in range(0, len(terms), 2)]
     return terms[0]
 
 
@@ -149,7 +150,7 @@ def _pull(
             safe = xs if len(xs) == 1 else [masked(mask, x) for mask, x in zip(masks, xs, strict=True)]
             for i, x in enumerate(value.args):
                 if x in active:
-                    _add(gathered, x, rule.transpose(i, ct, *safe, **attrs), masks[i] if x in curved else None)
+                    _add(gathered, x, settled(rule.transpose(i, ct, *safe, **attrs)), masks[i] if x in curved else None)
         case Rules():
             for i, term in enumerate(rule.vjp(ct, y, *xs, **attrs)):
                 if term is not None and value.args[i] in active:
