@@ -135,3 +135,36 @@ def test_numbers_that_no_float_reaches() -> None:
         np.testing.assert_array_equal(eval(found.source(), {"np": np, "x": point}), want)
         for target in ("c", "jax", "torch", "julia", "sympy"):
             assert found.source(target)
+
+
+_n, _b = sd.dims("n b")
+_A, _T, _v = sd.symbol("A", (_n, _n)), sd.symbol("T", (_b, _n, _n)), sd.symbol("v", (_n,))
+_s, _z = sd.symbol("s"), sd.symbol("z", (_b,))
+_UPPER = np.where(np.tri(3) > 0, 1.5, np.nan)
+_NP: Any = np
+TRIANGLES: dict[str, tuple[Any, dict[str, Any]]] = {
+    "by a number": (_NP.tril(_A / _s), {"s": 0.0}),
+    "upper by a number": (_NP.triu(_A / _s), {"s": 0.0}),
+    "of NaN": (_NP.tril(2 * _A), {"A": _UPPER}),
+    "stacked": (_NP.tril(_NP.exp(_T)), {"T": np.stack([_UPPER, _UPPER])}),
+    "stacked by numbers": (_NP.tril(_T / _z[:, None, None]), {"z": np.zeros(2)}),
+    "stacked with a vector": (_NP.tril(_T) @ _v, {"T": np.stack([_UPPER, _UPPER])}),
+    "gradient": (
+        sd.gradient(_NP.sum(_NP.tril(_NP.log(_T)) ** 2), _T), {"T": np.where(np.tri(3) > 0, [[[1.5]]] * 2, -1)}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TRIANGLES)
+def test_triangles_are_zero_where_nothing_was_finite(name: str) -> None:
+    form, given = TRIANGLES[name]
+    rng = np.random.default_rng(2)
+    symbols = {"A": _A, "T": _T, "v": _v, "s": _s, "z": _z}
+    values = {k: given.get(k, rng.normal(size=[{"n": 3, "b": 2}[str(a)] for a in v.shape])) for k, v in symbols.items()}
+    with np.errstate(all="ignore"):
+        want = form.evaluate(values)
+    np.testing.assert_allclose(sd.compile(form, list(symbols.values()))(*values.values()), want, rtol=1e-12)
+    assert np.any(want == 0) or name == "stacked with a vector"
+
+
+def test_stacks_of_triangles_are_printed_as_triangles() -> None:
+    assert sd.simplify(_NP.tril(_NP.exp(_T))).source() == "np.tril(np.exp(T))"

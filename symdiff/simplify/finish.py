@@ -14,7 +14,7 @@ from typing import TypeAlias
 from symdiff.ir.contraction import contract
 from symdiff.ir.graph import Value
 from symdiff.simplify import facts, rules_scalar
-from symdiff.simplify.defined import harmless, is_indicator
+from symdiff.simplify.defined import finite_factor, harmless, is_indicator
 from symdiff.simplify.exact import content_of
 from symdiff.simplify.match import RuleBook, leading_minus
 from symdiff.simplify.pointwise import COMPARISONS, negated
@@ -339,7 +339,7 @@ class Finisher:
             held = {*view.output, *(x for own in labels for x in own)}
             inside = _between(others, {rows, columns}, held)
             if not args and set(view.output) == {rows, columns} and len(view.output) == 2:
-                inside = [g for g in others if g.labels]
+                inside = [g for g in others if g.labels or not finite_factor(ctx, g)]
             if inside:
                 upper = inside[0].labels == (columns, rows) if len(inside) == 1 else view.output == (columns, rows)
                 places = (columns, rows) if upper else (rows, columns)
@@ -349,6 +349,17 @@ class Finisher:
                 args.append(ctx.plain("triu" if upper else "tril", (self.form(whole),), attrs))
                 labels.append(places)
                 factors[:] = [g for g in others if g not in inside]
+                return True
+            stacked = [g for g in others if {rows, columns} <= set(g.labels)]
+            if stacked:
+                lead = [x for x in dict.fromkeys(y for g in stacked for y in g.labels) if x not in f.labels]
+                places = (*lead, rows, columns)
+                wild = [g for g in others if g not in stacked and not finite_factor(ctx, g)]
+                stacked += [g for g in wild if set(g.labels) <= set(places)]
+                whole = product(ctx, 1, stacked, places, {x: view.sizes[x] for x in places}, dtype)
+                args.append(ctx.plain("tril", (self.form(whole),), (("k", k),)))
+                labels.append(places)
+                factors[:] = [g for g in others if g not in stacked]
                 return True
             for summed, left in ((columns, rows), (rows, columns)):
                 beyond = self._behind(summed, f, others, held) if k == 0 else None
