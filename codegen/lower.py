@@ -351,7 +351,8 @@ def _require_elements(made: Lowered, value: Value) -> None:
 
 
 def _extremum(made: Lowered, value: Value, args: list[Node]) -> Node:
-    _require_elements(made, value)
+    if value.type.dtype != "bool":  # any() and all() of nothing are
+        _require_elements(made, value)
     kind = {"reduce_max": "max", "reduce_min": "min"}[value.op.name]
     return made.graph.reduce(kind, args[0], _fronts(value))
 

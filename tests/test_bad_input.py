@@ -103,7 +103,7 @@ REFUSED: list[Case] = [
     ("np.sort", lambda: np.sort(x), sd.UnsupportedError, "np.sort is not defined for symbolic arrays"),
     ("np.fft", lambda: np.fft.fft(x), sd.UnsupportedError, "np.fft.fft is not defined"),
     ("out", lambda: np.sin(x, out=np.zeros(3)), sd.UnsupportedError, "write a = a"),
-    ("option", lambda: np.max(x, initial=0), sd.UnsupportedError, "argument initial=0 is not supported"),
+    ("option", lambda: np.sum(x, initial=1), sd.UnsupportedError, "argument initial=1 is not supported"),
     ("bits", lambda: x & x, sd.DtypeError, "booleans only"),
     # text
     ("unbalanced", lambda: sd.parse("sum(x", {"x": x}), sd.ParseError, r"never closed(.|\n)*\^"),

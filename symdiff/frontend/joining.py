@@ -10,7 +10,7 @@ import numpy as np
 from symdiff.errors import ArgumentError, ShapeError, SymbolicSizeError, UnsupportedError
 from symdiff.frontend.building import demand, dtype_name, make, misfit, raw_shape, raw_size, seen, watched
 from symdiff.frontend.expr import Expr, as_expr, broadcast_to, contraction, promote, wrap
-from symdiff.frontend.registry import numpy_function, own_function, refuse
+from symdiff.frontend.registry import FUNCTIONS, numpy_function, own_function, refuse
 from symdiff.frontend.shape_functions import (
     atleast_1d,
     atleast_2d,
@@ -287,9 +287,14 @@ def repeat(a: Any, repeats: Any, axis: Any = None) -> Any:
 @numpy_function("pad")
 def pad(array: Any, pad_width: Any, mode: str = "constant", constant_values: Any = 0) -> Any:
     x = as_expr(array)
-    if mode != "constant":
-        raise UnsupportedError(f"pad: mode {mode!r} is not supported, expected 'constant'; use np.concatenate")
     widths = _pairs(pad_width, x.ndim, "pad_width")
+    if mode in _REPEATING:
+        for axis, (before, after) in enumerate(widths):
+            x = _repeated(x, axis, before, after, mode)
+        return x
+    if mode != "constant":
+        known = ", ".join([repr(m) for m in ("constant", *_REPEATING)])
+        raise UnsupportedError(f"pad: mode {mode!r} is not supported, expected one of {known}; use np.concatenate")
     values = _pairs(constant_values, x.ndim, "constant_values")
     if all(isinstance(v, (int, float)) and v == 0 for pair in values for v in pair) and x.dtype != "bool":
         starts = tuple([raw_size(before, "pad") for before, _ in widths])
@@ -306,6 +311,30 @@ def pad(array: Any, pad_width: Any, mode: str = "constant", constant_values: Any
         ]
         x = concatenate([ends[0], x, ends[1]], axis)
     return x
+
+
+_REPEATING = ("edge", "reflect", "symmetric", "wrap")
+
+
+def _repeated(x: Any, axis: int, before: Any, after: Any, mode: str) -> Any:
+    """Entries of an axis once more at its ends. Of an axis of symbolic size at most as many as it has."""
+    size = x.value.shape[axis]
+    if not all(isinstance(w, (int, np.integer)) and w >= 0 for w in (before, after)):
+        raise ArgumentError(f"pad: widths {before}, {after} with mode {mode!r}, expected integers of at least 0")
+    skip = mode == "reflect"
+    known = watched() or isinstance(size, int)
+    if mode != "edge" and known and max(before, after) > seen(size) - skip:  # several times around
+        numpy_pad: Any = np.pad
+        return FUNCTIONS["take"](x, numpy_pad(np.arange(known_size(size, "pad")), (before, after), mode=mode), axis)
+    if mode == "edge":
+        first, last = window(x, axis, 0, 1), window(x, axis, size - 1, 1)
+        shape = x.value.shape
+        ends = [broadcast_to(e, (*shape[:axis], w, *shape[axis + 1 :])) for e, w in ((first, before), (last, after))]
+    elif mode == "wrap":
+        ends = [window(x, axis, size - before, before), window(x, axis, 0, after)]
+    else:
+        ends = [window(x, axis, before - 1 + skip, before, -1), window(x, axis, size - 1 - skip, after, -1)]
+    return concatenate([e for e, w in zip((ends[0], x, ends[1]), (before, 1, after), strict=True) if w], axis)
 
 
 def _pairs(given: Any, rank: int, name: str) -> list[tuple[Any, Any]]:

@@ -194,26 +194,39 @@ class ArrayMethods:
     def ravel(self, order: str = "C") -> Any:
         return FUNCTIONS["ravel"](self, order=order)
 
-    def sum(self, axis: Any = None, dtype: Any = None, out: None = None, keepdims: bool = False) -> Any:
-        return _plain("sum", out)(self, axis=axis, dtype=dtype, keepdims=keepdims)
+    def sum(
+        self, axis: Any = None, dtype: Any = None, out: None = None, keepdims: bool = False, *, where: Any = True
+    ) -> Any:
+        return _plain("sum", out)(self, axis=axis, dtype=dtype, keepdims=keepdims, where=where)
 
-    def mean(self, axis: Any = None, dtype: Any = None, out: None = None, keepdims: bool = False) -> Any:
-        return _plain("mean", out)(self, axis=axis, dtype=dtype, keepdims=keepdims)
+    def mean(
+        self, axis: Any = None, dtype: Any = None, out: None = None, keepdims: bool = False, *, where: Any = True
+    ) -> Any:
+        return _plain("mean", out)(self, axis=axis, dtype=dtype, keepdims=keepdims, where=where)
 
-    def max(self, axis: Any = None, out: None = None, keepdims: bool = False) -> Any:
-        return _plain("max", out)(self, axis=axis, keepdims=keepdims)
+    def max(
+        self, axis: Any = None, out: None = None, keepdims: bool = False, initial: Any = None, where: Any = True
+    ) -> Any:
+        return _plain("max", out)(self, axis=axis, keepdims=keepdims, initial=initial, where=where)
 
-    def min(self, axis: Any = None, out: None = None, keepdims: bool = False) -> Any:
-        return _plain("min", out)(self, axis=axis, keepdims=keepdims)
+    def min(
+        self, axis: Any = None, out: None = None, keepdims: bool = False, initial: Any = None, where: Any = True
+    ) -> Any:
+        return _plain("min", out)(self, axis=axis, keepdims=keepdims, initial=initial, where=where)
 
-    def prod(self, axis: Any = None, dtype: Any = None, out: None = None, keepdims: bool = False) -> Any:
-        return _plain("prod", out)(self, axis=axis, dtype=dtype, keepdims=keepdims)
+    def prod(
+        self, axis: Any = None, dtype: Any = None, out: None = None, keepdims: bool = False, initial: Any = None,
+        where: Any = True,
+    ) -> Any:  # fmt: skip
+        return _plain("prod", out)(
+            self, axis=axis, dtype=dtype, keepdims=keepdims, initial=initial, where=where
+        )
 
-    def any(self, axis: Any = None, out: None = None, keepdims: bool = False) -> Any:
-        return _plain("any", out)(self, axis=axis, keepdims=keepdims)
+    def any(self, axis: Any = None, out: None = None, keepdims: bool = False, *, where: Any = True) -> Any:
+        return _plain("any", out)(self, axis=axis, keepdims=keepdims, where=where)
 
-    def all(self, axis: Any = None, out: None = None, keepdims: bool = False) -> Any:
-        return _plain("all", out)(self, axis=axis, keepdims=keepdims)
+    def all(self, axis: Any = None, out: None = None, keepdims: bool = False, *, where: Any = True) -> Any:
+        return _plain("all", out)(self, axis=axis, keepdims=keepdims, where=where)
 
     def var(self, axis: Any = None, dtype: Any = None, out: None = None, ddof: Any = 0, keepdims: bool = False) -> Any:
         return _plain("var", out)(self, axis=axis, dtype=dtype, ddof=ddof, keepdims=keepdims)

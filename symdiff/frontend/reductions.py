@@ -22,6 +22,7 @@ from symdiff.frontend.elementwise import (
     square,
     subtract,
 )
+from symdiff.frontend.elementwise import where as choice
 from symdiff.frontend.expr import Expr, as_expr, broadcast_to, contraction, promote
 from symdiff.frontend.joining import concatenate
 from symdiff.frontend.registry import FUNCTIONS, numpy_function, own_function, refuse, scipy_function
@@ -53,6 +54,11 @@ def _floating(x: Any, dtype: Any = None) -> Any:
     return e if dtype is None else e.astype(dtype_name(dtype))
 
 
+def _limited(x: Any, where: Any, neutral: Any) -> Any:
+    """With a number that changes nothing in the place of entries that are left out."""
+    return x if where is True else choice(where, x, neutral)
+
+
 # -------------------------------------------------------------------- sums and means
 def sum_over(x: Any, axes: Sequence[int]) -> Any:
     """Sum over axes 0..rank-1; they leave."""
@@ -66,17 +72,20 @@ def sum_(a: Any, axis: Any = None, dtype: Any = None, keepdims: Any = False, whe
         x = x.astype(dtype_name(dtype))
     elif x.dtype == "bool":
         x = x.astype("i64")
-    if where is not True:
-        x = FUNCTIONS["where"](where, x, 0)
+    x = _limited(x, where, 0)
     axes = normal_axes(axis, x.ndim, "sum")
     return _kept(sum_over(x, axes), axes, keepdims)
 
 
 @numpy_function("mean")
-def mean(a: Any, axis: Any = None, dtype: Any = None, keepdims: Any = False) -> Any:
+def mean(a: Any, axis: Any = None, dtype: Any = None, keepdims: Any = False, *, where: Any = True) -> Any:
     x = _floating(a, dtype)
     axes = normal_axes(axis, x.ndim, "mean")
-    return _kept(divide(sum_over(x, axes), _count(x, axes)), axes, keepdims)
+    count = _count(x, axes)
+    if where is not True:
+        x = choice(where, x, 0)
+        count = sum_over(broadcast_to(as_bool(where), x.value.shape).astype(x.dtype), axes)
+    return _kept(divide(sum_over(x, axes), count), axes, keepdims)
 
 
 @numpy_function("var")
@@ -127,17 +136,34 @@ def average(a: Any, axis: Any = None, weights: Any = None, returned: bool = Fals
 
 # -------------------------------------------------------------------- extremes
 def _extreme(op: str, name: str) -> Any:
-    def function(a: Any, axis: Any = None, keepdims: Any = False) -> Any:
+    def function(
+        a: Any, axis: Any = None, keepdims: Any = False, initial: Any = None, where: Any = True
+    ) -> Any:
         x = as_expr(a)
+        if where is not True and initial is None:
+            raise ArgumentError(f"{name}: where= needs initial=, the result where no entry is left")
+        x = _limited(x, where, initial)
         axes = normal_axes(axis, x.ndim, name)
+        if initial is not None:
+            x, axes = _beside(x, axes, initial)
+            return _kept(x.apply(op, x, axes=(-1,)), axes, keepdims)
         if not axes:
             return x
-        for i in axes:
+        for i in axes if x.dtype != "bool" else ():
             if x.value.shape[i] == 0:
                 raise ShapeError(f"{name}: axis {i} of shape {format_shape(x.value.shape)} is empty")
         return _kept(x.apply(op, x, axes=_from_back(axes, x.ndim)), axes, keepdims)
 
     return function
+
+
+def _beside(x: Any, axes: Sequence[int], initial: Any) -> tuple[Any, Sequence[int]]:
+    """The entries that are chosen from in the last axis, and one more behind them."""
+    kept = [i for i in range(x.ndim) if i not in axes]
+    shape = tuple([x.value.shape[i] for i in kept])
+    x = reshaped(permuted(x, [*kept, *sorted(axes)]), (*shape, _count(x, axes)))
+    x, more = promote([x, initial])
+    return concatenate([x, broadcast_to(more, (*shape, 1))], -1), axes
 
 
 max_ = numpy_function("max", "amax")(_extreme("reduce_max", "max"))
@@ -150,13 +176,13 @@ def ptp(a: Any, axis: Any = None, keepdims: Any = False) -> Any:
 
 
 @numpy_function("any")
-def any_(a: Any, axis: Any = None, keepdims: Any = False) -> Any:
-    return max_(as_bool(a), axis, keepdims)
+def any_(a: Any, axis: Any = None, keepdims: Any = False, *, where: Any = True) -> Any:
+    return max_(_limited(as_bool(a), where, False), axis, keepdims)
 
 
 @numpy_function("all")
-def all_(a: Any, axis: Any = None, keepdims: Any = False) -> Any:
-    return min_(as_bool(a), axis, keepdims)
+def all_(a: Any, axis: Any = None, keepdims: Any = False, *, where: Any = True) -> Any:
+    return min_(_limited(as_bool(a), where, True), axis, keepdims)
 
 
 @numpy_function("count_nonzero")
@@ -198,8 +224,12 @@ argmin = numpy_function("argmin")(_position("argmin"))
 
 # -------------------------------------------------------------------- products
 @numpy_function("prod")
-def prod(a: Any, axis: Any = None, dtype: Any = None, keepdims: Any = False) -> Any:
-    x = as_expr(a)
+def prod(
+    a: Any, axis: Any = None, dtype: Any = None, keepdims: Any = False, initial: Any = None, where: Any = True
+) -> Any:
+    x = _limited(as_expr(a), where, 1)
+    if initial is not None:
+        return multiply(prod(x, axis, dtype, keepdims), initial)
     if dtype is not None:
         x = x.astype(dtype_name(dtype))
     elif x.dtype == "bool":
@@ -343,12 +373,21 @@ def ufunc_reduce(
     ufunc: np.ufunc, a: Any, axis: Any = 0, dtype: Any = None, keepdims: Any = False, **options: Any
 ) -> Any:
     """`np.add.reduce` and its kin; the axis is 0 unless given."""
-    refuse_options(ufunc, "reduce", options)
     known: dict[Any, Any] = {
         np.add: sum_, np.multiply: prod, np.maximum: max_, np.minimum: min_, np.logical_and: all_, np.logical_or: any_,
+        np.logaddexp: logsumexp,
     }  # fmt: skip
     if ufunc not in known:
-        raise UnsupportedError(f"np.{ufunc.__name__}.reduce is not defined for symbolic arrays")
+        raise UnsupportedError(
+            f"np.{ufunc.__name__}.reduce is not defined for symbolic arrays, as it is for "
+            f"{', '.join([f'np.{u.__name__}' for u in known])}; use sd.scan, which carries a value along an axis"
+        )
+    if ufunc in (np.maximum, np.minimum):
+        options = {k: v for k, v in options.items() if v is not None and v is not getattr(np, "_NoValue", None)}
+        extremes = {k: options.pop(k) for k in ("initial", "where") if k in options}
+        refuse_options(ufunc, "reduce", options)
+        return known[ufunc](a, axis=axis, keepdims=keepdims, **extremes)
+    refuse_options(ufunc, "reduce", options)
     if dtype is not None:
         a = as_expr(a).astype(dtype)
     return known[ufunc](a, axis=axis, keepdims=keepdims)

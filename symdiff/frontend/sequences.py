@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from symdiff.frontend.elementwise import add, divide, multiply, not_equal, power
 from symdiff.frontend.expr import as_expr, broadcast_to, promote
 from symdiff.frontend.joining import concatenate, flip, known_size, pad, stack, window
 from symdiff.frontend.linalg_functions import outer
-from symdiff.frontend.reductions import prod, refuse_options, sum_over
+from symdiff.frontend.reductions import max_, min_, prod, refuse_options, sum_over
 from symdiff.frontend.registry import numpy_function, own_function, refuse
 from symdiff.frontend.shape_functions import expanded, moveaxis, normal_axis, ravel, reshaped
 from symdiff.ir.dims import Dim, Size
@@ -37,11 +38,27 @@ def cumsum(a: Any, axis: Any = None, dtype: Any = None) -> Any:
 def cumprod(a: Any, axis: Any = None, dtype: Any = None) -> Any:
     """Running products, by a table of n by n: entry [i, j] is x[j] up to i, 1 behind it; zeros differentiate too."""
     flat, at = _running(a, axis, dtype, "cumprod")
-    last = moveaxis(flat, at, -1)
+    return moveaxis(prod(_table(flat, at, 1), -1), -1, at)
+
+
+def _table(x: Any, axis: int, beyond: Any) -> Any:
+    """Entry [..., i, j] is x[..., j] up to i along the axis, and `beyond` behind it."""
+    last = moveaxis(x, axis, -1)
     n = last.value.shape[-1]
     upto = expanded(arange(n), [0]) <= expanded(arange(n), [1])
-    table = where(upto, expanded(last, [last.ndim - 1]), 1)
-    return moveaxis(prod(table, -1), -1, at)
+    return where(upto, expanded(last, [last.ndim - 1]), beyond)
+
+
+def _extremes(name: str, choose: Callable[..., Any], least: float | int) -> Callable[..., Any]:
+    def running(a: Any, axis: Any = 0, dtype: Any = None) -> Any:
+        """Running extremes, by a table as running products are."""
+        flat, at = _running(a, axis, dtype, f"{name}.accumulate")
+        if flat.value.shape[at] == 0:
+            return flat
+        bound = (2**63 - 1 if least > 0 else -(2**63)) if flat.dtype == "i64" else least
+        return moveaxis(choose(_table(flat, at, bound), -1), -1, at)
+
+    return running
 
 
 @numpy_function("cumulative_sum")
@@ -162,9 +179,15 @@ def polyval(p: Any, x: Any) -> Any:
 
 def ufunc_accumulate(ufunc: np.ufunc, a: Any, axis: Any = 0, **options: Any) -> Any:
     refuse_options(ufunc, "accumulate", options)
-    known: dict[Any, Any] = {np.add: cumsum, np.multiply: cumprod}
+    known: dict[Any, Any] = {
+        np.add: cumsum, np.multiply: cumprod,
+        np.maximum: _extremes("maximum", max_, -np.inf), np.minimum: _extremes("minimum", min_, np.inf),
+    }  # fmt: skip
     if ufunc not in known:
-        raise UnsupportedError(f"np.{ufunc.__name__}.accumulate is not defined for symbolic arrays")
+        raise UnsupportedError(
+            f"np.{ufunc.__name__}.accumulate is not defined for symbolic arrays, as it is for "
+            f"{', '.join([f'np.{u.__name__}' for u in known])}; use sd.scan, which carries a value along an axis"
+        )
     return known[ufunc](a, axis)
 
 

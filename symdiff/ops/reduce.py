@@ -76,8 +76,20 @@ def _extreme(name: str, evaluate: Callable[..., Any], latex: str) -> Op:
               sample=Sample(draw=_draw), cost="compare")  # fmt: skip
 
 
-reduce_max = _extreme("reduce_max", lambda x, axes: np.max(x, axis=axes), r"\max {0}")
-reduce_min = _extreme("reduce_min", lambda x, axes: np.min(x, axis=axes), r"\min {0}")
+def _chosen(extreme: Any, logic: Any) -> Callable[..., Any]:
+    """Over nothing there is no extremum, but any() and all() are, and no results need none."""
+
+    def evaluate(x: Any, axes: Axes) -> Any:
+        if np.asarray(x).dtype == bool:
+            return logic(x, axis=axes)
+        kept = [s for i, s in enumerate(np.shape(x)) if i - np.ndim(x) not in axes]
+        return extreme(x, axis=axes) if all(kept) else np.zeros(kept, np.asarray(x).dtype)
+
+    return evaluate
+
+
+reduce_max = _extreme("reduce_max", _chosen(np.max, np.any), r"\max {0}")
+reduce_min = _extreme("reduce_min", _chosen(np.min, np.all), r"\min {0}")
 
 
 def _logsumexp(x: Any, axes: Axes) -> Any:

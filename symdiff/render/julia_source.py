@@ -232,7 +232,8 @@ _JULIA_DTYPES: Mapping[str, str] = {
     "f64": "Float64", "f32": "Float32", "i64": "Int64", "bool": "Bool", "c128": "ComplexF64",
 }  # fmt: skip
 _FUNCTIONS: dict[str, Writer] = {
-    "reduce_max": _reduced("maximum"), "reduce_min": _reduced("minimum"), "reduce_prod": _reduced("prod"),
+    "reduce_max": _reduced("maximum"), "reduce_min": _reduced("minimum"), "any": _reduced("any"),
+    "all": _reduced("all"), "reduce_prod": _reduced("prod"),
     "argmax": _position("argmax"), "argmin": _position("argmin"), "norm": _norm, "softmax": _along("softmax"),
     "logsumexp": _along("logsumexp"), "cumsum": _cumsum, "triangular_solve": _triangular, "embed": _embed,
     "scatter_add": _scatter, "prod_others": lambda node, args, data: f"prodothers({args[0]}, {data[0][0] + 1})",

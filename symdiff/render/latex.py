@@ -45,7 +45,8 @@ _NAMES = {
     "last_writer": "lastwriter", "embed": "pad", "prod_others": "prodothers",
 }  # fmt: skip
 REDUCTIONS = frozenset({
-    "reduce_max", "reduce_min", "reduce_prod", "prod_others", "softmax", "logsumexp", "norm", "argmax", "argmin",
+    "reduce_max", "reduce_min", "any", "all", "reduce_prod", "prod_others", "softmax", "logsumexp", "norm", "argmax",
+    "argmin",
 })  # fmt: skip
 _RELATIONS = {"lt": "<", "le": r"\le", "gt": ">", "ge": r"\ge", "eq": "=", "ne": r"\ne", "and": r"\wedge",
               "or": r"\vee", "xor": r"\oplus"}  # fmt: skip

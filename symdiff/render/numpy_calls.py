@@ -204,6 +204,7 @@ FUNCTIONS.update({
     "lgamma": _plain("scipy.special.gammaln"), "digamma": _plain("scipy.special.psi"),
     "polygamma": lambda node, args, data: f"scipy.special.polygamma({data[0]}, {args[0]})",
     "reduce_max": _reduction("np.max", True), "reduce_min": _reduction("np.min", True),
+    "any": _reduction("np.any", True), "all": _reduction("np.all", True),
     "reduce_prod": _reduction("np.prod", True), "argmax": _reduction("np.argmax", False),
     "argmin": _reduction("np.argmin", False), "logsumexp": _reduction("logsumexp", False),
     "softmax": _reduction("softmax", False), "norm": _norm, "prod_others": _prod_others, "cumsum": _cumsum,

@@ -28,18 +28,22 @@ def _size(r: Recovery, v: Value) -> Form:
 
 
 # -------------------------------------------------------------------- reductions and structure
+_OF_CONDITIONS = {"reduce_max": "any", "reduce_min": "all"}
+
+
 def _reduction(r: Recovery, v: Value) -> Form:
-    """max, min, norm, logsumexp, softmax, prod, argmax: axes are counted in the core."""
+    """max, min, any, all, norm, logsumexp, softmax, prod, argmax: axes are counted in the core."""
+    name = _OF_CONDITIONS.get(v.op.name, v.op.name) if v.type.dtype == "bool" else v.op.name
     rank = v.args[0].type.rank
     attr = v.attr("axes")
     gone = [rank + a for a in (attr if attr is not None else (v.attr("axis"),))]
     node, axes = r.with_axes(v.args[0], gone)
     places = tuple([axes.index(a) for a in gone])
     if v.type.rank == rank:
-        made = r.notation.call(v.op.name, (node,), node.shape, (places,))
+        made = r.notation.call(name, (node,), node.shape, (places,))
         return r.closed(v, made, axes)
     shape = tuple([s for i, s in enumerate(node.shape) if i not in places])
-    made = r.notation.call(v.op.name, (node,), shape, (places,))
+    made = r.notation.call(name, (node,), shape, (places,))
     left = [x for x in range(rank) if x not in gone]
     return r.closed(v, made, [left.index(x) for x in axes if x not in gone])
 
