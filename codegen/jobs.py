@@ -28,13 +28,14 @@ from codegen.split import split
 from codegen.steps import write_loop
 from codegen.united import united
 from codegen.unroll import unroll
+from codegen.wrapped import wrapped
 from symdiff.ir.dims import Shape, Size
 from symdiff.ir.graph import Function
 
 
 def build(function: Function, name: str, threads: int = 1, fast: bool = False) -> tuple[Program, Lowered]:
     """The loop-nest program of a function; fast: its products may be multiplied in any order."""
-    lowered = unroll(lower(function))
+    lowered = unroll(wrapped(lower(function)))
     groups = fuse.plan(lowered)
     axis = choose(lowered.graph.nodes, groups)
     if axis is not None:
@@ -125,7 +126,7 @@ class _Jobs:
 
     def _body(self, lowered: Lowered, params: Sequence[Buffer], results: Sequence[Buffer]) -> list[Stmt]:
         """The statements of one step of a loop; what it reads besides temporaries of its own stays as it is."""
-        lowered = unroll(lowered, _LONGEST_RECORD)
+        lowered = unroll(wrapped(lowered), _LONGEST_RECORD)
         kernels = self.kernels(lowered, fuse.plan(lowered), params, results)
         kernels = abreast(join_rows(kernels, self.memory.temps, {b.root for b in params}))
         return [stmt for kernel in kernels for stmt in kernel.body]

@@ -65,7 +65,9 @@ CHEAP = 4
 _AGAIN = 16
 """and one of at most this cost, about what writing and reading it costs,"""
 _SOURCES = 2
-"""if it is made of at most so many arrays and as many elements are computed again."""
+"""if it is made of at most so many arrays and as many elements are computed again,"""
+_READS = 4
+"""and reads them at no more places."""
 
 
 class Node:
@@ -107,16 +109,19 @@ def again(node: Node, stored: Container[Node]) -> bool:
     if node.cost > _AGAIN:
         return False
     sources: set[Node] = set()
+    reads: set[Node] = set()
     stack = [node]
     seen = {node}
     while stack:
-        for arg in stack.pop().args:
+        own = stack.pop()
+        for arg in own.args:
             if arg.kind not in INLINE or arg.kind in MEMORY or arg in stored:
                 sources.add(arg)
+                reads.add(own if own.kind == "view" else arg)
             elif arg not in seen:
                 seen.add(arg)
                 stack.append(arg)
-    return len(sources) <= _SOURCES
+    return len(sources) <= _SOURCES and len(reads) <= _READS
 
 
 class Graph:
