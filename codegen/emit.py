@@ -253,6 +253,10 @@ class KernelWriter(NarrowWriter):
     def _loop(self, loop: For) -> None:
         """A plain loop; inside a vector loop its carried values have lanes."""
         start, extent = self.range_of(loop)
+        if loop.joined:
+            self.vars[loop.var], self.stops[loop.var] = start, extent
+            self.body(loop.body)
+            return
         if self.rows is not None and self.rows.loop is loop:
             start, extent = self.rows.start, self.rows.stop
         fold = narrow_rows(loop) if self.scope.width == 1 else None
@@ -357,7 +361,7 @@ def _around(body: Sequence[Stmt]) -> set[str]:
         index: Sequence[Index] = ()
         if isinstance(stmt, For):
             made.add(stmt.var)
-            names.update([stmt.within] + ([stmt.block[0]] if stmt.block else []))
+            names.update([stmt.within, *(one[0] for one in (stmt.block, stmt.among) if one)])
         elif isinstance(stmt, (Load, Store)):
             index = stmt.index
         elif isinstance(stmt, Let):

@@ -131,6 +131,10 @@ class For:
     """The steps of a scan: they run in order, and whole kernels stand in the body."""
     waited: bool = False
     """A vector loop that the next step of a scan waits for."""
+    joined: bool = False
+    """Iterations that follow each other are done as one, all at once."""
+    among: tuple[str, int] | None = None
+    """A loop that is `once` and has this: where a scalar is among the iterations of that joined loop."""
     apart: bool = False
     """Known to touch different places of what is written in different iterations; private buffers aside."""
 
@@ -274,6 +278,7 @@ def scalars_read(stmt: Stmt) -> list[int]:
         names.append(stmt.cond)
     elif isinstance(stmt, For):
         names += [n for c in stmt.carries for n in (c.value, c.start) if n >= 0]
+        names += [stmt.among[1]] if stmt.among else []
     else:
         indices = [i for a in stmt.args if isinstance(a, Pointer) for i in a.index]
     return [*names, *[int(n[1:]) for i in indices for n, _ in i.terms if n[0] == "%"]]
@@ -377,6 +382,8 @@ def _head(stmt: Stmt) -> str:
         args = ", ".join(words)
         return f"call {stmt.routine}({args})" + (f" else {stmt.status}" if stmt.status else "")
     carries = "".join(map(_carry, stmt.carries))
+    if stmt.among:
+        return f"if %{stmt.among[1]} among {stmt.among[0]}"
     if stmt.once:
         return f"if {stmt.extent} > 0"
     if stmt.along:
@@ -384,7 +391,7 @@ def _head(stmt: Stmt) -> str:
     block = f" in block {stmt.block[0]} of {stmt.block[1]}" if stmt.block else ""
     reach = f"within {stmt.within}" if stmt.within else f"< {stmt.extent}{block}"
     step = f" by {stmt.step}" if stmt.step != 1 else ""
-    way = " vector" if stmt.vector else " in order" if stmt.steps else ""
+    way = " vector" if stmt.vector else " in order" if stmt.steps else " joined" if stmt.joined else ""
     return f"for {stmt.var} {reach}{step}{carries}{way}"
 
 
@@ -465,8 +472,12 @@ def _verify_kernel(kernel: Kernel, known: set[int]) -> None:
                 if stmt.within and stmt.within not in variables:
                     fail(stmt, f"{stmt.within} is no loop variable here")
                 variables.add(stmt.var)
+                if stmt.among and stmt.among[0] not in variables:
+                    fail(stmt, f"{stmt.among[0]} is no loop variable here")
                 for name in [c.start for c in stmt.carries if c.start >= 0]:
                     use(stmt, name)
+                if stmt.among:
+                    use(stmt, stmt.among[1])
                 scopes.append((stmt, iter(stmt.body), []))
                 for carry in stmt.carries:
                     if carry.inside >= 0:

@@ -255,7 +255,7 @@ class _Reader:
         """How often the body runs each time the loop is met, on average, and what moves the counter."""
         extent = float(max(self.number(loop.extent), 0))
         moves = {loop.var: float(self.number(loop.step))}
-        if loop.once:
+        if loop.once or loop.joined:
             return Loop(min(extent, 1.0), moves)
         if loop.within:
             outer, share = around[loop.within], self.number(loop.share)

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import pairwise
 
 from codegen.apart import apart
-from codegen.index import var
+from codegen.index import Index, var
 from codegen.loops import (
     Buffer,
     Call,
@@ -26,6 +26,7 @@ from codegen.loops import (
     Store,
     Trap,
     extents_of,
+    places_of,
     scalars_read,
     statements,
     touched,
@@ -41,6 +42,10 @@ ROW_BLOCK = 32
 """and of a loop over rows."""
 _MAP_BLOCK = 1024
 _COLUMN_BLOCK = 32
+_RANGES = 4
+"""Ranges of places for each thread: far from each other, as processors read ahead, and some of what is met often."""
+_ROW = 8
+"""Elements of a row that is worth asking whose it is."""
 _PRODUCTS = ("gemm", "panels")
 _ROUTINE = (800, 320, 70, 1)
 """Work of a routine of linear algebra: the call, its rows, elements and products,"""
@@ -59,7 +64,7 @@ def split(kernels: Sequence[Kernel], memory: Memory, threads: int, short: Collec
         made += _cut(kernel) if threads > 1 else [kernel]
     if threads > 1:
         for kernel in made:
-            _share(kernel)
+            _share(kernel, memory, threads)
     return made
 
 
@@ -159,8 +164,8 @@ def _inside(body: Sequence[Stmt]) -> set[int]:
     return names
 
 
-def _share(kernel: Kernel) -> None:
-    """Let threads share the kernel's loop, where its iterations do not meet."""
+def _share(kernel: Kernel, memory: Memory, threads: int) -> None:
+    """Let threads share the kernel's loop, where its iterations do not meet, or where data tells where they do."""
     loop = kernel.body[-1] if kernel.body else None
     if not isinstance(loop, For) or loop.carries or loop.step != 1 or loop.once or loop.steps:
         return
@@ -177,12 +182,66 @@ def _share(kernel: Kernel) -> None:
     parts = touched(loop.body[1:])[1] if blocked else set[Buffer]()
     own = blocked or loop
     if not apart(own.var, own.extent, own.body, parts):
+        _share_places(kernel, loop, memory, threads)
         return
     kernel.work = work_of([loop])
     if loop.vector:
         size = _COLUMN_BLOCK if any(isinstance(s, For) for s in loop.body) else _MAP_BLOCK
         name, inside = _blocked(loop, size)
         kernel.body[-1] = For(name, (loop.extent + (size - 1)) // size, [inside])
+
+
+def _share_places(kernel: Kernel, loop: For, memory: Memory, threads: int) -> None:
+    """Rows are added up by number: every thread goes through all iterations, and does those whose number is its own.
+
+    So each place gets its summands in their order. Scalars in front of the loops inside are computed by every thread.
+    """
+    start = next((at for at, stmt in enumerate(loop.body) if isinstance(stmt, For)), len(loop.body))
+    front, rows = loop.body[:start], [s for s in loop.body[start:] if isinstance(s, For)]
+    plain = not loop.vector and all(isinstance(s, (Let, Load)) for s in front) and start + len(rows) == len(loop.body)
+    if not plain or all(_is_short(s.extent) for s in rows) or any(isinstance(s, Trap) for s in statements(rows)):
+        return
+    found = _number(loop)
+    if found is None or all(s.name != found[0] for s in front if isinstance(s, (Let, Load))):
+        return
+    number, places = found
+    kernel.work = work_of([loop])
+    each = (places + (_RANGES * threads - 1)) // (_RANGES * threads)
+    size, part, count, own = (memory.name() for _ in range(4))
+    whose = [
+        Let(size, "size", (), "i64", each), Let(part, "floor_divide", (number, size), "i64"),
+        Let(count, "const", (), "i64", threads), Let(own, "mod", (part, count), "i64"),
+    ]  # fmt: skip
+    name = f"{loop.var}b"
+    loop.body = [*front, *whose, For(f"{loop.var}o", 1, [*rows], once=True, among=(name, own))]
+    kernel.body[-1] = For(name, threads, [loop], joined=True)
+
+
+def _is_short(size: Size) -> bool:
+    """Whether rows are known to cost no more than finding out whose they are."""
+    return isinstance(size, int) and size < _ROW
+
+
+def _number(loop: For) -> tuple[int, Size] | None:
+    """The scalar that tells apart all iterations of a loop that meet, and how many places it tells apart along an axis
+    of what is written."""
+    written = {b for b in touched(loop.body)[1] if not b.private}
+    numbers: set[tuple[Index, Size] | None] = set()
+    for root in written:
+        if not apart(loop.var, loop.extent, loop.body, written - {root}):
+            found = [(b, index) for s in statements(loop.body) for b, index in places_of(s) if b.root is root]
+            alike = len({b.shape for b, _ in found}) == 1
+            axes = zip(*(index for _, index in found), strict=True) if alike else ()
+            ways = zip(axes, found[0][0].shape, strict=True) if alike else ()
+            numbers.add(next(((a[0], size) for a, size in ways if len(set(a)) == 1 and _is_data(a[0])), None))
+    if len(numbers) != 1:
+        return None
+    number = numbers.pop()
+    return None if number is None else (int(number[0].terms[0][0][1:]), number[1])
+
+
+def _is_data(index: Index) -> bool:
+    return index.const == 0 and len(index.terms) == 1 and index.terms[0][1] == 1 and index.terms[0][0][0] == "%"
 
 
 def work_of(body: Sequence[Stmt], products: bool = True) -> Size:
@@ -196,7 +255,7 @@ def work_of(body: Sequence[Stmt], products: bool = True) -> Size:
         often = times[id(around[-1])] if around else 1
         if isinstance(stmt, For):
             blocked = any(isinstance(s, For) and s.block and s.block[0] == stmt.var for s in stmt.body)
-            times[id(stmt)] = often if blocked or stmt.step != 1 else often * stmt.extent
+            times[id(stmt)] = often if blocked or stmt.joined or stmt.step != 1 else often * stmt.extent
         elif isinstance(stmt, Let):
             total = total + often * scalar_cost(stmt.op)
         elif isinstance(stmt, Call):

@@ -54,6 +54,8 @@ def uses_of(kernel: Kernel) -> Uses:
                 for carry in stmt.carries:
                     if carry.start >= 0:
                         use(carry.start)
+                if stmt.among:
+                    use(stmt.among[1])
                 stack.append((loop, at, body))
                 loop, at, body = stmt, 0, stmt.body
         clock += 1

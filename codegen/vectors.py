@@ -30,6 +30,8 @@ class VectorWriter(StretchWriter):
         """Where a loop begins and ends."""
         if loop is self.shared:
             return "%from", "%to"
+        if loop.among:
+            return "0", self._among(*loop.among)
         if loop.once:
             return "0", self.lines.least(self.size(loop.extent), "1")
         if loop.within:
@@ -42,6 +44,13 @@ class VectorWriter(StretchWriter):
         length = self.size(size)
         start = self.times(length, self.vars[name])
         return start, self.lines.least(self.plus(start, length), extent)
+
+    def _among(self, name: str, scalar: int) -> str:
+        """1 where a scalar is among the iterations of a joined loop, otherwise 0."""
+        value = self.use(scalar)[0]
+        behind = self.lines.emit(f"icmp sge i64 {value}, {self.vars[name]}")
+        before = self.lines.emit(f"icmp slt i64 {value}, {self.stops[name]}")
+        return self.lines.emit(f"zext i1 {self.lines.emit(f'and i1 {behind}, {before}')} to i64")
 
     # ---------------------------------------------------------------- vector loops
     def vector_loop(self, loop: For) -> None:

@@ -85,6 +85,51 @@ def test_what_is_shared_and_what_is_not():
     assert all(k.work is None for k in adds)
 
 
+def _added_rows(d):
+    v, m = sd.dims("v m")
+    table, rows = sd.symbol("T", (v, d)), sd.symbol("R", (m, d))
+    number, other = sd.symbol("i", (m,), "i64"), sd.symbol("j", (m,), "i64")
+    heard = sd.add_at(table, number, np.tanh(table[other] - rows))
+    outputs = [heard, *sd.gradient(np.sum(np.tanh(heard) ** 2), [table, rows])]
+    return outputs, [table, number, other, rows]
+
+
+@pytest.mark.parametrize("size", [1, 5, 1000])
+@pytest.mark.parametrize("static", [False, True])
+@pytest.mark.parametrize("width", [8, 33])
+def test_rows_added_up_by_number_have_the_same_bits(size, static, width, eager, rng):
+    outputs, inputs = _added_rows(width if static else sd.dim("d"))
+    alone = sd.compile(outputs, inputs)
+    table, rows = rng.normal(size=(size, width)), rng.normal(size=(9000, width))
+    often, any_row = rng.integers(-size, min(size, 3), 9000), rng.integers(-size, size, 9000)
+    for threads in (2, 5):
+        several = sd.compile(outputs, inputs, threads=threads)
+        for number, other in ((any_row, often), (often, any_row), (np.sort(any_row), any_row)):
+            expected = alone(table, number, other, rows)
+            for _ in range(3):
+                same_bits(several(table, number, other, rows), expected)
+    right = table.copy()
+    np.add.at(right, any_row, np.tanh(table[often] - rows))
+    np.testing.assert_allclose(alone(table, any_row, often, rows)[0], right, rtol=1e-12, atol=1e-12)
+
+
+def test_rows_added_up_by_number_are_shared_where_they_are_long():
+    for width, shared in ((64, True), (4, False), (sd.dim("d"), True)):
+        outputs, inputs = _added_rows(width)
+        text = str(sd.compile(outputs[:1], inputs, threads=2).loops)
+        assert ("among" in text) is shared
+    program = str(sd.compile(*_added_rows(sd.dim("d"))).loops)
+    assert "among" not in program
+
+
+def test_rows_with_numbers_of_two_axes_have_the_same_bits(eager, rng):
+    table, rows = sd.symbol("T", (sd.dim("v"), sd.dim("d"))), sd.symbol("R", (sd.dim("a"), sd.dim("b"), sd.dim("d")))
+    number = sd.symbol("i", (sd.dim("a"), sd.dim("b")), "i64")
+    outputs, inputs = [sd.add_at(table, number, np.exp(rows))], [table, number, rows]
+    given = rng.normal(size=(50, 20)), rng.integers(0, 50, (300, 40)), rng.normal(size=(300, 40, 20))
+    same_bits(sd.compile(outputs, inputs, threads=2)(*given), sd.compile(outputs, inputs)(*given))
+
+
 def test_rows_share_no_buffer(eager, rng):
     n, m = sd.dims("n m")
     A, y = sd.symbol("A", (n, m)), sd.symbol("y", (n, m))
