@@ -132,3 +132,26 @@ def test_padding_behind_the_last_step_of_a_loop(variable: Any, mode: Any) -> Non
     want = native(*plain)
     assert np.isfinite(want).all() and np.any(want != 0)
     np.testing.assert_allclose(native(*given), want, rtol=1e-12)
+
+
+def test_branches_that_between_them_are_always_taken_mask_no_rows(rng):
+    m, n = sd.dims("m n")
+    x, w, y = sd.symbol("x", (m, n)), sd.symbol("w", (n,)), sd.symbol("y", (m,))
+    r = y - x @ w
+    size = np.abs(r)
+    far = np.where(size < 2, 2 * size - 1, np.where(size < 4, np.sqrt(size), size / 2))
+    loss = np.sum(np.where(size < 1, r**2, far))
+    slope = sd.compile(sd.gradient(loss, w), (w, x, y))
+    assert slope.ir.count("contract(") == 2
+    assert "f64[m,n] = select(" not in slope.ir
+    never = sd.compile(sd.gradient(np.sum(np.where(size < 1, r**2, 0)), w), (w, x, y))
+    assert "f64[m,n] = select(" in never.ir
+    values = rng.normal(size=3), rng.normal(size=(40, 3)), rng.normal(size=40)
+
+    def number(w):
+        r = values[2] - values[1] @ w
+        s = np.abs(r)
+        return np.sum(np.where(s < 1, r**2, np.where(s < 2, 2 * s - 1, np.where(s < 4, np.sqrt(s), s / 2))))
+
+    numeric = [(number(values[0] + e) - number(values[0] - e)) / 2e-7 for e in np.eye(3) * 1e-7]
+    np.testing.assert_allclose(slope(*values), numeric, rtol=1e-5)

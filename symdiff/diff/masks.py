@@ -16,6 +16,10 @@ from symdiff.ir.contraction import einsum, expand, spread, sum_over
 from symdiff.ir.graph import Value
 from symdiff.ir.op import Linear, Multilinear
 
+_CONDITIONS = 5
+"""Conditions in a mask,"""
+_LONGEST = 60
+"""and steps, up to which its truth table is made."""
 _LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -30,13 +34,41 @@ def either(a: Handle | None, b: Handle | None) -> Handle | None:
 
 
 def all_of(masks: Sequence[Handle | None]) -> Handle | None:
-    """True where all masks are; None, which is nowhere, where one is or there are none."""
+    """True where all masks are; None, which is nowhere, where one is, they exclude each other, or there are none."""
     total: Handle | None = None
-    for mask in {None if m is None else m.value: m for m in masks}.values():
+    held = {None if m is None else m.value: m for m in masks}
+    for mask in held.values():
         if mask is None:
             return None
         total = mask if total is None else total.op("and", mask)
-    return total
+    return total if total is None or len(held) == 1 or not _never(total.value) else None
+
+
+def _never(mask: Value) -> bool:
+    """Whether a mask holds nowhere, whatever the few conditions are that it is made of (by its truth table)."""
+    table: dict[Value, int] = {}
+    stack = [mask]
+    atoms, every = 0, (1 << (1 << _CONDITIONS)) - 1
+    while stack:
+        value = stack[-1]
+        name = value.op.name
+        if name not in ("and", "or", "not") and value not in table:
+            if atoms == _CONDITIONS:
+                return False
+            # Row k of the table has condition n where bit n of k is set.
+            table[value] = sum(1 << k for k in range(1 << _CONDITIONS) if k >> atoms & 1)
+            atoms += 1
+        waiting = [a for a in value.args if a not in table] if value not in table else []
+        if waiting:
+            stack += waiting
+            if len(stack) + len(table) > _LONGEST:
+                return False
+            continue
+        stack.pop()
+        if value not in table:
+            own = [table[a] for a in value.args]
+            table[value] = every ^ own[0] if name == "not" else own[0] & own[1] if name == "and" else own[0] | own[1]
+    return not table[mask]
 
 
 def masked(mask: Handle | None, term: Handle) -> Handle:
