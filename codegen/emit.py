@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from codegen import dots, sharing
+from codegen.columns import ColumnWriter
 from codegen.folds import CHAIN, CHAINS, in_stretches
 from codegen.gangs import gang
 from codegen.gemm import HALF
@@ -75,7 +76,7 @@ def emit_kernel(kernel: Kernel, module: Module, tables: Tables) -> tuple[str, bo
     return symbol, fails
 
 
-class KernelWriter(NarrowWriter):
+class KernelWriter(ColumnWriter, NarrowWriter):
     """Writes the statements of one function."""
 
     # ---------------------------------------------------------------- control
@@ -258,6 +259,9 @@ class KernelWriter(NarrowWriter):
             self.body(loop.body)
             return
         if self.rows is not None and self.rows.loop is loop:
+            if self.rows.totals:
+                self.found(self.rows)
+                return
             start, extent = self.rows.start, self.rows.stop
         fold = narrow_rows(loop) if self.scope.width == 1 else None
         if fold is not None:

@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from codegen.columns import PANEL
 from codegen.cutting import block_numbers
 from codegen.folds import CHAIN, CHAINS, LANES, STRIP, in_stretches
 from codegen.footprint import Loop, Moved, Traffic
@@ -31,7 +32,7 @@ from codegen.index import flatten
 from codegen.jobs import build
 from codegen.loops import Call, Count, For, Kernel, Let, Load, Pointer, Program, Stmt, Store, Trap
 from codegen.narrow import narrow_rows
-from codegen.stretches import BLOCK, PANEL, light
+from codegen.stretches import BLOCK, light
 from codegen.strips import SHORT, column_fold, may_be_short, strips, vector_width
 from codegen.tiles import CHAIN as CHAIN_OF_PRODUCTS
 from codegen.unsized import Unsized

@@ -1,4 +1,4 @@
-"""Loops that fold run in stretches, and columns are folded over many rows block by block.
+"""Loops that fold run in stretches.
 
 The middle of `codegen.emit`. Promise: the order in which values are added depends on the extents of loops alone, not on
 the width of registers; no more than a few dozen roundings run through a sum of any length.
@@ -10,16 +10,13 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from codegen import scalars
-from codegen.folds import CHAINS, Carried, Settled, by_halves, is_rounded, two_sum, with_rest
+from codegen.folds import CHAINS, Carried, Settled, by_halves
 from codegen.loops import For, Let, Load, Stmt, Store, statements
 from codegen.nodes import scalar_cost
-from codegen.text import BYTES, constant, memory_type, register_type
 from codegen.writer import ScalarWriter
 
 BLOCK = 128
-PANEL = 512
-"""Rows and columns of what a fold over rows takes at a time."""
+"""Rows that a fold over the rows of many columns takes at a time."""
 WIDE_LIMIT = 14
 """Instructions of a body that is cheap enough to be written for many lanes, or several times."""
 DEAR = 5
@@ -37,6 +34,8 @@ class Rows:
     """The first column of the panel."""
     stores: dict[int, Store]
     rests: dict[int, str]
+    totals: dict[int, str]
+    """Where the totals of these rows are already, column by column; empty where they are still to be computed."""
 
 
 class StretchWriter(ScalarWriter):
@@ -115,6 +114,15 @@ class StretchWriter(ScalarWriter):
         lines.do(f"br i1 {more}, label %{head}, label %{done}")
         lines.begin(done)
 
+    def each(self, start: str, stop: str, step: int, body: Callable[[str], None]) -> None:
+        """Run `body` from `start` by `step` up to `stop`, which may be reached at once."""
+        lines = self.lines
+        some, done = lines.label("some"), lines.label("done")
+        lines.do(f"br i1 {lines.emit(f'icmp slt i64 {start}, {stop}')}, label %{some}, label %{done}")
+        lines.begin(some)
+        self.counted(start, stop, step, body)
+        lines.jump(done)
+
     def steps(self, loop: For, start: str, extent: str, chains: int) -> None:
         """The iterations of a plain loop from `start` to `extent`; a fold may run in chains side by side.
 
@@ -176,68 +184,6 @@ class StretchWriter(ScalarWriter):
             return self.lines.emit(f"and i64 {extent}, {-width}")
         own = self.lines.emit(f"and i64 {self.lines.emit(f'sub i64 {extent}, {begin}')}, {-width}")
         return self.plus(begin, own)
-
-    # ---------------------------------------------------------------- columns folded over many rows
-    def panels(self, loop: For, inner: For, reach: tuple[str, str], steps: Callable[[str, str], None]) -> None:
-        """A vector loop over columns around a fold over rows, in blocks that stay in the cache.
-
-        For a panel of columns `BLOCK` rows at a time; the totals of blocks rest where they are stored in the end, and
-        what roundings leave beside them for the panel. `steps` runs the vector loop over the columns of a panel.
-        """
-        begin, extent = reach
-        stores = {s.value: s for s in loop.body if isinstance(s, Store)}
-        rests: dict[int, str] = {}
-        for carry in inner.carries:
-            if is_rounded(carry):
-                rests[carry.out] = self.lines.fresh("rests")
-                kind = memory_type(carry.dtype, PANEL)
-                self.once(rests[carry.out], f"  {rests[carry.out]} = alloca {kind}, align 64")
-
-        def panel(first: str) -> None:
-            end = self.lines.least(self.plus(first, str(PANEL)), extent)
-
-            def rows(start: str) -> None:
-                stop = self.lines.least(self.plus(start, str(BLOCK)), self.size(inner.extent))
-                self.rows = Rows(inner, start, stop, first, stores, rests)
-                steps(first, end)
-                self.rows = None
-
-            self.counted("0", self.size(inner.extent), BLOCK, rows)
-
-        self.counted(begin, extent, PANEL, panel)
-
-    def settle(self, stmt: Store, rows: Rows) -> None:
-        """Fold the total of a block of rows into what rests of the blocks before."""
-        lines, width = self.lines, self.scope.width
-        carry = next(c for c in rows.loop.carries if c.out == stmt.value)
-        dtype, kind = carry.dtype, register_type(carry.dtype, width)
-        begins = lines.emit(f"icmp eq i64 {rows.start}, 0")
-        own = self.lane_values(stmt.value)
-        self._forget()
-        self.load(Load(-1, stmt.buffer, stmt.index))
-        old = self.lane_values(-1)
-        if stmt.value not in rows.rests:
-            total = scalars.combine(lines, carry.kind, dtype, old, own, width)
-        else:
-            column = lines.emit(f"sub i64 {self.vars[self.scope.vector]}, {rows.first}")
-            place = lines.emit(
-                f"getelementptr inbounds {memory_type(dtype, 1)}, ptr {rows.rests[stmt.value]}, i64 {column}"
-            )
-            head, error = two_sum(lines, kind, old, own)
-            rest = lines.emit(f"fadd {kind} {self.from_memory(place, dtype, width, BYTES[dtype])}, {error}")
-            rest = lines.emit(f"select i1 {begins}, {kind} {constant(0, dtype, width)}, {kind} {rest}")
-            self.to_memory(rest, place, dtype, width, BYTES[dtype])
-            ends = lines.emit(f"icmp sge i64 {rows.stop}, {self.size(rows.loop.extent)}")
-            whole = with_rest(lines, dtype, width, head, rest)
-            total = lines.emit(f"select i1 {ends}, {kind} {whole}, {kind} {head}")
-        self._forget()
-        self.define(-1, lines.emit(f"select i1 {begins}, {kind} {own}, {kind} {total}"), True, dtype)
-        self.store(Store(stmt.buffer, stmt.index, -1))
-
-    def _forget(self) -> None:
-        """Free the name of the value that rests in memory."""
-        self.env.pop(-1, None)
-        self.scope.splats.pop(-1, None)
 
 
 def weight(body: Sequence[Stmt]) -> tuple[int, bool]:

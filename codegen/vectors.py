@@ -6,7 +6,7 @@ registers are and however short a row is, folded by halves.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from codegen.folds import LANES, STRIP, Partial, alone, in_stretches, total
@@ -88,17 +88,17 @@ class VectorWriter(StretchWriter):
         for width in (cut.wide, cut.plain):
             if width:
                 stop, resting = self.whole(begin, full, width), width == cut.wide
-                start = self._strip(loop, begin, start, stop, width, accumulators, masked=False, in_registers=resting)
+                start = self.strip(loop, begin, start, stop, width, accumulators, masked=False, in_registers=resting)
         if cut.masked:
-            self._strip(loop, begin, start, extent, cut.lanes, accumulators, masked=True, in_registers=False)
+            self.strip(loop, begin, start, extent, cut.lanes, accumulators, masked=True, in_registers=False)
         for one in accumulators:
             one.finish()
 
-    def _strip(
+    def strip(
         self, loop: For, begin: str, start: str, stop: str, width: int, partials: Sequence[Partial], masked: bool,
-        in_registers: bool,
+        in_registers: bool, body: Callable[[str], None] | None = None,
     ) -> str:  # fmt: skip
-        """Run the body from `start` to `stop`, `width` iterations at a time; returns where it ended."""
+        """Run the body, or another, from `start` to `stop`, `width` iterations at a time; returns where it ended."""
         lines = self.lines
         head, inside, done = lines.label("loop"), lines.label("body"), lines.label("done")
         before = lines.block
@@ -113,7 +113,10 @@ class VectorWriter(StretchWriter):
         if masked:
             self.mask(lines.emit(f"sub i64 {stop}, {counter}"))
         phis = [one.enter(width, in_registers) for one in partials]
-        self.body(loop.body)
+        if body is None:
+            self.body(loop.body)
+        else:
+            body(counter)
         for one in partials:
             one.step(counter, begin)
         lines.do(f"{following} = add nsw i64 {counter}, {width}")
@@ -137,7 +140,7 @@ class VectorWriter(StretchWriter):
         lines = self.lines
         partials = [Partial(self, carry, begun=True, stays=True) for carry in loop.carries]
         whole = self.whole(begin, stop, LANES)
-        start = self._strip(loop, begin, begin, whole, LANES, partials, masked=False, in_registers=True)
+        start = self.strip(loop, begin, begin, whole, LANES, partials, masked=False, in_registers=True)
         now = [one.pieces(width) for one in partials]
         left, done = lines.emit(f"sub i64 {stop}, {start}"), lines.label("done")
         ways: list[tuple[str, list[list[str]]]] = []

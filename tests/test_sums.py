@@ -56,6 +56,7 @@ PATHS: dict[str, Callable[[Array, Callable[..., Any]], Any]] = {
     "last axes": lambda x, jit: jit(lambda a: np.sum(a, axis=(1, 2)))(_columns(x, 2)[None])[0] / 2,
     "matrix by vector": lambda x, jit: jit(lambda a, v: a @ v)(_rows(x, 3), _ones(x.size, like=x))[1],
     "vector by matrix": lambda x, jit: jit(lambda a, v: v @ a)(_columns(x, 3), _ones(x.size, like=x))[1],
+    "vector by wide matrix": lambda x, jit: jit(lambda a, v: v @ a)(_columns(x[:5000], 300), _ones(5000, like=x))[277],
     "small product": lambda x, jit: jit(lambda a, b: a @ b)(_rows(x, 3), _ones(x.size, 4, like=x))[1, 2],
     "rows by rows": lambda x, jit: jit(lambda a, b: a @ b.T)(_rows(x, 3), _ones(4, x.size, like=x))[1, 2],
     "product": lambda x, jit: jit(lambda a, b: a @ b)(_rows(x[:9000], 150), _ones(9000, 130, like=x))[149, 129],
@@ -67,7 +68,7 @@ PATHS: dict[str, Callable[[Array, Callable[..., Any]], Any]] = {
     "gradient over rows": lambda x, jit: sd.value_and_grad(lambda v, a, w: np.sum(np.sin(a @ v) * 0 + w * (a @ v)))(
         np.zeros(3, x.dtype), _ones(x.size, 3, like=x), x)[1][1],
 }  # fmt: skip
-LENGTHS = {"many columns": 5000, "product": 9000}
+LENGTHS = {"many columns": 5000, "vector by wide matrix": 5000, "product": 9000}
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -90,6 +91,25 @@ def test_total_of_every_length() -> None:
         for x in (a, a.T):
             for got, axis in zip(total(x), (None, 0, 1), strict=True):
                 assert np.array_equal(got, np.sum(x, axis=axis)), (length, axis)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_columns_of_every_number_are_folded_over_rows_of_every_number(dtype: Any) -> None:
+    def folds(a: Any, w: Any, b: Any) -> Any:
+        return w @ a, np.sum((a - b) ** 2 * w[:, None], axis=0), (np.sum(a, axis=0), w @ (a * a))
+
+    rng = np.random.default_rng(4)
+    program = sd.jit(folds)
+    for rows, columns in (
+        (0, 300), (1, 257), (2, 256), (3, 2047), (31, 300), (33, 2049), (63, 259), (127, 4100), (129, 257), (130, 500),
+        (390, 2053),
+    ):  # fmt: skip
+        a, w, b = (rng.integers(-9, 9, shape).astype(dtype) for shape in ((rows, columns), rows, columns))  # exact
+        first, second, (third, fourth) = program(a, w, b)
+        expected = (w @ a, ((a - b) ** 2 * w[:, None]).sum(0), a.sum(0), w @ (a * a))
+        for got, wanted in zip((first, second, third, fourth), expected, strict=True):
+            assert got.dtype == dtype
+            assert np.array_equal(got, wanted), (rows, columns)
 
 
 @pytest.mark.parametrize("length", [3, 40, 5000])
