@@ -33,6 +33,8 @@ _DIRECT_BYTES = 24_576
 """B with dense rows is read where it lies when a stretch of it is at most so long,"""
 FLAT = 24
 """or for so few rows of A."""
+_AT_ONCE_ROWS = 96
+"""Rows of A that are multiplied with all of B where it lies."""
 _AT_ONCE_BYTES = 294_912
 """A stretch of A is read where it lies for one panel of B after the other when it is at most so long."""
 _NARROW = 12
@@ -148,19 +150,20 @@ def at_once_text(module: Module, dtype: str) -> str:
     tile, narrowest = family[-1], family[0].columns
     r = Routine(module, dtype)
     half = r.flag("%flags", HALF)
-    left = ("%a", r.mul("%ar", FOUR), "%ar", "%as")
 
-    def columns(n: str, j: str, right: tuple[str, str, str]) -> None:
-        low = r.emit(f"select i1 {half}, i64 {r.sub(0, j)}, i64 {tiles.NOWHERE}")
-        tiles.call(r, ("%m", n, "%k"), left, right, r.place("%c", j), "true", low)
+    def columns(m: str, i: str, n: str, j: str, right: tuple[str, str, str]) -> None:
+        low = r.emit(f"select i1 {half}, i64 {r.sub(i, j)}, i64 {tiles.NOWHERE}")
+        left = (r.place("%a", r.mul(i, "%ar")), r.mul("%ar", FOUR), "%ar", "%as")
+        tiles.call(r, (m, n, "%k"), left, right, r.place("%c", r.at(i, "%cr", j)), "true", low)
 
-    def lying() -> None:
-        even = r.emit(f"and i64 %n, {-narrowest}")
-        columns(even, "0", ("%b", str(tile.columns), "%bs"))
+    def lying(i: str) -> None:
+        """Some rows, which stay in the cache while one panel of B comes after the other."""
+        m, even = r.least(r.sub("%m", i), _AT_ONCE_ROWS), r.emit(f"and i64 %n, {-narrowest}")
+        columns(m, i, even, "0", ("%b", str(tile.columns), "%bs"))
 
         def rest() -> None:
             j = r.sub("%n", narrowest)
-            columns(str(narrowest), j, (r.place("%b", j), str(tile.columns), "%bs"))
+            columns(m, i, str(narrowest), j, (r.place("%b", j), str(tile.columns), "%bs"))
 
         r.when(r.emit(f"icmp slt i64 {even}, %n"), rest)
 
@@ -168,10 +171,10 @@ def at_once_text(module: Module, dtype: str) -> str:
         n = r.least(r.sub("%n", j), tile.columns)
         source = r.place("%b", r.mul(j, "%bc"))
         packing.call(r, n, "%k", source, "%bc", "%bs", "%panel", tile.columns, "%scale")
-        columns(n, j, ("%panel", "0", str(tile.columns)))
+        columns("%m", "0", n, j, ("%panel", "0", str(tile.columns)))
 
     lies = r.emit(f"and i1 %direct, {r.emit(f'icmp sge i64 %n, {narrowest}')}")
-    r.when(lies, lying, lambda: r.loop("%n", panel, tile.columns))
+    r.when(lies, lambda: r.loop("%m", lying, _AT_ONCE_ROWS), lambda: r.loop("%n", panel, tile.columns))
     r.lines.insert(0, f"  %panel = alloca [{KC * tile.columns} x {r.type}], align 64")
     return r.define(at_once_symbol(dtype), "void", f"{arguments(_AT_ONCE)}, i1 %direct", "ret void", linkage="")
 
