@@ -26,6 +26,7 @@ from symdiff.ir.dims import format_shape
 from symdiff.ir.graph import Function, Value, topological
 from symdiff.ops import OPSET
 from symdiff.simplify import simplify as simplify_function
+from symdiff.simplify import stabilized
 
 Mode: TypeAlias = Literal["auto", "forward", "reverse", "elimination"]
 MODES = ("auto", *DIFF_MODES)
@@ -45,6 +46,7 @@ def derive(
         builder = Builder(with_kinks(kinks))
         mapping = builder.absorb([e.value for e in inputs])
         refuse_leaks(mapping, "derivative")
+        mapping = stabilized(builder, mapping, [e.value for e in inputs[1:]])
         results = make(builder, [mapping[e.value] for e in inputs])
     first = inputs[0]
     primal = (first.primal if isinstance(first, Derivative) else None) or first.value

@@ -16,6 +16,7 @@ from symdiff.frontend.expr import as_expr
 from symdiff.frontend.trace import flatten, unflatten
 from symdiff.ir.builder import Builder
 from symdiff.ir.graph import Value
+from symdiff.simplify import stabilized
 
 
 def _directional(
@@ -37,6 +38,7 @@ def _directional(
             raise ArgumentError(f"{where}: {len(seeds)} directions given, expected {wanted}")
         builder = Builder(with_kinks(kinks))
         mapping = builder.absorb([*[e.value for e in (*ys, *seeds)], *fresh.values], fresh.born)
+        mapping = stabilized(builder, mapping, fresh.values)
         results, like = make(
             builder, [mapping[y.value] for y in ys], [mapping[v] for v in fresh.values],
             [mapping[s.value] for s in seeds],

@@ -17,7 +17,7 @@ from symdiff.ir.dims import product
 from symdiff.ir.graph import Function, Value, topological
 from symdiff.ir.path import nominal
 from symdiff.ops import OPSET
-from symdiff.simplify import optimize
+from symdiff.simplify import optimize, stabilized
 
 PRICED: Final = 200
 """Instructions up to which every mode is derived; longer programs are swept in the direction with fewer seeds."""
@@ -54,6 +54,7 @@ def cheapest_mode(
     for mode in modes:
         builder = Builder(OPSET)
         mapping = builder.absorb([y, *xs, *params])
+        mapping = stabilized(builder, mapping, xs)
         found = jacobians(builder, [mapping[y]], [mapping[x] for x in xs], mode, points)[0]
         derived[mode] = Function.of([mapping[p] for p in params], found)
         program = optimize(derived[mode], OPSET)

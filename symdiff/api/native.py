@@ -114,7 +114,8 @@ def compile(  # noqa: A001
     machines; factors that products share are multiplied once, which is right for numbers that are not so far apart in
     size that two factors overflow whose product with a third does not. Long sums, NaN and infinity keep their meaning.
     Without it sums and products are carried out as they stand in `fn.ir`, where algebra has been done as for finite
-    numbers (x - x is 0); the transforms (`jit`, `grad`, ..) do none. Constants are multiplied exactly, and x/sqrt(y)
+    numbers (x - x is 0); the transforms (`jit`, `grad`, ..) do none. Both compute log(1 + exp(x)), log(sum(exp(x))) and
+    1/(1 + exp(-x)) in their stable form. Constants are multiplied exactly, and x/sqrt(y)
     may be x (1/sqrt(y)); what decides a branch is computed as it stands.
     """
     several = isinstance(outputs, (list, tuple))

@@ -31,7 +31,7 @@ from symdiff.ir.graph import Function, Value
 from symdiff.ir.op import OpSet
 from symdiff.ir.types import NUMPY_TYPES, TensorType
 from symdiff.ops import OPSET
-from symdiff.simplify import optimize
+from symdiff.simplify import optimize, stabilized
 from symdiff.sparsity import Colouring
 from symdiff.structured.entries import Entries, find_entries
 
@@ -123,7 +123,7 @@ def direct_forms(
     found: list[Entries] = []
     for mode in ("forward", "reverse"):
         builder = Builder(opset)
-        mapping = builder.inline(function)
+        mapping = stabilized(builder, builder.inline(function), ())
         y = mapping[function.results[0]]
         xs = [mapping[function.params[i]] for i in wrt]
         blocks = jacobians(builder, [y], xs, mode)[0]

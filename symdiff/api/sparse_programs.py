@@ -14,6 +14,7 @@ from symdiff.ir.dims import format_shape, product
 from symdiff.ir.graph import Function, Value
 from symdiff.ir.op import OpSet
 from symdiff.ops import OPSET
+from symdiff.simplify import stabilized
 
 
 def slope(function: Function, wrt: Sequence[int], opset: OpSet = OPSET) -> Function:
@@ -22,7 +23,7 @@ def slope(function: Function, wrt: Sequence[int], opset: OpSet = OPSET) -> Funct
         shapes = ", ".join(format_shape(r.shape) for r in function.results)
         raise ShapeError(f"sparse_hessian: the function has shape {shapes}, expected a scalar")
     builder = Builder(opset)
-    mapping = builder.inline(function)
+    mapping = stabilized(builder, builder.inline(function), ())
     xs = [mapping[function.params[i]] for i in wrt]
     slopes = gradients(builder, mapping[function.results[0]], xs)
     return flat(Function.of([mapping[p] for p in function.params], slopes, function.name))

@@ -25,7 +25,7 @@ from symdiff.ir.graph import Function, Value
 from symdiff.ir.op import OpSet
 from symdiff.ir.types import NUMPY_TYPES
 from symdiff.ops import OPSET
-from symdiff.simplify import optimize
+from symdiff.simplify import optimize, stabilized
 from symdiff.structured import Indirect, Structure
 from symdiff.structured.kinds import Part, parts_of
 from symdiff.structured.operator import NumericPlace, NumericTerm, Operator, Template
@@ -39,7 +39,7 @@ _LETTERS = "ijklpqrstuvwabcdefgh"
 def derivative_program(y: Value, x: Value, mode: Sweep, second: bool, opset: OpSet = OPSET) -> Function:
     """The Jacobian of y in x, or with `second` its Hessian, as a sweep makes it."""
     builder = Builder(opset)
-    mapping = builder.absorb([y, x])
+    mapping = stabilized(builder, builder.absorb([y, x]), [x])
     target = mapping[y]
     if second:
         (target,) = gradients(builder, target, [mapping[x]])

@@ -26,6 +26,7 @@ from symdiff.ir.contraction import contract, expand
 from symdiff.ir.dims import format_shape
 from symdiff.ir.graph import Value
 from symdiff.ops import OPSET
+from symdiff.simplify import stabilized
 
 
 # -------------------------------------------------------------------- functions of expressions
@@ -107,6 +108,7 @@ def _derivative(
     builder = Builder(with_kinks(kinks))
     mapping = builder.absorb([*[y.value for y in ys], *xs], fresh.born)
     refuse_leaks(mapping, where)
+    mapping = stabilized(builder, mapping, xs)
     rows = make(builder, [mapping[y.value] for y in ys], [mapping[x] for x in xs])
     flat = fresh.put_back([*aux, *[y.value for y in ys], *[d for row in rows for d in row]])
     kept, flat = [Expression(v) for v in flat[: len(aux)]], flat[len(aux) :]

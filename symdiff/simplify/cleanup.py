@@ -9,7 +9,7 @@ is dropped.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from fractions import Fraction
 from typing import Any, TypeAlias
 
@@ -19,6 +19,7 @@ from symdiff.ir.dims import Size
 from symdiff.ir.graph import AttrItems, Function, Value
 from symdiff.ir.op import Op, OpSet
 from symdiff.simplify import loops, merging, residuals
+from symdiff.simplify.stable import RULES
 from symdiff.simplify.views import number_in
 
 Args: TypeAlias = "tuple[Value, ...]"
@@ -293,9 +294,14 @@ def _before_broadcast(builder: Builder, op: Op, args: Args, attrs: AttrItems) ->
     return contract(builder, [small], spec.operands, spec.output, sizes)
 
 
+def _stable(rule: Callable[[Builder, Args, Collection[Value]], Value | None]) -> Local:
+    return lambda builder, args, attrs: rule(builder, args, ())
+
+
 LOCAL: Mapping[str, Local] = {
     "add": _add, "sub": _sub, "neg": _neg, "mul": _mul, "pow": _pow, "select": _select, "not": _not, "and": _logic,
     "or": _logic, "contract": _contract,
     "eq": lambda builder, args, attrs: _compared(builder, args, attrs, False),
     "ne": lambda builder, args, attrs: _compared(builder, args, attrs, True),
+    **{name: _stable(rule) for name, rule in RULES.items()},
 }  # fmt: skip
