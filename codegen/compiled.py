@@ -41,7 +41,7 @@ _FELT = 600
 """Lines of a module from which compiling would be felt: it runs without passes first, and better code is made later."""
 _MANY = 5_000
 """From where better code gets light passes alone,"""
-_LONG = 24_000
+_LONG = 40_000
 """and from where better code would take too long to make,"""
 _LONG_LOOPS = 80_000
 """and where there are loops over vectors: without passes most of their time goes to values in memory."""
@@ -77,7 +77,7 @@ def compile(  # noqa: A001 - the package is called `codegen`, and this is what i
     """Native code for `function`, valid for every size of its dimensions.
 
     opt: the highest of the engine's tiers. A module of 600 lines of LLVM and more begins with tier 0 while its last
-    code is made, that with at most tier 2, 1 from 5,000 lines on, 0 from 24,000 on (80,000 with loops); calls with
+    code is made, that with at most tier 2, 1 from 5,000 lines on, 0 from 40,000 on (80,000 with loops); calls with
     much work wait for it.
     single: a function of one result returns it bare. fastmath: arithmetic may be reordered and fused, factors of
     products as well; NaN and infinity keep their meaning. threads: at most so many share the loops of long calls;

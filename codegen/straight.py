@@ -24,6 +24,9 @@ from symdiff.ir.dims import Size
 WHOLE = 12_000
 """Statements of a kernel up to which it is one function: what goes through the workspace is written and read again."""
 PIECE = 4000
+BLOCK = 500
+"""Statements of a basic block, or up to half as many more: the time that LLVM takes to choose and to order
+instructions grows with the square of them."""
 SHORTEST = 200
 """Statements of a kernel from which it is written here."""
 _WORDS = {"add": "fadd", "sub": "fsub", "mul": "fmul", "div": "fdiv"}
@@ -116,6 +119,8 @@ class _Straight:
         self.pointers: dict[Buffer, str] = {}
         self.lines = _Numbered(module)
         self.number = 0
+        self.blocks = 0
+        """Blocks of the piece behind the first."""
 
     def pieces(self) -> list[str]:
         """The bodies of the functions."""
@@ -123,7 +128,10 @@ class _Straight:
         for number, start in enumerate(range(0, len(self.body), self.length)):
             self.where, self.pointers, self.lines = {}, {}, _Numbered(self.module)
             self.number = number
+            self.blocks = 0
             self._piece(self.body[start : start + self.length])
+            if self.blocks:
+                self.lines.jump("end")
             found.append("\n".join(self.lines.lines))
             for name in [n for n in self.slots if self.last[n] <= self.number]:
                 self.free.append(self.slots.pop(name))
@@ -135,7 +143,11 @@ class _Straight:
         lines, append = self.lines, self.lines.lines.append
         fused, turned, dtypes, flags = self.fused, self.turned, self.dtypes, self.module.flags
         body, most = in_waves(body, alike=True), 2 * self.module.register_bytes // BYTES["f64"]
+        blocks = max(1, round(len(body) / BLOCK))
+        ends = {len(body) * number // blocks for number in range(1, blocks)}
         for position, stmt in enumerate(body):
+            if position in ends:
+                self._next_block()
             if not isinstance(stmt, Let):
                 self._access(stmt)
                 continue
@@ -171,6 +183,14 @@ class _Straight:
             where[name] = text
             if last.get(name, -1) > number:
                 self._save(name, text)
+
+    def _next_block(self) -> None:
+        """End the basic block in a branch that is always taken, which no pass can tell: they would join the blocks."""
+        lines = self.lines
+        self.blocks += 1
+        further = lines.emit(f"icmp ugt ptr %pt, inttoptr (i64 {self.blocks} to ptr)")
+        lines.do(f"br i1 {further}, label %b{self.blocks}, label %end")
+        lines.begin(f"b{self.blocks}")
 
     # ---------------------------------------------------------------- scalars
     def use(self, name: int) -> str:

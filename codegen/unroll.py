@@ -31,7 +31,7 @@ SHORT = 3000
 """Scalar operations (for each place of the large axes) up to which a program is taken apart,"""
 LONGEST = 60_000
 """and up to which one is that becomes no longer than `GROWTH` times as long as it stands;"""
-ALONE = 8000
+ALONE = 30_000
 """such a one without large axes, whose code serves one place."""
 GROWTH = 8
 _TRIED = 200_000

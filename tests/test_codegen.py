@@ -8,7 +8,7 @@ import pytest
 from codegen_programs import Program, agree, arguments, close, text_function
 
 import codegen
-from codegen import straight
+from codegen import engine, straight
 from codegen.index import Index
 from codegen.jobs import build
 from codegen.loops import For, Store, verify
@@ -267,6 +267,34 @@ def test_long_straight_programs_compile_in_pieces(shape, rng, monkeypatch):
     size = [11] * len(shape)
     agree(function, native, [np.asarray(rng.normal(size=size)) for _ in params])
     assert codegen.inspect(native).llvm.count("define internal void @kernel.k0.c") >= 3
+
+
+@pytest.mark.parametrize("piece", [1 << 30, 300])
+def test_blocks_of_a_long_function_change_nothing(piece, rng, monkeypatch):
+    builder = Builder(OPSET)
+    params = [builder.param(name, TensorType("f64", ())) for name in "xy"]
+    pool = [builder.handle(p) for p in params]
+    for i in range(1100):
+        a, b = pool[-1], pool[rng.integers(max(0, len(pool) - 300), len(pool))]
+        pool.append(((a + b) * 0.5, a - b * 0.25, a.op("sin"), a.op("lt", b).op("select", a, b), a * b)[i % 5])
+    function = builder.function(params, [pool[-1].value, pool[600].value, pool[500].op("cos").value])
+    arrays = list(rng.normal(size=2))
+    monkeypatch.setattr(straight, "WHOLE", piece)
+    monkeypatch.setattr(straight, "PIECE", piece)
+    found = set()
+    for block in (1 << 30, 500, 40):
+        monkeypatch.setattr(straight, "BLOCK", block)
+        for opt in (0, 1, 2):
+            native = codegen.compile(function, opt=opt)
+            stages = codegen.inspect(native)
+            assert stages.upgrade is None or stages.upgrade.settle(60)
+            found.add(native(*arrays))
+        parts = stages.llvm.count("label %end\n")
+        assert parts > 15 if block == 40 else parts > 0 if block == 500 and piece > 300 else parts == 0
+        # Passes that joined the blocks would make them useless.
+        assert engine.optimized_ir(stages.llvm, 1).count("label %end\n") == parts
+    assert len(found) == 1
+    agree(function, native, [np.asarray(a) for a in arrays])
 
 
 def test_a_chain_of_a_hundred_thousand_instructions_is_lowered_into_one_kernel():
