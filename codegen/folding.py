@@ -74,12 +74,13 @@ def _whole(a: Node, b: Node) -> tuple[int, int] | None:
 
 
 def _sum(graph: Graph, a: Node, b: Node) -> Node:
-    both = _whole(a, b)
-    if both is not None:
-        return graph.const(both[0] + both[1], a.shape, a.dtype)
-    for x, y in ((a, b), (b, a)):
-        if number(x) in _ZEROS:
-            return y
+    if a.kind == "const" or b.kind == "const":
+        both = _whole(a, b)
+        if both is not None:
+            return graph.const(both[0] + both[1], a.shape, a.dtype)
+        for x, y in ((a, b), (b, a)):
+            if number(x) in _ZEROS:
+                return y
     (a, minus_a), (b, minus_b) = _unsigned(a), _unsigned(b)
     if minus_a != minus_b:
         if minus_a:
@@ -91,17 +92,18 @@ def _sum(graph: Graph, a: Node, b: Node) -> Node:
 
 
 def _product(graph: Graph, a: Node, b: Node) -> Node:
-    both = _whole(a, b)
-    if both is not None:
-        return graph.const(both[0] * both[1], a.shape, a.dtype)
-    for x, y in ((a, b), (b, a)):
-        value = number(x)
-        if value in _ZEROS:
-            return x
-        if value == 1:
-            return y
-        if value == -1:
-            return negated(graph, y)
+    if a.kind == "const" or b.kind == "const":
+        both = _whole(a, b)
+        if both is not None:
+            return graph.const(both[0] * both[1], a.shape, a.dtype)
+        for x, y in ((a, b), (b, a)):
+            value = number(x)
+            if value in _ZEROS:
+                return x
+            if value == 1:
+                return y
+            if value == -1:
+                return negated(graph, y)
     (a, minus_a), (b, minus_b) = _unsigned(a), _unsigned(b)
     total = graph.scalar("mul", *sorted((a, b), key=lambda x: x.number))
     return graph.scalar("neg", total) if minus_a != minus_b else total

@@ -5,7 +5,7 @@ wherever elements are taken apart and put together. Slices, stacks, contractions
 embedded windows vanish; what is left is arithmetic over the large axes, folded by `codegen.folding` and hash-consed,
 which one vector loop computes.
 
-An axis is small when its size is a number up to `SMALL`. Whether a value is taken apart is decided for whole connected
+Whether a value is taken apart is decided for whole connected
 regions of elementwise work: a region with nothing but elementwise work runs faster over dense rows and stays as it is,
 and so does a program that would become too long. One that is long as it stands, of many operations on small arrays, may
 become longer than one of a few: what is not taken apart goes through memory.
@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import product as every
 from math import prod
 from typing import Any, TypeAlias
 
@@ -23,10 +22,10 @@ from codegen import folding
 from codegen.lowered import Lowered
 from codegen.mirror import mirrored, needed
 from codegen.nodes import Graph, Node, ViewMap, scalar_cost
+from codegen.small_axes import SMALL, Place, Split, axes, is_small, large, places
 from symdiff.ir.builder import exact
-from symdiff.ir.dims import Shape, Size
+from symdiff.ir.dims import Shape
 
-SMALL = 32
 SHORT = 3000
 """Scalar operations (for each place of the large axes) up to which a program is taken apart,"""
 LONGEST = 60_000
@@ -42,8 +41,6 @@ _LARGEST = 1024
 _DEAR = 20
 _NARROW = 4
 """So many elements of a dear function without any large axis are better computed side by side."""
-
-Place: TypeAlias = "tuple[int, ...]"
 
 
 def unroll(lowered: Lowered, longest_axis: int = SMALL) -> Lowered:
@@ -77,10 +74,6 @@ def _without_marks(lowered: Lowered, order: Sequence[Node]) -> Lowered:
 
 
 # -------------------------------------------------------------------- which values
-def is_small(size: Size) -> bool:
-    return isinstance(size, int) and 0 < size <= SMALL
-
-
 def _count(node: Node) -> int:
     """How many elements a value has for each place of its large axes."""
     return prod([s for s in node.shape if isinstance(s, int) and is_small(s)])
@@ -146,20 +139,6 @@ def _mixes(node: Node) -> bool:
 
 
 # -------------------------------------------------------------------- taking apart
-def _axes(shape: Shape) -> tuple[list[int], list[int]]:
-    small = [i for i, s in enumerate(shape) if is_small(s)]
-    return small, [i for i in range(len(shape)) if i not in set(small)]
-
-
-def _places(shape: Shape) -> list[Place]:
-    """The small part of every index, row-major."""
-    return list(every(*[range(s) for s in shape if isinstance(s, int) and is_small(s)]))
-
-
-def _large(shape: Shape) -> Shape:
-    return tuple([s for s in shape if not is_small(s)])
-
-
 class _Unrolling:
     """The new graph, with each old value as a whole, in parts, or both."""
 
@@ -207,7 +186,7 @@ class _Unrolling:
         return made
 
     def _assembled(self, node: Node, parts: dict[Place, Node]) -> Node:
-        small, large = _axes(node.shape)
+        small, rest = axes(node.shape)
         values = list(parts.values())
         if not small:
             return values[0]
@@ -216,7 +195,7 @@ class _Unrolling:
         maps: list[ViewMap] = []
         for place in parts:
             own: list[Any] = [None] * node.rank
-            for position, axis in enumerate(large):
+            for position, axis in enumerate(rest):
                 own[axis] = (((position, 1),), 0)
             for axis, index in zip(small, place, strict=True):
                 own[axis] = ((), index)
@@ -228,15 +207,15 @@ class _Unrolling:
         made = self._parts.get(node)
         if made is None:
             whole = self._whole[node]
-            small, large = _axes(node.shape)
+            small, rest = axes(node.shape)
             made = {}
-            for place in _places(node.shape):
+            for place in places(node.shape):
                 maps: list[Any] = [None] * node.rank
-                for position, axis in enumerate(large):
+                for position, axis in enumerate(rest):
                     maps[axis] = (((position, 1),), 0)
                 for axis, index in zip(small, place, strict=True):
                     maps[axis] = ((), index)
-                made[place] = self._piece(whole, _large(node.shape), tuple(maps))
+                made[place] = self._piece(whole, large(node.shape), tuple(maps))
             self._parts[node] = made
         return made
 
@@ -252,63 +231,40 @@ Parts: TypeAlias = "dict[Place, Node]"
 
 
 def _scalar(work: _Unrolling, node: Node) -> Parts | None:
-    args = [work.parts(a) for a in node.args]
+    args = [work.parts(a).values() for a in node.args]
     name, attribute = node.data
     return {
-        place: folding.scalar(work.graph, name, [a[place] for a in args], node.dtype, attribute)
-        for place in _places(node.shape)
+        place: folding.scalar(work.graph, name, own, node.dtype, attribute)
+        for place, *own in zip(places(node.shape), *args, strict=True)
     }
 
 
 def _const(work: _Unrolling, node: Node) -> Parts | None:
-    one = work.graph.const(node.data, _large(node.shape), node.dtype)
-    return dict.fromkeys(_places(node.shape), one)
-
-
-def _split(maps: ViewMap, shape: Shape, place: Place, wanted: Sequence[int]) -> list[Any]:
-    """Affine maps on axes of `shape`, at one place of its small axes: what is left on its large ones, numbered anew."""
-    small, large = _axes(shape)
-    at = dict(zip(small, place, strict=True))
-    position = {axis: i for i, axis in enumerate(large)}
-    found: list[Any] = []
-    for axis in wanted:
-        terms, const = maps[axis]
-        for own, factor in terms:
-            if own in at:
-                const = const + factor * at[own]
-        found.append((tuple([(position[a], f) for a, f in terms if a in position]), const))
-    return found
+    one = work.graph.const(node.data, large(node.shape), node.dtype)
+    return dict.fromkeys(places(node.shape), one)
 
 
 def _view(work: _Unrolling, node: Node) -> Parts | None:
     x = node.args[0]
-    small, large = _axes(x.shape)
-    parts = work.parts(x)
-    shape = _large(node.shape)
+    parts, graph, shape = work.parts(x), work.graph, large(node.shape)
+    split = Split(node.data, node.shape, x.shape)
     made: Parts = {}
-    for place in _places(node.shape):
-        source = _place_of(_split(node.data, node.shape, place, small))
+    for place in places(node.shape):
+        source = split.place(place)
         if source is None:
             return None
-        made[place] = work.graph.view(parts[source], shape, tuple(_split(node.data, node.shape, place, large)))
+        made[place] = graph.view(parts[source], shape, split.maps(place))
     return made
-
-
-def _place_of(maps: Sequence[Any]) -> Place | None:
-    """A place given by maps that must not depend on anything."""
-    if all(not terms and isinstance(const, int) for terms, const in maps):
-        return tuple([const for _, const in maps])
-    return None
 
 
 def _delta(work: _Unrolling, node: Node) -> Parts | None:
     x = node.args[0]
-    small, large = _axes(x.shape)
-    own_small, own_large = _axes(node.shape)
-    parts, graph, shape = work.parts(x), work.graph, _large(node.shape)
-    data = tuple([large.index(node.data[axis]) for axis in own_large])
+    small, rest = axes(x.shape)
+    own_small, own_rest = axes(node.shape)
+    parts, graph, shape = work.parts(x), work.graph, large(node.shape)
+    data = tuple([rest.index(node.data[axis]) for axis in own_rest])
     made: Parts = {}
-    for place in _places(node.shape):
+    for place in places(node.shape):
         at: dict[int, int] = {}
         same = True
         for axis, index in zip(own_small, place, strict=True):
@@ -318,7 +274,7 @@ def _delta(work: _Unrolling, node: Node) -> Parts | None:
             continue
         one = parts[tuple([at[a] for a in small])]
         if len(set(data)) == len(data):
-            maps: ViewMap = tuple([(((data.index(a), 1),), 0) for a in range(len(large))])
+            maps: ViewMap = tuple([(((data.index(a), 1),), 0) for a in range(len(rest))])
             made[place] = graph.view(one, shape, maps)
         else:
             made[place] = graph.make("delta", shape, node.dtype, (one,), data)
@@ -357,7 +313,7 @@ def _gather(work: _Unrolling, node: Node) -> Parts | None:
     tables: dict[Place, Node] = {}
     kept = [a for a in range(x.rank) if a not in set(own)]
     made: Parts = {}
-    for place in _places(node.shape):
+    for place in places(node.shape):
         middle = place[before : len(place) - behind]
         source = place[:before] + place[len(place) - behind :]
         if source not in tables:
@@ -373,7 +329,7 @@ def _gather(work: _Unrolling, node: Node) -> Parts | None:
             )
         start = len([a for a in kept if a < first])
         args = (tables[source], work.whole(check), *[i[middle] for i in index_parts])
-        made[place] = work.graph.make("gather", _large(node.shape), node.dtype, args, (start, count))
+        made[place] = work.graph.make("gather", large(node.shape), node.dtype, args, (start, count))
     return made
 
 
@@ -389,10 +345,10 @@ def _reduce(work: _Unrolling, node: Node) -> Parts | None:
     parts, graph = work.parts(x), work.graph
     gone = x.shape[node.rank :]
     step = _BOOL_FOLDS[kind] if node.dtype == "bool" else _FOLDS[kind]
-    inner = _places(gone)
-    left = len(_large(gone))
+    inner = places(gone)
+    left = len(large(gone))
     made: Parts = {}
-    for place in _places(node.shape):
+    for place in places(node.shape):
         terms = [parts[place + i] for i in inner]
         while len(terms) > 1:  # by pairs: short chains, small errors
             terms = [
@@ -400,21 +356,21 @@ def _reduce(work: _Unrolling, node: Node) -> Parts | None:
                 for i in range(0, len(terms), 2)
             ]
         total = terms[0]
-        made[place] = graph.make("reduce", _large(node.shape), node.dtype, (total,), (kind, left)) if left else total
+        made[place] = graph.make("reduce", large(node.shape), node.dtype, (total,), (kind, left)) if left else total
     return made
 
 
 def _place(work: _Unrolling, node: Node) -> Parts | None:
     fill, maps, adds = node.data
-    small, large = _axes(node.shape)
-    shape = _large(node.shape)
-    hits: dict[Place, list[tuple[Node, ViewMap, bool]]] = {place: [] for place in _places(node.shape)}
+    shape = large(node.shape)
+    hits: dict[Place, list[tuple[Node, ViewMap, bool]]] = {place: [] for place in places(node.shape)}
     for x, own, add in zip(node.args, maps, adds, strict=True):
+        split = Split(own, x.shape, node.shape)
         for source, one in work.parts(x).items():
-            target = _place_of(_split(own, x.shape, source, small))
+            target = split.place(source)
             if target is None:
                 return None
-            hits[target].append((one, tuple(_split(own, x.shape, source, large)), add))
+            hits[target].append((one, split.maps(source), add))
     made: Parts = {}
     for place, found in hits.items():
         if not found and not fill:
@@ -449,7 +405,7 @@ def _alias(work: _Unrolling, node: Node) -> Parts | None:
     # Of nothing, an axis of 0 left alone says not how the others fit.
     if 0 in node.shape or not all(is_small(s) for s in (*x.shape[kept:], *node.shape[kept:])):
         return None
-    return dict(zip(_places(node.shape), work.parts(x).values(), strict=True))
+    return dict(zip(places(node.shape), work.parts(x).values(), strict=True))
 
 
 RULES = {

@@ -17,7 +17,7 @@ from typing import TypeAlias
 
 from codegen.lowered import Lowered
 from codegen.nodes import Graph, Node, ViewMap
-from codegen.unroll import is_small
+from codegen.small_axes import is_small
 from symdiff.ir.dims import Size
 
 _FARTHEST = 8
