@@ -10,6 +10,7 @@ a fold or a library routine makes it, or when computing it in place would repeat
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from codegen.lowered import Lowered
 from codegen.nodes import CHEAP, INLINE, MEMORY, Node, again, permutation
@@ -37,7 +38,8 @@ def plan(lowered: Lowered) -> list[Group]:
     forced = _forced(order)
     results = set(lowered.results)
     groups: list[Group] = []
-    by_space: dict[Shape, list[int]] = {}
+    by_space: dict[tuple[Shape, int], list[int]] = {}
+    leans = _leans(order, forced)
     # For each node the last group that must have run before its elements can be computed.
     after: dict[Node, int] = {}
     for node in order:
@@ -57,7 +59,7 @@ def plan(lowered: Lowered) -> list[Group]:
             after[node] = len(groups) - 1 if node in forced else last
             continue
         found = None
-        candidates = by_space.setdefault(space, [])
+        candidates = by_space.setdefault((space, _nearest(node, space, leans, forced)), [])
         for number in reversed(candidates[-_LOOK_BACK:]):
             if number <= last:
                 break
@@ -85,6 +87,44 @@ def _space(node: Node) -> Shape | None:
     if node.kind == "delta" or node.kind not in INLINE:
         return None
     return node.shape
+
+
+_Lean: TypeAlias = "dict[int, int]"
+"""For every axis how many arrays are read of which it passes over neighbouring elements."""
+
+
+def _leans(order: list[Node], stored: set[Node]) -> dict[Node, _Lean]:
+    """How the elements of every node are read when they are computed in place."""
+    leans: dict[Node, _Lean] = {}
+    for node in order:
+        own = leans[node] = {}
+        if node.kind in ("scalar", "triangle"):
+            for arg in node.args:
+                for axis, count in _lean_of(arg, leans, stored).items():
+                    own[axis] = min(own.get(axis, 0) + count, _MAX_JOBS)
+        elif node.kind == "view":
+            for axis, count in _lean_of(node.args[0], leans, stored).items():
+                terms, _ = node.data[axis]
+                if len(terms) == 1 and terms[0][1] == 1:
+                    own[terms[0][0]] = own.get(terms[0][0], 0) + count
+    return leans
+
+
+def _lean_of(node: Node, leans: dict[Node, _Lean], stored: set[Node]) -> _Lean:
+    lies = node in stored or node.kind in MEMORY or node.kind not in INLINE
+    return ({node.rank - 1: 1} if node.rank > 1 else {}) if lies else leans[node]
+
+
+def _nearest(node: Node, space: Shape, leans: dict[Node, _Lean], stored: set[Node]) -> int:
+    """The axis of a job's space along which most of what it reads lies side by side; the last one in doubt.
+
+    Only where two axes are of one size jobs meet in one space that pass over memory in different directions.
+    """
+    last = len(space) - 1
+    if len({size for size in space if not isinstance(size, int) or size > 1}) == len(space) or node.kind != "reduce":
+        return last
+    lean = _lean_of(node.args[0], leans, stored)
+    return max(range(last, -1, -1), key=lambda axis: lean.get(axis, 0))
 
 
 def is_stack(node: Node) -> bool:

@@ -173,6 +173,8 @@ def _contract(made: Lowered, value: Value, args: list[Node]) -> Node:
     values, words, signs = list(value.args), list(spec.operands), 0
     position = 0
     while position < len(values):
+        while values[position].op.name == "neg":  # signs are those of the result: an operand need not be stored twice
+            values[position], signs = values[position].args[0], signs + 1
         inner, flips = _inner_contraction(made, values[position])
         if inner is not None:
             labels, fresh, own = _renamed(inner, words[position], len(sizes))
