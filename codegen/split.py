@@ -47,6 +47,8 @@ _RANGES = 4
 _ROW = 8
 """Elements of a row that is worth asking whose it is."""
 _PRODUCTS = ("gemm", "panels")
+_ACCESS = 4
+"""Work of an element read or written in a loop that is worth sharing: what passes through fits no near cache."""
 _ROUTINE = (800, 320, 70, 1)
 """Work of a routine of linear algebra: the call, its rows, elements and products,"""
 _OF_DIAGONAL, _DIAGONAL = ("det", "logabsdet", "signdet"), 80
@@ -174,7 +176,7 @@ def _share(kernel: Kernel, memory: Memory, threads: int) -> None:
     if not all(isinstance(s, Let) or (isinstance(s, Load) and s.buffer.root not in written) for s in before):
         return
     if loop.apart:
-        kernel.work = work_of([loop])
+        kernel.work = work_of([loop], access=_ACCESS)
         return
     inner = loop.body[0] if loop.body else None
     blocked = inner if isinstance(inner, For) and inner.block and inner.block[0] == loop.var else None
@@ -184,7 +186,7 @@ def _share(kernel: Kernel, memory: Memory, threads: int) -> None:
     if not apart(own.var, own.extent, own.body, parts):
         _share_places(kernel, loop, memory, threads)
         return
-    kernel.work = work_of([loop])
+    kernel.work = work_of([loop], access=_ACCESS)
     if loop.vector:
         size = _COLUMN_BLOCK if any(isinstance(s, For) for s in loop.body) else _MAP_BLOCK
         name, inside = _blocked(loop, size)
@@ -205,7 +207,7 @@ def _share_places(kernel: Kernel, loop: For, memory: Memory, threads: int) -> No
     if found is None or all(s.name != found[0] for s in front if isinstance(s, (Let, Load))):
         return
     number, places = found
-    kernel.work = work_of([loop])
+    kernel.work = work_of([loop], access=_ACCESS)
     each = (places + (_RANGES * threads - 1)) // (_RANGES * threads)
     size, part, count, own = (memory.name() for _ in range(4))
     whose = [
@@ -244,10 +246,10 @@ def _is_data(index: Index) -> bool:
     return index.const == 0 and len(index.terms) == 1 and index.terms[0][1] == 1 and index.terms[0][0][0] == "%"
 
 
-def work_of(body: Sequence[Stmt], products: bool = True) -> Size:
+def work_of(body: Sequence[Stmt], products: bool = True, access: int = 1) -> Size:
     """What statements cost, in the units of `scalar_cost`. Loops over blocks cost what the loops inside them cost.
 
-    products: with matrix products, whose code is not the program's own.
+    products: with matrix products, whose code is not the program's own. access: what an element read or written costs.
     """
     total: Size = 0
     times: dict[int, Size] = {}
@@ -262,7 +264,7 @@ def work_of(body: Sequence[Stmt], products: bool = True) -> Size:
             if products or stmt.routine not in _PRODUCTS:
                 total = total + often * _call_work(stmt, extents_of(around))
         else:
-            total = total + often
+            total = total + access * often
     return total
 
 
