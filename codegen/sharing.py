@@ -30,8 +30,8 @@ _SMALL = 128 * 128
 _ROOM = 1 << 22
 """Elements of a result whose stretches are computed side by side, and of all of them."""
 _LANES = 8
-_MUCH = 1 << 21
-"""Products from which threads share a matrix product: about fifty microseconds."""
+_MUCH = 1 << 20
+"""Products from which threads share a matrix product: about twenty-five microseconds at the best."""
 _PARTS = 4
 """Blocks for each thread, so that one that is disturbed leaves some to the others;"""
 _FEWEST = 96
