@@ -30,16 +30,24 @@ class Turn:
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
+        self._depth = threading.local()
         self._left: deque[Callable[[], None]] = deque()
 
     def acquire(self) -> None:
         """Wait for the lock."""
         self._lock.acquire()
+        self._depth.own = getattr(self._depth, "own", 0) + 1
 
     def release(self) -> None:
         """Give the lock back, and do what was left meanwhile."""
+        self._depth.own -= 1
         self._lock.release()
         self._catch_up()
+
+    @property
+    def mine(self) -> bool:
+        """Whether this thread holds the lock."""
+        return getattr(self._depth, "own", 0) > 0
 
     def __enter__(self) -> None:
         self.acquire()

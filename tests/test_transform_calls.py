@@ -4,6 +4,8 @@ import copy
 import gc
 import pickle
 import sys
+import threading
+import time
 import weakref
 from typing import Any, NamedTuple
 
@@ -13,7 +15,7 @@ from crowd import together
 
 import symdiff as sd
 from codegen import entry
-from symdiff.api import transformed
+from symdiff.api import transformed, turns
 
 
 @pytest.fixture(params=["fast", "portable"])
@@ -378,3 +380,60 @@ def test_nested_calls_stay_in_native_code(monkeypatch, rng):
     np.testing.assert_allclose(got["s"], (x @ x,), rtol=1e-14)
     with pytest.raises(AssertionError, match="looked over again"):
         f({"x": x[:3], "s": (3.0,)})
+
+
+def test_threads_with_one_first_call_wait_for_what_one_of_them_makes(rng):
+    traced = []
+
+    def f(x, k):
+        traced.append(threading.get_ident())
+        time.sleep(0.05)  # the others come while this one is at work
+        return np.sum(np.sin(x) ** k)
+
+    x = rng.normal(size=9)
+    alone = sd.value_and_grad(f)
+    expected = alone(x, 2.0)
+    count, traced[:] = len(traced), []
+    fn = sd.value_and_grad(f)
+    start, found = threading.Barrier(6), []
+
+    def call():
+        start.wait()
+        found.append(fn(x, 2.0))
+
+    together(call, [()] * 6)
+    assert len(traced) == count and len(set(traced)) == 1 and fn.compilations == 1 and len(fn.native) == 1
+    for value, slope in found:
+        assert value == expected[0] and np.array_equal(slope, expected[1])
+
+
+def test_nobody_waits_for_ever_for_a_call_that_waits_for_it(monkeypatch):
+    monkeypatch.setattr(turns, "LONGEST", 0.2)
+
+    def f(x):
+        if not asked:
+            asked.append(True)
+            other = threading.Thread(target=lambda: found.append(fn(2.0)))
+            other.start()
+            other.join()
+        return x * x
+
+    asked, found = [], []
+    fn = sd.jit(f)
+    assert fn(3.0) == 9.0 and found == [4.0]
+
+
+def test_callables_by_keyword_do_not_pile_up(rng, monkeypatch):
+    monkeypatch.setattr(transformed, "MOST_KEYWORDED", 4)
+    fn = sd.grad(lambda x, act: np.sum(act(x)))
+    x = rng.normal(size=3)
+    acts = [lambda z, k=k: k * z * z for k in range(8)]
+    for k, act in enumerate(acts):
+        np.testing.assert_allclose(fn(x, act=act), 2 * k * x)
+        np.testing.assert_allclose(fn(x, act=acts[0]), 0 * x)  # what is used stays
+    assert fn.compilations == 4
+    ended = weakref.ref(acts[1])
+    del acts[1], act
+    gc.collect()
+    assert ended() is None
+    np.testing.assert_allclose(fn(x, act=acts[1]), 4 * x)

@@ -18,6 +18,7 @@ from typing import Any, NoReturn, TypeAlias
 
 from symdiff.api.native import compile_function
 from symdiff.api.small import Meeting
+from symdiff.api.turns import Turns
 from symdiff.errors import ArgumentError, SymdiffError
 from symdiff.frontend.expr import Expr
 from symdiff.frontend.nesting import LEAF, nested_tuples
@@ -35,6 +36,8 @@ Rule: TypeAlias = "Callable[[Callable[..., Any], tuple[Any, ...]], Any]"
 _Numbers: TypeAlias = "tuple[tuple[str, int], ...]"
 """Dimensions and their sizes."""
 
+MOST_KEYWORDED = 64
+"""So many choices of strings, booleans, None and callables among keyword arguments have their programs kept."""
 OWN = 3
 """So many choices of small sizes, those that come first, have code of their own; all others share one."""
 
@@ -126,6 +129,7 @@ class _Pattern:
         self._made: dict[_Numbers, _Program] = {}
         self._own: set[_Numbers] = {()}
         self._lock = threading.RLock()
+        self._turns = Turns()
         self._meeting: Meeting | None = None
         self._known: dict[tuple[Any, ...], _Program] = {}
 
@@ -154,8 +158,11 @@ class _Pattern:
                 self._own.add(numbers)
             key = numbers if numbers in self._own else ()
         found = self._made.get(key)
-        # Threads that are here at once all compile, and go on with the code of the first that is ready.
-        return self._made.setdefault(key, self._compiled(key)) if found is None else found
+        if found is None:
+            found = self._turns.made(
+                lambda: self._made.get(key), lambda: self._made.setdefault(key, self._compiled(key))
+            )
+        return found
 
     def _compiled(self, numbers: _Numbers) -> _Program:
         function = self.traced.function
@@ -241,15 +248,20 @@ class Transformed(Callee):
         self._again = _Again(self, functools.partial(Transformed, function, rule, static, threads))
         # The program of the last call that had nested arguments, or static ones.
         self._last: _Program | None = None
+        self._turns = Turns()
+        # By what is fixed, those used last at the end.
         self._keyworded: dict[tuple[tuple[str, Any], ...], Transformed] = {}
 
     def _with_keywords(self, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> Any:
         fixed = {k: v for k, v in keywords.items() if v is None or isinstance(v, (str, bool)) or _is_code(v)}
         key = tuple(sorted(fixed.items(), key=lambda item: item[0]))
-        made = self._keyworded.get(key)
+        made = self._keyworded.pop(key, None)
         if made is None:
             made = Transformed(_Keyworded(self.function, fixed), self._rule, self._static, self._threads)
-            self._keyworded[key] = made
+        made = self._keyworded.setdefault(key, made)
+        if len(self._keyworded) > MOST_KEYWORDED:
+            for oldest in list(self._keyworded)[:-MOST_KEYWORDED]:
+                self._keyworded.pop(oldest, None)
         return made(*args, {k: v for k, v in keywords.items() if k not in fixed})
 
     def __call__(self, *args: Any, **keywords: Any) -> Any:
@@ -285,7 +297,7 @@ class Transformed(Callee):
         if found is None:
             if any(isinstance(leaf, Expr) for leaf in flatten(args)[0]):
                 return self.symbolic(*args)
-            found = self._compiled(args)
+            found = self._turns.made(lambda: self._find(args), lambda: self._compiled(args))
         program, arrays = found
         # Native code takes Python's numbers for what they are here; other things are converted each time.
         if not program.direct:
@@ -312,7 +324,7 @@ class Transformed(Callee):
         with uncollected():
             made = _Pattern(trace(self.symbolic, args, static_argnums=self._static, like=self.function), self._threads)
         self._patterns.append(made)
-        found = self._find(args)  # the first that serves them, which threads that are here at once all go on with
+        found = self._find(args)
         assert found is not None, "a program serves the arguments it was traced with"
         return found
 
@@ -321,7 +333,7 @@ class Transformed(Callee):
 
         out: the array, or the tuple of arrays, to write to. The results must be one array or a tuple of arrays.
         """
-        program, arrays = self._find(args) or self._compiled(args)
+        program, arrays = self._find(args) or self._turns.made(lambda: self._find(args), lambda: self._compiled(args))
         if not program.bare:
             raise ArgumentError(f"{self!r}: bind is for functions that return one array or a tuple of arrays")
         return program.native.bind(*arrays, out=out)
