@@ -9,7 +9,7 @@ from symdiff.api.expression import Expression
 from symdiff.api.fresh import Fresh
 from symdiff.api.kinks import Kinks, with_kinks
 from symdiff.api.transformed import Transformed
-from symdiff.api.transforms import described, gradient_function, output_of
+from symdiff.api.transforms import described, gradient_function, output_of, refuse_integers
 from symdiff.diff import pull_back, push_forward
 from symdiff.errors import ArgumentError
 from symdiff.frontend.expr import as_expr
@@ -36,6 +36,8 @@ def _directional(
         wanted = len(leaves) if where == "jvp" else len(ys)
         if len(seeds) != wanted:
             raise ArgumentError(f"{where}: {len(seeds)} directions given, expected {wanted}")
+        for place, (symbols, one) in enumerate(zip(unflatten(tree, fresh.symbols), inputs, strict=True)):
+            refuse_integers(flatten(symbols)[0], flatten(one)[0], place, where)
         builder = Builder(with_kinks(kinks))
         mapping = builder.absorb([*[e.value for e in (*ys, *seeds)], *fresh.values], fresh.born)
         mapping = stabilized(builder, mapping, fresh.values)

@@ -16,8 +16,8 @@ from symdiff.api.transformed import Transformed, by_position, derivative_in
 from symdiff.arguments import argument_numbers, function_given, positions
 from symdiff.batch import batch
 from symdiff.diff import Mode, gradients, jacobians
-from symdiff.errors import ArgumentError, DtypeError, ShapeError, at_least_one, integer
-from symdiff.frontend.building import BUILDER, refuse_leaks
+from symdiff.errors import ArgumentError, DerivativeError, DtypeError, ShapeError, at_least_one, integer
+from symdiff.frontend.building import ARGUMENT, BUILDER, refuse_leaks, seen_dtype
 from symdiff.frontend.expr import Expr, as_expr
 from symdiff.frontend.nesting import LEAF, Tree
 from symdiff.frontend.trace import flatten, unflatten
@@ -68,6 +68,18 @@ def jit(
     return Transformed(function, lambda f, args: f(*args), static, at_least_one(threads, "jit: threads"))
 
 
+def refuse_integers(symbols: Sequence[Any], given: Sequence[Any], place: int, where: str) -> None:
+    """Raise where an argument to differentiate in is no float; what is given may be a symbol with a name."""
+    for symbol, leaf in zip(symbols, given, strict=True):
+        if not symbol.value.type.floating:
+            value = as_expr(leaf).value
+            name = f" ({value.name})" if value.is_param and not value.name.startswith(ARGUMENT) else ""
+            raise DerivativeError(
+                f"{where}: argument {place}{name} has dtype {seen_dtype(value.type.dtype).dtype}: only floats have "
+                "derivatives; give it as floats, such as x.astype(float)"
+            )
+
+
 def _derivative(
     function: Callable[..., Any],
     args: tuple[Any, ...],
@@ -103,6 +115,7 @@ def _derivative(
     shapes: list[tuple[int, Any]] = []
     for i in chosen:
         own, own_tree = flatten(arguments[i])
+        refuse_integers(own, flatten(args[i])[0], i, where)
         xs += [x.value for x in own]
         shapes.append((len(own), own_tree))
     builder = Builder(with_kinks(kinks))

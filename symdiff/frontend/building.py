@@ -9,6 +9,7 @@ from __future__ import annotations
 import keyword
 import math
 import threading
+import unicodedata
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -94,6 +95,11 @@ class WeakBuilder(Builder):
             raise ArgumentError(
                 f"symbol name {name!r} is a word of Python, which source code cannot use; take another, "
                 f"such as {name}_, and set it by latex= as you like"
+            )
+        plain = unicodedata.normalize("NFKC", name)
+        if plain != name:
+            raise ArgumentError(
+                f"symbol name {name!r}: Python reads it as {plain!r}; take that, and set it by latex= as you like"
             )
         return self._params.setdefault((name, kind), param(name, check_type(kind, f"parameter {name}")))
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import keyword
 import math
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
 from functools import lru_cache
@@ -301,6 +302,9 @@ def named(name: str) -> Dim:
     """The dimension called `name`, an identifier that is no Python keyword."""
     if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ArgumentError(f"dimension name {name!r}: expected an identifier such as n or batch")
+    if not name.isascii() and unicodedata.normalize("NFKC", name) != name:
+        plain = unicodedata.normalize("NFKC", name)
+        raise ArgumentError(f"dimension name {name!r}: Python reads it as {plain!r}; take that")
     return Dim({((name, 1),): Fraction(1)})
 
 

@@ -39,11 +39,22 @@ def source(function: Function, target: str = "numpy", like: Function | None = No
 
     like: a program whose sums are written in the same order here.
     """
+    _refuse_two_meanings(function)
     if target == "numpy" and not has_loops(function):
         return to_source(function, like=like)
     if target == "sympy":
         return sympy_source(function)
     return code(function, target, like=like)
+
+
+def _refuse_two_meanings(function: Function) -> None:
+    """A symbol and a dimension are told apart by their names alone."""
+    dims = set(function.dims)
+    for p in function.params:
+        if p.name in dims:
+            raise ArgumentError(
+                f"source: {p.name} is a symbol and a dimension, which no source code tells apart; give one another name"
+            )
 
 
 def code(
@@ -55,6 +66,7 @@ def code(
     the target has no counterpart for.
     """
     name = function.name if name is None else name
+    _refuse_two_meanings(function)
     if target not in TARGETS:
         raise ArgumentError(f"source target {target!r}: expected one of {', '.join(TARGETS)}")
     if not name.isidentifier() or keyword.iskeyword(name):
