@@ -92,7 +92,7 @@ def main() -> None:
         row = table.setdefault(name, {})
         if options.only != "ulp":
             row |= {"ns": round(nanoseconds(name, loops[name]), 3), "width": options.width}
-        if options.only != "ns" and name != "sincos":
+        if options.only != "ns" and name not in vmath.PAIRS:
             row |= measured(name, loops[name], options.samples)
             if options.dtype == "f32" and vmath.FUNCTIONS[name] == 1:
                 worst, place = strided_error(name, loops[name], exact[name])

@@ -1,7 +1,7 @@
 """Equal functions of several numbers as one function of a vector, in LLVM IR: a dear function of four numbers takes
 hardly longer than of one.
 
-`gang` finds statements that can be taken together, `call` and `sines_and_cosines` write them. An operand is a number,
+`gang` finds statements that can be taken together, `call` and `couples` write them. An operand is a number,
 or a vector of `width` numbers. Lanes that are left over hold the first operand again: a function that looks for rare
 arguments in any lane finds none that are not there. Functions have the same bits at every width, so results do not
 depend on what is taken together.
@@ -51,23 +51,29 @@ def call(lines: Lines, stmt: Let, operands: Sequence[Sequence[str]], width: int,
     return _outside(lines, name, stmt.dtype, operands, lanes, write)
 
 
-def sines_and_cosines(
-    lines: Lines, dtype: str, angles: Sequence[str], width: int, lanes: int
-) -> list[dict[str, str]]:
-    """Both functions of each angle, by their names."""
+def both(lines: Lines, pair: str, dtype: str, argument: str, lanes: int) -> tuple[str, str]:
+    """Two functions of one number for each lane, computed at once."""
+    kind = register_type(dtype, lanes)
+    struct = f"{{ {kind}, {kind} }}"
+    made = lines.emit(f"call {struct} {lines.module.use_math(pair, dtype, lanes)}({kind} {argument})")
+    first, second = [lines.emit(f"extractvalue {struct} {made}, {part}") for part in range(2)]
+    return first, second
+
+
+def couples(
+    lines: Lines, pair: str, dtype: str, arguments: Sequence[str], width: int, lanes: int
+) -> list[tuple[str, str]]:
+    """The two functions of a pair for each argument."""
 
     def write(inside: Lines, args: list[str]) -> list[str]:
-        kind = register_type(dtype, lanes)
-        both = f"{{ {kind}, {kind} }}"
-        pair = inside.emit(f"call {both} {inside.module.use_math('sincos', dtype, lanes)}({kind} {args[0]})")
-        return [inside.emit(f"extractvalue {both} {pair}, {position}") for position in range(2)]
+        return list(both(inside, pair, dtype, args[0], lanes))
 
     if width > 1:
-        sines, cosines = [_halves(lines, dtype, v, width) for v in write(lines, [_row(lines, dtype, angles, width)])]
+        first, second = [_halves(lines, dtype, v, width) for v in write(lines, [_row(lines, dtype, arguments, width)])]
     else:
-        found = _outside(lines, "sincos", dtype, [[a] for a in angles], lanes, write)
-        sines, cosines = found[: len(angles)], found[len(angles) :]
-    return [{"sin": s, "cos": c} for s, c in zip(sines, cosines, strict=True)]
+        found = _outside(lines, pair, dtype, [[a] for a in arguments], lanes, write)
+        first, second = found[: len(arguments)], found[len(arguments) :]
+    return list(zip(first, second, strict=True))
 
 
 def _row(lines: Lines, dtype: str, texts: Sequence[str], width: int) -> str:

@@ -62,6 +62,8 @@ _CLASSES: Final[Mapping[str, Mapping[str, float]]] = {
 }  # fmt: skip
 """Instructions of the operations that are no functions of the vector math library."""
 _MOVES: Final = frozenset({"select", "cast"})
+_HALF: Final = {"sin": 0.6, "cos": 0.6, "sinh": 0.6, "cosh": 0.6, "softplus": 0.8, "sigmoid": 0.6}
+"""What is left of the cost of functions that are computed together with another one; a bell costs nothing more."""
 
 _ROUTINES: Final[Mapping[str, tuple[float, float]]] = {
     "lu": (1.0, 1 / 3), "inverse": (2.0, 2 / 3), "solve": (0.2, 1.0), "triangular_solve": (0.1, 0.5),
@@ -152,7 +154,7 @@ class _Reader:
         self.register_bytes = register_bytes
         uses = known.uses(kernel)
         self.fused: set[int] = uses.fused
-        self.turned: set[int] = uses.turned
+        self.halves = uses.halves
         self.lanes = vector_width(kernel, register_bytes)
         self.made = KernelProfile(kernel.name)
         self.loops: dict[int, Loop] = {}
@@ -378,9 +380,11 @@ class _Reader:
         if stmt.op == "pow_int":
             power = abs(int(stmt.attr))
             return {"multiply": max(power.bit_length() + power.bit_count() - 2, 0)}
-        if stmt.op in ("sin", "cos") and stmt.args[0] in self.turned:
-            return {"sin": 0.6}
-        return _CLASSES.get(stmt.op) or {stmt.op: 1}
+        own = _CLASSES.get(stmt.op) or {stmt.op: 1}
+        half = self.halves.get(stmt.name)
+        if half is None:
+            return own
+        return {name: _HALF.get(stmt.op, 1.0) * amount for name, amount in own.items()} if half.begins else {}
 
     def _varies(self, name: str, run: _Run) -> bool:
         if run.width == 1:

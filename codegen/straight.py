@@ -3,7 +3,7 @@
 The quick way of `codegen.emit` for what it takes apart (`is_straight`): the same instructions, written in one walk.
 Values are numbered as LLVM numbers them, which it reads faster than names. LLVM's time grows faster than the length of
 a function; what one function hands to a later one goes through the workspace. A product is rounded together with the
-sum it is used in, and sine and cosine of an angle are computed together, also across functions. Within a function dear
+sum it is used in, and sine and cosine of an angle, say, are computed together, also across functions. Within one dear
 operations that do not wait for each other are taken together (`codegen.gangs`).
 """
 
@@ -87,23 +87,25 @@ class _Straight:
 
     def __init__(self, body: Sequence[Stmt], uses: Uses, module: Module, tables: Tables) -> None:
         self.body, self.module, self.tables = body, module, tables
-        self.fused, self.turned = uses.fused if module.fma else set[int](), uses.turned
+        self.fused, self.halves = uses.fused if module.fma else set[int](), uses.halves
         self.length = max(1, len(body)) if len(body) <= WHOLE else PIECE
         last = uses.last.items() if self.length < len(body) else ()
         self.last = {name: (position - 1) // self.length for name, position in last}
         """The last piece that reads a scalar, if there are several pieces."""
         self.other: dict[int, Let] = {}
-        """For a sine or cosine the other function of its angle."""
+        """For a function what is computed together with it."""
         products: dict[int, Let] = {}
-        angles: dict[int, Let] = {}
+        couples: dict[tuple[str, int], Let] = {}
         for stmt in body:
             if isinstance(stmt, Let):
                 if stmt.name in self.fused:
                     products[stmt.name] = stmt
-                elif stmt.op in ("sin", "cos") and stmt.args[0] in self.turned:
-                    other = angles.setdefault(stmt.args[0], stmt)
-                    if other.op != stmt.op:
-                        self.other[other.name], self.other[stmt.name] = stmt, other
+                elif stmt.name in self.halves:
+                    half = self.halves[stmt.name]
+                    other = couples.setdefault((half.pair, half.argument), stmt)
+                    if other is not stmt:
+                        ways = ((other, stmt), (stmt, other))
+                        self.other |= {one.name: two for one, two in ways if self.halves[one.name].begins}
         if self.last:
             for name, product in products.items():  # its factors are read where the sum stands
                 for factor in product.args:
@@ -141,7 +143,7 @@ class _Straight:
     def _piece(self, body: Sequence[Stmt]) -> None:
         where, last, use, number = self.where, self.last, self.use, self.number
         lines, append = self.lines, self.lines.lines.append
-        fused, turned, dtypes, flags = self.fused, self.turned, self.dtypes, self.module.flags
+        fused, dtypes, flags = self.fused, self.dtypes, self.module.flags
         body, most = in_waves(body, alike=True), 2 * self.module.register_bytes // BYTES["f64"]
         blocks = max(1, round(len(body) / BLOCK))
         ends = {len(body) * number // blocks for number in range(1, blocks)}
@@ -174,8 +176,8 @@ class _Straight:
                     text = lines.emit(f"sitofp i64 {text} to {register_type(dtype, 1)}")
             elif self._abreast(gang(body, position, most)):
                 continue
-            elif args[0] in turned and name in self.other:
-                self._sine_and_cosine(stmt)
+            elif name in self.other:
+                self._both(stmt)
                 continue
             else:
                 texts = [where.get(a) or use(a) for a in args]
@@ -253,19 +255,22 @@ class _Straight:
         if {self.dtypes.get(n, "f64") for s in stmts for n in s.args} != {dtype}:
             return False
         lanes = gangs.lanes_for(len(stmts), self.module.register_bytes // BYTES[dtype])
-        turned = {s.name in self.other for s in stmts}
+        coupled = {s.name in self.other for s in stmts}
         texts = [[self.where.get(n) or self.use(n) for n in s.args] for s in stmts]
-        if turned == {False}:
+        if coupled == {False}:
             for stmt, text in zip(stmts, gangs.call(self.lines, stmts[0], texts, 1, lanes), strict=True):
                 self._define(stmt, text)
             return True
-        if False in turned or len(set(names)) < len(names):
+        if False in coupled or len(set(names)) < len(names):
             return False
-        found = gangs.sines_and_cosines(self.lines, dtype, [t[0] for t in texts], 1, lanes)
+        found = gangs.couples(self.lines, self.halves[stmts[0].name].pair, dtype, [t[0] for t in texts], 1, lanes)
         for stmt, both in zip(stmts, found, strict=True):
-            for let in (stmt, self.other[stmt.name]):
-                self._define(let, both[let.op])
+            self._define_both(stmt, both)
         return True
+
+    def _define_both(self, stmt: Let, texts: tuple[str, str]) -> None:
+        for let in (stmt, self.other[stmt.name]):
+            self._define(let, texts[self.halves[let.name].part])
 
     def _define(self, let: Let, text: str) -> None:
         """A scalar that is not written where it stands."""
@@ -275,15 +280,10 @@ class _Straight:
         if self.last.get(let.name, -1) > self.number:
             self._save(let.name, text)
 
-    def _sine_and_cosine(self, stmt: Let) -> None:
-        """Both functions of an angle, where the first of them stands."""
-        kind, dtype, angle = register_type(stmt.dtype, 1), stmt.dtype, stmt.args[0]
-        symbol = self.module.use_math("sincos", dtype, 1)
-        text = self.where.get(angle) or self.use(angle)
-        both = self.lines.emit(f"call {{ {kind}, {kind} }} {symbol}({kind} {text})")
-        for let in (stmt, self.other[stmt.name]):
-            part = f"extractvalue {{ {kind}, {kind} }} {both}, {0 if let.op == 'sin' else 1}"
-            self._define(let, self.lines.emit(part))
+    def _both(self, stmt: Let) -> None:
+        """Two functions of a scalar, where the first of them stands."""
+        text = self.where.get(stmt.args[0]) or self.use(stmt.args[0])
+        self._define_both(stmt, gangs.both(self.lines, self.halves[stmt.name].pair, stmt.dtype, text, 1))
 
     # ---------------------------------------------------------------- memory
     def size(self, size: Size) -> str:

@@ -67,7 +67,7 @@ class StretchWriter(ScalarWriter):
         counter, following = lines.fresh("i"), lines.fresh("n")
         position = len(lines.lines)
         outer = self.scope
-        self.scope = replace(outer, splats=dict(outer.splats), angles=dict(outer.angles))
+        self.scope = replace(outer, splats=dict(outer.splats), couples=dict(outer.couples))
         lines.do(f"{following} = add nsw i64 {counter}, {length}")
         steps(loop, counter, self.lines.least(following, extent))
         totals = [Settled(self, carry, outer.width, self.rows is None) for carry in loop.carries]
@@ -154,7 +154,7 @@ class StretchWriter(ScalarWriter):
         lines.begin(inside)
         names = self.env
         for number, own in enumerate(carried):
-            self.scope = replace(outer, splats=dict(outer.splats), angles=dict(outer.angles))
+            self.scope = replace(outer, splats=dict(outer.splats), couples=dict(outer.couples))
             if len(inits) > 1:
                 self.env = dict(names)
             self.vars[loop.var] = self.plus(counter, str(number))

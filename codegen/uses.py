@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from codegen.couples import couples
 from codegen.index import Index
 from codegen.loops import For, Kernel, Let, Load, Stmt, Store, Trap
 from codegen.writer import Uses
@@ -14,7 +15,7 @@ def uses_of(kernel: Kernel) -> Uses:
     uses = Uses()
     last, count, position = uses.last, uses.count, uses.position
     clock = 0
-    asked: dict[int, str] = {}
+    lets: list[tuple[int, Let]] = []
 
     def use(name: int) -> None:
         last[name] = clock
@@ -41,8 +42,7 @@ def uses_of(kernel: Kernel) -> Uses:
                     count[arg] = count.get(arg, 0) + 1
                 if op == "index":
                     use_index((stmt.attr,))
-                elif op in ("sin", "cos") and asked.setdefault(args[0], op) != op:
-                    uses.turned.add(args[0])
+                lets.append((id(body), stmt))
             elif isinstance(stmt, Load):
                 use_index(stmt.index)
             elif isinstance(stmt, Store):
@@ -63,6 +63,7 @@ def uses_of(kernel: Kernel) -> Uses:
             for carry in loop.carries:
                 use(carry.value)
     uses.fused = _fused(kernel, uses)
+    uses.halves = couples(lets)
     return uses
 
 

@@ -198,7 +198,7 @@ class VectorWriter(StretchWriter):
             ways.append((lines.block, made))
             lines.do(f"br label %{done}")
             lines.begin(more or long)
-        self.scope = replace(outer, splats=dict(outer.splats), angles=dict(outer.angles))
+        self.scope = replace(outer, splats=dict(outer.splats), couples=dict(outer.couples))
         self._vector_strips(loop, begin, extent)
         self.scope = outer
         ways.append((lines.block, [self.use(carry.out)[0] for carry in loop.carries]))

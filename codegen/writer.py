@@ -7,12 +7,13 @@ others gather or scatter.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from codegen import gangs, scalars
 from codegen.alike import Function, Opening, reading
+from codegen.couples import Half
 from codegen.index import Index, flatten, without
 from codegen.loops import Buffer, Carry, Let, Load, Store
 from codegen.text import BYTES, Lines, Module, constant, memory_type, register_type, suffix
@@ -55,7 +56,7 @@ class Scope:
     left: str = ""
     lanes: Sequence[str] = ()
     splats: dict[int, str] = field(default_factory=dict[int, str])
-    angles: dict[int, dict[str, str]] = field(default_factory=dict[int, dict[str, str]])
+    couples: dict[tuple[str, int], Sequence[str]] = field(default_factory=dict[tuple[str, int], Sequence[str]])
 
 
 @dataclass(eq=False, slots=True)
@@ -65,8 +66,8 @@ class Uses:
     last: dict[int, int] = field(default_factory=dict[int, int])
     count: dict[int, int] = field(default_factory=dict[int, int])
     position: dict[int, int] = field(default_factory=dict[int, int])
-    turned: set[int] = field(default_factory=set[int])
-    """Angles whose sine and cosine are both computed."""
+    halves: Mapping[int, Half] = field(default_factory=dict[int, Half])
+    """Functions that are computed together with another one of the same scalar."""
     fused: set[int] = field(default_factory=set[int])
     """Products that are only used in one sum, with which they are rounded together."""
 
@@ -278,20 +279,21 @@ class ScalarWriter:
         args = [self.lane_values(a) if lanes else self.use(a)[0] for a in stmt.args]
         operand = self.dtypes[stmt.args[-1]]
         width = self.scope.width if lanes else 1
-        if stmt.op in ("sin", "cos") and stmt.args[0] in self.uses.turned:
-            text = self._sine_and_cosine(stmt, args[0], width)
+        half = self.uses.halves.get(stmt.name)
+        if half is not None and (half.begins or (half.pair, half.argument) in self.scope.couples):
+            text = self._half(half, stmt.dtype, width)
         else:
             text = scalars.emit(self.lines, stmt.op, stmt.dtype, operand, args, width, stmt.attr)
         self.define(stmt.name, text, lanes, stmt.dtype)
 
     def abreast(self, stmts: Sequence[Let]) -> bool:
         """Define equal functions of several numbers as one function of a vector, if they can be."""
-        width, angles, dtype = self.scope.width, self.scope.angles, stmts[0].dtype
-        names = [s.args[0] for s in stmts]
-        turned = {s.op in ("sin", "cos") and s.args[0] in self.uses.turned for s in stmts}
-        if dtype not in ("f64", "f32") or len(turned) > 1:
+        width, couples, dtype = self.scope.width, self.scope.couples, stmts[0].dtype
+        halves = [h for h in map(self.uses.halves.get, [s.name for s in stmts]) if h is not None]
+        keys = {(h.pair, h.argument) for h in halves}
+        if dtype not in ("f64", "f32") or (halves and len(keys) < len(stmts)):
             return False
-        if True in turned and (any(n in angles for n in names) or len(set(names)) < len(names)):
+        if any(not h.begins for h in halves) or not keys.isdisjoint(couples):
             return False
         used = {n for s in stmts for n in s.args}
         texts = {n: self.use(n) for n in used}
@@ -300,10 +302,11 @@ class ScalarWriter:
         if width > 1 and not all(lanes for _, lanes in texts.values()):
             return False
         lanes = gangs.lanes_for(len(stmts), self.lanes) if width == 1 else 2 * width
-        if True in turned:
-            found = gangs.sines_and_cosines(self.lines, dtype, [texts[n][0] for n in names], width, lanes)
-            angles.update(zip(names, found, strict=True))
-            made = [angles[s.args[0]][s.op] for s in stmts]
+        if halves:
+            names = [texts[h.argument][0] for h in halves]
+            found = gangs.couples(self.lines, halves[0].pair, dtype, names, width, lanes)
+            couples.update({(h.pair, h.argument): both for h, both in zip(halves, found, strict=True)})
+            made = [both[h.part] for h, both in zip(halves, found, strict=True)]
         else:
             made = gangs.call(self.lines, stmts[0], [[texts[n][0] for n in s.args] for s in stmts], width, lanes)
         for stmt, text in zip(stmts, made, strict=True):
@@ -332,17 +335,14 @@ class ScalarWriter:
         """Whether a name in an index differs from lane to lane."""
         return self.use(int(name[1:]))[1] if name[0] == "%" else name == self.scope.vector
 
-    def _sine_and_cosine(self, stmt: Let, angle: str, width: int) -> str:
-        """Both at once, for the first of the two that is asked for."""
-        found = self.scope.angles.get(stmt.args[0])
+    def _half(self, half: Half, dtype: str, width: int) -> str:
+        """One of two functions, both computed at once for the first of them that is asked for."""
+        found = self.scope.couples.get((half.pair, half.argument))
         if found is None:
-            kind = register_type(stmt.dtype, width)
-            symbol = self.module.use_math("sincos", stmt.dtype, width)
-            both = self.lines.emit(f"call {{ {kind}, {kind} }} {symbol}({kind} {angle})")
-            pair = f"extractvalue {{ {kind}, {kind} }} {both}"
-            found = {op: self.lines.emit(f"{pair}, {i}") for i, op in enumerate(("sin", "cos"))}
-            self.scope.angles[stmt.args[0]] = found
-        return found[stmt.op]
+            argument = self.lane_values(half.argument) if width > 1 else self.use(half.argument)[0]
+            found = gangs.both(self.lines, half.pair, dtype, argument, width)
+            self.scope.couples[half.pair, half.argument] = found
+        return found[half.part]
 
     def fold(self, carry: Carry, total: str, width: int) -> str:
         """One step of a reduction on `width` lanes."""

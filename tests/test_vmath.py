@@ -23,7 +23,7 @@ Array = NDArray[np.floating]
 F64, F32 = np.dtype(np.float64), np.dtype(np.float32)
 INF, NAN = math.inf, math.nan
 ALL = list(vmath.FUNCTIONS)
-SINGLE = [name for name in ALL if name != "sincos"]
+SINGLE = [name for name in ALL if name not in vmath.PAIRS]
 
 # Promised largest errors in ulp. Everything that is not here: 2.
 BOUNDS = {
@@ -54,12 +54,21 @@ def test_float32_error_is_below_one_ulp(name: str) -> None:
     assert worst <= 1.0, (name, place)
 
 
-def test_sincos_is_sin_and_cos() -> None:
-    x = np.concatenate([np.random.default_rng(1).uniform(-1e3, 1e3, 997), [0.0, -0.0, 1e15, INF, NAN]])
-    both = loops("f64", 8)["sincos"](x)
-    for got, name in zip(both, ("sin", "cos"), strict=True):
-        np.testing.assert_allclose(got, loops("f64", 8)[name](x), rtol=5e-16)
-    assert np.signbit(both[0][-4])
+@pytest.mark.parametrize("pair", vmath.PAIRS)
+def test_pairs_are_both_functions(pair: str) -> None:
+    rng = np.random.default_rng(1)
+    ends = [0.0, -0.0, 1e15, -1e15, 27.2, -27.3, 27.6, 24.5, 708.5, -745.2, 720.0, 5e-324, INF, -INF, NAN]
+    x = np.concatenate([rng.uniform(-1e3, 1e3, 997), rng.uniform(-28, 28, 2000), rng.normal(size=500), ends])
+    both = loops("f64", 8)[pair](x)
+    for got, name in zip(both, vmath.PAIRS[pair], strict=True):
+        if name == "bell":
+            expected = loops("f64", 8)["exp"](-(x * x))
+            np.testing.assert_array_max_ulp(got[:-1], expected[:-1], 1)
+            assert np.isnan(got[-1])
+        else:
+            expected = loops("f64", 8)[name](x)
+            np.testing.assert_allclose(got, expected, rtol=5e-16)
+            np.testing.assert_array_equal(np.signbit(got), np.signbit(expected))
 
 
 # -- special values -------------------------------------------------------------------------------------------------

@@ -10,7 +10,9 @@ Errors in f64, over the whole range (denormals included): at most 1 ulp for exp 
 their inverses, sinh cosh and the inverse hyperbolics, pow cbrt hypot; 2 ulp for expm1 tanh sigmoid softplus erf erfc
 normcdf; 4 ulp for the gamma family (polygamma to the right of zero; gamma.py says what holds to the left). f32: 1 ulp.
 
-`sincos` returns the literal struct { sine, cosine }. `polygamma_<k>` exists for every integer 1 <= k <= 100.
+`PAIRS` are two functions at once, returned as a literal struct: `sincos` { sine, cosine }, `erfc_bell` { erfc(x),
+exp(-x x) } and others; each has the bits of the one alone, a bell is within an ulp of them. `polygamma_<k>` exists for
+every integer 1 <= k <= 100.
 Functions whose vectors are 512 bits wide carry "prefer-vector-width"="512" and "min-legal-vector-width"="512"; a caller
 that passes such vectors to a noinline one must carry them too.
 """
@@ -35,6 +37,8 @@ _BODIES: dict[str, tuple[int, Body]] = {
     "arcsin": (1, inverse.arcsin), "arccos": (1, inverse.arccos), "arctan": (1, inverse.arctan),
     "arctan2": (2, inverse.arctan2), "arcsinh": (1, inverse.arcsinh), "arccosh": (1, inverse.arccosh),
     "arctanh": (1, inverse.arctanh),
+    "sinhcosh": (1, hyper.sinhcosh), "softplus_sigmoid": (1, hyper.softplus_sigmoid),
+    "erf_bell": (1, special.erf_bell), "erfc_bell": (1, special.erfc_bell),
     "erf": (1, special.erf), "erfc": (1, special.erfc), "normcdf": (1, special.normcdf),
     "lgamma": (1, gamma.lgamma), "digamma": (1, gamma.digamma),
     **{f"polygamma_{k}": (1, partial(gamma.polygamma, k=k)) for k in (1, 2, 3)},
@@ -47,6 +51,11 @@ _SINGLE: dict[str, Body] = {
     "pow": single.power,
 }
 _MOST_POLYGAMMA = 100
+PAIRS: Mapping[str, tuple[str, str]] = {
+    "sincos": ("sin", "cos"), "sinhcosh": ("sinh", "cosh"), "softplus_sigmoid": ("softplus", "sigmoid"),
+    "erf_bell": ("erf", "bell"), "erfc_bell": ("erfc", "bell"),
+}  # fmt: skip
+"""The functions that each of these is both of."""
 
 
 def _body(name: str) -> tuple[int, Body]:

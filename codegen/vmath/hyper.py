@@ -57,8 +57,25 @@ def cosh(b: Build, x: Value) -> Value:
     return b.select(size > _OVERFLOW, size + _INF, (far.hi + (far.lo + lo)) * 2.0)
 
 
+def sinhcosh(b: Build, x: Value) -> tuple[Value, Value]:
+    return sinh(b, x), cosh(b, x)
+
+
 def sigmoid(b: Build, x: Value) -> Value:
+    return _sigmoid(b, x, exp(b, -b.fabs(x)))
+
+
+def softplus(b: Build, x: Value) -> Value:
+    """log(1 + exp(x)) = max(x, 0) + log1p(exp(-|x|))."""
+    return _softplus(b, x, exp(b, -b.fabs(x)))
+
+
+def softplus_sigmoid(b: Build, x: Value) -> tuple[Value, Value]:
     e = exp(b, -b.fabs(x))
+    return _softplus(b, x, e), _sigmoid(b, x, e)
+
+
+def _sigmoid(b: Build, x: Value, e: Value) -> Value:
     top, below = b.select(x < 0.0, e, 1.0), e + 1.0
     inverse = 1.0 / below
     q = top * inverse
@@ -66,9 +83,7 @@ def sigmoid(b: Build, x: Value) -> Value:
     return b.fma(b.fma(-q, below, top) - q * ((1.0 - below) + e), inverse, q)
 
 
-def softplus(b: Build, x: Value) -> Value:
-    """log(1 + exp(x)) = max(x, 0) + log1p(exp(-|x|))."""
-    e = exp(b, -b.fabs(x))
+def _softplus(b: Build, x: Value, e: Value) -> Value:
     small = log1p_pair(b, Pair(e, b.const(0.0, "f64")))
     small = b.select(e < 2.0**-54, e, small)
     return b.select(x > 0.0, x, 0.0) + b.select(x.unordered(), x, small)

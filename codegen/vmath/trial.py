@@ -14,7 +14,7 @@ import numpy as np
 from llvmlite import binding as llvm
 from numpy.typing import NDArray
 
-from . import FUNCTIONS, declarations, definitions, symbol
+from . import FUNCTIONS, PAIRS, declarations, definitions, symbol
 from .build import FLOATS, type_text
 
 Array = NDArray[np.floating]
@@ -25,7 +25,7 @@ _WIDE = '"prefer-vector-width"="512" "min-legal-vector-width"="512"'
 def _loop(name: str, dtype: str, width: int) -> str:
     count, scalar, vector = FUNCTIONS[name], FLOATS[dtype], type_text(dtype, width)
     size = DTYPES[dtype].itemsize
-    result = vector if name != "sincos" else f"{{ {vector}, {vector} }}"
+    result = vector if name not in PAIRS else f"{{ {vector}, {vector} }}"
     parameters = "".join(f"ptr %p{i}, " for i in range(count))
     lines = [f"define void @loop.{name}({parameters}ptr %o, ptr %o1, i64 %n) {_WIDE} {{",
              "entry:", "  br label %head", "head:", "  %i = phi i64 [ 0, %entry ], [ %next, %head ]"]
@@ -35,7 +35,7 @@ def _loop(name: str, dtype: str, width: int) -> str:
     passed = ", ".join(f"{vector} %a{i}" for i in range(count))
     lines += [f"  %r = call {result} {symbol(name, dtype, width)}({passed})",
               f"  %q = getelementptr {scalar}, ptr %o, i64 %i"]
-    if name == "sincos":
+    if name in PAIRS:
         lines += [f"  %s = extractvalue {result} %r, 0", f"  %c = extractvalue {result} %r, 1",
                   f"  store {vector} %s, ptr %q, align {size}", f"  %q1 = getelementptr {scalar}, ptr %o1, i64 %i",
                   f"  store {vector} %c, ptr %q1, align {size}"]
@@ -64,7 +64,7 @@ class Loop:
     engine: llvm.ExecutionEngine  # owns the code
 
     def __call__(self, *arrays: Array) -> Array:
-        """The result; for sincos sine and cosine stacked."""
+        """The result; both of a pair stacked."""
         dtype, count = DTYPES[self.dtype], arrays[0].size
         padding = np.ones(-count % self.width, dtype)
         inputs = [np.concatenate([np.asarray(a, dtype).ravel(), padding]) for a in arrays]
@@ -94,5 +94,5 @@ def compiled(names: Iterable[str], dtype: str, width: int, inline: bool = True, 
     for name in names:
         kinds = [ctypes.c_void_p] * (FUNCTIONS[name] + 2)
         raw = ctypes.CFUNCTYPE(None, *kinds, ctypes.c_int64)(engine.get_function_address(f"loop.{name}"))
-        loops[name] = Loop(raw, dtype, width, name == "sincos", engine)
+        loops[name] = Loop(raw, dtype, width, name in PAIRS, engine)
     return loops
