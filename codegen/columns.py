@@ -234,7 +234,7 @@ class ColumnWriter(VectorWriter):
                 for (which, chain), place in places.items()
             }
             for r, number in enumerate(numbers):
-                self.scope = replace(outer, splats=dict(outer.splats), angles=dict(outer.angles))
+                self.scope = replace(outer, splats=dict(outer.splats), couples=dict(outer.couples))
                 self.env, self.vars[variable] = {**here, **own[r]}, number
                 self.body(flow.moving)
                 for which, carry in enumerate(carries):

@@ -241,3 +241,19 @@ def test_a_derivative_within_a_program_looks_at_its_own_function_alone(monkeypat
     for _ in range(20):
         want = want - 0.1 * (np.cos(want) * want if closed_over else 2 * want * np.cos(want * want))
     np.testing.assert_allclose(sd.jit(lambda x: steps(x, 20))(x), want, rtol=1e-12)
+
+
+@pytest.mark.parametrize(("out", "into"), [(9, 3), (3, 9), (5, 5)])
+def test_a_jacobian_is_swept_from_the_side_with_fewer_seeds(out: int, into: int) -> None:
+    rng = np.random.default_rng(4)
+    weight, x = rng.normal(size=(out, into)), rng.normal(size=into)
+
+    def f(v: Any) -> Any:
+        return np.exp(weight @ np.sin(v))
+
+    made, forward, backward = sd.jacobian(f), sd.jacfwd(f), sd.jacrev(f)
+    slopes = np.exp(weight @ np.sin(x))[:, None] * weight * np.cos(x)
+    for transform in (made, forward, backward):
+        np.testing.assert_allclose(transform(x), slopes, rtol=1e-13)
+    texts = [transform.native[0].ir for transform in (made, forward, backward)]
+    assert texts[0] == texts[1 if out > into else 2] and texts[1] != texts[2]

@@ -32,10 +32,10 @@ def jacobian(
 
     y: an expression, or a Python function over NumPy, then differentiated in the arguments `argnums`.
     mode: "forward" pushes tangents, "reverse" pulls cotangents, "elimination" eliminates intermediate values in the
-    cheapest order found. sizes: numbers for named dimensions (`{"n": 1000}`) that the order is chosen for; the
-    program serves all sizes in any case. Where a slope is infinite (the root of a 0 that padding or a
-    product of matrices put there), forward mode multiplies it by a tangent of 0 and gives NaN; reverse mode leaves out
-    what is not reached, as both do behind `where` and `maximum`.
+    cheapest order found; "auto" takes the cheapest, of a Python function the sweep with fewer seeds. sizes: numbers for
+    named dimensions (`{"n": 1000}`) that the order is chosen for; the program serves all sizes in any case. Where a
+    slope is infinite (the root of a 0 that padding or a product of matrices put there), forward mode multiplies it by a
+    tangent of 0 and gives NaN; reverse mode leaves out what is not reached, as both do behind `where` and `maximum`.
     kinks: derivatives to take at kinks, as for `gradient`. threads: for a function, see `compile`.
     sparse=True: for `sd.compile`, whose function then returns a scipy.sparse array (`format` "csr", "csc", "bsr" with
     `blocksize`); several functions or variables follow one another. Of a Python function it is callable as it is.
@@ -49,7 +49,7 @@ def jacobian(
         )  # fmt: skip
     if _is_function(y):
         _no_structure(form, "jacobian")
-        chosen = "reverse" if mode == "auto" else checked(mode)
+        chosen = None if mode == "auto" else checked(mode)
         return jacobian_function(y, argnums if x is None else x, chosen, "jacobian", kinks, threads)
     _no_threads(threads, "jacobian")
     if x is None:

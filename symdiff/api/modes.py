@@ -41,12 +41,12 @@ def cheapest_mode(
 ) -> Chosen:
     """The mode for the Jacobian of y in all of xs. A gradient is pulled back: it costs a small multiple of its
     function at any size, as nothing else does (Baur and Strassen 1983)."""
-    out, into = nominal(product(y.shape)), sum(nominal(product(x.shape)) for x in xs)
+    out, into = _seeds([y]), _seeds(xs)
     swept: Mode = "forward" if into == 1 < out else "reverse"
     if not y.type.rank or not y.type.floating or not all(x.type.floating for x in xs):
         return Chosen(swept)
     if len(topological([y])) > PRICED:
-        return Chosen("forward" if into < out else "reverse")
+        return Chosen(fewer_seeds([y], xs))
     prices: dict[Mode, float] = {}
     derived: dict[Mode, Function] = {}
     params = [v for v in topological([y, *xs]) if v.is_param]
@@ -64,7 +64,16 @@ def cheapest_mode(
         prices[mode] = sum(math.log(max(at(point), 1e-12)) for point in named) / len(named)
     best: Mode = "forward" if prices["forward"] < prices["reverse"] else "reverse"
     if abs(prices["forward"] - prices["reverse"]) < math.log(_LEVEL):
-        best = "forward" if into < out else "reverse"
+        best = fewer_seeds([y], xs)
     if prices["elimination"] < prices[best] + math.log(_CLEAR):
         best = "elimination"
     return Chosen(best, derived[best])
+
+
+def fewer_seeds(ys: Sequence[Value], xs: Sequence[Value]) -> Mode:
+    """The direction of the sweep with fewer seeds."""
+    return "forward" if _seeds(xs) < _seeds(ys) else "reverse"
+
+
+def _seeds(values: Sequence[Value]) -> float:
+    return sum(nominal(product(v.shape)) for v in values)

@@ -11,6 +11,7 @@ from typing import Any
 from symdiff.api.expression import Expression, free_symbols
 from symdiff.api.fresh import Fresh
 from symdiff.api.kinks import Kinks, with_kinks
+from symdiff.api.modes import fewer_seeds
 from symdiff.api.second import mirrored
 from symdiff.api.transformed import Transformed, by_position, derivative_in
 from symdiff.arguments import argument_numbers, function_given, positions
@@ -188,10 +189,10 @@ def gradient_function(
 
 
 def jacobian_function(
-    function: Callable[..., Any], argnums: int | Sequence[int], mode: Mode, where: str, kinks: Kinks,
+    function: Callable[..., Any], argnums: int | Sequence[int], mode: Mode | None, where: str, kinks: Kinks,
     threads: int,
 ) -> Transformed:  # fmt: skip
-    """The Jacobian by one mode, output axes first."""
+    """The Jacobian by one mode, output axes first; None: the sweep with fewer seeds."""
     function_given(function, where, "of expressions use sd.jacobian(y, x)")
     chosen = argument_numbers(argnums, where)
 
@@ -199,7 +200,7 @@ def jacobian_function(
     second = derivative_in(function) == derived  # with other choices at kinks it is not symmetric there
 
     def make(builder: Builder, ys: list[Value], xs: list[Value]) -> list[list[Value]]:
-        rows = jacobians(builder, ys, xs, mode)
+        rows = jacobians(builder, ys, xs, mode or fewer_seeds(ys, xs))
         return mirrored(builder, rows, ys, xs) if second else rows
 
     def rule(f: Callable[..., Any], args: tuple[Any, ...]) -> Any:
