@@ -20,7 +20,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from vmath_reference import DOMAINS, Domain, samples, worst_error  # noqa: E402
+from vmath_reference import DOMAINS, Domain, samples, worst_error  # noqa: E402  # pyright: ignore[reportMissingImports]
 
 from codegen import vmath  # noqa: E402
 from codegen.vmath import trial  # noqa: E402
