@@ -173,7 +173,8 @@ def _contract(made: Lowered, value: Value, args: list[Node]) -> Node:
     values, words, signs = list(value.args), list(spec.operands), 0
     position = 0
     while position < len(values):
-        while values[position].op.name == "neg":  # signs are those of the result: an operand need not be stored twice
+        # Signs are those of the result: an operand need not be stored twice. (What a core negates has no node.)
+        while values[position].op.name == "neg" and values[position].args[0] in made.nodes:
             values[position], signs = values[position].args[0], signs + 1
         inner, flips = _inner_contraction(made, values[position])
         if inner is not None:

@@ -7,6 +7,7 @@ import pytest
 from codegen_programs import agree
 
 import codegen
+import symdiff as sd
 from codegen import cores, engine, straight
 from codegen.cores import Core, divide
 from codegen.jobs import build
@@ -156,3 +157,18 @@ def test_quick_instruction_selection_knows_every_frequent_instruction(rng):
     assert "llvm.fma" not in pieces
     fma = {"+fma", "+neon"} & set(engine.host_target().features.split(","))
     assert ("@sd.fma.f64(" in pieces) == bool(fma)
+
+
+def test_what_a_core_negates_is_contracted_as_it_is(monkeypatch):
+    def cost(u):
+        x, v, total = 0.1, 0.0, 0.0
+        for t in range(4):
+            push = u[t] - 0.3 * v * v * np.sin(x)
+            x, v = x + 0.1 * v, v + 0.1 * (9.8 * np.sin(x) - np.cos(x) * push) / (1.5 - 0.2 * np.cos(x) ** 2)
+            total = total + x**2 + 0.1 * u[t] ** 2
+        return total
+
+    u = np.array([0.3, -0.2, 0.5, 0.1])
+    expected = sd.hessian(cost)(u)
+    monkeypatch.setattr(cores, "LONG", 20)
+    np.testing.assert_allclose(sd.hessian(cost)(u), expected, rtol=1e-12, atol=1e-14)
