@@ -6,9 +6,10 @@ the value of every size in `Tables.sizes` and `pointers` the address of every bu
 A vector loop (`codegen.vectors`) runs its whole body on vectors, inner loops included (they step alike in all lanes).
 Cheap bodies take 32 elements at a time, others one register; what is left is done under a mask. A sum over a vector
 loop has 32 partial sums whatever the register, element k going to sum k mod 32, which are added up by halves; so
-results do not depend on the width of the machine. Long sums are made of stretches (`codegen.stretches`). A body of more
-than `PIECE` instructions goes to functions of their own that talk through a workspace, because LLVM's time grows faster
-than the length of a function; kernels without loops are `codegen.straight`'s.
+results do not depend on the width of the machine (16 in rows that are summed side by side, see `codegen.jam`). Long
+sums are made of stretches (`codegen.stretches`). A body of more than `PIECE` instructions goes to functions of their
+own that talk through a workspace, because LLVM's time grows faster than the length of a function; kernels without loops
+are `codegen.straight`'s.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from codegen.folds import CHAIN, CHAINS, in_stretches
 from codegen.gangs import gang
 from codegen.gemm import HALF
 from codegen.index import Index, flatten
+from codegen.jam import FEW, Row, jammed, side_by_side
 from codegen.loops import (
     Call,
     Count,
@@ -41,7 +43,7 @@ from codegen.panels import HEAD
 from codegen.records import Plan, Records, plan
 from codegen.straight import emit_straight, is_straight
 from codegen.stretches import light
-from codegen.strips import column_fold, vector_width
+from codegen.strips import column_fold, short_registers, vector_width
 from codegen.text import Module
 from codegen.uses import uses_of
 from codegen.waves import in_waves, is_dear
@@ -263,9 +265,12 @@ class KernelWriter(ColumnWriter, NarrowWriter):
                 self.found(self.rows)
                 return
             start, extent = self.rows.start, self.rows.stop
-        fold = narrow_rows(loop) if self.scope.width == 1 else None
+        row, fold = (jammed(loop), narrow_rows(loop)) if self.scope.width == 1 else (None, None)
         if fold is not None:
             start = self.narrow(loop, fold, start, extent)
+        if row is not None and row.fold.parts == FEW:
+            self._jam(row, start, extent)
+            return
         self.inside += not loop.once
         chains = CHAINS if light(loop) else 1
         if in_stretches(loop, CHAIN * chains):
@@ -273,6 +278,32 @@ class KernelWriter(ColumnWriter, NarrowWriter):
         else:
             self.steps(loop, start, extent, chains)
         self.inside -= not loop.once
+
+    def _jam(self, row: Row, start: str, extent: str) -> None:
+        """Rows, several side by side unless they are short, and then one by one."""
+        count, several = side_by_side(row, self.lanes, self.module)
+        self.inside += 1
+
+        def together(first: str) -> None:
+            self.vars[row.var] = first
+            self.body(several.before)
+            self.long_loop(several.fold, *self.range_of(several.fold))
+            self.body(several.behind)
+
+        def alone(number: str) -> None:
+            self.vars[row.var] = number
+            self.body(row.body)
+
+        if count > 1:
+            lines, few = self.lines, short_registers(row.fold, self.lanes) * self.lanes
+            self.uses.fused |= row.copies(self.uses.fused, count)
+            long = lines.emit(f"icmp sgt i64 {self.size(row.fold.extent)}, {few}")
+            groups = lines.emit(f"sdiv i64 {lines.emit(f'sub i64 {extent}, {start}')}, {count}")
+            whole = self.plus(start, self.times(str(count), lines.emit(f"select i1 {long}, i64 {groups}, i64 0")))
+            self.each(start, whole, count, together)
+            start = whole
+        self.each(start, extent, 1, alone)
+        self.inside -= 1
 
     # ---------------------------------------------------------------- long straight-line code
     def _in_chunks(self, pieces: Sequence[Sequence[Stmt]]) -> None:

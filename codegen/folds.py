@@ -1,7 +1,8 @@
 """Values that loops carry round: in a register from iteration to iteration, or as partial results in memory.
 
-`Carried` serves plain loops, `Partial` vector loops: there a reduction has `LANES` partial results, element k going to
-number k mod `LANES`, folded by halves behind the loop, so that results do not depend on the width of registers.
+`Carried` serves plain loops, `Partial` vector loops: there a reduction has `LANES` partial results, or fewer where rows
+are folded side by side (`For.parts`); element k goes to number k modulo so many, and they are folded by halves behind
+the loop, so that results do not depend on the width of registers.
 
 Only a few values are added one after the other. The totals of many such stretches are added up together with what
 their roundings leave (`Settled`; D. E. Knuth's exact two-term sum): errors stay those of a stretch, however long the
@@ -13,16 +14,17 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from codegen import scalars
-from codegen.loops import Carry, For
+from codegen.loops import PARTS, Carry, For
 from codegen.text import BYTES, Lines, constant, memory_type, register_type
 from codegen.writer import ScalarWriter
 
-LANES = 32
+LANES = PARTS
 CHAINS = 2
 """Folds that run side by side in a plain loop with a short body, which would wait for each addition otherwise."""
 CHAIN = 16
 """Iterations of a plain loop, for each chain, whose values are added one after the other,"""
-STRIP = 32 * LANES
+OF_EACH = 32
+STRIP = OF_EACH * LANES
 """and of a vector loop: so many are 32 of each lane."""
 
 
@@ -145,23 +147,23 @@ class Settled:
 
 
 class Partial:
-    """The partial results of a reduction over a vector loop: `LANES` of them in memory, or in registers to the end."""
+    """The partial results of a reduction over a vector loop: `count` of them in memory, or in registers to the end."""
 
-    def __init__(self, writer: ScalarWriter, carry: Carry, begun: bool, stays: bool = False) -> None:
+    def __init__(self, writer: ScalarWriter, carry: Carry, count: int, begun: bool, stays: bool = False) -> None:
         """`begun`: a strip in registers comes first and writes them all. `stays`: they are never in memory."""
-        self.writer, self.carry = writer, carry
+        self.writer, self.carry, self.count = writer, carry, count
         lines = writer.lines
         dtype = carry.dtype
-        self.type = register_type(dtype, LANES)
+        self.type = register_type(dtype, count)
         self.memory = "" if stays else lines.fresh("lanes")
-        self.width, self.registers = LANES, False
+        self.width, self.registers = count, False
         self.now, self.next = "", ""
         if stays:
             return
-        kind = memory_type(dtype, LANES)
+        kind = memory_type(dtype, count)
         writer.once(self.memory, f"  {self.memory} = alloca {kind}, align 64")
         if not begun:
-            writer.to_memory(scalars.identity(carry.kind, dtype, LANES), self.memory, dtype, LANES, BYTES[dtype])
+            writer.to_memory(scalars.identity(carry.kind, dtype, count), self.memory, dtype, count, BYTES[dtype])
 
     def enter(self, width: int, in_registers: bool) -> Callable[[str, str], str] | None:
         """Begin a strip; in registers there is a value at the head of the loop."""
@@ -181,7 +183,7 @@ class Partial:
             self.next = writer.fold(self.carry, self.now, self.width)
             return
         place_in = counter if start == "0" else lines.emit(f"sub i64 {counter}, {start}")
-        lane = lines.emit(f"and i64 {place_in}, {LANES - 1}")
+        lane = lines.emit(f"and i64 {place_in}, {self.count - 1}")
         place = lines.emit(f"getelementptr inbounds {memory_type(dtype, 1)}, ptr {self.memory}, i64 {lane}")
         old = writer.from_memory(place, dtype, self.width, BYTES[dtype])
         new = writer.fold(self.carry, old, self.width)
@@ -194,25 +196,28 @@ class Partial:
     def leave(self) -> None:
         """End a strip."""
         if self.registers and self.memory:
-            self.writer.to_memory(self.now, self.memory, self.carry.dtype, LANES, BYTES[self.carry.dtype])
+            self.writer.to_memory(self.now, self.memory, self.carry.dtype, self.count, BYTES[self.carry.dtype])
 
     def pieces(self, width: int) -> list[str]:
         """The partial results behind a strip in registers, `width` of them in each."""
-        kind = register_type(self.carry.dtype, LANES)
-        return [_picked(self.writer.lines, kind, self.now, first, width) for first in range(0, LANES, width)]
-
-    def folded(self, piece: str) -> str:
-        """A piece with the values of the iteration just written, under its mask."""
-        writer, width = self.writer, self.writer.scope.width
-        kind, mask = register_type(self.carry.dtype, width), register_type("bool", width)
-        new = writer.fold(self.carry, piece, width)
-        return writer.lines.emit(f"select {mask} {writer.scope.mask}, {kind} {new}, {kind} {piece}")
+        kind = register_type(self.carry.dtype, self.count)
+        return [_picked(self.writer.lines, kind, self.now, first, width) for first in range(0, self.count, width)]
 
     def finish(self, pieces: list[str] | None = None) -> None:
         """Fold the partial results by halves: those in memory, or the pieces they are in."""
         writer, lines, dtype = self.writer, self.writer.lines, self.carry.dtype
-        parts = [writer.from_memory(self.memory, dtype, LANES, BYTES[dtype])] if pieces is None else pieces
-        writer.define(self.carry.out, total(lines, self.carry, LANES // len(parts), parts), False, dtype)
+        parts = [writer.from_memory(self.memory, dtype, self.count, BYTES[dtype])] if pieces is None else pieces
+        writer.define(self.carry.out, total(lines, self.carry, self.count // len(parts), parts), False, dtype)
+
+
+def folded(writer: ScalarWriter, carry: Carry, piece: str) -> str:
+    """Some partial results with the values of the iterations just written, under their mask."""
+    width = writer.scope.width
+    kind, mask = register_type(carry.dtype, width), register_type("bool", width)
+    new = writer.fold(carry, piece, width)
+    if not writer.scope.mask:
+        return new
+    return writer.lines.emit(f"select {mask} {writer.scope.mask}, {kind} {new}, {kind} {piece}")
 
 
 def alone(writer: ScalarWriter, carry: Carry) -> str:

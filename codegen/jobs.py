@@ -14,6 +14,7 @@ from codegen.abreast import abreast
 from codegen.axes import choose
 from codegen.blocks import in_blocks
 from codegen.fuse import Group
+from codegen.jam import rows_beside_rows
 from codegen.layout import with_axis_last
 from codegen.library import WRITERS, Choice, Writer, placed
 from codegen.loops import Buffer, Kernel, Program, Stmt, Store, verify
@@ -51,6 +52,7 @@ def build(function: Function, name: str, threads: int = 1, fast: bool = False) -
     kernels = jobs.kernels(lowered, groups, params, results, axis)
     kernels, blocks = in_blocks(kernels, axis, memory) if axis is not None else (kernels, [])
     kernels = united(abreast(join_rows(kernels, memory.temps)))
+    rows_beside_rows(kernels)
     kernels = split(kernels, memory, threads, [b.chunks for b in blocks])
     program = Program(
         name, function.dims, params, results, memory.temps, jobs.constants,

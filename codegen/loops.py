@@ -105,6 +105,9 @@ class Carry:
     """The scalar that a scan begins from, where that is no constant."""
 
 
+PARTS = 32
+
+
 @dataclass(eq=False, slots=True)
 class For:
     """Run the body for var = 0 .. extent - 1. A `vector` loop is executed several iterations at a time.
@@ -137,6 +140,8 @@ class For:
     """A loop that is `once` and has this: where a scalar is among the iterations of that joined loop."""
     apart: bool = False
     """Known to touch different places of what is written in different iterations; private buffers aside."""
+    parts: int = PARTS
+    """Partial results of a fold over a vector loop, whatever the registers are."""
 
 
 @dataclass(eq=False, slots=True)

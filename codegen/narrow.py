@@ -3,12 +3,12 @@
 A row of few elements spends its time around the elements: on masks, on operands that all rows share, and on folding
 the lanes of a register up. Rows side by side share the first two, and their lanes are folded up together: what is made
 of each row is a register, the registers are transposed, and lane r of the result belongs to row r. Every row has the
-bits that it has alone: of `LANES` partial results each is one element, and they are folded by halves.
+bits that it has alone: each of its partial results is one element or two, and they are folded by halves.
 """
 
 from __future__ import annotations
 
-from codegen.folds import LANES, alone, by_halves, upright
+from codegen.folds import LANES, alone, by_halves, folded, upright
 from codegen.index import flatten
 from codegen.loops import For, Let, Load, Stmt, Store, scalars_read
 from codegen.shuffles import transposed
@@ -116,6 +116,7 @@ class NarrowWriter(VectorWriter):
     def _rows(self, loop: For, fold: For, first: str, count: int, full: int) -> list[str]:
         """The totals of rows in `count` registers each, of which so many are full; one of every row in a register."""
         lines, width, names = self.lines, self.lanes, dict(self.env)
+        most = fold.parts // width
         length = self.size(fold.extent)
         own = _of_row(loop, fold)
         pieces: list[list[list[str]]] = [[[] for _ in range(width)] for _ in fold.carries]
@@ -130,7 +131,10 @@ class NarrowWriter(VectorWriter):
                 self.vars[loop.var] = self.plus(first, str(row))
                 self.body([s for s in fold.body if not row or id(s) in own])
                 for made, carry in zip(pieces, fold.carries, strict=True):
-                    made[row].append(alone(self, carry))
+                    if register < most:
+                        made[row].append(alone(self, carry))
+                    else:
+                        made[row][register - most] = folded(self, carry, made[row][register - most])
         self.env = names
         totals: list[str] = []
         for made, carry in zip(pieces, fold.carries, strict=True):

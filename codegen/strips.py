@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from codegen.folds import LANES
 from codegen.index import flatten
 from codegen.loops import Call, For, Kernel, Let, Load, Stmt, Store, Trap, statements
 from codegen.stretches import BLOCK, WIDE_LIMIT, light, weight
@@ -20,7 +19,7 @@ _LONG = 150
 """and from which it is where it stores little."""
 _TWICE = 40
 _NARROW = 128
-"""Bytes of columns that are folded at a time behind those taken by `LANES`."""
+"""Bytes of columns that are folded at a time behind those taken by `For.parts`."""
 SHORT = 4
 """Registers that hold a short row."""
 _TAIL = 64
@@ -56,16 +55,16 @@ def strips(loop: For, lanes: int, static: int | None) -> Strips:
     """The strips of a vector loop; static: its iterations, where that is known."""
     length, dear = weight(loop.body)
     guests = any(isinstance(s, For) and s.along for s in loop.body)
-    wide = LANES if not dear and length <= WIDE_LIMIT and lanes < LANES else 0
+    wide = loop.parts if not dear and length <= WIDE_LIMIT and lanes < loop.parts else 0
     if static is not None:
         while lanes > 2 and lanes // 2 >= static:
             lanes //= 2
     if loop.waited and dear and (static is None or static > lanes):
         lanes *= 2  # dear functions of two registers run side by side
-    some = -(-(LANES - 1 if static is None else static % LANES) // lanes)
+    some = -(-(loop.parts - 1 if static is None else static % loop.parts) // lanes)
     if wide and loop.carries and not guests and length * some <= _TAIL:
         return Strips(wide, 0, lanes, False, max(some, 1))
-    wide = 0 if static is not None and static < LANES else wide
+    wide = 0 if static is not None and static < loop.parts else wide
     long = length > _LONG and not loop.carries and _dense_stores(loop) <= length // _LONG
     long = long or length > _LONGEST
     plain = 0
@@ -86,6 +85,11 @@ def may_be_short(loop: For) -> bool:
     if loop.block or loop.within or loop.once or any(isinstance(s, (For, Trap, Call)) for s in loop.body):
         return False
     return weight(loop.body)[0] * SHORT <= _TAIL
+
+
+def short_registers(loop: For, lanes: int) -> int:
+    """Registers that hold a short row: no element of it shares a partial result with another."""
+    return min(SHORT, loop.parts // lanes)
 
 
 def vector_width(kernel: Kernel, register_bytes: int) -> int:

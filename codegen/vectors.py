@@ -1,6 +1,6 @@
 """Vector loops: strips of whole registers, masked ends, folds in registers, short rows.
 
-The upper middle of `codegen.emit`. Promise: a fold over a vector loop has `LANES` partial results, whatever the
+The upper middle of `codegen.emit`. Promise: a fold over a vector loop has `For.parts` partial results, whatever the
 registers are and however short a row is, folded by halves.
 """
 
@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from codegen.folds import LANES, STRIP, Partial, alone, in_stretches, total
+from codegen.folds import OF_EACH, Partial, alone, folded, in_stretches, total
 from codegen.loops import For
 from codegen.staged import Staging, staged_rows
 from codegen.stretches import StretchWriter
-from codegen.strips import SHORT, may_be_short, strips
+from codegen.strips import may_be_short, short_registers, strips
 from codegen.text import register_type
 from codegen.writer import Named, Scope, Slot
 
@@ -59,12 +59,13 @@ class VectorWriter(StretchWriter):
         if self.inside and may_be_short(loop):
             self._short_fold(loop, begin, extent)
         else:
-            self._vector_strips(loop, begin, extent)
+            self.long_loop(loop, begin, extent)
 
-    def _vector_strips(self, loop: For, begin: str, extent: str) -> None:
+    def long_loop(self, loop: For, begin: str, extent: str) -> None:
         """A vector loop of any length."""
-        if in_stretches(loop, STRIP):
-            self.stretches(loop, begin, extent, STRIP, lambda one, a, b: self.vector_steps(one, a, b, None))
+        length = OF_EACH * loop.parts
+        if in_stretches(loop, length):
+            self.stretches(loop, begin, extent, length, lambda one, a, b: self.vector_steps(one, a, b, None))
             return
         rows = staged_rows(loop)
         if rows is not None:
@@ -81,9 +82,9 @@ class VectorWriter(StretchWriter):
                 full, static = self.lines.least(full, self.size(guest.extent)), None
         cut = strips(loop, self.lanes, static)
         if cut.some:
-            self._in_registers(loop, begin, extent, cut.lanes, cut.some if static is None or static % LANES else 0)
+            self._in_registers(loop, begin, extent, cut.lanes, cut.some if static is None or static % loop.parts else 0)
             return
-        accumulators = [Partial(self, carry, bool(cut.wide)) for carry in loop.carries]
+        accumulators = [Partial(self, carry, loop.parts, bool(cut.wide)) for carry in loop.carries]
         start = begin
         for width in (cut.wide, cut.plain):
             if width:
@@ -133,14 +134,14 @@ class VectorWriter(StretchWriter):
         return counter
 
     def _in_registers(self, loop: For, begin: str, stop: str, width: int, some: int) -> None:
-        """A fold that keeps its partial results in registers: `LANES` iterations at a time, then register by register.
+        """A fold that keeps its partial results in registers: `For.parts` iterations at a time, then one register.
 
-        Short rows spend their time on what is left of `LANES` iterations; that takes `some` registers at most.
+        Short rows spend their time on what is left of so many iterations; that takes `some` registers at most.
         """
         lines = self.lines
-        partials = [Partial(self, carry, begun=True, stays=True) for carry in loop.carries]
-        whole = self.whole(begin, stop, LANES)
-        start = self.strip(loop, begin, begin, whole, LANES, partials, masked=False, in_registers=True)
+        partials = [Partial(self, carry, loop.parts, begun=True, stays=True) for carry in loop.carries]
+        whole = self.whole(begin, stop, loop.parts)
+        start = self.strip(loop, begin, begin, whole, loop.parts, partials, masked=False, in_registers=True)
         now = [one.pieces(width) for one in partials]
         left, done = lines.emit(f"sub i64 {stop}, {start}"), lines.label("done")
         ways: list[tuple[str, list[list[str]]]] = []
@@ -154,7 +155,7 @@ class VectorWriter(StretchWriter):
             self.mask(lines.emit(f"sub i64 {left}, {first}") if first else left)
             self.body(loop.body)
             for one, pieces in zip(partials, now, strict=True):
-                pieces[number] = one.folded(pieces[number])
+                pieces[number] = folded(self, one.carry, pieces[number])
             self.scope, self.env, self.saved = outer, names, saved
         ways.append((lines.block, now))
         lines.do(f"br label %{done}")
@@ -162,25 +163,26 @@ class VectorWriter(StretchWriter):
         merged: list[list[str]] = []
         for which, one in enumerate(partials):
             kind = register_type(one.carry.dtype, width)
-            coming = [[f"[ {made[which][n]}, %{block} ]" for block, made in ways] for n in range(LANES // width)]
+            coming = [[f"[ {made[which][n]}, %{block} ]" for block, made in ways] for n in range(loop.parts // width)]
             merged.append([lines.emit(f"phi {kind} {', '.join(each)}") for each in coming])
         for one, pieces in zip(partials, merged, strict=True):
             one.finish(pieces)
 
     def _short_fold(self, loop: For, begin: str, extent: str) -> None:
-        """A fold of rows, which may be short: one of up to `SHORT` registers has no other partial results.
+        """A fold of rows, which may be short: one of a few registers has no other partial results.
 
-        Those would be neutral, so bits are the same; folding all of `LANES` takes longer than a short row itself.
+        Those would be neutral, so bits are the same; folding all of them takes longer than a short row itself.
         """
         lines, width, outer = self.lines, self.lanes, self.scope
+        few = short_registers(loop, width)
         short, long, done = lines.label("short"), lines.label("long"), lines.label("done")
         left = extent if begin == "0" else lines.emit(f"sub i64 {extent}, {begin}")
-        test = lines.emit(f"icmp sle i64 {left}, {SHORT * width}")
+        test = lines.emit(f"icmp sle i64 {left}, {few * width}")
         lines.do(f"br i1 {test}, label %{short}, label %{long}")
         lines.begin(short)
         pieces: list[list[str]] = [[] for _ in loop.carries]
         ways: list[tuple[str, list[str]]] = []
-        for number in range(SHORT):
+        for number in range(few):
             first = number * width
             around, names, saved = self._enter(loop, width, self.plus(begin, str(first)) if first else begin)
             self.mask(lines.emit(f"sub i64 {left}, {first}") if first else left)
@@ -188,7 +190,7 @@ class VectorWriter(StretchWriter):
             for own, carry in zip(pieces, loop.carries, strict=True):
                 own.append(alone(self, carry))
             self.scope, self.env, self.saved = around, names, saved
-            more = lines.label("more") if number < SHORT - 1 else ""
+            more = lines.label("more") if number < few - 1 else ""
             if more:
                 last = lines.label("last")
                 test = lines.emit(f"icmp sle i64 {left}, {first + width}")
@@ -199,7 +201,7 @@ class VectorWriter(StretchWriter):
             lines.do(f"br label %{done}")
             lines.begin(more or long)
         self.scope = replace(outer, splats=dict(outer.splats), couples=dict(outer.couples))
-        self._vector_strips(loop, begin, extent)
+        self.long_loop(loop, begin, extent)
         self.scope = outer
         ways.append((lines.block, [self.use(carry.out)[0] for carry in loop.carries]))
         lines.do(f"br label %{done}")

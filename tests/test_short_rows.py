@@ -12,11 +12,11 @@ LENGTHS = (0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 17, 20, 31, 32, 33, 50, 63, 64, 65, 10
 ROWS = 19  # as many as registers have lanes are taken at a time, and some are left
 
 
-def by_halves(x, fold, identity):
+def by_halves(x, fold, identity, parts):
     """What rows fold to, as the order is promised; written in NumPy from the promise alone."""
-    partial = np.full((len(x), 32), identity, x.dtype)
+    partial = np.full((len(x), parts), identity, x.dtype)
     for k in range(x.shape[1]):
-        partial[:, k % 32] = fold(partial[:, k % 32], x[:, k])
+        partial[:, k % parts] = fold(partial[:, k % parts], x[:, k])
     while partial.shape[1] > 1:
         half = partial.shape[1] // 2
         partial = fold(partial[:, :half], partial[:, half:])
@@ -37,7 +37,7 @@ def test_sums_of_rows_have_the_promised_order(rng, dtype):
     fn = sd.compile(np.sum(x, axis=1), [x])
     for length in LENGTHS:
         values = rows(rng, length, "f8" if dtype == "f64" else "f4")
-        np.testing.assert_array_equal(fn(values), by_halves(values, np.add, 0.0))
+        np.testing.assert_array_equal(fn(values), by_halves(values, np.add, 0.0, 16))
 
 
 def test_sums_of_rows_of_fixed_length(rng):
@@ -90,7 +90,23 @@ def test_rows_on_other_processors(rng, monkeypatch, machine):
     fn = sd.compile(np.sum(x, axis=1), [x])
     for length in LENGTHS:
         values = rows(rng, length, "f8")
-        np.testing.assert_array_equal(fn(values), by_halves(values, np.add, 0.0))
+        np.testing.assert_array_equal(fn(values), by_halves(values, np.add, 0.0, 16))
+
+
+@pytest.mark.parametrize("dtype", ["f64", "f32"])
+def test_a_row_has_the_bits_that_it_has_alone(rng, dtype):
+    m, n = sd.dims("m n")
+    x, w, y = sd.symbol("x", (m, n), dtype=dtype), sd.symbol("w", (n,), dtype=dtype), sd.symbol("y", (m,), dtype=dtype)
+    fn = sd.compile([x @ w, y * np.sum((x - w) ** 2, axis=1) + y, x @ w + np.sum(x * y[:, None], axis=1)], [x, w, y])
+    for length in (*LENGTHS, 511, 512, 513, 1100):
+        shapes = ((ROWS, length), length, ROWS)
+        values, weights, scales = (rng.normal(size=shape).astype(f"f{int(dtype[1:]) // 8}") for shape in shapes)
+        together = fn(values, weights, scales)
+        for row in range(ROWS):
+            alone = fn(values[row : row + 1], weights, scales[row : row + 1])
+            for one, all_ in zip(alone, together, strict=True):
+                assert one[0] == all_[row], (length, row)
+        np.testing.assert_allclose(together[0], values @ weights, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("columns", [1, 3, 4, 16, 20, 33, 50])
