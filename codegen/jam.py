@@ -19,8 +19,6 @@ from codegen.text import Module
 
 FEW = 16
 _MOST = 2
-_FREE = 4
-"""Registers that are left for what rows are multiplied with."""
 _ROWS = 4
 """Rows at most, each with instructions of its own."""
 _APART = 1 << 32
@@ -116,8 +114,10 @@ def side_by_side(row: Row, lanes: int, module: Module) -> tuple[int, Row]:
     """How many rows the registers hold and a cheap body has, and these."""
     # Where 16-byte registers have fused multiply-adds there are 32 of them.
     many = module.register_bytes == 64 or (module.register_bytes == 16 and module.fma)
-    each = -(-FEW // lanes) * len(row.fold.carries)
-    count = max(1, min(_ROWS, ((32 if many else 16) - _FREE) // each))
+    each = -(-FEW // lanes)
+    # What all rows read stays in registers, and where more is done than to multiply, so does what is made of one row.
+    others = each * (1 + (sum(isinstance(s, Let) for s in row.fold.body) > 1))
+    count = max(1, min(_ROWS, ((32 if many else 16) - others) // (each * len(row.fold.carries))))
     while count > 1 and len(row.times(count).fold.body) > WIDE_LIMIT:
         count -= 1
     return count, row.times(count)
