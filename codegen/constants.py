@@ -91,10 +91,15 @@ def _checked(rational: Fraction, roots: tuple[tuple[Base, int], ...]) -> Exact |
 
 def binades(a: Exact) -> float:
     """How many powers of two a constant is away from 1."""
+    return abs(exponent(a))
+
+
+def exponent(a: Exact) -> float:
+    """The logarithm to base 2."""
     total = log2(a.rational.numerator) - log2(a.rational.denominator)
     for base, power in a.roots:
         total += log2(base if isinstance(base, int) else float(DIGITS[base])) * power / 2
-    return abs(total)
+    return total
 
 
 def number(a: Exact) -> int | Fraction | str:

@@ -21,11 +21,11 @@ What decides a branch (comparisons, floor, sign, ...) is left as written, and so
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from typing import Final, NamedTuple
 
-from codegen.constants import ONE, Exact, binades, exact, inverse, root, times
+from codegen.constants import ONE, Exact, binades, exact, exponent, inverse, root, times
 from codegen.loops import Let, Load
 
 FLOATS: Final = frozenset({"f64", "f32"})
@@ -101,15 +101,17 @@ class Reading:
         return found
 
     def _reciprocals(self) -> set[int]:
-        """Divisors whose reciprocal may be a factor; of constants those that divide more than once."""
+        """Divisors whose reciprocal may be a factor; of constants, and of what is known not to be denormal, those that
+        divide more than once: only reciprocals of denormal numbers are infinite where quotients are not."""
         found: set[int] = set()
         met: set[int] = set()
+        normal = never_denormal(self.stmts)
         for stmt in self.stmts:
             if isinstance(stmt, Let) and stmt.op == "div" and stmt.dtype in FLOATS and stmt.name not in self.frozen:
                 b = stmt.args[1]
                 a, below = self.lets.get(stmt.args[0]), self.lets.get(b)
                 size = below is not None and below.op == "sqrt"
-                again = below is not None and below.op == "const" and b in met
+                again = (b in normal or (below is not None and below.op == "const")) and b in met
                 there = not self.ordered and a is not None and a.op == "const"
                 if there or size or again:
                     found.add(b)
@@ -230,6 +232,41 @@ class Reading:
                 self.parts[name] = one, other
                 return found
         return None
+
+
+def never_denormal(stmts: Sequence[Let | Load]) -> Mapping[int, float]:
+    """Scalars that are zero, infinite, NaN or well above the smallest normal number, and the exponent that they have at
+    least.
+
+    A sum with a constant is a multiple of an ulp of it, or of an ulp of that where it is rounded together with a
+    product: so 1 + x x, and 1 - e cos E, too, are zero or not that small, whatever x, e and E are.
+    """
+    least: dict[int, float] = {}
+    constants: set[int] = set()
+    for stmt in stmts:
+        if not isinstance(stmt, Let) or stmt.dtype not in FLOATS:
+            continue
+        op, digits, smallest = stmt.op, *_RANGE[stmt.dtype]
+        known = [least[a] for a in stmt.args if a in least]
+        found: float | None = None
+        if op == "const":
+            size = exact(stmt.attr)
+            found = None if size is None else exponent(size[1])
+        elif op == "sqrt":
+            found = known[0] / 2 if known else smallest / 2 - digits
+        elif op in ("neg", "abs", "mul") and len(known) == len(stmt.args):
+            found = sum(known)
+        elif op in ("add", "sub") and (len(known) == 2 or not constants.isdisjoint(stmt.args)):
+            found = min(known) - digits
+        if found is not None and found > smallest + digits:
+            least[stmt.name] = found
+            if op == "const":
+                constants.add(stmt.name)
+    return least
+
+
+_RANGE: Final = {"f64": (110, -1022), "f32": (52, -126)}
+"""Twice the bits of a number and some more, and the exponent of the smallest normal one."""
 
 
 def _mul(work: Reading, stmt: Let) -> Monomial | None:

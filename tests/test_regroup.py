@@ -14,6 +14,7 @@ import codegen
 import symdiff as sd
 from codegen.constants import ONE, Exact, exact, inverse, number, root, times
 from codegen.loops import For, Let, statements
+from codegen.monomials import never_denormal
 from symdiff.frontend.expr import Expr
 from symdiff.interp import interpret
 from symdiff.ir.builder import Builder
@@ -274,3 +275,46 @@ def test_greeks_of_an_option_share_their_factors() -> None:
     expected = interpret(codegen.inspect(native).function, arrays)
     for got, wanted in zip(native(*arrays), expected, strict=True):
         np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-11 * np.max(np.abs(wanted)))
+
+
+# -------------------------------------------------------------------- reciprocals that are always finite
+def test_divisors_that_are_never_denormal_divide_once() -> None:
+    a, b, x = vectors("abx")
+    below = 1 + x * x
+    native = sd.compile([a / below, b / below, a * b / below, x / below / below], [a, b, x])
+    assert counts(native)["div"] == 1
+    agree(native, list(np.random.default_rng(20).standard_normal((3, 50))))
+    slopes = sd.compile([a / x, b / x, a * b / x, a / (x * b), 3 / (x * b)], [a, b, x])
+    assert counts(slopes)["div"] == 5
+    once = sd.compile([a / below, b / (1 + below)], [a, b, x])
+    assert counts(once)["div"] == 2
+
+
+def test_reciprocals_are_what_quotients_are_at_the_ends() -> None:
+    a, x, y = vectors("axy")
+    below, cancelled = 1 + x * x, 1 - x * y
+    native = sd.compile([a / below, x / below, 2 / below, a / cancelled, x / cancelled, 2 / cancelled], [a, x, y])
+    assert counts(native)["div"] == 2
+    ends = np.array([0.0, -0.0, 1, -1, 5e-324, -1e-310, 1e154, 1.3e154, -1e200, 1.7e308, np.inf, -np.inf, np.nan, 0.7])
+    arrays = [one.ravel() for one in np.meshgrid(ends, ends, ends)]
+    with np.errstate(all="ignore"):
+        expected = interpret(codegen.inspect(native).function, arrays)
+    for got, wanted in zip(native(*arrays), expected, strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=2e-15, atol=1e-323)
+        assert np.array_equal(np.signbit(got)[wanted == 0], np.signbit(wanted)[wanted == 0])
+
+
+def test_what_is_known_of_divisors() -> None:
+    def let(name: int, op: str, *args: int, attr: Any = None, dtype: str = "f64") -> Let:
+        return Let(name, op, args, dtype, attr)
+
+    stmts = [
+        let(1, "const", attr=Fraction(1, 3)), let(2, "add", 0, 1), let(3, "mul", 2, 2), let(4, "mul", 2, 0),
+        let(5, "sub", 0, 9), let(6, "sqrt", 0), let(7, "neg", 3), let(8, "add", 3, 6), let(10, "exp", 0),
+        let(11, "const", attr=0), let(12, "add", 0, 11), let(13, "const", attr=Fraction(1, 10**300)),
+        let(14, "add", 0, 13), let(15, "const", attr=1, dtype="f32"), let(16, "sub", 0, 15, dtype="f32"),
+        let(17, "const", attr=Fraction(1, 2**80), dtype="f32"), let(18, "add", 0, 17, dtype="f32"),
+    ]  # fmt: skip
+    known = never_denormal(stmts)
+    assert known.keys() == {1, 2, 3, 6, 7, 8, 15, 16}
+    assert all(exponent > (-126 if name > 14 else -1022) for name, exponent in known.items())
