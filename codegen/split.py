@@ -253,19 +253,18 @@ def work_of(body: Sequence[Stmt], products: bool = True, access: int = 1) -> Siz
     """
     total: Size = 0
     times: dict[int, Size] = {}
+    costs: dict[Size, int] = {}  # by how often: sums of sizes take longer than the rest of it
     for stmt, around in walk(body):
         often = times[id(around[-1])] if around else 1
         if isinstance(stmt, For):
             blocked = any(isinstance(s, For) and s.block and s.block[0] == stmt.var for s in stmt.body)
             times[id(stmt)] = often if blocked or stmt.joined or stmt.step != 1 else often * stmt.extent
-        elif isinstance(stmt, Let):
-            total = total + often * scalar_cost(stmt.op)
         elif isinstance(stmt, Call):
             if products or stmt.routine not in _PRODUCTS:
                 total = total + often * _call_work(stmt, extents_of(around))
         else:
-            total = total + access * often
-    return total
+            costs[often] = costs.get(often, 0) + (scalar_cost(stmt.op) if isinstance(stmt, Let) else access)
+    return sum([often * cost for often, cost in costs.items()], total)
 
 
 def _call_work(call: Call, extents: Mapping[str, Size]) -> Size:
