@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import symdiff as sd
+from symdiff.api import transforms
 from symdiff.ir.builder import Builder
 
 rng = np.random.default_rng(20)
@@ -257,3 +258,26 @@ def test_a_jacobian_is_swept_from_the_side_with_fewer_seeds(out: int, into: int)
         np.testing.assert_allclose(transform(x), slopes, rtol=1e-13)
     texts = [transform.native[0].ir for transform in (made, forward, backward)]
     assert texts[0] == texts[1 if out > into else 2] and texts[1] != texts[2]
+
+
+@pytest.mark.parametrize(("steps", "derived"), [(200, 1), (3, 2)])
+def test_a_long_function_that_is_traced_again_is_derived_once(monkeypatch, steps, derived):
+    """The axis of a record keeps its size as a number, which shows when the function has been called."""
+    calls = []
+    gradients = transforms.gradients
+    monkeypatch.setattr(transforms, "gradients", lambda *args: calls.append("derived") or gradients(*args))
+
+    def f(x):
+        calls.append("called")
+        a, b, c = x[0], x[1], x[2]
+        for _ in range(steps):
+            a, b, c = a + 0.1 * b * c, b - 0.1 * a * c, c - 0.05 * a * b
+        return a * b + c
+
+    x = np.array([0.3, -0.7, 1.1])
+    slope = sd.grad(f)
+    found = slope(x)
+    assert (calls.count("called"), calls.count("derived")) == (2, derived) and slope.compilations == 1
+    differences = [(f(x + 1e-6 * e) - f(x - 1e-6 * e)) / 2e-6 for e in np.eye(3)]
+    np.testing.assert_allclose(found, differences, rtol=1e-7)
+    np.testing.assert_allclose(slope(np.append(x, [2.0, 3.0])), [*found, 0, 0], rtol=1e-12)

@@ -21,7 +21,7 @@ from symdiff.errors import ArgumentError, DerivativeError, DtypeError, ShapeErro
 from symdiff.frontend.building import ARGUMENT, BUILDER, refuse_leaks, seen_dtype
 from symdiff.frontend.expr import Expr, as_expr
 from symdiff.frontend.nesting import LEAF, Tree
-from symdiff.frontend.trace import flatten, unflatten
+from symdiff.frontend.trace import flatten, refuse_in_vain, unflatten
 from symdiff.ir.builder import Builder, Handle
 from symdiff.ir.contraction import contract, expand
 from symdiff.ir.dims import format_shape
@@ -111,6 +111,7 @@ def _derivative(
         raise ArgumentError(f"{where}: the function returned {described(value)}, which holds no array")
     said = "the function returned"
     ys = [_scalar(value, out_tree, where)] if scalar else [output_of(y, where, said) for y in outputs]
+    refuse_in_vain([y.value for y in ys], fresh.born)
     chosen = positions(argnums, by_position(function, args), where)
     xs: list[Value] = []
     shapes: list[tuple[int, Any]] = []

@@ -38,6 +38,9 @@ from symdiff.ops import OPSET
 RECORD = 32
 """An axis of at most so many entries of which half are read at fixed places keeps its size as a number."""
 
+IN_VAIN = 300
+"""Values from which it pays to look whether a function will be traced again."""
+
 
 # -------------------------------------------------------------------- sizes while tracing
 class _Watch:
@@ -325,19 +328,33 @@ def _search(job: _Job, shapes: Sequence[tuple[int, ...]]) -> Traced:
                 raise
             fixed |= {sizes[n] for n in watch.demanded} or set(sizes.values())
             continue
-        found = watch.demanded or _records(traced.function, sizes)
+        found = watch.demanded or _records(traced.function.instrs, sizes)
         if not found:
             return traced
         fixed |= {sizes[n] for n in found}
 
 
-def _records(function: Function, sizes: Mapping[str, int]) -> set[str]:
+def refuse_in_vain(values: Sequence[Value], since: int) -> None:
+    """Raise where a function is being traced that will be traced again, with sizes fixed: before what it gives, long as
+    it is, is differentiated. since: what was born before that is not looked at."""
+    watch = SIZE_WATCH.get()
+    if not isinstance(watch, _Watch):
+        return
+    order = topological(values, since)
+    if len(order) < IN_VAIN:
+        return
+    watch.demanded |= _records(order, watch.sizes)
+    if watch.demanded:
+        raise SymbolicSizeError(f"sizes {', '.join(sorted(watch.demanded))} have to be numbers")
+
+
+def _records(values: Sequence[Value], sizes: Mapping[str, int]) -> set[str]:
     """Dimensions of axes that are read entry by entry (x[0], x[1], x[2]): such an axis is a record and not a stack.
 
     Its size belongs to the program, as a number; small programs over records become straight-line code.
     """
     entries: dict[tuple[Value, int], set[int]] = {}
-    for value in function.instrs:
+    for value in values:
         if value.op.name != "slice":
             continue
         x = value.args[0]
