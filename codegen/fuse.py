@@ -20,6 +20,8 @@ from symdiff.ir.dims import Shape
 _MAX_JOBS = 64
 """Kernels are not merged beyond so many stores: each one is a stream to memory."""
 _LOOK_BACK = 16
+_CHEAP_BROADCAST = 2
+"""A value of at most this cost is computed again for every element of an axis it is spread over."""
 
 
 @dataclass(eq=False, slots=True)
@@ -149,12 +151,14 @@ def _forced(order: list[Node]) -> set[Node]:
             unreadable = node.kind == "gemm" and not _readable(node, number, must)
             if node.kind == "alias" or unreadable or _is_operand(node, number):
                 must.add(_in_order(arg) if node.kind == "gemm" and number < 2 and node.data[1:4] == (1, 1, 1) else arg)
-            elif arg.cost <= CHEAP:
+            elif arg.cost <= (_CHEAP_BROADCAST if node.kind == "view" else CHEAP):
                 continue
             elif node.kind == "view":
                 own = {axis for terms, _ in node.data for axis, _ in terms}
                 if any(axis not in own and size != 1 for axis, size in enumerate(node.shape)):
                     wished.add(arg)  # broadcast: it would be computed again for every element
+                elif arg.cost <= CHEAP:
+                    continue
                 moved[arg] = moved.get(arg, 0) + 1
             elif node.kind == "delta" and node not in used:
                 direct.add(arg)  # a result: only its diagonal is computed
@@ -166,7 +170,11 @@ def _forced(order: list[Node]) -> set[Node]:
     for node in order:
         if node.kind in INLINE:
             node.cost = node.own_cost + sum([a.cost for a in node.args])
-            if node.cost > CHEAP and (node in wished or (node in often and not again(node, must))):
+            if node in wished:
+                store = node.cost > _CHEAP_BROADCAST
+            else:
+                store = node.cost > CHEAP and node in often and not again(node, must)
+            if store:
                 must.add(node)
         if node in must:
             node.cost = 0
