@@ -8,9 +8,10 @@ below it in the end:
 Small products are computed at once, others left to `@sd.divided.<dtype>` with the same parameters, whose text
 `text(...)` gives: it is compiled on its own, and found in the cell `@sd.cell.<dtype>`, which is the caller's.
 
-Rows of the result go to threads in blocks, for all of which B is packed before, by threads, too; or columns where there
-are many more; sums are what they are without. Long sums are cut into stretches of `STRETCH` products, whatever the
-number of threads. Where the result is small, stretches go to threads. The sums of stretches are added up in order
+Where the result is small, spans of the sum go to threads, as many products as are added to C at a time; else rows of
+the result in blocks, for all of which B is packed before, by threads, too; or columns where there are many more. Sums
+are what they are without. Long sums are cut into stretches of `STRETCH` products, whatever the number of threads. Where
+the result is small and stretches are many, they go to threads. The sums of stretches are added up in order
 together with what these additions leave, so that errors do not grow with the sum.
 """
 
@@ -20,7 +21,7 @@ from collections.abc import Callable
 
 from codegen import gemm, memory, packing, pool
 from codegen.folds import two_sum, with_rest
-from codegen.packed import ADD, BEFORE, HALF, MIRROR, WORDS, arguments, fill, kind, round_up
+from codegen.packed import ADD, BEFORE, HALF, KC, MIRROR, WORDS, arguments, fill, kind, round_up
 from codegen.routine import Routine
 from codegen.text import BYTES, Module
 from codegen.tiles import widest
@@ -42,6 +43,8 @@ _PACKED = 4 * _WHOLE
 """columns that a thread packs at a time,"""
 _ALL = 12 * _PACKED
 """and that are packed before blocks of rows are multiplied with them: all of B, seldom, and not more than 38 MB."""
+_SPANS = 1 << 20
+"""Elements of all matrices that spans of the sum make, where threads share those."""
 _WIDE = 128
 """Columns of a symmetric result from which threads share the mirroring."""
 
@@ -76,7 +79,8 @@ def text(module: Module, dtype: str, threads: bool) -> str:
     """What large products are left to, and what it calls; without threads it never asks for any."""
     if threads:
         module.declare(pool.DECLARATION)
-    shared = [make(module, dtype) for make in (_rows, _columns, _panelled, _stripes)] if threads else []
+    ways = (_rows, _columns, _panelled, _stripes, _spans, _added)
+    shared = [make(module, dtype) for make in ways] if threads else []
     long = [_settled(module, dtype), _finish(module, dtype), _stretches(module, dtype)]
     return "".join([*shared, *long, _divided(module, dtype, threads)])
 
@@ -155,6 +159,59 @@ def _columns(module: Module, dtype: str) -> str:
 
     r.loop("%to", block, start="%from")
     return _finished(r, "columns", worst)
+
+
+def _spans(module: Module, dtype: str) -> str:
+    """What goes to C at a time, each a matrix of its own; the first of them there."""
+    r = Routine(module, dtype)
+    _part(r)
+    worst = r.variable("i32", "0")
+    size = r.mul("%m", "%n")
+    later = r.emit(f"and i64 %flags, {HALF}")
+    plain = r.emit("icmp eq ptr %scale, null")
+
+    def span(i: str) -> None:
+        first = r.mul(i, KC)
+        begins = r.emit(f"icmp eq i64 {i}, 0")
+        part = r.place("%parts", r.mul(r.sub(i, 1), size))
+        scale = r.emit(f"select i1 {plain}, ptr null, ptr {r.place('%scale', first)}")
+        _keep(r, worst, gemm.call(
+            r, k=r.least(r.sub("%k", first), KC), a=r.place("%a", r.mul(first, "%as")),
+            b=r.place("%b", r.mul(first, "%bs")), c=r.emit(f"select i1 {begins}, ptr %c, ptr {part}"),
+            cr=r.emit(f"select i1 {begins}, i64 %cr, i64 %n"), scale=scale,
+            flags=r.emit(f"select i1 {begins}, i64 %flags, i64 {later}"), dots="null",
+        ))  # fmt: skip
+
+    r.loop("%to", span, start="%from")
+    return _finished(r, "spans", worst)
+
+
+def _added(module: Module, dtype: str) -> str:
+    """Rows of C, to which the other matrices are added in order; of a symmetric one from the diagonal on."""
+    r = Routine(module, dtype)
+    _part(r)
+    size = r.mul("%m", "%n")
+    half = r.flag("%flags", HALF)
+    count = r.sub(r.parts("%k", KC), 1)
+
+    def row(i: str) -> None:
+        start = r.emit(f"select i1 {half}, i64 {i}, i64 0")
+        length = r.sub("%n", start)
+        target = r.place("%c", r.at(i, "%cr", start))
+
+        def part(l: str) -> None:
+            source = r.place("%parts", r.add(r.mul(l, size), r.at(i, "%n", start)))
+
+            def add(j: str, width: int) -> None:
+                both = r.get_lanes(target, j, width), r.get_lanes(source, j, width)
+                r.put_lanes(r.emit(f"fadd {r.lanes(width)} {both[0]}, {both[1]}"), target, j, width)
+
+            r.in_lanes(length, _LANES, add)
+
+        r.loop(count, part)
+
+    r.loop("%to", row, start="%from")
+    return r.define(f"sd.added.{dtype}", "i32", _WORK, "ret i32 0")
 
 
 def _panels(r: Routine, l: str) -> str:
@@ -339,6 +396,28 @@ def _divided(module: Module, dtype: str, threads: bool) -> str:
 
             r.when(r.emit(f"icmp ne ptr {block}, null"), packed, rows)
 
+        def spans_or_blocks() -> None:
+            """Where C is small the spans of the sum that go to it are shared: each reads what it needs once."""
+            k = own.get("k", "%k")
+            count = r.parts(k, KC)
+            room = r.mul(size, r.sub(count, 1))
+            several = r.emit(f"icmp sge i64 {count}, {r.mul('%threads', 2)}")
+            fit = r.emit(f"icmp sle i64 {room}, {_SPANS}")
+            none = r.emit(f"icmp eq ptr {own.get('panels', '%panels')}, null")
+
+            def spans() -> None:
+                block = memory.acquire(r, memory.SCRATCH, r.mul(room, BYTES[dtype]))
+
+                def made() -> None:
+                    common_is(**{**own, "parts": memory.inside(r, block)})
+                    share("spans", count, r.mul(size, k))
+                    share("added", "%m", room)
+                    memory.release(r, memory.SCRATCH, block)
+
+                r.when(r.emit(f"icmp ne ptr {block}, null"), made, several_blocks)
+
+            r.when(r.both(several, fit, none), spans, several_blocks)
+
         def several_blocks() -> None:
             # Narrow products of rows with rows add up in an order of their own, which a narrow part must not take.
             wide = r.emit(f"icmp sgt i64 %n, {r.mul('%m', 2)}")
@@ -349,10 +428,13 @@ def _divided(module: Module, dtype: str, threads: bool) -> str:
             r.when(wide, lambda: shared("columns", "%n", dots="null"),
                    lambda: r.when(packs, rows_of_panels, rows))  # fmt: skip
 
-        r.when(r.emit(f"and i1 {much}, {several}"), several_blocks, lambda: keep(gemm.call(r, **own)))
+        r.when(r.emit(f"and i1 {much}, {several}"), spans_or_blocks, lambda: keep(gemm.call(r, **own)))
 
     small = r.emit(f"icmp sle i64 {size}, {_SMALL}")
     fits = r.emit(f"and i1 {small}, {r.emit(f'icmp sle i64 {r.mul(size, count)}, {_ROOM}')}")
+    if threads:  # a few stretches are no even shares
+        few = r.emit(f"icmp slt i64 {count}, {r.mul('%threads', _PARTS)}")
+        fits = r.emit(f"and i1 {fits}, {r.emit(f'xor i1 {r.both(few, several, much)}, true')}")
     cut = r.emit(f"and i1 {r.emit(f'icmp sgt i64 %k, {STRETCH}')}, {r.emit(f'icmp sgt i64 {size}, 0')}")
     r.when(cut, lambda: r.when(fits, lambda: long(count, side_by_side), lambda: long("1", in_turn)), short)
 

@@ -305,7 +305,7 @@ def test_matrix_products_have_the_same_bits(shape, rng):
             same_bits([native(a, b)], [expected])
 
 
-@pytest.mark.parametrize("shape", [(1300, 2500, 40), (400, 390, 300), (260, 300, 4200)])
+@pytest.mark.parametrize("shape", [(1300, 2500, 40), (400, 390, 300), (260, 300, 4200), (110, 70, 1500)])
 @pytest.mark.parametrize("dtype", ["f64", "f32"])
 @pytest.mark.parametrize("how", ["plain", "scaled", "turned", "added"])
 def test_products_with_what_all_blocks_of_rows_read_have_the_same_bits(shape, dtype, how, rng):
@@ -331,7 +331,7 @@ def test_products_with_what_all_blocks_of_rows_read_have_the_same_bits(shape, dt
         same_bits([two(a, b, weights)], [expected])
 
 
-@pytest.mark.parametrize("shape", [(700, 260), (50_000, 30), (2500, 347), (90, 2400)])
+@pytest.mark.parametrize("shape", [(700, 260), (50_000, 30), (2500, 347), (90, 2400), (1900, 101), (5000, 100)])
 def test_symmetric_products_have_the_same_bits(shape, rng):
     X, s = sd.symbol("X", sd.dims("n d")), sd.symbol("s", (sd.dim("n"),))
     x, weights = rng.normal(size=shape), rng.uniform(size=shape[0])
