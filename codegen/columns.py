@@ -57,9 +57,9 @@ class ColumnWriter(VectorWriter):
         """
         flow, lines = self._flow(loop, inner), self.lines
         rests: dict[int, str] = {}
-        for carry in inner.carries:
+        for number, carry in enumerate(inner.carries):
             if is_rounded(carry):
-                rests[carry.out] = self._room("rests", carry, PANEL if flow is None else LONG_PANEL)
+                rests[carry.out] = self._room("rests", number, carry, PANEL if flow is None else LONG_PANEL)
         if flow is None:
             self._by_panels(loop, inner, reach, steps, rests, None)
             return
@@ -98,9 +98,9 @@ class ColumnWriter(VectorWriter):
 
         self.counted(begin, extent, length, panel)
 
-    def _room(self, hint: str, carry: Carry, columns: int) -> str:
-        """Memory for one number of each column of a panel."""
-        name = self.lines.fresh(hint)
+    def _room(self, hint: str, number: int, carry: Carry, columns: int) -> str:
+        """Memory for one number of each column of a panel, the same for all folds of a function."""
+        name = f"%{hint}.{number}.{carry.dtype}.{columns}"
         return self.once(name, f"  {name} = alloca {memory_type(carry.dtype, columns)}, align 64")
 
     def _column(self, base: str, dtype: str, first: str) -> str:
@@ -178,8 +178,9 @@ class ColumnWriter(VectorWriter):
                 varying.add(stmt.name)
         return _Flow(
             loop, inner, before, fixed, moving,
-            [[self._room("part", carry, LONG_PANEL) for _ in range(CHAINS)] for carry in inner.carries],
-            [self._room("block", carry, LONG_PANEL) for carry in inner.carries],
+            [[self._room(f"part{chain}", number, carry, LONG_PANEL) for chain in range(CHAINS)]
+             for number, carry in enumerate(inner.carries)],
+            [self._room("block", number, carry, LONG_PANEL) for number, carry in enumerate(inner.carries)],
         )  # fmt: skip
 
     def _clear(self, flow: _Flow, columns: str) -> None:
