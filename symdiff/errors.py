@@ -26,6 +26,10 @@ class UnsupportedError(SymdiffError, TypeError):
     """A NumPy function, index or option that symbols do not answer."""
 
 
+class UnsupportedAttributeError(UnsupportedError, AttributeError):
+    """An attribute that arrays have and expressions have not."""
+
+
 class SymbolicSizeError(SymdiffError, TypeError):
     """A number was needed where a dimension has only a name."""
 

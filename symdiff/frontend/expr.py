@@ -116,6 +116,9 @@ class Expr(ArrayMethods):
     def __complex__(self) -> NoReturn:
         raise UnsupportedError(f"complex() needs a number, but {self._described()} is symbolic")
 
+    def __format__(self, spec: str) -> str:
+        return format(self._number(f"the format {spec!r}", "print the results").item(), spec) if spec else str(self)
+
     def item(self, *_: Any) -> Any:
         return self._number("item()", "leave it an expression").item()
 

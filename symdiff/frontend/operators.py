@@ -7,8 +7,8 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from symdiff.errors import UnsupportedError
-from symdiff.frontend.registry import FUNCTIONS
+from symdiff.errors import UnsupportedAttributeError, UnsupportedError
+from symdiff.frontend.registry import FUNCTIONS, hint_for
 from symdiff.ir.dims import Dim
 
 
@@ -160,6 +160,15 @@ class ArrayMethods:
         )
 
     # ---------------------------------------------------------------- attributes and methods
+    def __getattr__(self, name: str) -> NoReturn:
+        """Only what is not found elsewhere comes here."""
+        if name.startswith("_") or not hasattr(np.ndarray, name):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        hint = f"use np.{name}(x, ...)" if name in FUNCTIONS else hint_for(name)
+        raise UnsupportedAttributeError(
+            f"x.{name} is not defined for symbolic arrays; {hint or 'they have no memory: take it from the numbers'}"
+        )
+
     @property
     def T(self) -> Any:
         return FUNCTIONS["transpose"](self)

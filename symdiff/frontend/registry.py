@@ -82,12 +82,22 @@ def refuse(names: str, hint: str) -> None:
         _HINTS[name] = hint
 
 
+def hint_for(name: str) -> str | None:
+    """What to use instead of a NumPy function that is not answered."""
+    return _HINTS.get(name)
+
+
 def numpy_name(function: Any) -> str:
     """How users write a NumPy function: `np.sum`, `np.linalg.inv`, `scipy.special.erf`."""
     name = getattr(function, "__name__", str(function))
     module = str(getattr(function, "__module__", None) or "numpy")
     if isinstance(function, np.ufunc):
-        module = "numpy" if getattr(np, name, None) is function else "scipy.special"
+        if getattr(np, name, None) is function:
+            module = "numpy"
+        elif _find(sys.modules.get("scipy.special"), name) is function:
+            module = "scipy.special"
+        else:
+            return f"the ufunc {name}"
     for private in ("numpy._core", "numpy.core", "numpy.lib"):
         if module.startswith(private):
             module = "numpy"
