@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import product as every
+from math import prod
 from typing import TypeAlias
 
 from codegen.nodes import AxisMap, ViewMap
@@ -34,6 +35,12 @@ def axes(shape: Shape) -> tuple[Sequence[int], Sequence[int]]:
 def places(shape: Shape) -> Sequence[Place]:
     """The small part of every index, row-major."""
     return list(every(*[range(s) for s in shape if isinstance(s, int) and is_small(s)]))
+
+
+@lru_cache(1024)
+def elements(shape: Shape) -> int:
+    """How many places there are."""
+    return prod([s for s in shape if isinstance(s, int) and is_small(s)])
 
 
 @lru_cache(1024)

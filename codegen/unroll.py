@@ -15,14 +15,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from math import prod
 from typing import Any, TypeAlias
 
 from codegen import folding
 from codegen.lowered import Lowered
 from codegen.mirror import mirrored, needed
 from codegen.nodes import Graph, Node, ViewMap, scalar_cost
-from codegen.small_axes import SMALL, Place, Split, axes, is_small, large, places
+from codegen.small_axes import SMALL, Place, Split, axes, elements, is_small, large, places
 from symdiff.ir.builder import exact
 from symdiff.ir.dims import Shape
 
@@ -76,11 +75,11 @@ def _without_marks(lowered: Lowered, order: Sequence[Node]) -> Lowered:
 # -------------------------------------------------------------------- which values
 def _count(node: Node) -> int:
     """How many elements a value has for each place of its large axes."""
-    return prod([s for s in node.shape if isinstance(s, int) and is_small(s)])
+    return elements(node.shape)
 
 
 def _has_small(node: Node) -> bool:
-    return any(map(is_small, node.shape))
+    return bool(axes(node.shape)[0])
 
 
 _APART = frozenset({
