@@ -3,10 +3,9 @@
 Takes the statements of a nest, the scalars that others read and the depth of loops each needs; gives statements that
 compute the same, and new names where a scalar is another one's. Products are read as monomials (`codegen.monomials`,
 which says what may change), signs go into sums, constants meet, and quotients by one root, or by one sum that is never
-denormal, share its reciprocal. Where
-products need not be multiplied as written, constants of one product meet, common factors are found across everything
-the nest computes (`codegen.factors`), and what a loop does not change is multiplied first. A product that shares
-nothing keeps its order and its bits; the code stays as it is where nothing is saved.
+denormal, share its reciprocal. Where products need not be multiplied as written, constants of one product meet, common
+factors are found across everything the nest computes (`codegen.factors`), and what a loop does not change is multiplied
+first. A product that shares nothing keeps its order and its bits; the code stays as it is where nothing is saved.
 
 Promises: results differ by the rounding of products of up to `MOST` factors, and in order by one of a constant or a
 reciprocal, so that what is finite, infinite or NaN as written stays so; no sum is reordered; near-linear in the

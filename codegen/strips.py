@@ -12,12 +12,18 @@ from codegen.index import flatten
 from codegen.loops import Call, For, Kernel, Let, Load, Stmt, Store, Trap, statements
 from codegen.stretches import BLOCK, WIDE_LIMIT, light, weight
 from codegen.text import BYTES
+from codegen.waves import is_dear
 
 _LONGEST = 1500
 """Statements of a body from which it is written once, for full and for half-filled registers alike;"""
 _LONG = 150
 """and from which it is where it stores little."""
 _TWICE = 40
+_STEPS = {"const": (0.0, 0.0), "mul": (4.0, 0.5), "div": (13.0, 6.0), "sqrt": (18.0, 9.0)}
+_DEAR_STEPS = (60.0, 25.0)
+"""Cycles until results are there, and until the next operation of the kind may begin, about;"""
+_WAITING = 1.1
+"""how many times as long code waits as it computes that is written for two registers, which run side by side."""
 _NARROW = 128
 """Bytes of columns that are folded at a time behind those taken by `For.parts`."""
 SHORT = 4
@@ -71,7 +77,10 @@ def strips(loop: For, lanes: int, static: int | None) -> Strips:
     narrow = _NARROW // widest(loop.body)
     if wide and narrow > lanes and not loop.carries and any(isinstance(s, For) and light(s) for s in loop.body):
         plain = narrow
-    if not long and not wide and (static is None or static >= lanes):
+    alone = dear and not loop.waited and not loop.carries and _TWICE < length <= _LONGEST
+    if alone and (static is None or static >= 2 * lanes) and waiting(loop.body):
+        plain = 2 * lanes
+    elif not long and not wide and (static is None or static >= lanes):
         twice = dear and not loop.waited and length <= _TWICE and (static is None or static >= 2 * lanes)
         plain = 2 * lanes if twice else lanes
     masked = static is None or long or static % (wide or plain or lanes) != 0
@@ -126,3 +135,17 @@ def _dense_stores(loop: For) -> int:
     """How many stores go from lane to lane by one element; under a mask they are slow on some processors."""
     stores = [s for s in statements(loop.body) if isinstance(s, Store)]
     return sum(flatten(s.index, s.buffer.shape).coefficient(loop.var) == 1 for s in stores)
+
+
+def waiting(body: Sequence[Stmt]) -> bool:
+    """Whether straight code with dear functions waits for results longer than it computes, in one register."""
+    ready: dict[int, float] = {}
+    work = 0.0
+    for stmt in body:
+        if isinstance(stmt, Let):
+            steps, own = _DEAR_STEPS if is_dear(stmt) else _STEPS.get(stmt.op, _STEPS["mul"])
+            work += own
+            ready[stmt.name] = steps + max([ready.get(a, 0.0) for a in stmt.args], default=0.0)
+        elif not isinstance(stmt, (Load, Store)):
+            return False
+    return max(ready.values(), default=0.0) > _WAITING * work

@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+from scipy import special
 
 import symdiff as sd
 from codegen import inspect, straight
 from codegen.gangs import gang, lanes_for
 from codegen.loops import Let
+from codegen.strips import waiting
 from symdiff.interp import interpret
 
 KINDS = {"f64": np.float64, "f32": np.float32}
@@ -61,3 +63,34 @@ def test_what_waits_is_not_taken_together():
     assert gang(body, 0, 8) == body[:2] and gang(body, 0, 1) == body[:1] and gang(body, 2, 8) == body[2:]
     assert gang([Let(1, "mul", (0, 0), "f64")], 0, 8) == []
     assert [lanes_for(count, 4) for count in (2, 4, 5, 8)] == [4, 4, 8, 8]
+
+
+def halley(x, steps):
+    """Lambert's W: every step waits for the exponential of the one before."""
+    w = np.log(1 + x)
+    for _ in range(steps):
+        e = np.exp(w)
+        f = w * e - x
+        w = w - f / (e * (w + 1) - (w + 2) * f / (2 * w + 2))
+    return w
+
+
+@pytest.mark.parametrize("batch", [1, 3, 8, 29])
+def test_code_that_waits_runs_for_two_registers(batch, rng):
+    fn = sd.vmap(lambda v: halley(v[0] * v[1], 3))
+    slopes = sd.vmap(sd.grad(lambda v: halley(v[0] * v[1], 3)))
+    v = rng.uniform(0.2, 2, size=(batch, 2))
+    w = special.lambertw(v[:, 0] * v[:, 1]).real
+    np.testing.assert_allclose(fn(v), w, rtol=1e-14)
+    np.testing.assert_allclose(slopes(v), (w / (1 + w))[:, None] / v, rtol=1e-12)
+    assert all(np.array_equal(slopes(v[k : k + 1])[0], row) for k, row in enumerate(slopes(v)))
+
+
+def test_what_waits_is_told_by_chains(rng):
+    def loop(f):
+        x = sd.symbol("x", (sd.dim("n"),))
+        (kernel,) = inspect(sd.compile(f(x), [x])).program.kernels
+        return kernel.body[-1].body
+
+    assert waiting(loop(lambda x: halley(x, 4)))
+    assert not waiting(loop(lambda x: np.exp(x) + np.log(x) + np.sin(x) * np.tan(x) + np.tanh(x) * np.arctan(x)))
