@@ -47,7 +47,7 @@ _RANGES = 4
 _ROW = 8
 """Elements of a row that is worth asking whose it is."""
 _PRODUCTS = ("gemm", "panels")
-_ACCESS = 4
+_ACCESS = 2
 """Work of an element read or written in a loop that is worth sharing: what passes through fits no near cache."""
 _ROUTINE = (800, 320, 70, 1)
 """Work of a routine of linear algebra: the call, its rows, elements and products,"""
