@@ -18,6 +18,8 @@ _LONGEST = 2000
 """Programs of more nodes are straight-line code; there is nothing to look for."""
 _LONG = 512
 """Axes of fewer elements, where that is a number, need no blocks."""
+_ALIKE = 0.9
+"""Axes that save about as much as the best one are equals: which of them has rows matters more."""
 _CACHE = 1 << 15
 """Elements that a cache holds: where one step of an axis takes more, blocks of it save nothing."""
 
@@ -29,12 +31,10 @@ def choose(nodes: Sequence[Node], groups: Sequence[Group]) -> Size | None:
     stored = {n: g for g in groups for n in g.nodes}
     axes = {s for g in groups if g.space is not None for s in g.space if isinstance(s, Dim) or s >= _LONG}
     leaves = {n: _leaves(n, stored) for n in stored}
-    best, gain = None, (float(_NOMINAL - 1), float("inf"))
-    for axis in sorted(axes, key=str):
-        own = _gain(axis, nodes, stored, leaves)
-        if own > gain:
-            best, gain = axis, own
-    return best
+    gains = {axis: _gain(axis, nodes, stored, leaves) for axis in sorted(axes, key=str)}
+    most = max((elements for elements, _ in gains.values()), default=0.0)
+    alike = {axis: gain[::-1] for axis, gain in gains.items() if gain[0] >= _NOMINAL and gain[0] >= _ALIKE * most}
+    return max(alike, key=alike.__getitem__, default=None)
 
 
 def _leaves(node: Node, stored: dict[Node, Group]) -> set[Node]:

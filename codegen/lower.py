@@ -173,9 +173,6 @@ def _contract(made: Lowered, value: Value, args: list[Node]) -> Node:
     values, words, signs = list(value.args), list(spec.operands), 0
     position = 0
     while position < len(values):
-        # Signs are those of the result: an operand need not be stored twice. (What a core negates has no node.)
-        while values[position].op.name == "neg" and values[position].args[0] in made.nodes:
-            values[position], signs = values[position].args[0], signs + 1
         inner, flips = _inner_contraction(made, values[position])
         if inner is not None:
             labels, fresh, own = _renamed(inner, words[position], len(sizes))
@@ -185,6 +182,9 @@ def _contract(made: Lowered, value: Value, args: list[Node]) -> Node:
                 words[position : position + 1] = labels
                 sizes, signs = both, signs + flips
                 continue
+        # Signs are those of the result: an operand need not be stored twice. (What a core negates has no node.)
+        while values[position].op.name == "neg" and values[position].args[0] in made.nodes:
+            values[position], signs = values[position].args[0], signs + 1
         position += 1
     operands: list[Operand] = [(made.nodes[v], w) for v, w in zip(values, words, strict=True)]
     node = contract(made.graph, operands, spec.output, sizes, value.type.dtype)

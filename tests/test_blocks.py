@@ -186,3 +186,21 @@ def test_groups_of_a_deep_network_are_found_without_trying_every_beginning(monke
     given = [rng.normal(size=(70, 3)), *(rng.normal(size=(3, 3)) / 2 for _ in weights)]
     for got, slope in zip(native(*given), slopes, strict=True):
         np.testing.assert_allclose(got, sd.evaluate(slope, dict(zip([x, *weights], given, strict=True))), atol=1e-12)
+
+
+def test_of_axes_that_save_as_much_the_one_with_rows_is_cut(rng):
+    def likelihood(mean, spread, weight, x):
+        z = (x[:, None, :] - mean) * np.exp(-spread)
+        terms = weight - 0.5 * np.sum(z * z, axis=-1) - np.sum(spread, axis=-1)
+        most = np.max(terms, axis=1, keepdims=True)
+        return np.sum(np.log(np.sum(np.exp(terms - most), axis=1)) + most[:, 0])
+
+    both = sd.value_and_grad(likelihood, argnums=(0, 1, 2))
+    values = [rng.normal(size=shape) for shape in ((7, 8), (7, 8), 7, (300, 8))]
+    value, slopes = both(*values)
+    np.testing.assert_allclose(value, likelihood(*values), rtol=1e-12)
+    direction = [rng.normal(size=v.shape) for v in values[:3]]
+    ends = [likelihood(*[v + h * d for v, d in zip(values, direction, strict=False)], values[3]) for h in (1e-6, -1e-6)]
+    along = sum(np.sum(s * d) for s, d in zip(slopes, direction, strict=True))
+    np.testing.assert_allclose(along, (ends[0] - ends[1]) / 2e-6, rtol=1e-6)
+    assert " chunks of n2:" in both.native[0].loops
