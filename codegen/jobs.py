@@ -17,7 +17,7 @@ from codegen.fuse import Group
 from codegen.jam import rows_beside_rows
 from codegen.layout import with_axis_last
 from codegen.library import WRITERS, Choice, Writer, placed
-from codegen.loops import Buffer, Kernel, Program, Stmt, Store, verify
+from codegen.loops import Buffer, Kernel, Program, Stmt, Store
 from codegen.lower import lower
 from codegen.lowered import Lowered
 from codegen.nests import Memory, Nest
@@ -29,6 +29,7 @@ from codegen.split import split
 from codegen.steps import write_loop
 from codegen.united import united
 from codegen.unroll import unroll
+from codegen.verify import verify
 from codegen.wrapped import wrapped
 from symdiff.ir.dims import Shape, Size
 from symdiff.ir.graph import Function

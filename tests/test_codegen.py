@@ -11,8 +11,9 @@ import codegen
 from codegen import engine, straight
 from codegen.index import Index
 from codegen.jobs import build
-from codegen.loops import For, Store, verify
+from codegen.loops import For, Store
 from codegen.lower import LOWERINGS
+from codegen.verify import verify
 from symdiff.errors import EvaluationError, UnsupportedError, VerifyError
 from symdiff.ir.builder import Builder, freeze_attrs
 from symdiff.ir.dims import named

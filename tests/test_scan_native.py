@@ -8,8 +8,9 @@ from scan_programs import Body, arguments, random_scan
 import codegen
 import symdiff as sd
 from codegen.jobs import build
-from codegen.loops import For, statements, verify
+from codegen.loops import For, statements
 from codegen.profile import profile
+from codegen.verify import verify
 from symdiff.interp import interpret
 from symdiff.ir.contraction import contract
 from symdiff.ir.dims import named
