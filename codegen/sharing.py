@@ -98,29 +98,50 @@ def _keep(r: Routine, worst: str, status: str) -> None:
     r.do(f"store i32 {larger}, ptr {worst}")
 
 
-def _finished(r: Routine, name: str, worst: str) -> str:
+def _products(
+    module: Module, dtype: str, name: str, prepare: Callable[[Routine], Callable[[str], dict[str, str]]]
+) -> str:
+    """A routine for some of the products that one is made of, and the worst of their statuses.
+
+    `prepare` reads what these have in common; it returns how number i of them differs from the whole product.
+    """
+    r = Routine(module, dtype)
+    _part(r)
+    worst = r.variable("i32", "0")
+    one = prepare(r)
+    r.loop("%to", lambda i: _keep(r, worst, gemm.call(r, **one(i))), start="%from")
     status = r.emit(f"load i32, ptr {worst}")
-    return r.define(f"sd.{name}.{r.dtype}", "i32", _WORK, f"ret i32 {status}")
+    return r.define(f"sd.{name}.{dtype}", "i32", _WORK, f"ret i32 {status}")
+
+
+def _stretch(r: Routine, first: str, length: int) -> dict[str, str]:
+    """The operands of the part of a sum that begins with product `first`."""
+    unscaled = r.emit("icmp eq ptr %scale, null")
+    return {
+        "k": r.least(r.sub("%k", first), length), "a": r.place("%a", r.mul(first, "%as")),
+        "b": r.place("%b", r.mul(first, "%bs")),
+        "scale": r.emit(f"select i1 {unscaled}, ptr null, ptr {r.place('%scale', first)}"),
+    }  # fmt: skip
 
 
 def _rows(module: Module, dtype: str) -> str:
     """Blocks of rows; of a symmetric product each from its diagonal on."""
-    r = Routine(module, dtype)
-    _part(r)
-    worst = r.variable("i32", "0")
-    half = r.flag("%flags", HALF)
 
-    def block(i: str) -> None:
-        first = r.mul(i, "%block")
-        column = r.emit(f"select i1 {half}, i64 {first}, i64 0")
-        _keep(r, worst, gemm.call(
-            r, m=r.least(r.sub("%m", first), "%block"), n=r.sub("%n", column), a=r.place("%a", r.mul(first, "%ar")),
-            b=r.place("%b", r.mul(column, "%bc")), c=r.place("%c", r.at(first, "%cr", column)),
-            flags=r.add("%flags", r.mul(column, BEFORE)),
-        ))  # fmt: skip
+    def prepare(r: Routine) -> Callable[[str], dict[str, str]]:
+        half = r.flag("%flags", HALF)
 
-    r.loop("%to", block, start="%from")
-    return _finished(r, "rows", worst)
+        def block(i: str) -> dict[str, str]:
+            first = r.mul(i, "%block")
+            column = r.emit(f"select i1 {half}, i64 {first}, i64 0")
+            return {
+                "m": r.least(r.sub("%m", first), "%block"), "n": r.sub("%n", column),
+                "a": r.place("%a", r.mul(first, "%ar")), "b": r.place("%b", r.mul(column, "%bc")),
+                "c": r.place("%c", r.at(first, "%cr", column)), "flags": r.add("%flags", r.mul(column, BEFORE)),
+            }  # fmt: skip
+
+        return block
+
+    return _products(module, dtype, "rows", prepare)
 
 
 def _panelled(module: Module, dtype: str) -> str:
@@ -146,44 +167,39 @@ def _stripes(module: Module, dtype: str) -> str:
 
 def _columns(module: Module, dtype: str) -> str:
     """Blocks of columns."""
-    r = Routine(module, dtype)
-    _part(r)
-    worst = r.variable("i32", "0")
 
-    def block(i: str) -> None:
-        first = r.mul(i, "%block")
-        _keep(r, worst, gemm.call(
-            r, n=r.least(r.sub("%n", first), "%block"), b=r.place("%b", r.mul(first, "%bc")), c=r.place("%c", first),
-            panels="null",
-        ))  # fmt: skip
+    def prepare(r: Routine) -> Callable[[str], dict[str, str]]:
+        def block(i: str) -> dict[str, str]:
+            first = r.mul(i, "%block")
+            return {
+                "n": r.least(r.sub("%n", first), "%block"), "b": r.place("%b", r.mul(first, "%bc")),
+                "c": r.place("%c", first), "panels": "null",
+            }  # fmt: skip
 
-    r.loop("%to", block, start="%from")
-    return _finished(r, "columns", worst)
+        return block
+
+    return _products(module, dtype, "columns", prepare)
 
 
 def _spans(module: Module, dtype: str) -> str:
     """What goes to C at a time, each a matrix of its own; the first of them there."""
-    r = Routine(module, dtype)
-    _part(r)
-    worst = r.variable("i32", "0")
-    size = r.mul("%m", "%n")
-    later = r.emit(f"and i64 %flags, {HALF}")
-    plain = r.emit("icmp eq ptr %scale, null")
 
-    def span(i: str) -> None:
-        first = r.mul(i, KC)
-        begins = r.emit(f"icmp eq i64 {i}, 0")
-        part = r.place("%parts", r.mul(r.sub(i, 1), size))
-        scale = r.emit(f"select i1 {plain}, ptr null, ptr {r.place('%scale', first)}")
-        _keep(r, worst, gemm.call(
-            r, k=r.least(r.sub("%k", first), KC), a=r.place("%a", r.mul(first, "%as")),
-            b=r.place("%b", r.mul(first, "%bs")), c=r.emit(f"select i1 {begins}, ptr %c, ptr {part}"),
-            cr=r.emit(f"select i1 {begins}, i64 %cr, i64 %n"), scale=scale,
-            flags=r.emit(f"select i1 {begins}, i64 %flags, i64 {later}"), dots="null",
-        ))  # fmt: skip
+    def prepare(r: Routine) -> Callable[[str], dict[str, str]]:
+        size = r.mul("%m", "%n")
+        later = r.emit(f"and i64 %flags, {HALF}")
 
-    r.loop("%to", span, start="%from")
-    return _finished(r, "spans", worst)
+        def span(i: str) -> dict[str, str]:
+            begins = r.emit(f"icmp eq i64 {i}, 0")
+            part = r.place("%parts", r.mul(r.sub(i, 1), size))
+            return {
+                **_stretch(r, r.mul(i, KC), KC), "c": r.emit(f"select i1 {begins}, ptr %c, ptr {part}"),
+                "cr": r.emit(f"select i1 {begins}, i64 %cr, i64 %n"),
+                "flags": r.emit(f"select i1 {begins}, i64 %flags, i64 {later}"), "dots": "null",
+            }  # fmt: skip
+
+        return span
+
+    return _products(module, dtype, "spans", prepare)
 
 
 def _added(module: Module, dtype: str) -> str:
@@ -222,24 +238,21 @@ def _panels(r: Routine, l: str) -> str:
 
 def _stretches(module: Module, dtype: str) -> str:
     """Sums over stretches, each a matrix of its own."""
-    r = Routine(module, dtype)
-    _part(r)
-    worst = r.variable("i32", "0")
-    flags = r.emit(f"and i64 %flags, {HALF}")
-    size = r.mul("%m", "%n")
-    plain = r.emit("icmp eq ptr %scale, null")
 
-    def stretch(i: str) -> None:
-        first = r.mul(i, STRETCH)
-        scale = r.emit(f"select i1 {plain}, ptr null, ptr {r.place('%scale', first)}")
-        _keep(r, worst, gemm.call(
-            r, k=r.least(r.sub("%k", first), STRETCH), a=r.place("%a", r.mul(first, "%as")),
-            b=r.place("%b", r.mul(first, "%bs")), c=r.place("%parts", r.mul(i, size)), cr="%n", scale=scale,
-            flags=flags, panels=_panels(r, first),
-        ))  # fmt: skip
+    def prepare(r: Routine) -> Callable[[str], dict[str, str]]:
+        flags = r.emit(f"and i64 %flags, {HALF}")
+        size = r.mul("%m", "%n")
 
-    r.loop("%to", stretch, start="%from")
-    return _finished(r, "stretches", worst)
+        def stretch(i: str) -> dict[str, str]:
+            first = r.mul(i, STRETCH)
+            return {
+                **_stretch(r, first, STRETCH), "c": r.place("%parts", r.mul(i, size)), "cr": "%n", "flags": flags,
+                "panels": _panels(r, first),
+            }  # fmt: skip
+
+        return stretch
+
+    return _products(module, dtype, "stretches", prepare)
 
 
 def _settled(module: Module, dtype: str) -> str:
@@ -334,15 +347,8 @@ def _divided(module: Module, dtype: str, threads: bool) -> str:
     half = r.emit(f"and i64 %flags, {HALF}")
 
     def in_turn(part: str, settle: Callable[[str], None]) -> None:
-        unscaled = r.emit("icmp eq ptr %scale, null")
-
         def stretch(l: str) -> None:
-            own = r.emit(f"select i1 {unscaled}, ptr null, ptr {r.place('%scale', l)}")
-            short(
-                k=r.least(r.sub("%k", l), STRETCH), a=r.place("%a", r.mul(l, "%as")),
-                b=r.place("%b", r.mul(l, "%bs")), scale=own, c=part, cr="%n", flags=half,
-                panels=_panels(r, l),
-            )  # fmt: skip
+            short(**_stretch(r, l, STRETCH), c=part, cr="%n", flags=half, panels=_panels(r, l))
             settle(part)
 
         r.loop("%k", stretch, STRETCH)
