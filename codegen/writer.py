@@ -83,7 +83,8 @@ class ScalarWriter:
         self.env: dict[int, Named] = {}
         self.saved: dict[int, Slot] = {}
         self.dtypes: dict[int, str] = {}
-        self.deferred: dict[int, Let] = {}  # products that wait for the sum they are fused into
+        self.deferred: dict[int, Let] = {}
+        """Products that wait for the sum they are fused into, of which rows side by side have one each."""
         self.vars: dict[str, str] = {}
         self.stops: dict[str, str] = {}
         self.scope = Scope()
@@ -315,7 +316,7 @@ class ScalarWriter:
 
     def _fused_sum(self, stmt: Let, position: int) -> None:
         """A sum or difference with a product, rounded once."""
-        product = self.deferred.pop(stmt.args[position])
+        product = self.deferred[stmt.args[position]]
         names = (*product.args, stmt.args[1 - position])
         lanes = any(self.use(n)[1] for n in names)
         a, b, c = [self.lane_values(n) if lanes else self.use(n)[0] for n in names]
@@ -347,7 +348,7 @@ class ScalarWriter:
     def fold(self, carry: Carry, total: str, width: int) -> str:
         """One step of a reduction on `width` lanes."""
         if carry.kind == "sum" and carry.value in self.deferred and carry.value not in self.env:
-            factors = self.deferred.pop(carry.value).args
+            factors = self.deferred[carry.value].args
             a, b = [self.lane_values(f) if width > 1 else self.use(f)[0] for f in factors]
             return self._fma(carry.dtype, width, a, b, total)
         value = self.lane_values(carry.value) if width > 1 else self.use(carry.value)[0]

@@ -97,7 +97,8 @@ def test_rows_on_other_processors(rng, monkeypatch, machine):
 def test_a_row_has_the_bits_that_it_has_alone(rng, dtype):
     m, n = sd.dims("m n")
     x, w, y = sd.symbol("x", (m, n), dtype=dtype), sd.symbol("w", (n,), dtype=dtype), sd.symbol("y", (m,), dtype=dtype)
-    fn = sd.compile([x @ w, y * np.sum((x - w) ** 2, axis=1) + y, x @ w + np.sum(x * y[:, None], axis=1)], [x, w, y])
+    fn = sd.compile([x @ w, y * np.sum((x - w) ** 2, axis=1) + y, x @ w + np.sum(x * y[:, None], axis=1),
+                     np.sum(abs(x + w * w), axis=1), np.max(x - 3 * w, axis=1, initial=-9.0)], [x, w, y])  # fmt: skip
     for length in (*LENGTHS, 511, 512, 513, 1100):
         shapes = ((ROWS, length), length, ROWS)
         values, weights, scales = (rng.normal(size=shape).astype(f"f{int(dtype[1:]) // 8}") for shape in shapes)
