@@ -54,7 +54,7 @@ def emit_program(
     if any(isinstance(s, Dim) for p in program.params for s in p.shape):
         module.functions.append(_check(program, module))
     module.functions.append(routines.text(module))
-    module.functions += [staged.routine(module, dtype) for dtype in sorted(module.moved)]
+    module.functions += [staged.routine(module, size) for size in sorted(module.moved)]
     module.functions.append(memory.cell(memory.ARENA))
     for buffer, _ in program.constants:
         module.functions.append(f"@{constant_symbol(program, buffer)} = external constant i8\n")

@@ -16,7 +16,7 @@ from codegen.index import Index, flatten, without
 from codegen.loops import Buffer, For, Let, Load, Store
 from codegen.routine import Routine
 from codegen.stretches import weight
-from codegen.text import BYTES, MEMORY, Module, memory_type
+from codegen.text import BYTES, Module, memory_type
 from codegen.writer import ScalarWriter
 from symdiff.ir.dims import Size, product
 
@@ -110,8 +110,9 @@ class Staging:
         count = lines.emit(f"sub i64 {stop}, {start}")
         for (buffer, _), own, room in zip(found.rows, self.starts, rooms, strict=True):
             to = lines.emit(f"getelementptr inbounds {memory_type(buffer.dtype, 1)}, ptr {own}, i64 {start}")
-            writer.module.moved.add(buffer.dtype)
-            lines.do(f"call void @{symbol(buffer.dtype)}(ptr {to}, ptr {room}, i64 {count}, i1 {past})")
+            size = BYTES[buffer.dtype]
+            writer.module.moved.add(size)
+            lines.do(f"call void @{symbol(size)}(ptr {to}, ptr {room}, i64 {count}, i1 {past})")
         lines.jump(following)
         more = lines.emit(f"icmp slt i64 {stop}, {extent}")
         end = lines.least(writer.plus(stop, str(found.block)), extent)
@@ -151,29 +152,28 @@ class Staging:
         return lines.emit(f"phi i1 [ false, %{before} ], [ {meet}, %{look} ]")
 
     def _lead(self, begin: str) -> str:
-        """Elements of the first block, behind which the first row begins a line."""
+        """Elements of the first block, behind which the first row begins a line where a block has room for them."""
         lines, size = self.lines, BYTES[self.found.rows[0][0].dtype]
         place = lines.emit(f"ptrtoint ptr {self.starts[0]} to i64")
         place = self.writer.plus(place, self.writer.times(begin, str(size)))
         lead = lines.emit(f"and i64 {lines.emit(f'sub i64 0, {place}')}, {_LINE - 1}")
-        lead = lines.emit(f"sdiv i64 {lead}, {size}")
+        lead = lines.least(lines.emit(f"sdiv i64 {lead}, {size}"), self.found.block)
         none = lines.emit(f"icmp eq i64 {lead}, 0")
         return lines.emit(f"select i1 {none}, i64 {self.found.block}, i64 {lead}")
 
 
-def symbol(dtype: str) -> str:
-    """The routine that moves elements of a type."""
-    return f"sd.move.{BYTES[dtype]}"
+def symbol(size: int) -> str:
+    """The routine that moves elements of so many bytes."""
+    return f"sd.move.{size}"
 
 
-def routine(module: Module, dtype: str) -> str:
+def routine(module: Module, size: int) -> str:
     """`void @sd.move.N(ptr to, ptr from, i64 count, i1 past)` moves elements of N bytes, past the caches if asked.
 
     Elements lie at multiples of their size: other arrays are copied where they come in.
     """
-    r = Routine(module, dtype)
-    size, kind = BYTES[dtype], MEMORY[dtype]
-    each = min(module.register_bytes, _LINE)
+    r = Routine(module, "i64")
+    kind, each = f"i{8 * size}", min(module.register_bytes, _LINE)
     address = r.emit("ptrtoint ptr %to to i64")
     lead = r.emit(f"sdiv i64 {r.emit(f'and i64 {r.sub(0, address)}, {_LINE - 1}')}, {size}")
     lead = r.least(lead, "%count")
@@ -192,4 +192,4 @@ def routine(module: Module, dtype: str) -> str:
     ways = [lambda i, h=hint: line(i, h) for hint in (", !nontemporal !1", "")]
     r.when("%past", *[lambda w=way: r.loop(stop, w, _LINE // size, start=lead) for way in ways])
     r.loop("%count", one, start=stop)
-    return r.define(symbol(dtype), "void", "ptr %to, ptr %from, i64 %count, i1 %past", "ret void")
+    return r.define(symbol(size), "void", "ptr %to, ptr %from, i64 %count, i1 %past", "ret void")

@@ -82,8 +82,8 @@ class Module:
         self.declarations: set[str] = set()
         self.math: dict[tuple[str, int], dict[str, int]] = {}
         self.routines: dict[tuple[str, str], None] = {}
-        self.moved: set[str] = set()
-        """Dtypes of rows that are moved (`codegen.staged`)."""
+        self.moved: set[int] = set()
+        """Bytes of the elements of rows that are moved (`codegen.staged`)."""
         self.functions: list[Function | str] = []
 
     @property

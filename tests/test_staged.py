@@ -83,6 +83,26 @@ def test_arrays_that_all_begin_with_a_page(rng):
         np.testing.assert_array_equal(places[-1], values[0] > values[1])
 
 
+@pytest.mark.parametrize("floats", [12, 62])
+def test_rows_of_several_types(rng, floats):
+    """Where blocks are short, a row of bytes that begins a line late has more elements in front than a block."""
+    n = sd.dim("n")
+    x, k = sd.symbol("x", (n,)), sd.symbol("k", (n,), dtype="i64")
+    fn = sd.compile([x > k, k + 1, *[np.maximum(x, 2.0**-p) for p in range(floats)]], (x, k))
+    values, numbers = rng.normal(size=3000), rng.integers(-2, 3, size=3000)
+    each = -(-8 * len(values) // PAGE) * PAGE
+    memory = np.zeros((floats + 3) * each, "u1")
+    start = -memory.ctypes.data % PAGE
+    for shift in (0, 1, 16, 63):
+        places = [memory[start + shift :][: len(values)].view("?")]
+        for row in range(1, floats + 2):
+            places.append(memory[start + row * each :][: 8 * len(values)].view("i8" if row == 1 else "f8"))
+        fn(values, numbers, out=tuple(places))
+        np.testing.assert_array_equal(places[0], values > numbers)
+        np.testing.assert_array_equal(places[1], numbers + 1)
+        np.testing.assert_array_equal(np.stack(places[2:]), [np.maximum(values, 2.0**-p) for p in range(floats)])
+
+
 def test_long_bodies(rng):
     n = sd.dim("n")
     x, y = sd.symbol("x", (n,)), sd.symbol("y", (n,))
