@@ -61,7 +61,7 @@ def strips(loop: For, lanes: int, static: int | None) -> Strips:
     """The strips of a vector loop; static: its iterations, where that is known."""
     length, dear = weight(loop.body)
     guests = any(isinstance(s, For) and s.along for s in loop.body)
-    wide = loop.parts if not dear and length <= WIDE_LIMIT and lanes < loop.parts else 0
+    wide = loop.parts if not dear and length <= WIDE_LIMIT and lanes <= loop.parts else 0
     if static is not None:
         while lanes > 2 and lanes // 2 >= static:
             lanes //= 2

@@ -94,6 +94,20 @@ def test_rows_on_other_processors(rng, monkeypatch, machine):
 
 
 @pytest.mark.parametrize("dtype", ["f64", "f32"])
+@pytest.mark.parametrize("machine", ["sse2", "avx2", "wide"])
+def test_partial_sums_of_rows_are_never_in_memory(rng, monkeypatch, machine, dtype):
+    on(monkeypatch, machine)
+    m, n = sd.dims("m n")
+    x, w = sd.symbol("x", (m, n), dtype=dtype), sd.symbol("w", (n,), dtype=dtype)
+    fn = sd.compile(x @ w, [x, w])
+    assert "alloca <" not in fn.llvm
+    for length in (5, 16, 33, 70, 600):
+        shapes = ((ROWS, length), length)
+        values, weights = (rng.normal(size=shape).astype(f"f{int(dtype[1:]) // 8}") for shape in shapes)
+        np.testing.assert_allclose(fn(values, weights), values @ weights, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", ["f64", "f32"])
 def test_a_row_has_the_bits_that_it_has_alone(rng, dtype):
     m, n = sd.dims("m n")
     x, w, y = sd.symbol("x", (m, n), dtype=dtype), sd.symbol("w", (n,), dtype=dtype), sd.symbol("y", (m,), dtype=dtype)
