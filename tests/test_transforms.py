@@ -94,8 +94,8 @@ def test_third_derivative_of_a_scalar_function() -> None:
 
 
 def test_vmap_over_arguments_and_gradients() -> None:
-    w = rng.normal(size=3)
-    X = rng.normal(size=(6, 3))
+    w = rng.uniform(-1, 1, size=3)  # where 1 - tanh(t)**2 still has its digits
+    X = rng.uniform(-1, 1, size=(6, 3))
     f = lambda w, x: np.tanh(w @ x) ** 2  # noqa: E731
     per_example = sd.vmap(sd.grad(f), in_axes=(None, 0))(w, X)
     want = np.stack([2 * np.tanh(w @ x) * (1 - np.tanh(w @ x) ** 2) * x for x in X])
@@ -139,6 +139,43 @@ def test_check_gradient_names_the_wrong_entry() -> None:
     wrong["W"][1, 2] += 0.1
     report = sd.check_gradient(loss, params, x, gradient=wrong, argnums=0)
     assert not report and "(1, 2)" in str(report).replace("[1, 2]", "(1, 2)")
+
+
+def test_a_function_is_checked_by_its_program() -> None:
+    """Every evaluation of a function with a loop would trace the loop anew."""
+    calls: list[Any] = []
+
+    def loss(p: Any, u: Any, seen: Any) -> Any:
+        calls.append(p)
+        last, _ = sd.scan(lambda s, _: (s + p[0] * np.sin(np.roll(s, 1) * p[1]), None), u, None, length=4)
+        return np.mean((last - seen) ** 2)
+
+    rng = np.random.default_rng(8)
+    p, u, seen = np.array([0.3, 0.7]), rng.normal(size=40), rng.normal(size=40)
+    report = sd.check_gradient(loss, p, u, seen)
+    assert report and report.evaluations > 4 * 82 and len(calls) < 20
+    calls.clear()
+    wrong = sd.grad(lambda p, u, seen: loss(p, u, seen) + 1e-5 * u[7], argnums=(0, 1, 2))
+    report = sd.check_gradient(loss, p, u, seen, gradient=wrong)
+    assert [(a.name, e.place) for a, e in report.failures] == [("argument 1", (7,))] and len(calls) < 20
+    calls.clear()
+    assert sd.check_gradient(loss, p, u, seen, directions=20) and len(calls) < 20
+
+
+def test_a_function_is_checked_by_itself_where_its_program_is_another() -> None:
+    def twice(f: Any) -> Any:
+        return lambda x: f(x) * (1 if isinstance(x, np.ndarray) else 2)
+
+    x = np.random.default_rng(9).normal(size=60)
+    report = sd.check_gradient(twice(lambda x: np.sum(x**3)), x)
+    assert len(report.failures) == 60
+    # At its least value the program says the same; beside it the function's second derivative is 2, the program's 4.
+    entry = sd.check_gradient(twice(lambda x: np.sum((x - 0.5) ** 2)), np.full(60, 0.5)).arguments[0].entries[7]
+    assert (entry.right - entry.left) / (2 * entry.step) == pytest.approx(1)
+    untraced = sd.check_gradient(lambda x: np.sum(np.sin(np.sort(x))), x, gradient=sd.grad(lambda x: np.sum(np.sin(x))))
+    by_program = sd.check_gradient(lambda x: np.sum(np.sin(x)), x)
+    for report in (untraced, by_program):
+        assert report and report.arguments[0].entries[0].complex_step is not None
 
 
 def test_static_arguments() -> None:

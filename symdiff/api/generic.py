@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
+
+import numpy as np
 
 from symdiff.api.derivatives import Sizes, checked, hessian_of, hvp_of, jacobian_of, jvp_of, vjp_of
 from symdiff.api.directional import hvp_function, jvp_function, vjp_function
 from symdiff.api.kinks import Kinks
 from symdiff.api.sparse import Sparse, sparse_hessian, sparse_jacobian
 from symdiff.api.structured import structured_hessian, structured_jacobian
-from symdiff.api.transforms import hessian_function, jacobian_function, value_and_grad
+from symdiff.api.transformed import Transformed
+from symdiff.api.transforms import hessian_function, jacobian_function, jit, value_and_grad
 from symdiff.arguments import argument_numbers, positions
 from symdiff.checking import GradientReport
 from symdiff.checking import check_gradient as check_values
 from symdiff.errors import ArgumentError, at_least_one
 from symdiff.frontend.expr import Expr
 from symdiff.frontend.trace import flatten, unflatten
+
+MANY = 50
+"""Derivatives that may take longer to measure than the function takes to compile."""
 
 
 def _is_function(f: Any) -> bool:
@@ -135,8 +142,11 @@ def check_gradient(
 
     function: over NumPy. points: its arguments, nested tuples, lists and dicts of arrays allowed. gradient: the one to
     check, a callable of the arguments or its values; symdiff's own when absent. argnums: which arguments, all of
-    floating type by default. directions: so many random directions per array instead of every entry. The report is
-    true when all entries agree; its text says which differs.
+    floating type by default. directions: so many random directions per array instead of every entry, which takes four
+    evaluations at least. The report is true when all entries agree; its text says which differs.
+
+    Many evaluations are those of the function's program, where symdiff traces the function for the gradient and its
+    program has the function's own values; the gradient has no part in it.
     """
     if not points:
         raise ArgumentError("check_gradient: no point is given; call it as check_gradient(f, x0)")
@@ -152,20 +162,49 @@ def check_gradient(
     leaves, tree = flatten(tuple(points[i] for i in chosen))
     names = [name for i in chosen for name in _leaf_names(points[i], f"argument {i}")]
 
-    def flat(*arrays: Any) -> Any:
-        arguments = list(points)
-        for i, part in zip(chosen, unflatten(tree, list(arrays)), strict=True):
-            arguments[i] = part
-        return function(*arguments)
+    def flat(f: Callable[..., Any]) -> Callable[..., Any]:
+        def called(*arrays: Any) -> Any:
+            arguments = list(points)
+            for i, part in zip(chosen, unflatten(tree, list(arrays)), strict=True):
+                arguments[i] = part
+            return f(*arguments)
+
+        return called
 
     if gradient is None:
         values = value_and_grad(function, chosen)(*points)[1]
     else:
         values = gradient(*points) if callable(gradient) else gradient
         values = values if isinstance(values, tuple) and len(chosen) > 1 else (values,)
+    measured = flat(function)
+    directions = None if directions is None else at_least_one(directions, "check_gradient: directions")
+    derivatives = sum([np.size(leaf) if directions is None else directions for leaf in leaves])
+    if derivatives >= MANY and (gradient is None or isinstance(gradient, Transformed)):
+        measured = _program_of(measured, flat(jit(function)), leaves)
     return check_values(
-        flat, *leaves, gradient=tuple(flatten(values)[0]), rtol=rtol, directions=directions, seed=seed, names=names
+        measured, *leaves, gradient=tuple(flatten(values)[0]), rtol=rtol, directions=directions, seed=seed, names=names
     )
+
+
+def _program_of(function: Callable[..., Any], program: Callable[..., Any], points: Sequence[Any]) -> Callable[..., Any]:
+    """The program for real numbers, where it can be made and has the function's values at the points and beside them;
+    else the function itself."""
+    at = [np.asarray(p, None if np.asarray(p).dtype.kind == "f" else float) for p in points]
+    rng, eps = np.random.default_rng(0), float(np.finfo(np.result_type(*at)).eps)
+    steps = [eps ** (1 / 3) * (np.abs(x) + (x == 0)) * rng.normal(size=x.shape) for x in at]
+    try:
+        for p in (at, [np.asarray(x + s, x.dtype) for x, s in zip(at, steps, strict=True)]):
+            with np.errstate(all="ignore"):
+                found, expected = np.asarray(program(*p)), np.asarray(function(*[x.copy() for x in p]))
+            if found.shape != expected.shape or not np.allclose(found, expected, math.sqrt(eps), 0, equal_nan=True):
+                return function
+    except Exception:  # whatever a function that is not written for tracing may raise
+        return function
+
+    def called(*arrays: Any) -> Any:
+        return (function if any(map(np.iscomplexobj, arrays)) else program)(*arrays)
+
+    return called
 
 
 def _floating(point: Any) -> bool:
