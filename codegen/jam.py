@@ -15,6 +15,7 @@ from codegen.folds import is_rounded
 from codegen.index import Index, make
 from codegen.loops import For, Kernel, Let, Load, Stmt, Store, scalars_read, statements
 from codegen.stretches import WIDE_LIMIT, weight
+from codegen.strips import row_fold
 from codegen.text import Module
 
 FEW = 16
@@ -75,20 +76,15 @@ class Row:
 
 def jammed(loop: For) -> Row | None:
     """What a loop does with a row, where rows may be folded side by side."""
-    at = [i for i, s in enumerate(loop.body) if isinstance(s, For)]
-    if len(at) != 1 or loop.vector or loop.carries or loop.step != 1 or loop.once or loop.steps or loop.along:
-        return None
-    fold = loop.body[at[0]]
-    assert isinstance(fold, For)
-    if not fold.vector or fold.block or fold.within or fold.once or fold.along or fold.waited:
-        return None
-    if not fold.carries or len(fold.carries) > _MOST or any(not is_rounded(c) or c.inside >= 0 for c in fold.carries):
+    fold = row_fold(loop)
+    if fold is None or fold.waited or len(fold.carries) > _MOST or not all(map(is_rounded, fold.carries)):
         return None
     if isinstance(fold.extent, int) and fold.extent <= 2 * FEW:
         return None
-    before = [s for s in loop.body[: at[0]] if isinstance(s, (Let, Load))]
+    at = loop.body.index(fold)
+    before = [s for s in loop.body[:at] if isinstance(s, (Let, Load))]
     inner = [s for s in fold.body if isinstance(s, (Let, Load))]
-    behind = [s for s in loop.body[at[0] + 1 :] if isinstance(s, (Let, Load, Store))]
+    behind = [s for s in loop.body[at + 1 :] if isinstance(s, (Let, Load, Store))]
     if len(before) + len(behind) + 1 != len(loop.body) or len(inner) != len(fold.body):
         return None
     for part in (before, inner, behind):

@@ -13,6 +13,7 @@ from codegen.index import flatten
 from codegen.loops import For, Let, Load, Stmt, Store, scalars_read
 from codegen.shuffles import transposed
 from codegen.stretches import weight
+from codegen.strips import row_fold
 from codegen.text import register_type
 from codegen.vectors import VectorWriter
 from codegen.writer import Scope
@@ -24,15 +25,10 @@ _FLOATS = ("f64", "f32")
 
 def narrow_rows(loop: For) -> For | None:
     """The fold over the elements of a row, in a plain loop over rows that does little else; None if it is none."""
-    if loop.vector or loop.carries or loop.step != 1 or loop.once or loop.along:
+    fold = row_fold(loop)
+    if fold is None or not all(_simple(s, loop.var) for s in loop.body if s is not fold):
         return None
-    inner = [s for s in loop.body if isinstance(s, For)]
-    if len(inner) != 1 or not all(_simple(s, loop.var) for s in loop.body if s is not inner[0]):
-        return None
-    fold = inner[0]
-    if not fold.vector or not fold.carries or fold.step != 1 or fold.block or fold.within or fold.once or fold.along:
-        return None
-    if any(c.inside >= 0 or c.dtype not in _FLOATS for c in fold.carries):
+    if any(c.dtype not in _FLOATS for c in fold.carries):
         return None
     if isinstance(fold.extent, int) and fold.extent > LANES:
         return None
@@ -61,28 +57,14 @@ class NarrowWriter(VectorWriter):
         if not isinstance(fold.extent, int):
             few = lines.emit(f"icmp sle i64 {self.size(fold.extent)}, {LANES}")
             whole = lines.emit(f"select i1 {few}, i64 {whole}, i64 {start}")
-        outer, names, saved = self.scope, dict(self.env), dict(self.saved)
-        before, head, inside, done = lines.block, lines.label("loop"), lines.label("rows"), lines.label("done")
-        counter, following = lines.fresh("i"), lines.fresh("n")
-        lines.do(f"br label %{head}")
-        lines.begin(head)
-        position = len(lines.lines)
-        test = lines.emit(f"icmp slt i64 {counter}, {whole}")
-        lines.do(f"br i1 {test}, label %{inside}, label %{done}")
-        lines.begin(inside)
-        self.scope = Scope(width, "", loop.var)
-        for stmt in loop.body:
-            self.vars[loop.var] = counter
-            if stmt is fold:
-                self._several(loop, fold, counter)
-            else:
-                self.body([stmt])
-        lines.do(f"{following} = add nsw i64 {counter}, {width}")
-        lines.lines.insert(position, f"  {counter} = phi i64 [ {start}, %{before} ], [ {following}, %{lines.block} ]")
-        lines.do(f"br label %{head}")
-        lines.begin(done)
-        self.scope, self.env, self.saved = outer, names, saved
-        return counter
+        at = loop.body.index(fold)
+
+        def rows(first: str) -> None:
+            self.body(loop.body[:at])
+            self._several(loop, fold, first)
+            self.body(loop.body[at + 1 :])
+
+        return self.strip(loop, start, start, whole, width, (), masked=False, in_registers=False, body=rows)
 
     def _several(self, loop: For, fold: For, first: str) -> None:
         """The folds of rows from `first` on: for a quarter, half, three quarters and all of `LANES` elements."""
@@ -108,10 +90,8 @@ class NarrowWriter(VectorWriter):
             lines.do(f"br label %{done}")
             lines.begin(done if last else more)
             full = count
-        self.scope = outer
-        for number, carry in enumerate(fold.carries):
-            coming = ", ".join(f"[ {made[number]}, %{block} ]" for block, made in ways)
-            self.define(carry.out, lines.emit(f"phi {register_type(carry.dtype, width)} {coming}"), True, carry.dtype)
+        self.scope, self.vars[loop.var] = outer, first
+        self.meet(fold.carries, ways)
 
     def _rows(self, loop: For, fold: For, first: str, count: int, full: int) -> list[str]:
         """The totals of rows in `count` registers each, of which so many are full; one of every row in a register."""

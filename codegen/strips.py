@@ -131,6 +131,17 @@ def column_fold(loop: For) -> For | None:
     return inner[0] if plain and len(stored) == len(totals) and set(stored) == totals else None
 
 
+def row_fold(loop: For) -> For | None:
+    """The fold along a row in a plain loop over rows, where it is the only loop and neither is cut."""
+    inner = [s for s in loop.body if isinstance(s, For)]
+    if len(inner) != 1 or loop.vector or loop.carries or loop.step != 1 or loop.once or loop.steps or loop.along:
+        return None
+    fold = inner[0]
+    if not fold.vector or not fold.carries or fold.block or fold.within or fold.once or fold.along:
+        return None
+    return None if any(c.inside >= 0 for c in fold.carries) else fold
+
+
 def _dense_stores(loop: For) -> int:
     """How many stores go from lane to lane by one element; under a mask they are slow on some processors."""
     stores = [s for s in statements(loop.body) if isinstance(s, Store)]

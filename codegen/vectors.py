@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from codegen.folds import OF_EACH, Partial, alone, folded, in_stretches, total
-from codegen.loops import For
+from codegen.loops import Carry, For
 from codegen.staged import Staging, staged_rows
 from codegen.stretches import StretchWriter
 from codegen.strips import may_be_short, short_registers, strips
@@ -206,10 +206,15 @@ class VectorWriter(StretchWriter):
         ways.append((lines.block, [self.use(carry.out)[0] for carry in loop.carries]))
         lines.do(f"br label %{done}")
         lines.begin(done)
-        for number, carry in enumerate(loop.carries):
+        self.meet(loop.carries, ways)
+
+    def meet(self, carries: Sequence[Carry], ways: Sequence[tuple[str, Sequence[str]]]) -> None:
+        """Define totals where several ways meet: the blocks that these come from, with the totals made there."""
+        width = self.scope.width
+        for number, carry in enumerate(carries):
             coming = ", ".join(f"[ {made[number]}, %{block} ]" for block, made in ways)
-            kind = register_type(carry.dtype, 1)
-            self.define(carry.out, lines.emit(f"phi {kind} {coming}"), False, carry.dtype)
+            text = self.lines.emit(f"phi {register_type(carry.dtype, width)} {coming}")
+            self.define(carry.out, text, width > 1, carry.dtype)
 
     def _enter(self, loop: For, width: int, counter: str) -> tuple[Scope, dict[int, Named], dict[int, Slot]]:
         """Begin the body of a vector loop; returns what is to be put back behind it."""
