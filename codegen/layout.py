@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from codegen.lowered import Lowered
-from codegen.nodes import MEMORY, Graph, Node, ViewMap
+from codegen.nodes import MEMORY, Graph, Node, ViewMap, identity
 from symdiff.ir.dims import Size, evaluate, product, size_names
 
 _NOMINAL = 64
@@ -91,12 +91,9 @@ class _Moving:
             self._gemm(node)
 
     def _copied(self, node: Node, args: list[Node]) -> Node:
-        graph = self.graph
-        if node.kind == "view":
-            return graph.view(args[0], node.shape, node.data)
         if node.kind == "gemm" and _turns(node, self.axis):
             args = list(map(self._steady, args))
-        return graph.make(node.kind, node.shape, node.dtype, args, node.data)
+        return self.graph.with_operands(node, args)
 
     def _like(self, node: Node, args: list[Node]) -> Node:
         return self.graph.make(node.kind, args[0].shape, node.dtype, args, node.data)
@@ -129,9 +126,8 @@ class _Moving:
         if base.shape[-1] == self.axis or not again:
             return x
         order = self._order(base)
-        maps: ViewMap = tuple([(((a, 1),), 0) for a in range(base.rank)])
         turned = self._moved(base, order)
-        copy = graph.make("place", turned.shape, base.dtype, (turned,), (False, (maps,), (False,)))
+        copy = graph.make("place", turned.shape, base.dtype, (turned,), (False, (identity(base.rank),), (False,)))
         places: ViewMap = x.data
         return graph.view(copy, x.shape, (*places[:at], *places[at + 1 :], places[at]))
 

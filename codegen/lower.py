@@ -15,7 +15,7 @@ from codegen.contraction import Operand, contract, joined_pays
 from codegen.cores import SCALARS, Core, divide, uses
 from codegen.index import contiguous_strides
 from codegen.lowered import Lowered
-from codegen.nodes import Graph, Node, ViewMap, compose_map
+from codegen.nodes import Graph, Node, ViewMap, compose_map, identity
 from codegen.powers import power
 from codegen.scans import Scans
 from symdiff.errors import EvaluationError, ShapeError, UnsupportedError
@@ -111,8 +111,8 @@ def _accumulated(made: Lowered, value: Value, args: list[Node]) -> Node | None:
     for number in (1 - first, first) if not all(loose) else (0, 1):
         node = args[number]
         negative = value.op.name == "sub" and number == 1
-        whole: ViewMap = tuple((((axis, 1),), 0) for axis in range(node.rank))
-        own = zip(node.args, *node.data[1:], strict=True) if loose[number] else [(node, whole, False)]
+        whole = node, identity(node.rank), False
+        own = zip(node.args, *node.data[1:], strict=True) if loose[number] else [whole]
         for x, places, added in own:
             parts.append(graph.scalar("neg", x) if negative else x)
             maps.append(places)
@@ -254,7 +254,7 @@ def _check_window(
 def _slice(made: Lowered, value: Value, args: list[Node]) -> Node:
     x, starts, steps, counts = args[0], value.attr("starts"), value.attr("steps"), value.attr("sizes")
     lead = x.rank - len(starts)
-    maps: list[Any] = [(((i, 1),), 0) for i in range(lead)]
+    maps = list(identity(lead))
     for axis, (start, step, count) in enumerate(zip(starts, steps, counts, strict=True), lead):
         _check_window(made, "slice", start, step, count, x.shape[axis])
         maps.append((((axis, step),), start))
@@ -264,7 +264,7 @@ def _slice(made: Lowered, value: Value, args: list[Node]) -> Node:
 def _embed(made: Lowered, value: Value, args: list[Node]) -> Node:
     x, starts, steps = args[0], value.attr("starts"), value.attr("steps")
     lead = x.rank - len(starts)
-    maps: list[Any] = [(((i, 1),), 0) for i in range(lead)]
+    maps = list(identity(lead))
     for axis, (start, step) in enumerate(zip(starts, steps, strict=True), lead):
         _check_window(made, "embed", start, step, x.shape[axis], value.type.shape[axis])
         maps.append((((axis, step),), start))

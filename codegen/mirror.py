@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence, Set
-from typing import TypeAlias
 
 from codegen.nodes import Node
-
-Place: TypeAlias = "tuple[int, ...]"
+from codegen.small_axes import Place
 
 
 def mirrored(parts: Mapping[Place, Node], there: set[Node]) -> dict[Place, Node]:

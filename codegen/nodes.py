@@ -153,7 +153,7 @@ class Graph:
 
     def view(self, x: Node, shape: Shape, maps: ViewMap) -> Node:
         """Elements of `x` at affine functions of the result's axes."""
-        if shape == x.shape and all(m == (((i, 1),), 0) for i, m in enumerate(maps)):
+        if shape == x.shape and maps == identity(x.rank):
             return x
         if x.kind == "const":
             return self.const(x.data, shape, x.dtype)
@@ -165,6 +165,12 @@ class Graph:
             moved = tuple([tuple([place[a] for a in order]) for place in places])
             return self.make("place", shape, x.dtype, x.args, (fill, moved, adds))
         return self.make("view", shape, x.dtype, (x,), maps)
+
+    def with_operands(self, node: Node, args: Sequence[Node]) -> Node:
+        """A node, of this graph or another, with operands of the same shapes here."""
+        if node.kind == "view":
+            return self.view(args[0], node.shape, node.data)
+        return self.make(node.kind, node.shape, node.dtype, args, node.data)
 
     def rearrange(self, x: Node, labels: Sequence[int], out: Sequence[int], sizes: dict[int, Size]) -> Node:
         """`x` with axes `labels` as an array with axes `out`, which holds every label of x and no label twice."""
@@ -215,6 +221,11 @@ class Graph:
         if x.kind == "alias":
             return self.reshape(x.args[0], shape)
         return self.make("alias", shape, x.dtype, (x,))
+
+
+def identity(rank: int) -> ViewMap:
+    """The maps of an array at its own places."""
+    return tuple([(((axis, 1),), 0) for axis in range(rank)])
 
 
 def permutation(maps: ViewMap, old: Shape, new: Shape) -> list[int] | None:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from codegen.lowered import Lowered
-from codegen.nodes import AxisMap, Graph, Node, ViewMap
+from codegen.nodes import AxisMap, Graph, Node, ViewMap, identity
 from symdiff.ir.dims import Shape, Size
 from symdiff.ir.graph import Function, Value, loop_key
 
@@ -173,14 +173,12 @@ class _Reading:
 
     def _row(self, trace: Node, shape: Shape) -> Node:
         """The carry behind the last step."""
-        own: ViewMap = tuple([(((axis, 1),), 0) for axis in range(len(shape))])
         last: Size = 0 if self.steps.reverse else self.length
-        return self.made.graph.view(trace, shape, (((), last), *own))
+        return self.made.graph.view(trace, shape, (((), last), *identity(len(shape))))
 
     def _rows(self, trace: Node, shape: Shape) -> Node:
         """The carry before every step."""
-        own: ViewMap = tuple([(((axis, 1),), 0) for axis in range(1, len(shape))])
-        return self.made.graph.view(trace, shape, ((((0, 1),), int(self.steps.reverse)), *own))
+        return self.made.graph.view(trace, shape, ((((0, 1),), int(self.steps.reverse)), *identity(len(shape))[1:]))
 
     # ---------------------------------------------------------------- operands
     def _bind(self, value: Value, operand: Operand, shape: Shape, maps: ViewMap | None = None) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import count
 from itertools import product as every
 from math import prod
 from typing import TypeAlias
@@ -47,6 +48,13 @@ def elements(shape: Shape) -> int:
 def large(shape: Shape) -> Shape:
     """The shape without its small axes."""
     return tuple([s for s in shape if not is_small(s)])
+
+
+def part(rank: int, fixed: Sequence[int], place: Place) -> ViewMap:
+    """Where the part of an array lies that is at a place of the axes `fixed`: along the others it is all of it."""
+    index = dict(zip(fixed, place, strict=True))
+    others = count()
+    return tuple([((), index[axis]) if axis in index else (((next(others), 1),), 0) for axis in range(rank)])
 
 
 class Split:

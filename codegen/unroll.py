@@ -5,23 +5,23 @@ wherever elements are taken apart and put together. Slices, stacks, contractions
 embedded windows vanish; what is left is arithmetic over the large axes, folded by `codegen.folding` and hash-consed,
 which one vector loop computes.
 
-Whether a value is taken apart is decided for whole connected
-regions of elementwise work: a region with nothing but elementwise work runs faster over dense rows and stays as it is,
-and so does a program that would become too long. One that is long as it stands, of many operations on small arrays, may
-become longer than one of a few: what is not taken apart goes through memory.
+Whether a value is taken apart is decided for whole connected regions of elementwise work: a region with nothing but
+elementwise work runs faster over dense rows and stays as it is, and so does a program that would become too long. One
+that is long as it stands, of many operations on small arrays, may become longer than one of a few: what is not taken
+apart goes through memory.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from codegen import folding
 from codegen.lowered import Lowered
 from codegen.mirror import mirrored, needed
-from codegen.nodes import Graph, Node, ViewMap, scalar_cost
-from codegen.small_axes import SMALL, Place, Split, axes, elements, is_small, large, places
+from codegen.nodes import Graph, Node, ViewMap, identity, scalar_cost
+from codegen.small_axes import SMALL, Place, Split, axes, elements, is_small, large, part, places
 from symdiff.ir.builder import exact
 from symdiff.ir.dims import Shape
 
@@ -159,12 +159,10 @@ class _Unrolling:
         args = [self.whole(a) for a in node.args]
         if node.kind == "symmetric":
             self._whole[node] = args[0]
-        elif node.kind == "view":
-            self._whole[node] = self.graph.view(args[0], node.shape, node.data)
         elif node.kind == "scalar":
             self._whole[node] = folding.scalar(self.graph, node.data[0], args, node.dtype, node.data[1])
         else:
-            self._whole[node] = self.graph.make(node.kind, node.shape, node.dtype, args, node.data)
+            self._whole[node] = self.graph.with_operands(node, args)
 
     def mirrored(self, parts: dict[Place, Node]) -> dict[Place, Node]:
         """The entries of a symmetric matrix: of two that are equal the one that takes less besides what the results
@@ -185,36 +183,22 @@ class _Unrolling:
         return made
 
     def _assembled(self, node: Node, parts: dict[Place, Node]) -> Node:
-        small, rest = axes(node.shape)
+        small, _ = axes(node.shape)
         values = list(parts.values())
         if not small:
             return values[0]
         if values[0].kind == "const" and all(v is values[0] for v in values):
             return self.graph.const(values[0].data, node.shape, node.dtype)
-        maps: list[ViewMap] = []
-        for place in parts:
-            own: list[Any] = [None] * node.rank
-            for position, axis in enumerate(rest):
-                own[axis] = (((position, 1),), 0)
-            for axis, index in zip(small, place, strict=True):
-                own[axis] = ((), index)
-            maps.append(tuple(own))
-        return self.graph.make("place", node.shape, node.dtype, values, (False, tuple(maps), (False,) * len(maps)))
+        maps = tuple([part(node.rank, small, place) for place in parts])
+        return self.graph.make("place", node.shape, node.dtype, values, (False, maps, (False,) * len(maps)))
 
     def parts(self, node: Node) -> dict[Place, Node]:
         """The value as arrays over its large axes, by place along its small ones."""
         made = self._parts.get(node)
         if made is None:
-            whole = self._whole[node]
-            small, rest = axes(node.shape)
-            made = {}
-            for place in places(node.shape):
-                maps: list[Any] = [None] * node.rank
-                for position, axis in enumerate(rest):
-                    maps[axis] = (((position, 1),), 0)
-                for axis, index in zip(small, place, strict=True):
-                    maps[axis] = ((), index)
-                made[place] = self._piece(whole, large(node.shape), tuple(maps))
+            whole, shape = self._whole[node], large(node.shape)
+            small, _ = axes(node.shape)
+            made = {p: self._piece(whole, shape, part(node.rank, small, p)) for p in places(node.shape)}
             self._parts[node] = made
         return made
 
@@ -316,16 +300,12 @@ def _gather(work: _Unrolling, node: Node) -> Parts | None:
         middle = place[before : len(place) - behind]
         source = place[:before] + place[len(place) - behind :]
         if source not in tables:
-            maps: list[Any] = [None] * x.rank
-            for position, axis in enumerate(kept):
-                maps[axis] = (((position, 1),), 0)
-            for axis, index in zip(own, source, strict=True):
-                maps[axis] = ((), index)
             shape = tuple([x.shape[a] for a in kept])
             dissolved = all(not is_small(s) for s in x.shape[first : first + count])
             tables[source] = (
-                work.parts(x)[source] if dissolved else work.graph.view(work.whole(x), shape, tuple(maps))
-            )
+                work.parts(x)[source] if dissolved
+                else work.graph.view(work.whole(x), shape, part(x.rank, own, source))
+            )  # fmt: skip
         start = len([a for a in kept if a < first])
         args = (tables[source], work.whole(check), *[i[middle] for i in index_parts])
         made[place] = work.graph.make("gather", large(node.shape), node.dtype, args, (start, count))
@@ -380,7 +360,7 @@ def _place(work: _Unrolling, node: Node) -> Parts | None:
 
 def _placed(graph: Graph, shape: Shape, dtype: str, found: list[tuple[Node, ViewMap, bool]], fill: bool) -> Node:
     """What lies at one place: windows over each other, or whole arrays, of which the last one written is seen."""
-    whole: ViewMap = tuple([(((axis, 1),), 0) for axis in range(len(shape))])
+    whole = identity(len(shape))
     zero = graph.const(False if dtype == "bool" else 0, shape, dtype)
     if not found:
         return zero

@@ -16,7 +16,7 @@ from operator import add, mul
 from typing import TypeAlias
 
 from codegen.lowered import Lowered
-from codegen.nodes import Graph, Node, ViewMap
+from codegen.nodes import Graph, Node, ViewMap, identity
 from codegen.small_axes import is_small
 from symdiff.ir.dims import Size
 
@@ -67,20 +67,15 @@ def wrapped(lowered: Lowered) -> Lowered:
     reached: dict[Node, list[Shifts]] = {}
     for base, shifts in (*rolls.values(), *[(b, s) for own in sums.values() for b, s, _ in own.rolled]):
         reached.setdefault(base, []).append(shifts)
-    reached = {base: own for base, own in reached.items() if len(own) > 1}
-    if not reached:
+    if all(len(own) == 1 for own in reached.values()):
         return lowered
-    work = _Rewriting(Graph(lowered.graph.repeated), reached, rolls, sums)
+    work = _Rewriting(Graph(), reached, rolls, sums)
     for node in order:
         work.rewrite(node)
     return replace(lowered, graph=work.graph, results=[work.made[node] for node in lowered.results])
 
 
 # -------------------------------------------------------------------- what is rolled
-def _whole(node: Node) -> ViewMap:
-    return tuple((((axis, 1),), 0) for axis in range(node.rank))
-
-
 def _window(part: Node, places: ViewMap, target: Node) -> _Window | None:
     """A part that is put into an array, as a window of another one of that shape."""
     part, negative = _unsigned(part, False)
@@ -153,10 +148,11 @@ def _sums(order: Sequence[Node], results: Sequence[Node]) -> dict[Node, _Sum]:
         if node in inner or not _is_sum(node):
             continue
         made = _Sum([], [], [])
-        stack: list[tuple[Node, ViewMap]] = [(node, _whole(node))]
+        whole = identity(node.rank)
+        stack = [(node, whole)]
         while stack:
             term, places = stack.pop()
-            if places != _whole(node) or term.shape != node.shape:
+            if places != whole or term.shape != node.shape:
                 made.rest.append((term, places))
             elif term is not node and term not in inner:
                 made.whole.append(term)
@@ -212,13 +208,16 @@ class _Rewriting:
     def rewrite(self, node: Node) -> None:
         """Make a node whose operands are made."""
         roll, own = self.rolls.get(node), self.sums.get(node)
-        if roll is not None and roll[0] in self.reached:
+        if roll is not None and self._pays(roll[0]):
             self.made[node] = self._rolled(*roll)
-        elif own is not None and any(base in self.reached for base, _, _ in own.rolled):
+        elif own is not None and any(self._pays(base) for base, _, _ in own.rolled):
             self.made[node] = self._sum(node, own)
         else:
-            args = [self.made[a] for a in node.args]
-            self.made[node] = self.graph.make(node.kind, node.shape, node.dtype, args, node.data)
+            self.made[node] = self.graph.with_operands(node, [self.made[a] for a in node.args])
+
+    def _pays(self, base: Node) -> bool:
+        """Whether an array is rolled several times."""
+        return len(self.reached[base]) > 1
 
     def _sum(self, node: Node, own: _Sum) -> Node:
         graph = self.graph
@@ -232,21 +231,20 @@ class _Rewriting:
         if not own.rest:
             return total
         parts = [total, *[self.made[part] for part, _ in own.rest]]
-        maps = (_whole(node), *[places for _, places in own.rest])
+        maps = (identity(node.rank), *[places for _, places in own.rest])
         adds = (False, *[True] * len(own.rest))
         return graph.make("place", node.shape, node.dtype, parts, (False, maps, adds))
 
     def _rolled(self, base: Node, shifts: Shifts) -> Node:
-        """The window of the array with a rim that a roll is; an array rolled once is put together as it was."""
-        low, _ = _rim(self.reached.get(base, [shifts]))
+        """The window of the array with a rim that a roll is."""
+        low, _ = _rim(self.reached[base])
         maps = tuple((((axis, 1),), low[axis] + shift) for axis, shift in enumerate(shifts))
-        return self.graph.view(self._with_rim(base, shifts), base.shape, maps)
+        return self.graph.view(self._with_rim(base), base.shape, maps)
 
-    def _with_rim(self, base: Node, shifts: Shifts) -> Node:
+    def _with_rim(self, base: Node) -> Node:
         if base in self.rims:
             return self.rims[base]
-        graph, own = self.graph, self.made[base]
-        reached = self.reached.get(base, [shifts])
+        graph, own, reached = self.graph, self.made[base], self.reached[base]
         low, high = _rim(reached)
         parts: list[Node] = []
         maps: list[ViewMap] = []
@@ -262,9 +260,8 @@ class _Rewriting:
             parts.append(graph.view(own, tuple(shape), tuple((((a, 1),), at) for a, at in enumerate(read))))
             maps.append(tuple((((a, 1),), at) for a, at in enumerate(written)))
         whole = tuple(size + low[axis] + high[axis] for axis, size in enumerate(base.shape))
-        made = graph.make("place", whole, base.dtype, parts, (False, tuple(maps), (False,) * len(parts)))
-        if base in self.reached:
-            self.rims[base] = made
+        data = (False, tuple(maps), (False,) * len(parts))
+        made = self.rims[base] = graph.make("place", whole, base.dtype, parts, data)
         return made
 
 

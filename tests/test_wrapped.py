@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 
 import symdiff as sd
+from codegen import inspect
+from codegen.lower import lower
+from codegen.wrapped import wrapped
 from symdiff.errors import EvaluationError
 
 
@@ -104,6 +107,18 @@ def test_steps_of_a_loop(rng):
     np.testing.assert_allclose(value, np.sum(a * a), rtol=1e-13)
     change = (sd.jit(energy)(u + 1e-5 * d) - sd.jit(energy)(u - 1e-5 * d)) / 2e-5
     np.testing.assert_allclose(np.sum(slope * d), change, rtol=1e-6)
+
+
+def test_a_part_of_a_roll_is_read_out_of_the_copy_with_a_rim(rng):
+    def parts(x):
+        return np.roll(x, 1)[1:] * np.roll(x, -1)[::-1][1:]
+
+    x = sd.symbol("x", (sd.dim("n"),))
+    fn = sd.compile(parts(x), (x,))
+    views = [node for node in wrapped(lower(inspect(fn).function)).needed() if node.kind == "view"]
+    assert views and all(node.args[0].kind != "view" for node in views)
+    values = rng.normal(size=50)
+    np.testing.assert_allclose(fn(values), parts(values), rtol=1e-14)
 
 
 def test_arrays_are_not_written_once_for_every_roll():
