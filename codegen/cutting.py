@@ -14,13 +14,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol, TypeVar
 
-from codegen.folds import LANES
-from codegen.loops import Block, Program
+from codegen.loops import PARTS, Block, Program
 from codegen.text import Lines
 from symdiff.ir.dims import Dim, Size, evaluate
 
 BLOCK_BYTES = 1 << 19
-SHORTEST_BLOCK, LONGEST_BLOCK = 2 * LANES, 256
+SHORTEST_BLOCK, LONGEST_BLOCK = 2 * PARTS, 256
 """Elements of a block along its axis, however much or little memory each takes,"""
 SINGLE_BYTES = 1 << 17
 """unless large elements are worked on one by one: then blocks of about so many bytes, for threads to share."""
@@ -128,8 +127,8 @@ def _cut(to: _Arithmetic[_N], block: Block) -> tuple[_N, _N, _N]:
 
 
 def _lanes(to: _Arithmetic[_N], fitting: _N) -> _N:
-    """A multiple of all lanes."""
-    whole = _multiple(to, to.down(fitting, to.value(LANES)), LANES)
+    """A multiple of what a vector loop takes at a time."""
+    whole = _multiple(to, to.down(fitting, to.value(PARTS)), PARTS)
     return to.least(to.most(whole, to.value(SHORTEST_BLOCK)), to.value(LONGEST_BLOCK))
 
 

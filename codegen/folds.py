@@ -1,8 +1,8 @@
 """Values that loops carry round: in a register from iteration to iteration, or as partial results in memory.
 
-`Carried` serves plain loops, `Partial` vector loops: there a reduction has `LANES` partial results, or fewer where rows
-are folded side by side (`For.parts`); element k goes to number k modulo so many, and they are folded by halves behind
-the loop, so that results do not depend on the width of registers.
+`Carried` serves plain loops, `Partial` vector loops: there a reduction has `For.parts` partial results; element k goes
+to number k modulo so many, and they are folded by halves behind the loop, so that results do not depend on the width of
+registers.
 
 Only a few values are added one after the other. The totals of many such stretches are added up together with what
 their roundings leave (`Settled`; D. E. Knuth's exact two-term sum): errors stay those of a stretch, however long the
@@ -14,18 +14,16 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from codegen import scalars
-from codegen.loops import PARTS, Carry, For
+from codegen.loops import Carry, For
 from codegen.text import BYTES, Lines, constant, memory_type, register_type
 from codegen.writer import ScalarWriter
 
-LANES = PARTS
 CHAINS = 2
 """Folds that run side by side in a plain loop with a short body, which would wait for each addition otherwise."""
 CHAIN = 16
 """Iterations of a plain loop, for each chain, whose values are added one after the other,"""
 OF_EACH = 32
-STRIP = OF_EACH * LANES
-"""and of a vector loop: so many are 32 of each lane."""
+"""and of a vector loop, for each partial result."""
 
 
 def in_stretches(loop: For, length: int) -> bool:

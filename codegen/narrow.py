@@ -8,9 +8,9 @@ bits that it has alone: each of its partial results is one element or two, and t
 
 from __future__ import annotations
 
-from codegen.folds import LANES, alone, by_halves, folded, upright
+from codegen.folds import alone, by_halves, folded, upright
 from codegen.index import flatten
-from codegen.loops import For, Let, Load, Stmt, Store, scalars_read
+from codegen.loops import PARTS, For, Let, Load, Stmt, Store, scalars_read
 from codegen.shuffles import transposed
 from codegen.stretches import weight
 from codegen.strips import row_fold
@@ -18,6 +18,8 @@ from codegen.text import register_type
 from codegen.vectors import VectorWriter
 from codegen.writer import Scope
 
+LONGEST = PARTS
+"""Elements of a narrow row."""
 _CHEAP = 6
 """Instructions for an element of a row."""
 _FLOATS = ("f64", "f32")
@@ -30,7 +32,7 @@ def narrow_rows(loop: For) -> For | None:
         return None
     if any(c.dtype not in _FLOATS for c in fold.carries):
         return None
-    if isinstance(fold.extent, int) and fold.extent > LANES:
+    if isinstance(fold.extent, int) and fold.extent > LONGEST:
         return None
     length, dear = weight(fold.body)
     cheap = not dear and length * len(fold.carries) <= _CHEAP and all(isinstance(s, (Let, Load)) for s in fold.body)
@@ -55,7 +57,7 @@ class NarrowWriter(VectorWriter):
         lines, width = self.lines, self.lanes
         whole = self.whole(start, extent, width)
         if not isinstance(fold.extent, int):
-            few = lines.emit(f"icmp sle i64 {self.size(fold.extent)}, {LANES}")
+            few = lines.emit(f"icmp sle i64 {self.size(fold.extent)}, {LONGEST}")
             whole = lines.emit(f"select i1 {few}, i64 {whole}, i64 {start}")
         at = loop.body.index(fold)
 
@@ -67,9 +69,9 @@ class NarrowWriter(VectorWriter):
         return self.strip(loop, start, start, whole, width, (), masked=False, in_registers=False, body=rows)
 
     def _several(self, loop: For, fold: For, first: str) -> None:
-        """The folds of rows from `first` on: for a quarter, half, three quarters and all of `LANES` elements."""
+        """The folds of rows from `first` on: for a quarter, half, three quarters and all of `LONGEST` elements."""
         lines, width, outer = self.lines, self.lanes, self.scope
-        most = LANES // width
+        most = LONGEST // width
         length, done = self.size(fold.extent), lines.label("done")
         steps = sorted({max(1, most * part // 4) for part in (1, 2, 3, 4)})
         if isinstance(fold.extent, int):

@@ -8,7 +8,7 @@ here. The classes of a stretch:
     load store masked_store      a register from and to memory
     gather scatter               one lane's elements, at a place of its own
     <name>                       a function of the vector math library, on one register
-    iteration strip mask total   of loops: once round, a vector loop begun, a half-filled register, 32 partial results
+    iteration strip mask total   of loops: once round, a vector loop begun, a half-filled register, partial results
                                  folded up
     kernel product tile packed   calls; calls, tiles and packed elements of matrix products
     routine routine_line routine_square routine_cube   a call of LAPACK, its rows, elements and multiplications
@@ -25,13 +25,13 @@ from typing import Final
 
 from codegen.columns import PANEL
 from codegen.cutting import block_numbers
-from codegen.folds import CHAIN, CHAINS, LANES, STRIP, in_stretches
+from codegen.folds import CHAIN, CHAINS, OF_EACH, in_stretches
 from codegen.footprint import Loop, Moved, Traffic
 from codegen.gemm import tiling
 from codegen.index import flatten
 from codegen.jobs import build
 from codegen.loops import Call, Count, For, Kernel, Let, Load, Pointer, Program, Stmt, Store, Trap
-from codegen.narrow import narrow_rows
+from codegen.narrow import LONGEST, narrow_rows
 from codegen.stretches import BLOCK, light
 from codegen.strips import SHORT, column_fold, may_be_short, strips, vector_width
 from codegen.tiles import CHAIN as CHAIN_OF_PRODUCTS
@@ -222,7 +222,8 @@ class _Reader:
             return
         inner = column_fold(loop)
         parts = 1.0 if inner is None else math.ceil(max(self.number(inner.extent), 1) / BLOCK)
-        length = PANEL if inner is not None else STRIP if in_stretches(loop, STRIP) else trips
+        stretch = OF_EACH * loop.parts
+        length = PANEL if inner is not None else stretch if in_stretches(loop, stretch) else trips
         static = loop.extent if isinstance(loop.extent, int) and not (loop.block or loop.within) else None
         cut = strips(loop, self.lanes, static if length >= trips else None)
         whole, rest = divmod(trips, length)
@@ -233,13 +234,13 @@ class _Reader:
         if whole and (rest or whole > 1):
             begun.count("add", _TWO_SUM * len(loop.carries))
         short = _SHORT_TOTAL if around and may_be_short(loop) and trips <= SHORT * self.lanes else 1.0
-        if trips <= LANES and run.loop is not None and narrow_rows(run.loop) is loop:
+        if trips <= LONGEST and run.loop is not None and narrow_rows(run.loop) is loop:
             short = _NARROW_TOTAL
         for carry in loop.carries:
             begun.count("total", short)
             if self._spilled(loop):
-                begun.count("load", LANES / self.lanes)
-                begun.count("store", LANES / self.lanes)
+                begun.count("load", loop.parts / self.lanes)
+                begun.count("store", loop.parts / self.lanes)
             if carry.kind in ("max", "min"):
                 begun.count("extremum", _FOLDS)
         if run.top or run.beside:
@@ -275,7 +276,7 @@ class _Reader:
 
     def _spilled(self, loop: For) -> bool:
         """Whether the partial results of all totals are more than there are registers for."""
-        return len(loop.carries) * LANES / self.lanes >= (32 if self.register_bytes == 64 else 16)
+        return len(loop.carries) * loop.parts / self.lanes >= (32 if self.register_bytes == 64 else 16)
 
     def _round(self, run: _Run, loop: For, stretch: Stretch) -> None:
         """What one iteration of a loop adds to its body."""
@@ -290,13 +291,13 @@ class _Reader:
             kind = {"sum": "fma" if carry.value in self.fused else "add", "prod": "multiply"}.get(carry.kind)
             stretch.count(kind or ("extremum" if carry.kind in ("max", "min") else "compare"), registers)
             self.made.operations += run.times * run.width
-            if run.width == LANES and self._spilled(loop):
+            if run.width == loop.parts and self._spilled(loop):
                 stretch.count("load", registers)
                 stretch.count("store", registers)
             if loop.var != run.vector:
                 steps = 3.0 if carry.kind in ("max", "min") else 1.0
                 stretch.waits = max(stretch.waits, steps / (CHAINS if light(loop) else 1))
-            elif run.width < LANES and not run.resting:  # partial results lie in memory
+            elif run.width < loop.parts and not run.resting:  # partial results lie in memory
                 stretch.count("load", registers)
                 stretch.count("store", registers)
 

@@ -13,9 +13,8 @@ from strategies import programs
 
 import symdiff as sd
 from codegen import compiled, cutting
-from codegen.folds import LANES
 from codegen.jobs import build
-from codegen.loops import For, Let
+from codegen.loops import PARTS, For, Let
 from codegen.profile import KernelProfile, profile
 from codegen.strips import strips
 from symdiff.api.expression import function_of
@@ -120,7 +119,7 @@ def test_strips_cover_every_iteration_once(
     rest = sum(width * count for width, count, masked in runs if masked)
     assert whole <= extent <= whole + rest
     assert rest < lanes + extent - whole or not rest
-    assert all(width <= max(LANES, 2 * lanes) for width, _, _ in runs)
+    assert all(width <= max(PARTS, 2 * lanes) for width, _, _ in runs)
 
 
 @given(programs())
