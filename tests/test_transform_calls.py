@@ -15,6 +15,7 @@ from crowd import together
 
 import symdiff as sd
 from codegen import entry
+from codegen.guarded import Guarded
 from symdiff.api import transformed, turns
 
 
@@ -437,3 +438,50 @@ def test_callables_by_keyword_do_not_pile_up(rng, monkeypatch):
     gc.collect()
     assert ended() is None
     np.testing.assert_allclose(fn(x, act=acts[1]), 4 * x)
+
+
+def test_what_threads_call_through_at_once_is_kept(monkeypatch):
+    """Threads with the same first call of nested arguments each make a way into native code: none of them may go."""
+    both, one, attached = threading.Barrier(2, timeout=60), threading.Event(), []
+    guarded, attach = entry.NativeFunction.guarded, Guarded.attach
+
+    def late(*args):
+        if both.wait() == 0:  # either has seen that there is none
+            assert one.wait(60)
+        return guarded(*args)
+
+    def recorded(self, instance):
+        attached.append(weakref.ref(self))
+        attach(self, instance)
+        one.set()
+
+    fn, x = sd.jit(lambda d: np.sum(d["a"])), np.arange(3.0)
+    monkeypatch.setattr(entry.NativeFunction, "guarded", late)
+    monkeypatch.setattr(Guarded, "attach", recorded)
+    together(lambda: np.testing.assert_equal(fn({"a": x}), 3.0), [()] * 2)
+    assert attached and all(reference() is not None for reference in attached)
+    assert fn({"a": x}) == 3.0
+
+
+def test_threads_that_call_with_the_same_callable_compile_it_once():
+    traced = []
+
+    def f(x, act):
+        traced.append(act)
+        return np.sum(act(x))
+
+    fn, x = sd.jit(f), np.arange(3.0)
+    fn(x, act=np.exp)
+    count = len(traced)
+
+    def call():
+        for _ in range(1000):
+            fn(x, act=np.exp)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        together(call, [()] * 4)
+    finally:
+        sys.setswitchinterval(interval)
+    assert len(traced) == count and fn.compilations == 1

@@ -12,7 +12,9 @@ import functools
 import operator
 import threading
 import weakref
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any, NoReturn, TypeAlias
 
@@ -76,7 +78,8 @@ class _Program:
         # Whether native code takes arguments as they are, and gives results as they are to be.
         plain = not traced.static and all(c is LEAF for c in traced.in_tree.children)
         self.direct = plain and self._nested is not None
-        self._guarded: Any = None
+        # The first is in use. Threads may make more, which calls may have begun to go through: all are kept.
+        self._guards: list[Any] = []
         self._straight: _Straight | None = None
 
     def guarded(self, again: Callable[..., Any]) -> Any:
@@ -84,9 +87,9 @@ class _Program:
         dtypes = self.traced.dtypes
         arrays = all(p.type.shape for p in self.traced.function.params)
         # A number in Python is whatever the others are: among several dtypes it tells nothing.
-        if self._guarded is None and (arrays or all(d == "f64" for d in dtypes)):
-            self._guarded = self.native.guarded(again, _GATE, self._nested or ())
-        return self._guarded
+        if not self._guards and (arrays or all(d == "f64" for d in dtypes)):
+            self._guards.append(self.native.guarded(again, _GATE, self._nested or ()))
+        return self._guards[0] if self._guards else None
 
     def expect(self, arrays: Sequence[Any]) -> bool:
         """Have `straight` take arrays of these sizes from now on; False where it never will."""
@@ -250,18 +253,19 @@ class Transformed(Callee):
         self._last: _Program | None = None
         self._turns = Turns()
         # By what is fixed, those used last at the end.
-        self._keyworded: dict[tuple[tuple[str, Any], ...], Transformed] = {}
+        self._keyworded: OrderedDict[tuple[tuple[str, Any], ...], Transformed] = OrderedDict()
 
     def _with_keywords(self, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> Any:
         fixed = {k: v for k, v in keywords.items() if v is None or isinstance(v, (str, bool)) or _is_code(v)}
         key = tuple(sorted(fixed.items(), key=lambda item: item[0]))
-        made = self._keyworded.pop(key, None)
+        made = self._keyworded.get(key)
         if made is None:
             made = Transformed(_Keyworded(self.function, fixed), self._rule, self._static, self._threads)
-        made = self._keyworded.setdefault(key, made)
-        if len(self._keyworded) > MOST_KEYWORDED:
-            for oldest in list(self._keyworded)[:-MOST_KEYWORDED]:
-                self._keyworded.pop(oldest, None)
+            made = self._keyworded.setdefault(key, made)
+        with suppress(KeyError):  # another thread may have dropped it by now
+            self._keyworded.move_to_end(key)
+        while len(self._keyworded) > MOST_KEYWORDED:
+            self._keyworded.popitem(last=False)
         return made(*args, {k: v for k, v in keywords.items() if k not in fixed})
 
     def __call__(self, *args: Any, **keywords: Any) -> Any:
@@ -350,13 +354,13 @@ class Transformed(Callee):
     @property
     def compilations(self) -> int:
         """How many programs were made of the function; one serves every size of its pattern."""
-        return len(self._patterns) + sum([t.compilations for t in self._keyworded.values()])
+        return len(self._patterns) + sum([t.compilations for t in list(self._keyworded.values())])
 
     @property
     def native(self) -> tuple[Any, ...]:
         """The native functions that calls have been served by: for the sizes their signatures show, or for all."""
         found = [program.native for pattern in self._patterns for program in pattern.programs]
-        for keyworded in self._keyworded.values():
+        for keyworded in list(self._keyworded.values()):
             found += keyworded.native
         return tuple(found)
 
