@@ -103,7 +103,6 @@ def _tile(module: Module, tile: _Tile, scaled: bool) -> str:
 
     a_rows, b_rows = starts("%a", "%ar", "%m", rows), starts("%b", "%br", "%n", columns)
     whole = r.emit(f"and i64 %k, {-tile.lanes}")
-    before = r.block
 
     def step(l: str, now: dict[tuple[int, int, int], str], masks: list[str]) -> dict[tuple[int, int, int], str]:
         """The sums with the products of one stretch of lanes added."""
@@ -135,23 +134,12 @@ def _tile(module: Module, tile: _Tile, scaled: bool) -> str:
                         made[i, j, p] = r.emit(f"fadd {kind} {product}, {now[i, j, p]}")
         return made
 
-    head, inside, rest, some, done = (r.label(x) for x in ("loop", "body", "rest", "some", "done"))
-    r.do(f"br label %{head}")
-    r.begin(head)
-    counter, following = r.fresh("l"), r.fresh("n")
     sums = {(i, j, p): r.fresh("acc") for i, j in cells for p in parts}
-    position = len(r.lines)
-    more = r.emit(f"icmp slt i64 {counter}, {whole}")
-    r.do(f"br i1 {more}, label %{inside}, label %{rest}")
-    r.begin(inside)
-    new = step(counter, sums, [])
-    r.do(f"{following} = add nsw i64 {counter}, {tile.lanes}")
-    r.do(f"br label %{head}")
-    r.lines[position:position] = [
-        f"  {counter} = phi i64 [ 0, %{before} ], [ {following}, %{inside} ]",
-        *(f"  {sums[c]} = phi {kind} [ zeroinitializer, %{before} ], [ {new[c]}, %{inside} ]" for c in sums),
-    ]
-    r.begin(rest)
+    new: dict[tuple[int, int, int], str] = {}
+    r.loop(whole, lambda l: new.update(step(l, sums, [])), tile.lanes, more=lambda before, latch: [
+        f"  {sums[c]} = phi {kind} [ zeroinitializer, %{before} ], [ {new[c]}, %{latch} ]" for c in sums
+    ])  # fmt: skip
+    rest, some, done = r.block, r.label("some"), r.label("done")
     left = r.sub("%k", whole)
     r.do(f"br i1 {r.emit(f'icmp sgt i64 {left}, 0')}, label %{some}, label %{done}")
     r.begin(some)

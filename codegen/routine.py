@@ -23,23 +23,6 @@ class Routine(Lines):
         self.dtype = dtype
         self.type = REGISTER[dtype]
 
-    def loop(self, extent: str, body: Callable[[str], None], step: int | str = 1, start: str = "0") -> None:
-        """Run `body` with the counter's text, from `start` to below `extent`."""
-        head, inside, done = self.label("loop"), self.label("body"), self.label("done")
-        counter, following = self.fresh("i"), self.fresh("n")
-        before = self.block
-        self.do(f"br label %{head}")
-        self.begin(head)
-        position = len(self.lines)
-        test = self.emit(f"icmp slt i64 {counter}, {extent}")
-        self.do(f"br i1 {test}, label %{inside}, label %{done}")
-        self.begin(inside)
-        body(counter)
-        self.do(f"{following} = add nsw i64 {counter}, {step}")
-        self.lines.insert(position, f"  {counter} = phi i64 [ {start}, %{before} ], [ {following}, %{self.block} ]")
-        self.do(f"br label %{head}")
-        self.begin(done)
-
     def when(self, condition: str, then: Callable[[], None], otherwise: Callable[[], None] | None = None) -> None:
         """Run `then` where the condition holds, `otherwise` where it does not."""
         yes, no, end = self.label("then"), self.label("else"), self.label("end")

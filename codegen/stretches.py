@@ -139,43 +139,32 @@ class StretchWriter(ScalarWriter):
 
     def _rounds(self, loop: For, start: str, extent: str, inits: list[list[str]]) -> tuple[str, list[list[str]]]:
         """Iterations in rounds of as many as there are chains, given what each goes on from; what each comes to."""
-        lines, width, outer = self.lines, self.scope.width, self.scope
-        head, inside, done = lines.label("loop"), lines.label("body"), lines.label("done")
-        before = lines.block
-        lines.do(f"br label %{head}")
-        lines.begin(head)
-        counter, following = lines.fresh("i"), lines.fresh("n")
-        position = len(lines.lines)
+        outer, width = self.scope, self.scope.width
         carried = [
             [Carried(self, carry, width, init) for carry, init in zip(loop.carries, own, strict=True)] for own in inits
         ]
-        test = lines.emit(f"icmp slt i64 {counter}, {extent}")
-        lines.do(f"br i1 {test}, label %{inside}, label %{done}")
-        lines.begin(inside)
-        names = self.env
-        for number, own in enumerate(carried):
-            self.scope = replace(outer, splats=dict(outer.splats), couples=dict(outer.couples))
-            if len(inits) > 1:
-                self.env = dict(names)
-            self.vars[loop.var] = self.plus(counter, str(number))
-            if loop.step != 1:
-                end = self.plus(counter, self.size(loop.step))
-                self.stops[loop.var] = self.lines.least(end, extent)
-                self.block(loop.body)
-            else:
-                self.body(loop.body)
-            for one in own:
-                one.step()
-        self.env = names
-        step = self.size(loop.step) if len(inits) == 1 else str(len(inits))
-        lines.do(f"{following} = add nsw i64 {counter}, {step}")
-        latch = lines.block
-        lines.do(f"br label %{head}")
-        phis = [f"  {counter} = phi i64 [ {start}, %{before} ], [ {following}, %{latch} ]"]
-        phis += [one.phi(before, latch) for own in carried for one in own]
-        lines.lines[position:position] = phis
-        lines.begin(done)
-        self.scope = outer
+
+        def some(counter: str) -> None:
+            names = self.env
+            for number, own in enumerate(carried):
+                self.scope = replace(outer, splats=dict(outer.splats), couples=dict(outer.couples))
+                if len(inits) > 1:
+                    self.env = dict(names)
+                self.vars[loop.var] = self.plus(counter, str(number))
+                if loop.step != 1:
+                    end = self.plus(counter, self.size(loop.step))
+                    self.stops[loop.var] = self.lines.least(end, extent)
+                    self.block(loop.body)
+                else:
+                    self.body(loop.body)
+                for one in own:
+                    one.step()
+            self.scope, self.env = outer, names
+
+        counter = self.lines.loop(
+            extent, some, self.size(loop.step) if len(inits) == 1 else len(inits), start,
+            lambda before, latch: [one.phi(before, latch) for own in carried for one in own],
+        )  # fmt: skip
         return counter, [[one.now for one in own] for own in carried]
 
     def whole(self, begin: str, extent: str, width: int) -> str:

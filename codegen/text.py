@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from codegen import vmath
@@ -160,6 +161,33 @@ class Lines:
         """Leave the block and go on in the next, which starts here."""
         self.do(f"br label %{label}")
         self.begin(label)
+
+    def loop(
+        self, extent: str, body: Callable[[str], None], step: int | str = 1, start: str = "0",
+        more: Callable[[str, str], Sequence[str]] | None = None,
+    ) -> str:  # fmt: skip
+        """Run `body` with the counter's text, from `start` to below `extent`; returns the counter, as it is behind.
+
+        more: other values at the head, given the blocks before the loop and at its end.
+        """
+        head, inside, done = self.label("loop"), self.label("body"), self.label("done")
+        counter, following = self.fresh("i"), self.fresh("n")
+        before = self.block
+        self.jump(head)
+        position = len(self.lines)
+        test = self.emit(f"icmp slt i64 {counter}, {extent}")
+        self.do(f"br i1 {test}, label %{inside}, label %{done}")
+        self.begin(inside)
+        body(counter)
+        self.do(f"{following} = add nsw i64 {counter}, {step}")
+        latch = self.block
+        self.do(f"br label %{head}")
+        self.lines[position:position] = [
+            f"  {counter} = phi i64 [ {start}, %{before} ], [ {following}, %{latch} ]",
+            *(more(before, latch) if more is not None else ()),
+        ]
+        self.begin(done)
+        return counter
 
     def least(self, a: str, b: str | int) -> str:
         """The smaller of two sizes."""

@@ -100,35 +100,24 @@ class VectorWriter(StretchWriter):
         in_registers: bool, body: Callable[[str], None] | None = None,
     ) -> str:  # fmt: skip
         """Run the body, or another, from `start` to `stop`, `width` iterations at a time; returns where it ended."""
-        lines = self.lines
-        head, inside, done = lines.label("loop"), lines.label("body"), lines.label("done")
-        before = lines.block
-        lines.do(f"br label %{head}")
-        lines.begin(head)
-        counter, following = lines.fresh("i"), lines.fresh("n")
-        position = len(lines.lines)
-        test = lines.emit(f"icmp slt i64 {counter}, {stop}")
-        lines.do(f"br i1 {test}, label %{inside}, label %{done}")
-        lines.begin(inside)
-        outer, names, saved = self._enter(loop, width, counter)
-        if masked:
-            self.mask(lines.emit(f"sub i64 {stop}, {counter}"))
-        phis = [one.enter(width, in_registers) for one in partials]
-        if body is None:
-            self.body(loop.body)
-        else:
-            body(counter)
-        for one in partials:
-            one.step(counter, begin)
-        lines.do(f"{following} = add nsw i64 {counter}, {width}")
-        latch = lines.block
-        lines.do(f"br label %{head}")
-        lines.lines[position:position] = [
-            f"  {counter} = phi i64 [ {start}, %{before} ], [ {following}, %{latch} ]",
-            *[p(before, latch) for p in phis if p is not None],
-        ]
-        lines.begin(done)
-        self.scope, self.env, self.saved = outer, names, saved
+        phis: list[Callable[[str, str], str] | None] = []
+
+        def some(counter: str) -> None:
+            outer, names, saved = self._enter(loop, width, counter)
+            if masked:
+                self.mask(self.lines.emit(f"sub i64 {stop}, {counter}"))
+            phis.extend([one.enter(width, in_registers) for one in partials])
+            if body is None:
+                self.body(loop.body)
+            else:
+                body(counter)
+            for one in partials:
+                one.step(counter, begin)
+            self.scope, self.env, self.saved = outer, names, saved
+
+        counter = self.lines.loop(
+            stop, some, width, start, lambda before, latch: [p(before, latch) for p in phis if p is not None]
+        )
         for one in partials:
             one.leave()
         return counter
