@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from codegen.lowered import Lowered
-from codegen.nodes import CHEAP, INLINE, MEMORY, Node, again, permutation
+from codegen.nodes import CHEAP, INLINE, MEMORY, Node, again, permutation, repeats
 from codegen.scans import LOOP, PICKED
 from symdiff.ir.dims import Shape
 
@@ -92,7 +92,8 @@ def _space(node: Node) -> Shape | None:
 
 
 _Lean: TypeAlias = "dict[int, int]"
-"""For every axis how many arrays are read of which it passes over neighbouring elements."""
+"""For every axis how many arrays are read of which it passes over neighbouring elements, up to many."""
+_MANY = 64
 
 
 def _leans(order: list[Node], stored: set[Node]) -> dict[Node, _Lean]:
@@ -103,7 +104,7 @@ def _leans(order: list[Node], stored: set[Node]) -> dict[Node, _Lean]:
         if node.kind in ("scalar", "triangle"):
             for arg in node.args:
                 for axis, count in _lean_of(arg, leans, stored).items():
-                    own[axis] = min(own.get(axis, 0) + count, _MAX_JOBS)
+                    own[axis] = min(own.get(axis, 0) + count, _MANY)
         elif node.kind == "view":
             for axis, count in _lean_of(node.args[0], leans, stored).items():
                 terms, _ = node.data[axis]
@@ -123,7 +124,7 @@ def _nearest(node: Node, space: Shape, leans: dict[Node, _Lean], stored: set[Nod
     Only where two axes are of one size jobs meet in one space that pass over memory in different directions.
     """
     last = len(space) - 1
-    if len({size for size in space if not isinstance(size, int) or size > 1}) == len(space) or node.kind != "reduce":
+    if node.kind != "reduce" or len(set(space)) == len(space):
         return last
     lean = _lean_of(node.args[0], leans, stored)
     return max(range(last, -1, -1), key=lambda axis: lean.get(axis, 0))
@@ -140,7 +141,7 @@ def is_stack(node: Node) -> bool:
 def _forced(order: list[Node]) -> set[Node]:
     """Nodes that must lie in a buffer before anything uses them; sets `cost` to what computing in place then costs."""
     must = {n for n in order if n.kind not in INLINE}
-    wished: set[Node] = set()
+    wished: dict[Node, int] = {}  # and what they may cost without being stored
     moved: dict[Node, int] = {}
     direct: set[Node] = set()
     used = {a for n in order for a in n.args}
@@ -151,30 +152,24 @@ def _forced(order: list[Node]) -> set[Node]:
             unreadable = node.kind == "gemm" and not _readable(node, number, must)
             if node.kind == "alias" or unreadable or _is_operand(node, number):
                 must.add(_in_order(arg) if node.kind == "gemm" and number < 2 and node.data[1:4] == (1, 1, 1) else arg)
-            elif arg.cost <= (_CHEAP_BROADCAST if node.kind == "view" else CHEAP):
+            elif node.kind == "view" and repeats(node):
+                wished[arg] = _CHEAP_BROADCAST
+            elif arg.cost <= CHEAP:
                 continue
             elif node.kind == "view":
-                own = {axis for terms, _ in node.data for axis, _ in terms}
-                if any(axis not in own and size != 1 for axis, size in enumerate(node.shape)):
-                    wished.add(arg)  # broadcast: it would be computed again for every element
-                elif arg.cost <= CHEAP:
-                    continue
                 moved[arg] = moved.get(arg, 0) + 1
             elif node.kind == "delta" and node not in used:
                 direct.add(arg)  # a result: only its diagonal is computed
             elif node.kind in ("delta", "prod_others", "gemm") or _one_by_one(node, number, arg):
-                wished.add(arg)
+                wished.setdefault(arg, CHEAP)
             else:
                 direct.add(arg)
     often = {n for n, count in moved.items() if count > 1 or n in direct}
     for node in order:
         if node.kind in INLINE:
             node.cost = node.own_cost + sum([a.cost for a in node.args])
-            if node in wished:
-                store = node.cost > _CHEAP_BROADCAST
-            else:
-                store = node.cost > CHEAP and node in often and not again(node, must)
-            if store:
+            dear = node.cost > wished.get(node, CHEAP)
+            if dear and (node in wished or (node in often and not again(node, must))):
                 must.add(node)
         if node in must:
             node.cost = 0

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from codegen.lowered import Lowered
-from codegen.nodes import MEMORY, Graph, Node, ViewMap, identity
+from codegen.nodes import MEMORY, Graph, Node, ViewMap, identity, repeats
 from symdiff.ir.dims import Size, evaluate, product, size_names
 
 _NOMINAL = 64
@@ -121,9 +121,7 @@ class _Moving:
         if x.kind != "view" or base.kind not in MEMORY or base.shape.count(self.axis) != 1:
             return x
         at = base.shape.index(self.axis)
-        used = {a for terms, _ in x.data for a, _ in terms}
-        again = any(a not in used and size != 1 for a, size in enumerate(x.shape))
-        if base.shape[-1] == self.axis or not again:
+        if base.shape[-1] == self.axis or not repeats(x):
             return x
         order = self._order(base)
         turned = self._moved(base, order)

@@ -228,6 +228,12 @@ def identity(rank: int) -> ViewMap:
     return tuple([(((axis, 1),), 0) for axis in range(rank)])
 
 
+def repeats(view: Node) -> bool:
+    """Whether a view has elements of its operand more than once along an axis."""
+    used = {axis for terms, _ in view.data for axis, _ in terms}
+    return any(axis not in used and size != 1 for axis, size in enumerate(view.shape))
+
+
 def permutation(maps: ViewMap, old: Shape, new: Shape) -> list[int] | None:
     """For every axis of the view the operand's axis it is, if the view only permutes axes."""
     order = [-1] * len(new)

@@ -128,3 +128,15 @@ def test_the_sign_of_an_operand_is_that_of_the_product(rng: np.random.Generator)
     np.testing.assert_allclose(whole, np.exp(left), rtol=1e-14)
     np.testing.assert_allclose(product, -np.exp(left) @ right, rtol=1e-12)
     np.testing.assert_allclose(total, -np.sum(np.exp(left)), rtol=1e-13)
+
+
+def test_what_is_spread_over_an_axis_is_made_once_where_it_takes_more_than_two_operations(
+    rng: np.random.Generator,
+) -> None:
+    m, n = sd.dims("m n")
+    x, y = sd.symbol("x", (m, n)), sd.symbol("y", (m,))
+    a, b = rng.normal(size=(9, 70)), rng.normal(size=9)
+    for weights, stored in ((lambda v: v * v + 1.5, 0), (lambda v: (v * v + 1.5) * v, 1)):
+        fn = sd.compile(np.sum(weights(y)[:, None] * x * x, axis=0), [x, y])
+        assert fn.loops.count("  temp ") == stored
+        np.testing.assert_allclose(fn(a, b), np.sum(weights(b)[:, None] * a * a, axis=0), rtol=1e-13)
