@@ -116,7 +116,7 @@ REFUSED: list[Case] = [
     ("slope in integers", lambda: sd.grad(lambda v: np.sum(v * 2.0))(np.arange(3)), sd.DerivativeError,
      r"grad: argument 0 \(v\) has dtype int64: only floats have derivatives; give it as floats"),
     ("jvp in integers", lambda: sd.jvp(np.sum, (np.arange(3),), (np.arange(3),)), sd.DerivativeError,
-     "jvp: argument 0 .*int64"),
+     "jvp: argument 0 has dtype int64"),
     ("a name that Python reads otherwise", lambda: sd.symbol("x\u1d62", (n,)), sd.ArgumentError,
      "Python reads it as 'xi'"),
     ("a dimension that Python reads otherwise", lambda: sd.dim("\u03d5"), sd.ArgumentError,

@@ -67,10 +67,15 @@ def test_sources_ask_for_any_and_all() -> None:
     assert r"\operatorname{all}(A > 0)" in shown.latex()
 
 
-def test_running_extremes_of_integers_stay_integers() -> None:
-    got = sd.jit(lambda x: NP.maximum.accumulate(x))(np.array([3, 1, 4]))
-    assert got.dtype == np.int64
-    assert list(got) == [3, 3, 4]
+@pytest.mark.parametrize(
+    "values", [[3, 1, 4], [-(2**63), 2**63 - 1], [False, True, False], [True, False], [], [np.nan, 1]]
+)
+def test_running_extremes_are_of_what_they_are_chosen_from(values: list[Any]) -> None:
+    x = np.array(values)
+    for form in (NP.maximum.accumulate, NP.minimum.accumulate):
+        got = sd.jit(lambda x, form=form: form(x))(x)
+        assert got.dtype == x.dtype
+        np.testing.assert_array_equal(got, form(x))
 
 
 @pytest.mark.parametrize("case, message", [
@@ -79,6 +84,8 @@ def test_running_extremes_of_integers_stay_integers() -> None:
     (lambda: NP.hypot.reduce(A), r"np.hypot.reduce is not defined .* use sd.scan"),
     (lambda: NP.subtract.accumulate(A), r"np.subtract.accumulate is not defined .* use sd.scan"),
     (lambda: NP.max(A, where=A > 0), "where= needs initial="),
+    (lambda: NP.mean(A[0], where=A > 0), r"shape \(m, n\) does not broadcast to \(n,\)"),
+    (lambda: NP.sum(A[0], where=A > 0), r"shape \(m, n\) does not broadcast to \(n,\)"),
 ])  # fmt: skip
 def test_refusals(case: Callable[[], Any], message: str) -> None:
     with pytest.raises(sd.SymdiffError, match=message):

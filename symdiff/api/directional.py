@@ -36,8 +36,9 @@ def _directional(
         wanted = len(leaves) if where == "jvp" else len(ys)
         if len(seeds) != wanted:
             raise ArgumentError(f"{where}: {len(seeds)} directions given, expected {wanted}")
-        for place, (symbols, one) in enumerate(zip(unflatten(tree, fresh.symbols), inputs, strict=True)):
-            refuse_integers(flatten(symbols)[0], flatten(one)[0], place, where)
+        for place, one in enumerate(unflatten(tree, fresh.symbols)):
+            own = flatten(one)[0]
+            refuse_integers(own, own, place, where)  # what is given has the name of the tuple that it is in
         builder = Builder(with_kinks(kinks))
         mapping = builder.absorb([*[e.value for e in (*ys, *seeds)], *fresh.values], fresh.born)
         mapping = stabilized(builder, mapping, fresh.values)

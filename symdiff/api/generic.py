@@ -40,9 +40,8 @@ def jacobian(
     y: an expression, or a Python function over NumPy, then differentiated in the arguments `argnums`.
     mode: "forward" pushes tangents, "reverse" pulls cotangents, "elimination" eliminates intermediate values in the
     cheapest order found; "auto" takes the cheapest, of a Python function the sweep with fewer seeds. sizes: numbers for
-    named dimensions (`{"n": 1000}`) that the order is chosen for; the program serves all sizes in any case. Where a
-    slope is infinite (the root of a 0 that padding or a product of matrices put there), forward mode multiplies it by a
-    tangent of 0 and gives NaN; reverse mode leaves out what is not reached, as both do behind `where` and `maximum`.
+    named dimensions (`{"n": 1000}`) that the order is chosen for; the program serves all sizes in any case. An
+    infinite slope where no variable moves anything (of a root, at the zeros of `np.pad`) counts for nothing.
     kinks: derivatives to take at kinks, as for `gradient`. threads: for a function, see `compile`.
     sparse=True: for `sd.compile`, whose function then returns a scipy.sparse array (`format` "csr", "csc", "bsr" with
     `blocksize`); several functions or variables follow one another. Of a Python function it is callable as it is.

@@ -56,7 +56,7 @@ def _floating(x: Any, dtype: Any = None) -> Any:
 
 def _limited(x: Any, where: Any, neutral: Any) -> Any:
     """With a number that changes nothing in the place of entries that are left out."""
-    return x if where is True else choice(where, x, neutral)
+    return x if where is True else choice(broadcast_to(as_expr(where), x.value.shape), x, neutral)
 
 
 # -------------------------------------------------------------------- sums and means
@@ -83,7 +83,7 @@ def mean(a: Any, axis: Any = None, dtype: Any = None, keepdims: Any = False, *, 
     axes = normal_axes(axis, x.ndim, "mean")
     count = _count(x, axes)
     if where is not True:
-        x = choice(where, x, 0)
+        x = _limited(x, where, 0)
         count = sum_over(broadcast_to(as_bool(where), x.value.shape).astype(x.dtype), axes)
     return _kept(divide(sum_over(x, axes), count), axes, keepdims)
 
@@ -145,7 +145,7 @@ def _extreme(op: str, name: str) -> Any:
         x = _limited(x, where, initial)
         axes = normal_axes(axis, x.ndim, name)
         if initial is not None:
-            x, axes = _beside(x, axes, initial)
+            x = _beside(x, axes, initial)
             return _kept(x.apply(op, x, axes=(-1,)), axes, keepdims)
         if not axes:
             return x
@@ -157,13 +157,13 @@ def _extreme(op: str, name: str) -> Any:
     return function
 
 
-def _beside(x: Any, axes: Sequence[int], initial: Any) -> tuple[Any, Sequence[int]]:
+def _beside(x: Any, axes: Sequence[int], initial: Any) -> Any:
     """The entries that are chosen from in the last axis, and one more behind them."""
     kept = [i for i in range(x.ndim) if i not in axes]
     shape = tuple([x.value.shape[i] for i in kept])
     x = reshaped(permuted(x, [*kept, *sorted(axes)]), (*shape, _count(x, axes)))
     x, more = promote([x, initial])
-    return concatenate([x, broadcast_to(more, (*shape, 1))], -1), axes
+    return concatenate([x, broadcast_to(more, (*shape, 1))], -1)
 
 
 max_ = numpy_function("max", "amax")(_extreme("reduce_max", "max"))

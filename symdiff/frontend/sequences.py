@@ -50,13 +50,13 @@ def _table(x: Any, axis: int, beyond: Any) -> Any:
 
 
 def _extremes(name: str, choose: Callable[..., Any], least: float | int) -> Callable[..., Any]:
-    def running(a: Any, axis: Any = 0, dtype: Any = None) -> Any:
+    def running(a: Any, axis: Any = 0) -> Any:
         """Running extremes, by a table as running products are."""
-        flat, at = _running(a, axis, dtype, f"{name}.accumulate")
-        if flat.value.shape[at] == 0:
-            return flat
-        bound = (2**63 - 1 if least > 0 else -(2**63)) if flat.dtype == "i64" else least
-        return moveaxis(choose(_table(flat, at, bound), -1), -1, at)
+        flat, at = _running(a, axis, None, f"{name}.accumulate")
+        if flat.value.shape[at] != 0:
+            bound = (2**63 - 1 if least > 0 else -(2**63)) if flat.dtype == "i64" else least
+            flat = moveaxis(choose(_table(flat, at, bound), -1), -1, at)
+        return flat.astype(as_expr(a).dtype)
 
     return running
 
