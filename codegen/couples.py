@@ -1,19 +1,19 @@
 """Functions of one scalar that are computed together: sine and cosine, erf and the bell exp(-x x) of its derivative.
 
 Takes the statements of a kernel; says for each such function which pair of `codegen.vmath` it is a half of. A half that
-stands in another loop than the other one is computed alone.
+stands in another loop than the other one is computed alone, and so is a bell that stands before what it is made with.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from codegen.loops import Let
 from codegen.vmath import PAIRS
 
-_ONCE = "sincos"
-"""The pair that there is for every dtype: functions of float32 have bodies of their own, which are cheap."""
+_SINGLE = "sincos"
+"""The pair that float32 has a body of its own for: others would cost what they do in float64."""
 _WHERE = {half: (pair, part) for pair, halves in PAIRS.items() for part, half in enumerate(halves) if half != "bell"}
 
 
@@ -30,28 +30,25 @@ class Half:
 
 
 def couples(lets: Iterable[tuple[int, Let]]) -> Mapping[int, Half]:
-    """The halves by their names; with each statement comes the number of the loop it stands in."""
+    """The halves by their names; statements come in order, with the number of the loop each stands in."""
     defined: dict[int, Let] = {}
-    bells: dict[tuple[int, int], Let] = {}
-    found: dict[tuple[int, str, int], dict[int, Let]] = {}
+    waiting: dict[tuple[int, str, int], tuple[int, Half]] = {}
+    made: dict[int, Half] = {}
     for loop, stmt in lets:
         op = stmt.op
         defined[stmt.name] = stmt
         if op == "exp" and stmt.dtype == "f64":
             base = _root_of_square(defined, stmt.args[0])
-            if base is not None:
-                bells.setdefault((loop, base), stmt)
-        elif op in _WHERE and (stmt.dtype == "f64" or _WHERE[op][0] == _ONCE):
+            other = None if base is None else waiting.pop((loop, "bell", base), None)
+            if other is not None:
+                made[other[0]], made[stmt.name] = other[1], replace(other[1], part=1, begins=False)
+        elif op in _WHERE and (stmt.dtype == "f64" or _WHERE[op][0] == _SINGLE):
             pair, part = _WHERE[op]
-            found.setdefault((loop, pair, stmt.args[0]), {}).setdefault(part, stmt)
-    made: dict[int, Half] = {}
-    for (loop, pair, argument), halves in found.items():
-        if len(halves) > 1:
-            made.update({stmt.name: Half(pair, argument, part) for part, stmt in halves.items()})
-        elif PAIRS[pair][1] == "bell":
-            bell = bells.pop((loop, _but_for_sign(defined, argument)), None)
-            if bell is not None:
-                made[halves[0].name], made[bell.name] = Half(pair, argument, 0), Half(pair, argument, 1, begins=False)
+            half, bell = Half(pair, stmt.args[0], part), PAIRS[pair][1] == "bell"
+            key = (loop, "bell", _but_for_sign(defined, half.argument)) if bell else (loop, pair, half.argument)
+            other = waiting.setdefault(key, (stmt.name, half))
+            if other[1].pair == pair and other[1].part != part:
+                made[other[0]], made[stmt.name] = other[1], half
     return made
 
 
