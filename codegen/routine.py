@@ -23,7 +23,7 @@ class Routine(Lines):
         self.dtype = dtype
         self.type = REGISTER[dtype]
 
-    def when(self, condition: str, then: Callable[[], None], otherwise: Callable[[], None] | None = None) -> None:
+    def when(self, condition: str, then: Callable[[], object], otherwise: Callable[[], object] | None = None) -> None:
         """Run `then` where the condition holds, `otherwise` where it does not."""
         yes, no, end = self.label("then"), self.label("else"), self.label("end")
         self.do(f"br i1 {condition}, label %{yes}, label %{no if otherwise else end}")
