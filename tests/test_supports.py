@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import symdiff as sd
+from symdiff.ir.graph import topological
 
 NP: Any = np
 n = sd.dim("n")
@@ -93,3 +94,37 @@ def test_products_are_made_inside_paddings() -> None:
     shown = sd.jacobian(NP.pad(x, 1) * NP.tanh(NP.pad(x, 1)), x, mode="forward")
     whole = sd.jacobian(x * NP.tanh(x), x, mode="forward")
     assert sd.verify(shown[1:-1], whole)
+
+
+def test_a_chain_of_products_with_a_diagonal_is_as_long_as_the_chain() -> None:
+    factors = [sd.symbol(f"F{i}", (2, 2)) for i in range(30)]
+    z = sd.symbol("z", (2,))
+    made: Any = NP.diag(z)
+    for f in factors:
+        made = NP.einsum("ij,ij->ij", f, made)
+    slope = sd.jacobian(made, z, mode="forward")
+    assert max(len(v.args) for v in topological([slope.value])) < 10
+    rng = np.random.default_rng(5)
+    given = {v: rng.uniform(0.5, 1.5, [2] * v.ndim) for v in [*factors, z]}
+    want = np.zeros((2, 2, 2))
+    for i in range(2):
+        want[i, i, i] = np.prod([given[f][i, i] for f in factors])
+    np.testing.assert_allclose(slope.evaluate(given), want)
+
+
+def test_functions_of_many_joined_parts_are_not_taken_apart() -> None:
+    z, t = sd.symbol("z", (30,)), sd.symbol("t", (30,))
+    joined: Any = NP.stack([z[i] * z[0] if i % 2 else 0 * z[i] for i in range(30)])
+    for _ in range(20):
+        joined = NP.tanh(joined)
+    moved = sd.jvp(joined, z, t)
+    assert len(topological([moved.value])) < 3 * len(topological([joined.value]))
+
+
+def test_one_of_many_joined_parts_is_a_padding() -> None:
+    z = sd.symbol("z", (3,))
+    slope = sd.jacobian(NP.sqrt(NP.concatenate([z * i for i in range(1, 13)])), z, mode="elimination")
+    at = np.array([0.0, 1.0, 2.0])
+    with np.errstate(divide="ignore"):
+        want = np.concatenate([np.diag(np.sqrt(i / at) / 2) for i in range(1, 13)])
+    np.testing.assert_allclose(sd.compile(slope, [z])(at), want)

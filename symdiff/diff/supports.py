@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from symdiff.diff.masks import masked
 from symdiff.ir.builder import Builder, Handle
@@ -19,10 +20,12 @@ from symdiff.ir.graph import Value
 
 _DEEP = 6
 """Levels of structure that are looked through."""
-_MOVES = frozenset({
-    "embed", "scatter_add", "tril", "triu", "concatenate", "slice", "gather", "reshape", "cumsum", "symmetric",
-})  # fmt: skip
-"""Linear ops that place, repeat and sum elements, none of them with a minus."""
+_WIDE = 8
+"""Parts of a concatenation and operands of a contraction that are many."""
+_PLACES = frozenset({"embed", "scatter_add", "tril", "triu"})
+"""Linear ops with zeros around what they place,"""
+_MOVES = _PLACES | {"concatenate", "slice", "gather", "reshape", "cumsum", "symmetric"}
+"""and those that repeat and sum elements, none of them with a minus."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +92,7 @@ def _scatter(factor: Handle, array: Handle, look: _Look) -> Handle | None:
 
 def _concatenate(factor: Handle, array: Handle, look: _Look) -> Handle | None:
     parts, axis = _args(array), array.value.attr("axis")
-    if -axis > factor.rank or not any(_is_zero(p.value) or _structured(p.value) for p in parts):
+    if -axis > factor.rank or not _apart(array.value, look.steep):
         return None
     made: list[Handle] = []
     start: Size = 0
@@ -99,6 +102,20 @@ def _concatenate(factor: Handle, array: Handle, look: _Look) -> Handle | None:
         made.append(part if _is_zero(part.value) else look.product(own, part))
         start = start + size
     return made[0].op("concatenate", *made[1:], axis=axis)
+
+
+_ZEROS: WeakKeyDictionary[Value, tuple[bool, bool]] = WeakKeyDictionary()
+"""Whether a concatenation has parts with structure, and parts that are zero: looked for once."""
+
+
+def _apart(joined: Value, steep: bool) -> bool:
+    """Whether the parts of a concatenation are multiplied one by one: many of them only where that matters."""
+    found = _ZEROS.get(joined)
+    if found is None:
+        found = any(_structured(p) for p in joined.args), any(_is_zero(p) for p in joined.args)
+        _ZEROS[joined] = found
+    structured, zero = found
+    return structured or (zero and (steep or len(joined.args) <= _WIDE))
 
 
 # -------------------------------------------------------------------- triangles, branches, what lies on top
@@ -168,6 +185,9 @@ def _lifted(array: Handle, spec: Spec) -> Handle | None:
             made = _merged(array, spec, place)
         elif name == "embed":
             made = _trimmed(array, spec, place)
+        elif name == "concatenate":
+            padded = _padded(array.builder, operand)
+            made = None if padded is None else _trimmed(_with(array, place, padded), spec, place)
         elif name == "select" and len(array.value.args) == 1 and not spec.summed:
             made = _chosen(array, spec)
         elif name in ("tril", "triu"):
@@ -190,6 +210,14 @@ def _merged(array: Handle, spec: Spec, place: int) -> Handle | None:
     repeats = len(set(own.output)) < len(own.output)
     if own.summed or not (repeats or any(_structured(a) for a in inner.args)):
         return None
+    operands, within = inner.args, own.operands
+    if len(operands) > 1 and len(array.value.args) + len(operands) > _WIDE:
+        if not repeats:
+            return None
+        # What the delta is of stays a product of its own: along a chain of them every one would hold all before.
+        known = {x for word in within for x in word}
+        core = tuple([x for x in dict.fromkeys(own.output) if x in known])
+        operands, within = (contract(array.builder, operands, within, core),), (core,)
     base = 1 + max((x for word in (*spec.operands, spec.output) for x in word), default=-1)
     same: dict[int, int] = {}
 
@@ -205,12 +233,32 @@ def _merged(array: Handle, spec: Spec, place: int) -> Handle | None:
     sizes = {find(x): s for x, s in _free(array, spec).items()}
     sizes.update({find(x + base): s for x, s in zip(own.output, inner.shape, strict=True)})
     args, words = list(array.value.args), [tuple([find(x) for x in word]) for word in spec.operands]
-    args[place : place + 1] = inner.args
-    words[place : place + 1] = [tuple([find(x + base) for x in word]) for word in own.operands]
+    args[place : place + 1] = operands
+    words[place : place + 1] = [tuple([find(x + base) for x in word]) for word in within]
     output = tuple([find(x) for x in spec.output])
     if not set(sizes) <= {x for word in words for x in word} | set(output):
         return None  # a label that nothing but the delta had is summed: its size counts
     return Handle(array.builder, contract(array.builder, args, words, output, sizes, array.dtype))
+
+
+def _with(array: Handle, place: int, operand: Value) -> Handle:
+    args = list(array.value.args)
+    args[place] = operand
+    return Handle(array.builder, array.builder.make(array.value.op, tuple(args), array.value.attrs))
+
+
+def _padded(builder: Builder, joined: Value) -> Value | None:
+    """A concatenation of one part and zeros as a padding."""
+    own = [i for i, a in enumerate(joined.args) if not _is_zero(a)]
+    if len(own) != 1:
+        return None
+    part, axis = Handle(builder, joined.args[own[0]]), joined.attr("axis")
+    start: Size = 0
+    for before in joined.args[: own[0]]:
+        start = start + before.shape[axis]
+    beside = (0,) * (-axis - 1)
+    sizes = joined.shape[axis:]
+    return part.op("embed", starts=(start, *beside), steps=(1,) * -axis, sizes=sizes).value
 
 
 def _trimmed(array: Handle, spec: Spec, place: int) -> Handle | None:
@@ -272,11 +320,34 @@ def _cornered(array: Handle, spec: Spec, place: int) -> Handle | None:
 
 
 # -------------------------------------------------------------------- zeros that sums leave
+_COUNTS: WeakKeyDictionary[Builder, dict[tuple[Value, int], Value | None]] = WeakKeyDictionary()
+"""What was counted already: the products of a long program see the same values."""
+
+
 def _count(array: Handle, depth: int) -> Handle | None:
     """An array of numbers that are 0 where `array` is by its structure; None where no structure is seen."""
-    value, name = array.value, array.value.op.name
-    if not depth or not value.type.floating:
+    if not depth or not array.value.type.floating:
         return None
+    counts, key = _COUNTS.setdefault(array.builder, {}), (array.value, depth)
+    if key not in counts:
+        made = _counted(array, depth) if _near(array.value, depth) else None
+        counts[key] = None if made is None else made.value
+    found = counts[key]
+    return None if found is None else Handle(array.builder, found)
+
+
+def _near(value: Value, depth: int) -> bool:
+    """Whether anything that makes zeros is so many levels near, contractions in contractions not counted."""
+    level = {value}
+    for _ in range(depth + _DEEP):
+        if any(v.op.name in _PLACES or _is_zero(v) for v in level):
+            return True
+        level = {a for v in level for a in v.args}
+    return False
+
+
+def _counted(array: Handle, depth: int) -> Handle | None:
+    value, name = array.value, array.value.op.name
     if _is_zero(value):
         return array.const(0, dtype="f64")
     if name == "contract":
@@ -291,7 +362,7 @@ def _count(array: Handle, depth: int) -> Handle | None:
         return known[0] + known[1] if len(known) == 2 else None
     if name == "select" and known:
         return array.builder.apply(value.op, _or_ones(array, counts), {})
-    if name not in _MOVES or not (known or name in ("embed", "scatter_add", "tril", "triu")):
+    if name not in _MOVES or not (known or name in _PLACES):
         return None
     return array.builder.apply(value.op, _or_ones(array, counts), dict(value.attrs))
 
@@ -334,7 +405,7 @@ def _structured(value: Value) -> bool:
     while pending:
         v, depth = pending.pop()
         name = v.op.name
-        if name in ("embed", "tril", "triu", "scatter_add"):
+        if name in _PLACES:
             return True
         if name == "contract":
             output = parse_spec(v.attr("spec")).output
