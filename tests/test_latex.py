@@ -109,6 +109,12 @@ def test_elementwise_functions_hand_indices_on() -> None:
     assert jacobian(f(A), A).latex() == r"f'(A_{ij}) \delta_{ik} \delta_{jl}"
 
 
+def test_a_quotient_with_nothing_above_its_line_is_one_over_what_is_below() -> None:
+    assert jacobian(np.log(A), A).latex() == r"\frac{1}{A_{ij}} \delta_{ik} \delta_{jl}"
+    assert str(jacobian(np.sqrt(A), A)) == "1/(2 √(Aᵢⱼ)) δᵢₖ δⱼₗ"
+    assert str(jacobian(1 / (A @ x), A)) == "-1/((A x)ᵢ)² δᵢⱼ xₖ"
+
+
 def test_what_no_sum_touches_stands_before_it() -> None:
     M, F, G = sd.symbol("M", (m, n)), sd.symbol("F", (m, p)), sd.symbol("G", (n, p))
     second = hessian(np.sum((M * (F @ G.T)) ** 2), F)

@@ -106,7 +106,7 @@ class Indexer:
     def _product(self, node: Node, index: Sequence[str], depth: int) -> Text:
         number, count = node.data
         pairs = list(zip(node.args, self._operands(node, index, depth), strict=True))
-        above = [p for p in pairs[:count] if p[1][0] != "1"] or pairs[:1]
+        above = [p for p in pairs[:count] if p[1][0] != "1"] or pairs[: min(count, 1)]
         return self.paper.quotient(number, above, None, pairs[count:])
 
     def _pointwise(self, node: Node, index: Sequence[str], depth: int) -> Text:
