@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
+from codegen.costs import scalar_cost
 from codegen.index import Index
 from codegen.loops import Buffer, Call, For, Kernel, Let, Load, Pointer, Stmt, Store, statements, touched
 from codegen.nests import Memory
-from codegen.nodes import CHEAP, scalar_cost
+from codegen.nodes import CHEAP
 from codegen.rows import joined, row_loop
 
 

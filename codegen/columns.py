@@ -14,10 +14,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from codegen import scalars
-from codegen.folds import CHAIN, CHAINS, in_stretches, is_rounded, two_sum, with_rest
+from codegen.compensated import two_sum, with_rest
 from codegen.index import flatten
+from codegen.loop_facts import BLOCK, CHAIN, CHAINS, WIDE_LIMIT, in_stretches, is_rounded, light, weight
 from codegen.loops import Carry, For, Let, Load, Stmt, Store
-from codegen.stretches import BLOCK, WIDE_LIMIT, Rows, light, weight
+from codegen.stretches import Rows
 from codegen.text import BYTES, constant, memory_type, register_type
 from codegen.vectors import VectorWriter
 from codegen.writer import Named

@@ -19,11 +19,11 @@ from dataclasses import replace
 
 from codegen import dots, sharing
 from codegen.columns import ColumnWriter
-from codegen.folds import CHAIN, CHAINS, in_stretches
 from codegen.gangs import gang
 from codegen.gemm import HALF
 from codegen.index import Index, flatten
 from codegen.jam import FEW, Row, jammed, side_by_side
+from codegen.loop_facts import CHAIN, CHAINS, column_fold, in_stretches, light
 from codegen.loops import (
     Call,
     Count,
@@ -42,8 +42,7 @@ from codegen.narrow import NarrowWriter, narrow_rows
 from codegen.panels import HEAD
 from codegen.records import Plan, Records, plan
 from codegen.straight import emit_straight, is_straight
-from codegen.stretches import light
-from codegen.strips import column_fold, short_registers, vector_width
+from codegen.strips import short_registers, vector_width
 from codegen.text import Module
 from codegen.uses import uses_of
 from codegen.waves import in_waves, is_dear
@@ -281,7 +280,7 @@ class KernelWriter(ColumnWriter, NarrowWriter):
 
     def _jam(self, row: Row, start: str, extent: str) -> None:
         """Rows, several side by side unless they are short, and then one by one."""
-        count, several = side_by_side(row, self.lanes, self.module)
+        count, several = side_by_side(row, self.lanes, self.module.registers)
         self.inside += 1
 
         def together(first: str) -> None:

@@ -14,46 +14,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from codegen import scalars
-from codegen.loops import Carry, For
+from codegen.compensated import two_sum, with_rest
+from codegen.loop_facts import is_rounded
+from codegen.loops import Carry
 from codegen.text import BYTES, Lines, constant, memory_type, register_type
 from codegen.writer import ScalarWriter
-
-CHAINS = 2
-"""Folds that run side by side in a plain loop with a short body, which would wait for each addition otherwise."""
-CHAIN = 16
-"""Iterations of a plain loop, for each chain, whose values are added one after the other,"""
-OF_EACH = 32
-"""and of a vector loop, for each partial result."""
-
-
-def in_stretches(loop: For, length: int) -> bool:
-    """Whether sums over a loop are made of stretches of so many iterations."""
-    if loop.step != 1 or loop.once or any(c.inside >= 0 for c in loop.carries):
-        return False
-    return any(map(is_rounded, loop.carries)) and not (isinstance(loop.extent, int) and loop.extent <= length)
-
-
-def is_rounded(carry: Carry) -> bool:
-    """Whether every step of a reduction rounds, and the sizes of the roundings can be known."""
-    return carry.kind == "sum" and carry.dtype in ("f64", "f32")
-
-
-def two_sum(lines: Lines, kind: str, a: str, b: str) -> tuple[str, str]:
-    """a + b and the error of that sum; never under fast-math flags."""
-    total = lines.emit(f"fadd {kind} {a}, {b}")
-    second = lines.emit(f"fsub {kind} {total}, {a}")
-    first = lines.emit(f"fsub {kind} {total}, {second}")
-    return total, lines.emit(
-        f"fadd {kind} {lines.emit(f'fsub {kind} {a}, {first}')}, {lines.emit(f'fsub {kind} {b}, {second}')}"
-    )
-
-
-def with_rest(lines: Lines, dtype: str, width: int, head: str, rest: str) -> str:
-    """head + rest; where the head is not finite the rest is NaN and does not count."""
-    kind, mask = register_type(dtype, width), register_type("bool", width)
-    total = lines.emit(f"fadd {kind} {head}, {rest}")
-    known = lines.emit(f"fcmp ord {kind} {rest}, {rest}")
-    return lines.emit(f"select {mask} {known}, {kind} {total}, {kind} {head}")
 
 
 class Carried:

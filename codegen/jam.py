@@ -11,12 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from codegen.folds import is_rounded
 from codegen.index import Index, make
+from codegen.loop_facts import WIDE_LIMIT, is_rounded, row_fold, weight
 from codegen.loops import For, Kernel, Let, Load, Stmt, Store, scalars_read, statements
-from codegen.stretches import WIDE_LIMIT, weight
-from codegen.strips import row_fold
-from codegen.text import Module
 
 FEW = 16
 _MOST = 2
@@ -106,14 +103,12 @@ def rows_beside_rows(kernels: Sequence[Kernel]) -> None:
                 row.fold.parts = FEW
 
 
-def side_by_side(row: Row, lanes: int, module: Module) -> tuple[int, Row]:
+def side_by_side(row: Row, lanes: int, registers: int) -> tuple[int, Row]:
     """How many rows the registers hold and a cheap body has, and these."""
-    # Where 16-byte registers have fused multiply-adds there are 32 of them.
-    many = module.register_bytes == 64 or (module.register_bytes == 16 and module.fma)
     each = -(-FEW // lanes)
     # What all rows read stays in registers, and where more is done than to multiply, so does what is made of one row.
     others = each * (1 + (sum(isinstance(s, Let) for s in row.fold.body) > 1))
-    count = max(1, min(_ROWS, ((32 if many else 16) - others) // (each * len(row.fold.carries))))
+    count = max(1, min(_ROWS, (registers - others) // (each * len(row.fold.carries))))
     while count > 1 and len(row.times(count).fold.body) > WIDE_LIMIT:
         count -= 1
     return count, row.times(count)

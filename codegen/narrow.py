@@ -10,10 +10,9 @@ from __future__ import annotations
 
 from codegen.folds import alone, by_halves, folded, upright
 from codegen.index import flatten
+from codegen.loop_facts import row_fold, weight
 from codegen.loops import PARTS, For, Let, Load, Stmt, Store, scalars_read
 from codegen.shuffles import transposed
-from codegen.stretches import weight
-from codegen.strips import row_fold
 from codegen.text import register_type
 from codegen.vectors import VectorWriter
 from codegen.writer import Scope

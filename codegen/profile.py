@@ -25,15 +25,15 @@ from typing import Final
 
 from codegen.columns import PANEL
 from codegen.cutting import block_numbers
-from codegen.folds import CHAIN, CHAINS, OF_EACH, in_stretches
 from codegen.footprint import Loop, Moved, Traffic
 from codegen.gemm import tiling
 from codegen.index import flatten
 from codegen.jobs import build
+from codegen.loop_facts import BLOCK, CHAIN, CHAINS, OF_EACH, column_fold, in_stretches, light
 from codegen.loops import Call, Count, For, Kernel, Let, Load, Pointer, Program, Stmt, Store, Trap
 from codegen.narrow import LONGEST, narrow_rows
-from codegen.stretches import BLOCK, light
-from codegen.strips import SHORT, column_fold, may_be_short, strips, vector_width
+from codegen.strips import SHORT, may_be_short, strips, vector_width
+from codegen.text import registers
 from codegen.tiles import CHAIN as CHAIN_OF_PRODUCTS
 from codegen.unsized import Unsized
 from symdiff.ir.dims import Size, evaluate
@@ -276,7 +276,7 @@ class _Reader:
 
     def _spilled(self, loop: For) -> bool:
         """Whether the partial results of all totals are more than there are registers for."""
-        return len(loop.carries) * loop.parts / self.lanes >= (32 if self.register_bytes == 64 else 16)
+        return len(loop.carries) * loop.parts / self.lanes >= registers(self.register_bytes, True)
 
     def _round(self, run: _Run, loop: For, stretch: Stretch) -> None:
         """What one iteration of a loop adds to its body."""

@@ -20,10 +20,10 @@ from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
 from codegen.constants import ONE, Exact, number
+from codegen.costs import scalar_cost
 from codegen.factors import Pair, Sharing
 from codegen.loops import Let, Load
 from codegen.monomials import Monomial, Reading
-from codegen.nodes import scalar_cost
 from codegen.uses import products_in_sums
 
 _LONGEST: Final = 1_500

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
+from codegen.costs import scalar_cost
 from codegen.index import Index, combine, flatten, make, stays, var, without
 from codegen.loops import (
     Buffer,
@@ -28,7 +29,6 @@ from codegen.loops import (
     touched,
     walk,
 )
-from codegen.nodes import scalar_cost
 from symdiff.ir.dims import Size, product
 
 _LOOK_BACK = 12

@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from codegen import gemm, memory, packing, pool
-from codegen.folds import two_sum, with_rest
+from codegen.compensated import two_sum, with_rest
 from codegen.packed import ADD, BEFORE, HALF, KC, MIRROR, WORDS, arguments, fill, kind, round_up
 from codegen.routine import Routine
 from codegen.text import BYTES, Module

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import pairwise
 
 from codegen.apart import apart
+from codegen.costs import scalar_cost
 from codegen.index import Index, var
 from codegen.loops import (
     Buffer,
@@ -33,7 +34,6 @@ from codegen.loops import (
     walk,
 )
 from codegen.nests import Memory
-from codegen.nodes import scalar_cost
 from symdiff.ir.dims import Dim, Size, product
 
 SUM_BLOCK = 8192

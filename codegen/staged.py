@@ -13,9 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from codegen.index import Index, flatten, without
+from codegen.loop_facts import weight
 from codegen.loops import Buffer, For, Let, Load, Store
 from codegen.routine import Routine
-from codegen.stretches import weight
 from codegen.text import BYTES, Module, memory_type
 from codegen.writer import ScalarWriter
 from symdiff.ir.dims import Size, product

@@ -16,9 +16,9 @@ from codegen.gangs import gang
 from codegen.index import flatten
 from codegen.loops import Buffer, Kernel, Let, Load, Stmt, Store
 from codegen.text import BYTES, Lines, Module, literal, memory_type, register_type
-from codegen.uses import uses_of
+from codegen.uses import Uses, uses_of
 from codegen.waves import in_waves
-from codegen.writer import WORKSPACE, Tables, Uses
+from codegen.writer import WORKSPACE, Tables
 from symdiff.ir.dims import Size
 
 WHOLE = 12_000

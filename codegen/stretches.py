@@ -10,17 +10,9 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from codegen.folds import CHAINS, Carried, Settled, by_halves
-from codegen.loops import For, Let, Load, Stmt, Store, statements
-from codegen.nodes import scalar_cost
+from codegen.folds import Carried, Settled, by_halves
+from codegen.loops import For, Stmt, Store
 from codegen.writer import ScalarWriter
-
-BLOCK = 128
-"""Rows that a fold over the rows of many columns takes at a time."""
-WIDE_LIMIT = 14
-"""Instructions of a body that is cheap enough to be written for many lanes, or several times."""
-DEAR = 5
-"""Instructions of at least this cost fill the pipeline by themselves."""
 
 
 @dataclass(eq=False, slots=True)
@@ -173,21 +165,3 @@ class StretchWriter(ScalarWriter):
             return self.lines.emit(f"and i64 {extent}, {-width}")
         own = self.lines.emit(f"and i64 {self.lines.emit(f'sub i64 {extent}, {begin}')}, {-width}")
         return self.plus(begin, own)
-
-
-def weight(body: Sequence[Stmt]) -> tuple[int, bool]:
-    """How many instructions a body has, and whether one of them is a dear function."""
-    length, dear = 0, False
-    for stmt in statements(list(body)):
-        length += 1
-        dear = dear or (isinstance(stmt, Let) and scalar_cost(stmt.op) >= DEAR)
-    return length, dear
-
-
-def light(loop: For) -> bool:
-    """Whether a plain loop is a fold that waits for its sums: `CHAINS` of them then run side by side."""
-    if not loop.carries or loop.vector or loop.step != 1 or loop.once or any(c.inside >= 0 for c in loop.carries):
-        return False
-    length, dear = weight(loop.body)
-    short = isinstance(loop.extent, int) and loop.extent <= 2 * CHAINS
-    return not short and not dear and length <= WIDE_LIMIT and all(isinstance(s, (Let, Load)) for s in loop.body)

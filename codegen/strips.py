@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from codegen.index import flatten
+from codegen.loop_facts import WIDE_LIMIT, light, weight
 from codegen.loops import Call, For, Kernel, Let, Load, Stmt, Store, Trap, statements
-from codegen.stretches import BLOCK, WIDE_LIMIT, light, weight
 from codegen.text import BYTES
 from codegen.waves import is_dear
 
@@ -116,30 +116,6 @@ def widest(body: Sequence[Stmt]) -> int:
         elif isinstance(stmt, (Load, Store)):
             most = max(most, BYTES[stmt.buffer.dtype])
     return most
-
-
-def column_fold(loop: For) -> For | None:
-    """The fold over rows inside a vector loop over columns, where every total is stored and nothing else happens."""
-    inner = [s for s in loop.body if isinstance(s, For)]
-    if len(inner) != 1 or loop.carries or not inner[0].carries or any(c.inside >= 0 for c in inner[0].carries):
-        return None
-    if inner[0].within or (isinstance(inner[0].extent, int) and inner[0].extent <= BLOCK):
-        return None
-    totals = {c.out for c in inner[0].carries}
-    stored = [s.value for s in loop.body if isinstance(s, Store) and not s.fold]
-    plain = not any(isinstance(s, (Trap, Call)) for s in loop.body)
-    return inner[0] if plain and len(stored) == len(totals) and set(stored) == totals else None
-
-
-def row_fold(loop: For) -> For | None:
-    """The fold along a row in a plain loop over rows, where it is the only loop and neither is cut."""
-    inner = [s for s in loop.body if isinstance(s, For)]
-    if len(inner) != 1 or loop.vector or loop.carries or loop.step != 1 or loop.once or loop.steps or loop.along:
-        return None
-    fold = inner[0]
-    if not fold.vector or not fold.carries or fold.block or fold.within or fold.once or fold.along:
-        return None
-    return None if any(c.inside >= 0 for c in fold.carries) else fold
 
 
 def _dense_stores(loop: For) -> int:

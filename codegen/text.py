@@ -68,6 +68,11 @@ WRITTEN = '"written"'
 """Attribute of functions that are as machine code should be, which no pass needs to look at."""
 
 
+def registers(register_bytes: int, fma: bool) -> int:
+    """How many vector registers there are; those of 16 bytes are 32 where they have fused multiply-adds (NEON)."""
+    return 32 if register_bytes == 64 or (register_bytes == 16 and fma) else 16
+
+
 class Module:
     """Everything one LLVM module needs besides its own functions."""
 
@@ -86,6 +91,11 @@ class Module:
         self.moved: set[int] = set()
         """Bytes of the elements of rows that are moved (`codegen.staged`)."""
         self.functions: list[Function | str] = []
+
+    @property
+    def registers(self) -> int:
+        """How many vector registers there are."""
+        return registers(self.register_bytes, self.fma)
 
     @property
     def attributes(self) -> str:

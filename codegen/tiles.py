@@ -71,10 +71,8 @@ class Tile:
 def tiles(module: Module, dtype: str) -> list[Tile]:
     """The tiles that a machine has, by columns; of the widest also the lower ones, by rows."""
     width = max(2, module.register_bytes // BYTES[dtype])
-    # Where 16-byte registers have fused multiply-adds there are 32 of them.
-    many = module.register_bytes == 64 or (module.register_bytes == 16 and module.fma)
-    most = 4 if many and module.register_bytes == 16 else 3 if module.fma else 2
-    registers = (32 if many else 16) - (0 if module.fma else 2)
+    most = 2 if not module.fma else 4 if module.register_bytes == 16 else 3
+    registers = module.registers - (0 if module.fma else 2)
 
     def fits(rows: int, vectors: int) -> bool:
         return rows * vectors + vectors + 1 <= registers

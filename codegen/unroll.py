@@ -18,9 +18,10 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from codegen import folding
+from codegen.costs import scalar_cost
 from codegen.lowered import Lowered
 from codegen.mirror import mirrored, needed
-from codegen.nodes import Graph, Node, ViewMap, identity, scalar_cost
+from codegen.nodes import Graph, Node, ViewMap, identity
 from codegen.small_axes import SMALL, Place, Split, axes, elements, is_small, large, part, places
 from symdiff.ir.builder import exact
 from symdiff.ir.dims import Shape

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from codegen.loops import Kernel, Stmt
 from codegen.records import Plan, plan
-from codegen.uses import uses_of
-from codegen.writer import Uses
+from codegen.uses import Uses, uses_of
 
 
 class Unsized:

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
-from codegen.couples import couples
+from codegen.couples import Half, couples
 from codegen.index import Index
 from codegen.loops import For, Kernel, Let, Load, Stmt, Store, Trap
-from codegen.writer import Uses
+
+
+@dataclass(eq=False, slots=True)
+class Uses:
+    """For every scalar the position of its last use, and how often it is used; positions of statements."""
+
+    last: dict[int, int] = field(default_factory=dict[int, int])
+    count: dict[int, int] = field(default_factory=dict[int, int])
+    position: dict[int, int] = field(default_factory=dict[int, int])
+    halves: Mapping[int, Half] = field(default_factory=dict[int, Half])
+    """Functions that are computed together with another one of the same scalar."""
+    fused: set[int] = field(default_factory=set[int])
+    """Products that are only used in one sum, with which they are rounded together."""
 
 
 def uses_of(kernel: Kernel) -> Uses:

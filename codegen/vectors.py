@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from codegen.folds import OF_EACH, Partial, alone, folded, in_stretches, total
+from codegen.folds import Partial, alone, folded, total
+from codegen.loop_facts import OF_EACH, in_stretches
 from codegen.loops import Carry, For
 from codegen.staged import Staging, staged_rows
 from codegen.stretches import StretchWriter

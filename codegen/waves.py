@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from codegen.costs import scalar_cost
 from codegen.loops import Let, Load, Stmt, Store, scalars_read
-from codegen.nodes import scalar_cost
 
 _DEAR = 20
 _END = 1 << 30

@@ -7,7 +7,7 @@ others gather or scatter.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -17,6 +17,7 @@ from codegen.couples import Half
 from codegen.index import Index, flatten, without
 from codegen.loops import Buffer, Carry, Let, Load, Store
 from codegen.text import BYTES, Lines, Module, constant, memory_type, register_type, suffix
+from codegen.uses import Uses
 from symdiff.ir.dims import Size
 
 WORKSPACE, DISTANCE, FIRST = 0, 1, 2
@@ -57,19 +58,6 @@ class Scope:
     lanes: Sequence[str] = ()
     splats: dict[int, str] = field(default_factory=dict[int, str])
     couples: dict[tuple[str, int], Sequence[str]] = field(default_factory=dict[tuple[str, int], Sequence[str]])
-
-
-@dataclass(eq=False, slots=True)
-class Uses:
-    """For every scalar the position of its last use, and how often it is used; positions of statements."""
-
-    last: dict[int, int] = field(default_factory=dict[int, int])
-    count: dict[int, int] = field(default_factory=dict[int, int])
-    position: dict[int, int] = field(default_factory=dict[int, int])
-    halves: Mapping[int, Half] = field(default_factory=dict[int, Half])
-    """Functions that are computed together with another one of the same scalar."""
-    fused: set[int] = field(default_factory=set[int])
-    """Products that are only used in one sum, with which they are rounded together."""
 
 
 class ScalarWriter:
