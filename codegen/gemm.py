@@ -24,7 +24,7 @@ import math
 from dataclasses import dataclass
 
 from codegen import packed, packing, tiles
-from codegen.packed import ADD, FEW, FEW_NC, HALF, KC, MIRROR, NC, PACK_ROWS_FOR, TURN_ROWS_FOR, WORDS, arguments, kind
+from codegen.packed import ADD, ALONE_BYTES, HALF, KC, MIRROR, NC, PACK_ROWS_FOR, TURN_ROWS_FOR, WORDS, arguments, kind
 from codegen.routine import Routine
 from codegen.text import BYTES, Module
 from codegen.tiles import FOUR, Tile
@@ -97,7 +97,8 @@ def tiling(
     direct = n * min(k, KC) * BYTES[dtype] <= _DIRECT_BYTES or m <= FLAT
     lies = ready or (direct and b_column == 1 and not scaled)
     moved = 0.0 if lies else k * math.ceil(n / tile.columns) * tile.columns
-    most = min(n, FEW_NC if m <= FEW else NC)
+    alone = not lies and m * min(k, KC) * BYTES[dtype] <= ALONE_BYTES
+    most = n if alone else min(n, NC)
     if most >= (PACK_ROWS_FOR if a_sum == 1 else TURN_ROWS_FOR // BYTES[dtype]):
         moved += m * k * math.ceil(n / most) * part
     moved += n * n / 2 if flags & MIRROR else 0.0

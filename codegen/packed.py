@@ -3,11 +3,12 @@
 `text(module, tile)` gives `i32 @sd.packed.<dtype>`, which takes what the matrix product takes (see `codegen.gemm`) and
 whether B is read where it lies. Columns of C go in blocks, and within them stretches of the sum, for each of which B is
 packed (unless it comes in panels, see `codegen.panels`), and within them rows, for which A is packed where that pays.
+Where all rows are one block, B is packed a few panels at a time, which stay in the caches until they are used.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from codegen import memory, packing, tiles
 from codegen.routine import Routine
@@ -24,8 +25,12 @@ KC = 192
 """Products of a sum that goes to C."""
 _BLOCK_BYTES = 147_456
 """What is packed of A at a time: panels of B and rows of C go through the second cache beside it,"""
-NC, FEW_NC, FEW = 1536, 96, 64
-"""and columns of B, or so many where so few rows use them."""
+ALONE_BYTES = 393_216
+"""unless a stretch of all of A is at most so long;"""
+NC = 1536
+"""columns of B that are packed at a time,"""
+_AT_A_TIME = 4
+"""or panels where all rows of A use them one after the other: these have cache lines in common if columns are dense."""
 PACK_ROWS_FOR, TURN_ROWS_FOR = 192, 768
 """A is packed for so many columns of C, or for so many bytes of a row of C where its rows are not dense."""
 
@@ -86,19 +91,22 @@ def text(module: Module, tile: Tile) -> str:
     r = Routine(module, tile.dtype)
     bytes_ = BYTES[tile.dtype]
     narrowest = tiles.tiles(module, tile.dtype)[0].columns
-    most_rows = r.most(block_rows(r), 1)
     half, begins = r.flag("%flags", HALF), r.emit(f"xor i1 {r.flag('%flags', ADD)}, true")
     plain, longest = r.emit("icmp eq ptr %scale, null"), r.least("%k", KC)
-    enough = columns_to_pack_for(r)
-    few = r.emit(f"icmp sle i64 %m, {FEW}")
-    n_most = r.least("%n", r.emit(f"select i1 {few}, i64 {FEW_NC}, i64 {NC}"))
-    m_most = r.least("%m", most_rows)
-    copies = r.emit(f"icmp sge i64 {n_most}, {enough}")
     ready = r.emit("icmp ne ptr %panels, null")
     lies = r.emit(f"or i1 %direct, {ready}")
+    few = r.emit(f"icmp sle i64 {r.mul(r.mul('%m', longest), bytes_)}, {ALONE_BYTES}")
+    alone = r.both(few, r.emit(f"xor i1 {lies}, true"))
+    n_most = r.emit(f"select i1 {alone}, i64 %n, i64 {r.least('%n', NC)}")
+    m_most = r.emit(f"select i1 {alone}, i64 %m, i64 {r.least('%m', r.most(block_rows(r), 1))}")
+    copies = r.emit(f"icmp sge i64 {n_most}, {columns_to_pack_for(r)}")
     before = r.emit(f"udiv i64 %flags, {BEFORE}")
     padded = r.add(before, round_up(r, "%n", tile.columns))
-    b_size = r.emit(f"select i1 {lies}, i64 0, i64 {r.add(n_most, tile.columns)}")
+    near = r.emit("icmp eq i64 %bc, 1")
+    group = r.emit(f"select i1 {near}, i64 {_AT_A_TIME * tile.columns}, i64 {tile.columns}")
+    some = r.least("%n", group)
+    b_most = r.add(r.emit(f"select i1 {alone}, i64 {some}, i64 {n_most}"), tile.columns)
+    b_size = r.emit(f"select i1 {lies}, i64 0, i64 {b_most}")
     a_size = r.emit(f"select i1 {copies}, i64 {r.add(m_most, tile.rows)}, i64 0")
     lines = r.add(b_size, a_size)
     held = r.variable("ptr", "null")
@@ -130,45 +138,56 @@ def text(module: Module, tile: Tile) -> str:
             own = r.emit(f"select i1 {plain}, ptr null, ptr {r.place('%scale', l)}")
             first = r.emit(f"and i1 {begins}, {r.emit(f'icmp eq i64 {l}, 0')}")
             wide = r.mul(k, tile.columns)
+            panels = b_pack, wide, str(tile.columns)
 
             def pack(count: str, place: str, target: str) -> None:
                 packing.call(r, count, k, place, "%bc", "%bs", target, tile.columns, own)
 
-            r.when("%direct", lambda: r.when(
-                r.emit(f"icmp sgt i64 {narrow}, 0"), lambda: pack(narrow, r.place(source, whole), "%b.rest"),
-            ), lambda: r.when(ready, lambda: None, lambda: pack(n, source, b_pack)))  # fmt: skip
-            made = r.place("%panels", r.add(r.mul(l, padded), r.mul(r.add(before, j), k)))
-            panels = r.emit(f"select i1 {ready}, ptr {made}, ptr {b_pack}")
-            right = [r.emit(f"select i1 %direct, {type_} {x}, {type_} {y}") for type_, x, y in (
-                ("ptr", source, panels), ("i64", str(tile.columns), wide), ("i64", "%bs", str(tile.columns)),
-            )]  # fmt: skip
-
-            def rows(i: str) -> None:
-                m = r.least(r.sub(stop, i), most_rows)
+            def rows(i: str, m: str) -> Callable[[str, Sequence[str], str], None]:
+                """So many rows of A, packed where that pays; returns what multiplies them with columns of B."""
                 a = r.place("%a", r.add(r.mul(i, "%ar"), r.mul(l, "%as")))
+                r.when(copies, lambda: packing.call(r, m, k, a, "%ar", "%as", a_pack))
+                left = [r.emit(f"select i1 {copies}, {kind} {x}, {kind} {y}") for kind, x, y in (
+                    ("ptr", a_pack, a), ("i64", r.mul(k, FOUR), r.mul("%ar", FOUR)), ("i64", "1", "%ar"),
+                    ("i64", str(FOUR), "%as"),
+                )]  # fmt: skip
 
-                def part(a: str, group: str, row: str, step: str) -> None:
-                    """Rows of A against all of B."""
+                def against(n: str, b: Sequence[str], j: str) -> None:
+                    low = r.emit(f"select i1 {half}, i64 {r.sub(i, j)}, i64 {tiles.NOWHERE}")
+                    tiles.call(r, (m, n, k), left, b, r.place("%c", r.at(i, "%cr", j)), first, low)
 
-                    def against(n: str, b: Sequence[str], j: str) -> None:
-                        low = r.emit(f"select i1 {half}, i64 {r.sub(i, j)}, i64 {tiles.NOWHERE}")
-                        c = r.place("%c", r.at(i, "%cr", j))
-                        tiles.call(r, (m, n, k), (a, group, row, step), b, c, first, low)
+                return against
 
+            def few_panels() -> None:
+                """All rows of A at once: panels of B are packed when their turn comes, and never leave the cache."""
+                against = rows("0", stop)
+
+                def some(x: str) -> None:
+                    count = r.least(r.sub(n, x), group)
+                    pack(count, r.place(source, r.mul(x, "%bc")), b_pack)
+                    against(count, panels, x)
+
+                r.loop(n, some, group)
+
+            def blocks() -> None:
+                r.when("%direct", lambda: r.when(
+                    r.emit(f"icmp sgt i64 {narrow}, 0"), lambda: pack(narrow, r.place(source, whole), "%b.rest"),
+                ), lambda: r.when(ready, lambda: None, lambda: pack(n, source, b_pack)))  # fmt: skip
+                made = r.place("%panels", r.add(r.mul(l, padded), r.mul(r.add(before, j), k)))
+                packed = r.emit(f"select i1 {ready}, ptr {made}, ptr {b_pack}")
+                right = [r.emit(f"select i1 %direct, {type_} {x}, {type_} {y}") for type_, x, y in (
+                    ("ptr", source, packed), ("i64", str(tile.columns), wide), ("i64", "%bs", str(tile.columns)),
+                )]  # fmt: skip
+
+                def block(i: str) -> None:
+                    against = rows(i, r.least(r.sub(stop, i), m_most))
                     against(lying, right, j)
                     last = "%b.rest", wide, str(tile.columns)
                     r.when(r.emit(f"icmp sgt i64 {narrow}, 0"), lambda: against(narrow, last, r.add(j, whole)))
 
-                def copied() -> None:
-                    packing.call(r, m, k, a, "%ar", "%as", a_pack)
-                    part(a_pack, r.mul(k, FOUR), "1", str(FOUR))
+                r.loop(stop, block, m_most)
 
-                def where_it_lies() -> None:
-                    part(a, r.mul("%ar", FOUR), "%ar", "%as")
-
-                r.when(copies, copied, where_it_lies)
-
-            r.loop(stop, rows, most_rows)
+            r.when(alone, few_panels, blocks)
 
         # Without anything to sum up there is one stretch of no length, which writes zeros.
         r.loop(r.most("%k", 1), stretch, KC)
