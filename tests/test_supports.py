@@ -44,6 +44,14 @@ FORMS: dict[str, tuple[Any, Any]] = {
     "outer product": (NP.sqrt(NP.outer(PADDED, y)), x),
     "outer product in the other": (NP.sqrt(NP.outer(PADDED, y)), y),
     "outer product with itself": (NP.sqrt(NP.outer(PADDED, x)), x),
+    "product of triangles": (NP.sqrt(NP.tril(A) @ NP.tril(B)), A),
+    "product of triangles in the other": (NP.sqrt(NP.tril(A) @ NP.tril(B)), B),
+    "product of triangles and a number": (NP.arccosh(1 + NP.tril(A) @ NP.tril(B)), B),
+    "product of paddings": (NP.sqrt(NP.pad(A, 1) @ NP.pad(B, 1)), A),
+    "running sums times": (NP.sqrt(NP.cumsum(NP.pad(x, 1)) * NP.pad(y, 1, constant_values=1)), y),
+    "square of a padding times": (NP.sqrt(NP.pad(x, 1) ** 2 * NP.pad(y, 1, constant_values=1)), y),
+    "padding over": (NP.sqrt(NP.tanh(NP.pad(x, 1)) / NP.pad(y, 1, constant_values=1)), y),
+    "logarithms of a product of triangles": (NP.exp(NP.log(NP.tril(A) @ NP.tril(B)) / 2), A),
     "padded rows": (NP.sqrt(ROWS @ x), x),
     "padded rows in the matrix": (NP.sqrt(ROWS @ x), A),
     "largest of rows": (NP.sqrt(NP.max(ROWS, axis=1)), A),
@@ -83,6 +91,21 @@ def test_zeros_by_structure(name: str, mode: Any) -> None:
     np.testing.assert_allclose(sd.compile(slope, SYMBOLS)(*[given[v] for v in SYMBOLS]), want, atol=1e-7)
     with np.errstate(all="ignore"):
         np.testing.assert_allclose(slope.evaluate(given), want, atol=1e-7)
+
+
+def test_sums_that_meet_the_diagonal_of_a_triangle_are_no_zeros() -> None:
+    for made in (NP.log(NP.tril(A) @ x), NP.log(NP.triu(A).T @ x), NP.sqrt(NP.sum(NP.tril(A) ** 2, axis=1))):
+        for mode in ("forward", "reverse"):
+            assert "if" not in str(sd.jacobian(made, A, mode=mode))
+    assert "if" in str(sd.jacobian(NP.log(NP.tril(A, -1) @ x), A, mode="reverse"))
+
+
+def test_variables_that_cancel_in_their_sum_move() -> None:
+    slopes_of = sd.gradient(NP.sum(NP.sqrt(NP.pad(x - y, 1) * NP.pad(x, 1))), [x, y], mode="reverse")
+    given = {x: np.array([2.0, 3.0, 4.0]), y: np.ones(3)}
+    root = np.sqrt((given[x] - 1) * given[x])
+    np.testing.assert_allclose(slopes_of[0].evaluate(given), (2 * given[x] - 1) / (2 * root))
+    np.testing.assert_allclose(slopes_of[1].evaluate(given), -given[x] / (2 * root))
 
 
 def test_a_zero_that_a_variable_moves_is_no_zero_by_structure() -> None:

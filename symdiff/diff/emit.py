@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
 
 from symdiff.diff.forward import push
+from symdiff.diff.lifting import settled
 from symdiff.diff.masks import block_mask, linear_mask, live, masked
-from symdiff.diff.supports import settled
 from symdiff.diff.terms import Factor, Node, Operator
 from symdiff.errors import DerivativeError
 from symdiff.ir.builder import Builder, Handle

@@ -14,10 +14,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, assert_never
 
+from symdiff.diff.lifting import settled
 from symdiff.diff.loops import push_loop
 from symdiff.diff.masks import all_of, either, live, masked
-from symdiff.diff.slopes import tame
-from symdiff.diff.supports import joined, product, settled
+from symdiff.diff.slopes import steep
+from symdiff.diff.supports import joined, product
 from symdiff.errors import DerivativeError
 from symdiff.ir.builder import Builder, Handle
 from symdiff.ir.graph import Value, loop_key, topological
@@ -96,13 +97,13 @@ def _elementwise(
     still: Sequence[Handle | None],
 ) -> tuple[Handle | None, Handle | None]:  # fmt: skip
     attrs, y = dict(value.attrs), Handle(xs[0].builder, value)
-    steep = value.op.name != "div" and not tame(value, y.builder.opset)
+    wild = steep(value, y.builder.opset)
     partials = rule.partials(y, *xs, **attrs)
     dead = rule.dead(y, *xs, **attrs) if rule.dead else (None,) * len(xs)
     total: Handle | None = None
     masks: list[Handle | None] = []
     for partial, mask, tangent, own in zip(partials, dead, moving, still, strict=True):
-        term = None if tangent is None else scaled(partial, tangent, value, steep)
+        term = None if tangent is None else scaled(partial, tangent, value, wild)
         if term is None:
             continue
         both = either(own, mask)

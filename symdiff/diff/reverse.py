@@ -7,13 +7,16 @@ every product is replaced by an exact zero, because 0 * inf of a derivative that
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeAlias, assert_never
 
-from symdiff.diff.forward import refusal, scaled
+from symdiff.diff.forward import forward, refusal, scaled
+from symdiff.diff.lifting import settled
 from symdiff.diff.loops import Pulled, pull_loop
 from symdiff.diff.masks import all_of, block_mask, contract_mask, either, linear_mask, masked
-from symdiff.diff.supports import joined, settled
+from symdiff.diff.slopes import steep
+from symdiff.diff.supports import joined
+from symdiff.diff.zeros import unmoved
 from symdiff.ir.builder import Builder, Handle
 from symdiff.ir.graph import Value, loop_key, topological
 from symdiff.ir.op import Linear, Multilinear, NoDerivative, Partials, Region, Rules
@@ -66,6 +69,7 @@ def pull(
             curved.add(value)
         if value.op.picks:
             loops.setdefault(loop_key(value), value)
+    still = unmoved(builder, order, active, wrt, forward)
     gathered: _Gathered = {}
     for value, cotangent, dead in seeds:
         _add(gathered, value, cotangent, dead)
@@ -83,7 +87,7 @@ def pull(
             if value.op.picks:
                 waiting[loops[loop_key(value)]][value.attr("pick")] = cotangent, mask
             elif not active.isdisjoint(value.args):
-                _pull(builder, value, cotangent, mask, active, curved, gathered)
+                _pull(builder, value, cotangent, mask, active, curved, still, gathered)
         if waiting.get(value):  # every result of the loop has its cotangent
             _pull_loop(builder, value, waiting.pop(value), active, curved, gathered)
     return [found.get(v) for v in wrt]
@@ -119,6 +123,7 @@ def _pull(
     dead: Handle | None,
     active: set[Value],
     curved: set[Value],
+    still: Mapping[Value, Handle],
     gathered: _Gathered,
 ) -> None:
     rule = builder.opset.rule(value.op)
@@ -132,6 +137,8 @@ def _pull(
             for x, partial, mask in zip(value.args, partials, own, strict=True):
                 if x not in active:
                     continue
+                if x in still and isinstance(partial, Handle) and steep(value, builder.opset):
+                    partial = masked(still[x], partial)
                 term = scaled(partial, ct, value)
                 if term is None:
                     continue

@@ -24,9 +24,20 @@ def tame(value: Value, opset: OpSet) -> bool:
     return isinstance(opset.rule(value.op), (Linear, Multilinear)) or _by_constant(value)
 
 
+def steep(value: Value, opset: OpSet) -> bool:
+    """Whether a mask is worth its price: quotients are many, and one by zero seldom is part of a finite value."""
+    return value.op.name != "div" and not tame(value, opset)
+
+
 def _by_constant(value: Value) -> bool:
     """A power of at least 1, or a quotient by a number."""
-    number = value.args[-1].attr("value") if value.args[-1].op.name == "const" else None
-    if not isinstance(number, (int, Fraction)):
+    number = constant(value.args[-1])
+    if number is None:
         return False
     return number >= 1 if value.op.name == "pow" else value.op.name == "div" and number != 0
+
+
+def constant(value: Value) -> int | Fraction | None:
+    """The exact number that fills a constant."""
+    number = value.attr("value") if value.op.name == "const" else None
+    return number if isinstance(number, (int, Fraction)) else None
