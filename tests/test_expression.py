@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import pickle
+from typing import Any
+
 import numpy as np
 import pytest
 
 import symdiff as sd
 
+NP: Any = np
 m, n = sd.dims("m n")
 
 
@@ -18,6 +22,23 @@ def test_names_are_set_as_given() -> None:
     assert g.latex(symbols={"b": "w"}) == r"2 X^{\top} (X w - y_{1})"
     assert g.latex(bold=True) == r"2 \mathbf{X}^{\top} (\mathbf{X} \hat\beta - \mathbf{y}_{1})"
     assert sd.symbol("sigma").latex() == r"\sigma"
+
+
+def test_pickled_expressions_are_what_they_were() -> None:
+    b, X = sd.symbol("b", (n,), latex=r"\hat\beta"), sd.symbol("X", (n, n), symmetric=True)
+    f = NP.sum(NP.sin(b) * b) + b @ X @ b
+    positive = NP.sum(NP.maximum(b, 0))
+    kinked = sd.gradient(positive, b, kinks={"maximum": "first"})
+    running = sd.scan(lambda c, r: (c * r, c), 1.0, b)[0]
+    given = [b, X, f, sd.gradient(f, b), kinked, running]
+    read = pickle.loads(pickle.dumps(given))
+    for old, new in zip(given, read, strict=True):
+        assert (type(new), str(new), new.latex(), new.ir()) == (type(old), str(old), old.latex(), old.ir())
+    at = np.array([0.5, 1.0, 2.0])
+    for variable in (b, read[0]):
+        for mode in ("forward", "reverse"):
+            assert str(sd.gradient(read[2], variable, mode=mode)) == str(given[3])
+        np.testing.assert_allclose(sd.compile(sd.gradient(read[5], variable), [variable])(at), [2.0, 1.0, 0.5])
 
 
 def test_shared_subterms_get_a_where_clause() -> None:

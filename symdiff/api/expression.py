@@ -17,7 +17,7 @@ from symdiff.interp import interpret
 from symdiff.ir.builder import Builder
 from symdiff.ir.dims import Shape, Size
 from symdiff.ir.graph import Function, Value, topological
-from symdiff.ir.text import print_function
+from symdiff.ir.text import parse_function, print_function
 from symdiff.ops import OPSET
 from symdiff.render import code, find_conditions, source, to_latex, to_text
 from symdiff.simplify import simplify
@@ -30,6 +30,10 @@ class Expression(Expr):
     """A symbolic array with its products: text, LaTeX, source code, IR, SymPy, numbers."""
 
     __slots__ = ()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As a program's text: symbols and operations are themselves in their own process alone."""
+        return _restored, _as_text([self])
 
     def function(self, params: Sequence[Expr] | None = None, name: str = "f") -> Function:
         """The program that computes this expression from `params` (by default every symbol in it)."""
@@ -143,6 +147,10 @@ class Derivative(Expression):
         self.axes = axes
         self.keep_kinks = keep_kinks
         self._shown: Function | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        whole = [self] if self.primal is None else [self, Expression(self.primal)]
+        return _restored, (*_as_text(whole), self.axes, self.keep_kinks)
 
     def symbols_of_primal(self) -> Sequence[Value]:
         return () if self.primal is None else [v for v in topological([self.primal]) if v.is_param]
@@ -258,3 +266,18 @@ def symbol(
     if latex is not None:
         _LATEX[made.value] = latex
     return made
+
+
+def _as_text(results: Sequence[Expr]) -> tuple[str, dict[str, str]]:
+    """One program's text, and how its symbols are set."""
+    program = function_of(results)
+    return print_function(program), {p.name: _LATEX[p] for p in program.params if p in _LATEX}
+
+
+def _restored(text: str, latex: Mapping[str, str], *derivative: Any) -> Expression:
+    program = parse_function(text, OPSET)
+    for p in program.params:
+        if p.name in latex:
+            _LATEX[p] = latex[p.name]
+    value, *primal = program.results
+    return Derivative(value, primal[0] if primal else None, *derivative) if derivative else Expression(value)
