@@ -24,7 +24,7 @@ import math
 from dataclasses import dataclass
 
 from codegen import packed, packing, tiles
-from codegen.packed import ADD, ALONE_BYTES, HALF, KC, MIRROR, NC, PACK_ROWS_FOR, TURN_ROWS_FOR, WORDS, arguments, kind
+from codegen.packed import ADD, ALONE_BYTES, HALF, KC, MIRROR, NC, WORDS, arguments, kind
 from codegen.routine import Routine
 from codegen.text import BYTES, Module
 from codegen.tiles import FOUR, Tile
@@ -99,7 +99,7 @@ def tiling(
     moved = 0.0 if lies else k * math.ceil(n / tile.columns) * tile.columns
     alone = not lies and m * min(k, KC) * BYTES[dtype] <= ALONE_BYTES
     most = n if alone else min(n, NC)
-    if most >= (PACK_ROWS_FOR if a_sum == 1 else TURN_ROWS_FOR // BYTES[dtype]):
+    if packed.packs_rows(tile, most, k, a_sum):
         moved += m * k * math.ceil(n / most) * part
     moved += n * n / 2 if flags & MIRROR else 0.0
     return Tiling(steps, begun, moved)

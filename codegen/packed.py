@@ -31,8 +31,13 @@ NC = 1536
 """columns of B that are packed at a time,"""
 _AT_A_TIME = 4
 """or panels where all rows of A use them one after the other: these have cache lines in common if columns are dense."""
-PACK_ROWS_FOR, TURN_ROWS_FOR = 192, 768
-"""A is packed for so many columns of C, or for so many bytes of a row of C where its rows are not dense."""
+_PACK_ROWS_FOR, _TURN_ROWS_FOR = 192, 768
+"""A is packed for so many columns of C, or for so many bytes of a row of C where its rows are not dense,"""
+_NEAR, _LINE, _FIRST_CACHE = 1280, 64, 24_576
+"""or for so many where its elements of a sum lie no further apart, as long as those lines of A that several tiles read
+stay in the first cache beside a panel of B;"""
+_SAME = 1024
+"""which those that lie multiples of so many bytes apart do not: there are few places for them."""
 
 
 def kind(word: str) -> str:
@@ -50,10 +55,29 @@ def round_up(r: Routine, size: str, multiple: str | int) -> str:
     return r.mul(r.parts(size, multiple), multiple)
 
 
+def _step_bytes(tile: Tile) -> int:
+    """What a product of each sum reads that stays in the first cache, where columns of A are dense."""
+    row, column = tile.columns * BYTES[tile.dtype], tile.rows * BYTES[tile.dtype]
+    return row + (_LINE if column < _LINE else 0)
+
+
 def columns_to_pack_for(r: Routine) -> str:
     """The columns of C from which A is packed."""
-    along = r.emit("icmp eq i64 %as, 1")
-    return r.emit(f"select i1 {along}, i64 {PACK_ROWS_FOR}, i64 {TURN_ROWS_FOR // BYTES[r.dtype]}")
+    tile, bytes_ = tiles.tiles(r.module, r.dtype)[-1], BYTES[r.dtype]
+    near = r.emit(f"icmp sle i64 %as, {_NEAR // bytes_}")
+    apart = r.emit(f"icmp ne i64 {r.emit(f'and i64 %as, {_SAME // bytes_ - 1}')}, 0")
+    short = r.emit(f"icmp sle i64 {r.least('%k', KC)}, {_FIRST_CACHE // _step_bytes(tile)}")
+    turned = r.emit(f"select i1 {r.both(near, apart, short)}, i64 {_NEAR // bytes_}, i64 {_TURN_ROWS_FOR // bytes_}")
+    return r.emit(f"select i1 {r.emit('icmp eq i64 %as, 1')}, i64 {_PACK_ROWS_FOR}, i64 {turned}")
+
+
+def packs_rows(tile: Tile, n: float, k: float, a_sum: float) -> bool:
+    """The same for numbers: whether A is packed for so many columns."""
+    bytes_ = BYTES[tile.dtype]
+    if a_sum == 1:
+        return n >= _PACK_ROWS_FOR
+    near = a_sum * bytes_ <= _NEAR and a_sum * bytes_ % _SAME and min(k, KC) <= _FIRST_CACHE // _step_bytes(tile)
+    return n * bytes_ >= (_NEAR if near else _TURN_ROWS_FOR)
 
 
 def block_rows(r: Routine) -> str:
