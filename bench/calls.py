@@ -15,6 +15,7 @@ import platform
 import statistics
 import sys
 import timeit
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -231,7 +232,7 @@ def kinds() -> tuple[dict[str, tuple[timeit.Timer, int]], list[Any]]:
         "trained": sd.value_and_grad(lambda p, x: np.sum((p["w"] * x + p["b"]) ** 2)),
         "u": u, "v": v, "w": w, "out": out, "ones": ones, "cells": cells, "number": number,
         "whole": whole, "bound_product": product.bind(1.5, 2.5, 3.5), "bound_add3": add3.bind(u, v, w, out=out),
-        "bound_portable": portable[1].bind(u, v, w), "lengths": lengths, "f32": f32,
+        "bound_portable": portable[1].bind(u, v, w), "lengths": lengths, "f32": f32, "held": deque(maxlen=13),
         "wrong_shape": _refused(add3, u, v, narrow), "wrong_rank": _refused(add3, u, v, 1.0),
         "wrong_dtype": _refused(add3, u, v, 1j * w), "wrong_count": _refused(add3, u, v),
         "wrong_name": _refused(add3, u, v, q=w), "wrong_out": _refused(add3, u, v, w, out=narrow),
@@ -252,6 +253,8 @@ def kinds() -> tuple[dict[str, tuple[timeit.Timer, int]], list[Any]]:
         "sizes that change": ("for args in lengths: add3(*args)", 100),
         "a transform": ("jitted(u, v, w)", 2),
         "nested results": ("slopes(u, 2.5, w)", 3),
+        "answers that are held": ("held.append(product(1.5, 2.5, 3.5)); held.append(slopes(u, 2.5, w))", 4),
+        "parts that are held": ("held.append(product(1.5, 2.5, 3.5)[1]); held.append(slopes(u, 2.5, w)[1])", 4),
         "a dict": ("trained({'w': u, 'b': v}, w)", 20),
         "keywords": ("add3(u, z=w, y=v)", 20),
         "a list": ("add3(u, v, ones)", 20),

@@ -10,9 +10,9 @@ Takes a `Signature`, the library that holds a kernel and the addresses of its fu
 
 Promises: calls with exact arrays and numbers go through the fast entry (`entry_ir`), all others through `Marshal`, with
 equal results and one source of errors; the machine code lives as long as a function or bound call that uses it; any
-number of threads may call a function at once; a small result may be an array of an earlier call that nobody refers to
-any more (for `ndarray.resize` it is shared); the GIL is released around a kernel whose arguments and results have more
-than `release_above` elements together, or that says that it has much to do.
+number of threads may call a function at once; a small result (number, array, the tuple of all) may be an object of an
+earlier call that nobody refers to any more (for `ndarray.resize` it is shared); the GIL is released around a kernel
+whose arguments and results have more than `release_above` elements together, or that says that it has much to do.
 
 `SYMDIFF_PORTABLE_CALLS=1` in the environment keeps all calls on the portable path; `fast_entry_status` says which one a
 process has.
@@ -109,9 +109,8 @@ class NativeFunction:
         fast = _fast_entry() if self.is_fast else None
         if fast is None:
             return None
-        plan = function_plan(self.signature, self._marshal.addresses, again, self._release_above)
-        assert plan is not None, "the function itself has one"
-        return Guarded(fast.attach, plan, fast.keep(plan), self._marshal, again, gate, nested)
+        plan = function_plan(self.signature, self._marshal.addresses, again, self._release_above, nested)
+        return None if plan is None else Guarded(fast.attach, plan, fast.keep(plan), self._marshal, again, gate)
 
     @property
     def ir(self) -> str:
@@ -295,9 +294,8 @@ class _FastEntry:
         self.bound_class = self._callable_class(BoundCall)
 
     def keep(self, plan: Words) -> list[Any]:
-        """Where a function's plan keeps small results. Whoever keeps the plan keeps this list, too."""
-        arrays = plan[Plan.SCRATCH] > plan[Plan.OUT_SHAPES]
-        kept: list[Any] = [None] * (entry_ir.KEPT_EACH * plan[Plan.RESULTS] if arrays else 0)
+        """Where a function's plan keeps answers. Whoever keeps the plan keeps this list, too."""
+        kept: list[Any] = [None] * entry_ir.KEPT_EACH
         plan[Plan.KEPT] = pyapi.list_items(kept, self._offsets)
         return kept
 

@@ -1,11 +1,14 @@
 """The entry of a function, as LLVM IR text in the notation of `entry_ir`, which says what it takes and promises.
 
 The first of its stages, each a loop over records of the plan: parameters. Results and the kernel are in `entry_run`;
-boxing and, where something fails, release in `entry_return`.
+the answer and, where something fails, its release in `entry_return`. What is seldom called preserves registers, so that
+calls which need none of it have them all.
 """
 
 CALL_TEXT = """
-define ptr @symdiff_call(ptr %self, ptr %args, i64 %nargsf, ptr %names) nounwind "probe-stack"="inline-asm" {
+define ptr @symdiff_call(
+  ptr %self, ptr %args, i64 %nargsf, ptr %names
+) nounwind "probe-stack"="inline-asm" "no-jump-tables"="true" {
 entry:
   %plan = field ptr, %self[$PLAN]
   %params = word i64, %plan[$P_PARAMS]
@@ -42,10 +45,6 @@ start:
   %data = getelementptr i64, ptr %dims, i64 %data.word
   %strides.word = word i64, %plan[$P_STRIDES]
   %strides = getelementptr i64, ptr %dims, i64 %strides.word
-  %in.word = word i64, %plan[$P_IN_SHAPES]
-  %in.shapes = getelementptr i64, ptr %dims, i64 %in.word
-  %scratch.word = word i64, %plan[$P_SCRATCH]
-  %scratch = getelementptr i64, ptr %dims, i64 %scratch.word
   %records = getelementptr i64, ptr %plan, i64 $P_RECORDS
   %numbers.in = word i64, %plan[$P_NUMBERS_IN]
   %only.numbers = icmp ne i64 %numbers.in, 0
@@ -65,12 +64,8 @@ number.take:
   store ptr %n.value, ptr %n.to
   %n.next = add nuw i64 %n.p, 1
   %n.more = icmp ult i64 %n.next, %params
-  br i1 %n.more, label %number, label %numbered
+  br i1 %n.more, label %number, label %bound
 
-numbered:
-  %number.words = mul i64 %params, 5
-  %number.records = getelementptr i64, ptr %records, i64 %number.words
-  br label %bound
 
 some.params:
   %no.params = icmp eq i64 %params, 0
@@ -82,7 +77,6 @@ param:
   %p = phi i64 [ 0, %some.params ], [ 0, %number ], [ %p.next, %param.next ]
   %rec = phi ptr [ %records, %some.params ], [ %records, %number ], [ %rec.next, %param.next ]
   %stride.to = phi ptr [ %strides, %some.params ], [ %strides, %number ], [ %stride.to.next, %param.next ]
-  %shape.to = phi ptr [ %in.shapes, %some.params ], [ %in.shapes, %number ], [ %shape.to.next, %param.next ]
   %elements = phi i64 [ 0, %some.params ], [ 0, %number ], [ %elements.next, %param.next ]
   %obj.at = getelementptr ptr, ptr %args, i64 %p
   %obj = load ptr, ptr %obj.at
@@ -133,23 +127,23 @@ axis:
   %step = load i64, ptr %step.from
   %step.to = getelementptr i64, ptr %stride.to, i64 %a
   store i64 %step, ptr %step.to
-  %size.to = getelementptr i64, ptr %shape.to, i64 %a
-  store i64 %size, ptr %size.to
   %count.next = mul i64 %count, %size
   %code.from = getelementptr i64, ptr %axes, i64 %a
   %code = load i64, ptr %code.from, !invariant.load !0
-  %kind = and i64 %code, 3
-  %value = ashr i64 %code, 2
-  %binds = icmp eq i64 %kind, $A_BIND             ; one after the other: quicker than a table of jumps
+  %value = ashr i64 %code, $A_BITS
+  %bind.bit = and i64 %code, $A_BIND               ; a bit for each kind: quicker than a table of jumps
+  %binds = icmp ne i64 %bind.bit, 0
   br i1 %binds, label %axis.bind, label %axis.other
 
 axis.other:
-  %compares = icmp eq i64 %kind, $A_COMPARE
+  %compare.bit = and i64 %code, $A_COMPARE
+  %compares = icmp ne i64 %compare.bit, 0
   br i1 %compares, label %axis.compare, label %axis.fixed
 
 axis.fixed:
-  %is.constant = icmp eq i64 %kind, $A_CONSTANT
-  br i1 %is.constant, label %axis.constant, label %axis.next
+  %leave.bit = and i64 %code, $A_LEAVE
+  %leaves = icmp ne i64 %leave.bit, 0
+  br i1 %leaves, label %axis.next, label %axis.constant
 
 axis.constant:
   %constant.same = icmp eq i64 %size, %value
@@ -175,99 +169,31 @@ maybe.scalar:
   %has.axes = icmp ne i64 %rank, 0
   br i1 %has.axes, label %fallback, label %scalar
 
-scalar:
+scalar:                                          ; the kernel reads the number in the float object itself
   %dtype = word i64, %rec[1]
-  %scratch.p = getelementptr i64, ptr %scratch, i64 %p
   %is.f64 = icmp eq i64 %dtype, 0
-  br i1 %is.f64, label %f64, label %scalar.other
+  %is.float = icmp eq ptr %type, @PyFloat_Type
+  %plain = and i1 %is.f64, %is.float
+  %float.at = getelementptr i8, ptr %obj, i64 $FLOAT_VALUE
+  br i1 %plain, label %scalar.take, label %scalar.convert
 
-scalar.other:
-  switch i64 %dtype, label %fallback [
-    i64 1, label %f32
-    i64 2, label %i64
-    i64 3, label %bool
-  ]
+scalar.convert:
+  %scratch.word = word i64, %plan[$P_SCRATCH]
+  %scratch = getelementptr i64, ptr %dims, i64 %scratch.word
+  %scratch.p = getelementptr i64, ptr %scratch, i64 %p
+  %converted = call preserve_mostcc ptr @convert_number(ptr %rec, ptr %obj, ptr %scratch.p)
+  %inconvertible = icmp eq ptr %converted, null
+  br i1 %inconvertible, label %fallback, label %scalar.take
 
-f64:
-  %f64.float = icmp eq ptr %type, @PyFloat_Type
-  br i1 %f64.float, label %f64.take, label %f64.int
-
-f64.take:                                        ; the kernel reads the number in the float object itself
-  %f64.at = getelementptr i8, ptr %obj, i64 $FLOAT_VALUE
-  store ptr %f64.at, ptr %data.to
-  br label %param.next
-
-f64.int:
-  %f64.isint = icmp eq ptr %type, @PyLong_Type
-  br i1 %f64.isint, label %f64.convert, label %numpy.scalar
-
-f64.convert:
-  %f64.value = call double @PyLong_AsDouble(ptr %obj)
-  store double %f64.value, ptr %scratch.p
-  store ptr %scratch.p, ptr %data.to
-  %f64.suspect = fcmp oeq double %f64.value, -1.0
-  br i1 %f64.suspect, label %converted.suspect, label %param.next
-
-f32:
-  %f32.float = icmp eq ptr %type, @PyFloat_Type
-  br i1 %f32.float, label %f32.convert, label %numpy.scalar
-
-f32.convert:
-  %f32.wide = field double, %obj[$FLOAT_VALUE]
-  %f32.value = fptrunc double %f32.wide to float
-  store float %f32.value, ptr %scratch.p
-  store ptr %scratch.p, ptr %data.to
-  br label %param.next
-
-i64:
-  %i64.isint = icmp eq ptr %type, @PyLong_Type
-  br i1 %i64.isint, label %i64.convert, label %numpy.scalar
-
-i64.convert:
-  %i64.value = call i64 @PyLong_AsLongLong(ptr %obj)
-  store i64 %i64.value, ptr %scratch.p
-  store ptr %scratch.p, ptr %data.to
-  %i64.suspect = icmp eq i64 %i64.value, -1
-  br i1 %i64.suspect, label %converted.suspect, label %param.next
-
-converted.suspect:                               ; -1, or an int that is too large
-  %error = call ptr @PyErr_Occurred()
-  %no.error = icmp eq ptr %error, null
-  br i1 %no.error, label %param.next, label %converted.error
-
-converted.error:
-  call void @PyErr_Clear()
-  br label %fallback
-
-bool:
-  %is.true = icmp eq ptr %obj, @_Py_TrueStruct
-  %is.false = icmp eq ptr %obj, @_Py_FalseStruct
-  %is.bool = or i1 %is.true, %is.false
-  br i1 %is.bool, label %bool.take, label %numpy.scalar
-
-bool.take:
-  %bool.index = zext i1 %is.true to i64
-  %bool.at = getelementptr i8, ptr @truth, i64 %bool.index
-  store ptr %bool.at, ptr %data.to
-  br label %param.next
-
-numpy.scalar:
-  %scalar.want = word ptr, %rec[4]
-  %scalar.same = icmp eq ptr %type, %scalar.want
-  br i1 %scalar.same, label %numpy.scalar.take, label %fallback
-
-numpy.scalar.take:
-  %scalar.at = getelementptr i8, ptr %obj, i64 $SCALAR_VALUE
-  store ptr %scalar.at, ptr %data.to
+scalar.take:
+  %number.at = phi ptr [ %float.at, %scalar ], [ %converted, %scalar.convert ]
+  store ptr %number.at, ptr %data.to
   br label %param.next
 
 param.next:
-  %taken = phi i64 [ 0, %array.take ], [ %count.next, %axis.next ], [ 0, %f64.take ], [ 0, %f64.convert ],
-                   [ 0, %f32.convert ], [ 0, %i64.convert ], [ 0, %converted.suspect ], [ 0, %bool.take ],
-                   [ 0, %numpy.scalar.take ]
+  %taken = phi i64 [ 0, %array.take ], [ %count.next, %axis.next ], [ 0, %scalar.take ]
   %elements.next = add i64 %elements, %taken
   %stride.to.next = getelementptr i64, ptr %stride.to, i64 %rank
-  %shape.to.next = getelementptr i64, ptr %shape.to, i64 %rank
   %rec.next = getelementptr i64, ptr %axes, i64 %rank
   %p.next = add nuw i64 %p, 1
   %p.more = icmp ult i64 %p.next, %params
@@ -276,9 +202,7 @@ param.next:
 ; ---- sizes: the kernel's own functions compare polynomials and compute the shapes of the results
 
 bound:
-  %result.rec = phi ptr [ %records, %some.params ], [ %number.records, %numbered ], [ %rec.next, %param.next ]
-  %result.strides = phi ptr [ %strides, %some.params ], [ %strides, %numbered ], [ %stride.to.next, %param.next ]
-  %in.elements = phi i64 [ 0, %some.params ], [ 0, %numbered ], [ %elements.next, %param.next ]
+  %in.elements = phi i64 [ 0, %some.params ], [ 0, %number.take ], [ %elements.next, %param.next ]
   %wanted = word ptr, %plan[$P_WANTED]
   %sizes = word i64, %plan[$P_SIZES]
   %any.size = icmp eq ptr %wanted, null
@@ -310,6 +234,7 @@ sized:
   br i1 %no.check, label %checked, label %do.check
 
 do.check:
+  %in.shapes = call preserve_mostcc ptr @note_shapes(ptr %plan, ptr %dims, ptr %args)
   %check.status = call i32 %check(ptr %dims, ptr %in.shapes)
   %check.good = icmp eq i32 %check.status, 0
   br i1 %check.good, label %checked, label %fallback
@@ -325,4 +250,133 @@ do.shapes:
   %shapes.status = call i32 %shapes(ptr %dims, ptr %out.shapes)
   %shapes.good = icmp eq i32 %shapes.status, 0
   br i1 %shapes.good, label %shaped, label %fallback
+"""
+
+SELDOM_TEXT = """
+; Where the kernel finds a number that is no float, or not to be one: in its object, or converted in a word of the
+; frame; null where Python has to look.
+define internal preserve_mostcc ptr @convert_number(ptr %rec, ptr %obj, ptr %word) noinline cold nounwind {
+entry:
+  %type = field ptr, %obj[$TYPE]
+  %dtype = word i64, %rec[1]
+  switch i64 %dtype, label %refuse [
+    i64 0, label %f64
+    i64 1, label %f32
+    i64 2, label %i64
+    i64 3, label %bool
+  ]
+
+f64:
+  %f64.int = icmp eq ptr %type, @PyLong_Type
+  br i1 %f64.int, label %f64.convert, label %numpy.scalar
+
+f64.convert:
+  %f64.value = call double @PyLong_AsDouble(ptr %obj)
+  store double %f64.value, ptr %word
+  %f64.suspect = fcmp oeq double %f64.value, -1.0
+  br i1 %f64.suspect, label %suspect, label %converted
+
+f32:
+  %f32.float = icmp eq ptr %type, @PyFloat_Type
+  br i1 %f32.float, label %f32.convert, label %numpy.scalar
+
+f32.convert:
+  %f32.wide = field double, %obj[$FLOAT_VALUE]
+  %f32.value = fptrunc double %f32.wide to float
+  store float %f32.value, ptr %word
+  ret ptr %word
+
+i64:
+  %i64.int = icmp eq ptr %type, @PyLong_Type
+  br i1 %i64.int, label %i64.convert, label %numpy.scalar
+
+i64.convert:
+  %i64.value = call i64 @PyLong_AsLongLong(ptr %obj)
+  store i64 %i64.value, ptr %word
+  %i64.suspect = icmp eq i64 %i64.value, -1
+  br i1 %i64.suspect, label %suspect, label %converted
+
+suspect:                                         ; -1, or an int that is too large
+  %error = call ptr @PyErr_Occurred()
+  %no.error = icmp eq ptr %error, null
+  br i1 %no.error, label %converted, label %too.large
+
+too.large:
+  call void @PyErr_Clear()
+  ret ptr null
+
+converted:
+  ret ptr %word
+
+bool:
+  %is.true = icmp eq ptr %obj, @_Py_TrueStruct
+  %is.false = icmp eq ptr %obj, @_Py_FalseStruct
+  %is.bool = or i1 %is.true, %is.false
+  br i1 %is.bool, label %bool.take, label %numpy.scalar
+
+bool.take:
+  %bool.index = zext i1 %is.true to i64
+  %bool.at = getelementptr i8, ptr @truth, i64 %bool.index
+  ret ptr %bool.at
+
+numpy.scalar:
+  %scalar.want = word ptr, %rec[4]
+  %scalar.same = icmp eq ptr %type, %scalar.want
+  br i1 %scalar.same, label %numpy.scalar.take, label %refuse
+
+numpy.scalar.take:
+  %scalar.at = getelementptr i8, ptr %obj, i64 $SCALAR_VALUE
+  ret ptr %scalar.at
+
+refuse:
+  ret ptr null
+}
+
+; The sizes of all axes of the arguments, written into the frame.
+define internal preserve_mostcc ptr @note_shapes(ptr %plan, ptr %frame, ptr %args) noinline nounwind {
+entry:
+  %params = word i64, %plan[$P_PARAMS]
+  %in.word = word i64, %plan[$P_IN_SHAPES]
+  %in.shapes = getelementptr i64, ptr %frame, i64 %in.word
+  %records = getelementptr i64, ptr %plan, i64 $P_RECORDS
+  br label %param
+
+param:
+  %p = phi i64 [ 0, %entry ], [ %p.next, %param.next ]
+  %rec = phi ptr [ %records, %entry ], [ %rec.next, %param.next ]
+  %to = phi ptr [ %in.shapes, %entry ], [ %to.next, %param.next ]
+  %p.more = icmp ult i64 %p, %params
+  br i1 %p.more, label %some, label %done
+
+some:
+  %rank = word i64, %rec[0]
+  %obj.at = getelementptr ptr, ptr %args, i64 %p
+  %obj = load ptr, ptr %obj.at
+  %scalar = icmp eq i64 %rank, 0
+  br i1 %scalar, label %param.next, label %array
+
+array:
+  %shape = field ptr, %obj[$ARRAY_SHAPE]
+  br label %axis
+
+axis:
+  %a = phi i64 [ 0, %array ], [ %a.next, %axis ]
+  %from = getelementptr i64, ptr %shape, i64 %a
+  %size = load i64, ptr %from
+  %size.to = getelementptr i64, ptr %to, i64 %a
+  store i64 %size, ptr %size.to
+  %a.next = add nuw i64 %a, 1
+  %a.more = icmp ult i64 %a.next, %rank
+  br i1 %a.more, label %axis, label %param.next
+
+param.next:
+  %to.next = getelementptr i64, ptr %to, i64 %rank
+  %axes = getelementptr i64, ptr %rec, i64 %rank
+  %rec.next = getelementptr i64, ptr %axes, i64 5
+  %p.next = add nuw i64 %p, 1
+  br label %param
+
+done:
+  ret ptr %in.shapes
+}
 """

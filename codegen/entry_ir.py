@@ -6,18 +6,21 @@ a function costs no LLVM time. Promises: the entries hold no state but small res
 every argument they do not recognize, and every status that is not 0, goes to the plan's Python callable with the
 arguments as they came, so that all messages have one source; every reference is released on every path.
 
-Plan of a function: the words of `Plan`, then a record for each parameter and each result. Words of a parameter: rank,
-dtype number, descriptor, type key of the descriptor, scalar type, then a code for each axis. Words of a result: rank,
-dtype number, descriptor. An axis code is `value << 2 | kind`.
+Plan of a function: the words of `Plan`, then a record for each parameter, each tuple of the answer and each result.
+Words of a parameter: rank, dtype number, descriptor, type key of the descriptor, scalar type, then a code for each
+axis. Tuples come before those they are in, so the outermost is the last; words: length, the number of the tuple around
+it (the outermost is 0), the byte where it is there. Words of a result: rank, dtype number, descriptor, the number of
+the tuple it is in, the byte where it is there. An axis code is `value << 3 | kind`.
 
 Plan of a bound call: the words of `BoundPlan`.
 
 A plan may want certain sizes (`WANTED`): calls on others go to Python, too. The words at that address may change from
 call to call.
 
-Small arrays that a call returned are kept, and given again by a later one when nobody else refers to them any more, not
-even weakly, and they are as they were made: NumPy takes longer to make an array than a small kernel to fill it. They
-belong to a list that the function owns.
+What a call returned is kept unless it is large, and given again by a later call when nobody else refers to it any
+more: making objects takes longer than a small kernel. Within a tuple each number and array is replaced where somebody
+refers to it, even weakly, or it is not as it was made. Answers belong to a list that the function owns. A call that
+takes one holds a reference of its own, so no other takes it meanwhile.
 
 Two shorthands keep the text readable: `%x = word T, %p[k]` loads word k of a block that never changes, and
 `%x = field T, %p[k]` loads the field at byte k of a structure. `$RUN_KERNEL` stands for `entry_run.KERNEL_TEXT`.
@@ -27,7 +30,8 @@ import re
 from enum import IntEnum
 from string import Template
 
-from codegen.entry_call import CALL_TEXT
+from codegen.entry_call import CALL_TEXT, SELDOM_TEXT
+from codegen.entry_objects import OBJECTS_TEXT
 from codegen.entry_out import OUT_TEXT
 from codegen.entry_return import RETURN_TEXT
 from codegen.entry_run import KERNEL_TEXT, RUN_TEXT
@@ -57,18 +61,24 @@ class Plan(IntEnum):
     """How many there are."""
     AMOUNT = 17
     NUMBERS_IN = 18
-    """1 where every parameter is one float64 number,"""
-    NUMBERS_OUT = 19
-    """and where every result is, of one or more."""
+    """1 where every parameter is one float64 number."""
+    BOXES = 19
+    """1 where some result is a number that is no float64."""
     KEPT = 20
-    """The address of the items of the list of kept arrays: `KEPT_EACH` places for each result."""
+    """The address of the items of the list of kept answers, which has `KEPT_EACH`."""
     TURN = 21
-    """The place, among those of each result, that the next call looks at. The one word that changes."""
+    """The place that the next call looks at. The one word that changes."""
     GATE = 22
     """The address of a number that is 0 unless calls go to Python; read where certain sizes are wanted."""
-    NESTED = 23
-    """The address of the number of words that tell how results are nested, and of these; 0 where they are not."""
-    RECORDS = 24
+    TUPLES = 23
+    """How many tuples an answer has: 0 for a single result."""
+    NEVER_KEPT = 24
+    """1 where an answer is one number that is no float64."""
+    RESULT_RECORDS = 25
+    """The word of the plan where the records of results begin,"""
+    RESULT_STRIDES = 26
+    """and the word of the frame where their strides do."""
+    RECORDS = 27
 
 
 class BoundPlan(IntEnum):
@@ -90,18 +100,22 @@ class Axis(IntEnum):
     CONSTANT = 0
     BIND = 1
     COMPARE = 2
-    LEAVE = 3
+    LEAVE = 4
     """A polynomial: the kernel's check function looks at it."""
+
+
+AXIS_BITS = 3
+"""Bits of an axis code below its value."""
 
 
 LONG_WORK = 200_000
 """Work of about ten microseconds: the GIL is released around it."""
 
 KEPT_EACH = 8
-"""Kept arrays for each result: a caller may hold some of the last ones (the stages of a Runge-Kutta step, say)."""
+"""Kept answers: a caller may hold some of the last ones (the stages of a Runge-Kutta step, say)."""
 
 KEPT_ELEMENTS = 128
-"""Arrays of up to so many elements are kept: making a new one takes longer than computing so few."""
+"""Answers are kept whose arrays have up to so many elements: making a new one takes longer than computing so few."""
 
 IMPORTS = (
     "PyErr_Clear",
@@ -113,6 +127,7 @@ IMPORTS = (
     "PyLong_AsDouble",
     "PyLong_AsLongLong",
     "PyLong_FromLongLong",
+    "PyObject_GC_UnTrack",
     "PyObject_Vectorcall",
     "PyTuple_New",
     "Py_DecRef",
@@ -140,10 +155,17 @@ def module_text(offsets: dict[str, int]) -> str:
     """The module, for a process whose objects have the given offsets (see `pyapi.Layout`)."""
     words = {f"P_{word.name}": word.value for word in Plan} | {f"B_{word.name}": word.value for word in BoundPlan}
     others = {f"A_{kind.name}": kind.value for kind in Axis} | {"LONG_WORK": LONG_WORK}
+    others |= {"A_BITS": AXIS_BITS} | {f"FORGET_{name.upper()}": _forget(name, offsets) for name in ("old", "inner")}
     others |= {"KEPT_EACH": KEPT_EACH, "KEPT_ELEMENTS": KEPT_ELEMENTS, "RUN_KERNEL": KERNEL_TEXT}
-    texts = _DECLARATIONS + CALL_TEXT + RUN_TEXT + RETURN_TEXT + OUT_TEXT + _BOUND_TEXT
+    texts = _DECLARATIONS + CALL_TEXT + RUN_TEXT + RETURN_TEXT + SELDOM_TEXT + OBJECTS_TEXT + OUT_TEXT + _BOUND_TEXT
     text = Template(texts).substitute(words | others | offsets)
     return _SHORTHAND.sub(_expand, text)
+
+
+def _forget(name: str, offsets: dict[str, int]) -> str:
+    """What makes a tuple forget its hash, in versions that note it."""
+    at = offsets["TUPLE_HASH"]
+    return f"  %{name}.hash = getelementptr i8, ptr %{name}, i64 {at}\n  store i64 -1, ptr %{name}.hash" if at else ""
 
 
 def _expand(match: re.Match[str]) -> str:
@@ -174,6 +196,7 @@ declare ptr @PyFloat_FromDouble(double)
 declare double @PyLong_AsDouble(ptr)
 declare i64 @PyLong_AsLongLong(ptr)
 declare ptr @PyLong_FromLongLong(i64)
+declare void @PyObject_GC_UnTrack(ptr)
 declare ptr @PyObject_Vectorcall(ptr, ptr, i64, ptr)
 declare ptr @PyTuple_New(i64)
 declare void @Py_DecRef(ptr)

@@ -9,7 +9,7 @@ elements lie apart, and any array whose bytes may meet those of an argument or o
 OUT_TEXT = """
 @item.sizes = private unnamed_addr constant [4 x i64] [i64 8, i64 4, i64 8, i64 1]
 
-define internal i64 @take_outputs(ptr %plan, ptr %frame, ptr %records, ptr %out) noinline nounwind {
+define internal preserve_mostcc i64 @take_outputs(ptr %plan, ptr %frame, ptr %args, ptr %out) noinline nounwind {
 entry:
   %params = word i64, %plan[$P_PARAMS]
   %results = word i64, %plan[$P_RESULTS]
@@ -19,11 +19,13 @@ entry:
   %strides.word = word i64, %plan[$P_STRIDES]
   %strides = getelementptr i64, ptr %frame, i64 %strides.word
   %in.word = word i64, %plan[$P_IN_SHAPES]
-  %in.shapes = getelementptr i64, ptr %frame, i64 %in.word
+  %in.shapes = call preserve_mostcc ptr @note_shapes(ptr %plan, ptr %frame, ptr %args)
   %out.word = word i64, %plan[$P_OUT_SHAPES]
   %out.shapes = getelementptr i64, ptr %frame, i64 %out.word
-  %in.axes = sub i64 %out.word, %in.word
-  %result.strides = getelementptr i64, ptr %strides, i64 %in.axes
+  %result.strides.word = word i64, %plan[$P_RESULT_STRIDES]
+  %result.strides = getelementptr i64, ptr %frame, i64 %result.strides.word
+  %result.word = word i64, %plan[$P_RESULT_RECORDS]
+  %records = getelementptr i64, ptr %plan, i64 %result.word
   %result.data = getelementptr ptr, ptr %data, i64 %params
   %items = getelementptr i8, ptr %out, i64 $TUPLE_ITEMS
   %is.single = icmp ne i64 %single, 0
@@ -129,11 +131,13 @@ apart:                                           ; compare with every argument, 
   %low = extractvalue { i64, i64 } %mine, 0
   %high = extractvalue { i64, i64 } %mine, 1
   %plan.records = getelementptr i64, ptr %plan, i64 $P_RECORDS
+  %no.params = icmp eq i64 %params, 0
+  %first.rec = select i1 %no.params, ptr %records, ptr %plan.records
   br label %other
 
 other:
   %o = phi i64 [ 0, %apart ], [ %o.next, %other.far ]
-  %orec = phi ptr [ %plan.records, %apart ], [ %orec.next, %other.far ]
+  %orec = phi ptr [ %first.rec, %apart ], [ %orec.next, %other.far ]
   %oshape = phi ptr [ %in.shapes, %apart ], [ %oshape.next, %other.far ]
   %ostrides = phi ptr [ %strides, %apart ], [ %ostrides.next, %other.far ]
   %others = add i64 %params, %r
@@ -160,16 +164,18 @@ other.far:
   %ostrides.next = getelementptr i64, ptr %ostrides, i64 %orank
   %is.param = icmp ult i64 %o, %params
   %param.words = add i64 %orank, 5
-  %record.words = select i1 %is.param, i64 %param.words, i64 3
-  %orec.next = getelementptr i64, ptr %orec, i64 %record.words
+  %record.words = select i1 %is.param, i64 %param.words, i64 5
+  %orec.after = getelementptr i64, ptr %orec, i64 %record.words
   %o.next = add i64 %o, 1
+  %params.seen = icmp eq i64 %o.next, %params
+  %orec.next = select i1 %params.seen, ptr %records, ptr %orec.after
   br label %other
 
 result.next:
   %elements.next = add i64 %elements, %total
   %rstrides.next = getelementptr i64, ptr %rstrides, i64 %rank
   %rshape.next = getelementptr i64, ptr %rshape, i64 %rank
-  %rec.next = getelementptr i64, ptr %rec, i64 3
+  %rec.next = getelementptr i64, ptr %rec, i64 5
   %r.next = add i64 %r, 1
   %r.more = icmp ult i64 %r.next, %results
   br i1 %r.more, label %result, label %accept

@@ -4,11 +4,12 @@ Takes addresses of objects without keeping these: whoever calls by a plan does.
 """
 
 import ctypes
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from codegen import pyapi
-from codegen.entry_ir import LONG_WORK, Axis, BoundPlan, Plan
+from codegen.entry_ir import AXIS_BITS, LONG_WORK, Axis, BoundPlan, Plan
 from codegen.frames import Frame
 from codegen.marshal import AMOUNT, KernelAddresses
 from codegen.signature import DTYPES, Signature
@@ -27,10 +28,12 @@ def function_plan(
     addresses: KernelAddresses,
     fallback: Callable[..., Any],
     release_above: int,
+    nested: Sequence[int] = (),
 ) -> Words | None:
     """The plan of a function; None where the frame of a call would be too large for the stack.
 
-    fallback: what is called where the entry cannot go on. release_above: elements, as of `entry.make_function`.
+    fallback: what is called where the entry cannot go on. release_above: elements, as of `entry.make_function`. nested:
+    how results are nested in tuples, as of `entry.NativeFunction.guarded`.
     """
     params, results = signature.params, signature.results
     in_axes = sum(len(p.axes) for p in params)
@@ -41,7 +44,8 @@ def function_plan(
     out_shapes = in_shapes + in_axes
     scratch = out_shapes + out_axes
     objects = scratch + len(params) + len(results)
-    words = objects + len(results)
+    tuples, places = _answer(signature, nested)
+    words = objects + max(2, len(tuples))
     if words > _MAX_FRAME_WORDS:
         return None
     head = dict.fromkeys(Plan, 0)
@@ -56,7 +60,9 @@ def function_plan(
     head[Plan.PARAMS] = len(params) if not set(signature.given) - signature.bound else -1
     head[Plan.RESULTS] = len(results)
     head[Plan.NUMBERS_IN] = int(bool(params) and all(p.dtype == "f64" and not p.axes for p in params))
-    head[Plan.NUMBERS_OUT] = int(bool(results) and all(r.dtype == "f64" and not r.axes for r in results))
+    head[Plan.BOXES] = int(any(r.dtype != "f64" and not r.axes for r in results))
+    head[Plan.TUPLES] = len(tuples)
+    head[Plan.NEVER_KEPT] = int(not tuples and bool(head[Plan.BOXES]))
     head[Plan.SINGLE] = int(signature.single)
     head[Plan.RELEASE_ABOVE] = -1 if _always_long(signature, addresses) else release_above
     head[Plan.FRAME_WORDS] = words
@@ -66,6 +72,7 @@ def function_plan(
     head[Plan.OUT_SHAPES] = out_shapes
     head[Plan.SCRATCH] = scratch
     head[Plan.OBJECTS] = objects
+    head[Plan.RESULT_STRIDES] = strides + in_axes
     flat = [head[word] for word in Plan if word is not Plan.RECORDS]
     bound: set[str] = set()
     for spec in params:
@@ -74,15 +81,44 @@ def function_plan(
         flat += [len(spec.axes), _DTYPE_NUMBERS[spec.dtype], id(dtype), key - (key >> 63 << 64), id(dtype.type)]
         for axis in spec.axes:
             if isinstance(axis, int):
-                flat.append(axis << 2 | Axis.CONSTANT)
+                flat.append(axis << AXIS_BITS | Axis.CONSTANT)
             elif isinstance(axis, str):
-                flat.append(signature.dims.index(axis) << 2 | (Axis.COMPARE if axis in bound else Axis.BIND))
+                kind = Axis.COMPARE if axis in bound else Axis.BIND
+                flat.append(signature.dims.index(axis) << AXIS_BITS | kind)
                 bound.add(axis)
             else:
                 flat.append(Axis.LEAVE)
-    for spec in results:
-        flat += [len(spec.axes), _DTYPE_NUMBERS[spec.dtype], id(DTYPES[spec.dtype])]
+    for words_of_one in reversed(tuples):
+        flat += words_of_one
+    flat[Plan.RESULT_RECORDS] = len(flat)
+    for spec, place in zip(results, places, strict=True):
+        flat += [len(spec.axes), _DTYPE_NUMBERS[spec.dtype], id(DTYPES[spec.dtype]), *place]
     return (ctypes.c_int64 * len(flat))(*flat)
+
+
+def _answer(
+    signature: Signature, nested: Sequence[int]
+) -> tuple[list[tuple[int, int, int]], list[tuple[int, int]]]:
+    """The tuples of an answer, outer ones first: length, number of the tuple around it, the byte where it is there; and
+    of each result its tuple and byte there."""
+    count = len(signature.results)
+    if signature.single or not count:
+        return [], [(0, 0)] * count
+    made: list[Any] = []  # results as their numbers, tuples as lists
+    taken = iter(range(count))
+    for word in nested or (*[-1] * count, count):
+        made[len(made) - max(word, 0) :] = [next(taken) if word < 0 else made[len(made) - word :]]
+    tuples: list[tuple[int, int, int]] = []
+    places = [(0, 0)] * count
+    waiting: deque[tuple[Any, int, int]] = deque([(made[0], 0, 0)])
+    while waiting:
+        items, within, byte = waiting.popleft()
+        if isinstance(items, int):
+            places[items] = within, byte
+        else:
+            waiting += [(item, len(tuples), tuple.__basicsize__ + 8 * i) for i, item in enumerate(items)]
+            tuples.append((len(items), within, byte))
+    return tuples, places
 
 
 def bound_plan(

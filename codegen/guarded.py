@@ -27,16 +27,13 @@ class Guarded:
         marshal: Marshal,
         again: Callable[..., Any],
         gate: Gate,
-        nested: Sequence[int],
     ) -> None:
         self._attach = attach
         self._marshal = marshal
         self._wanted = (ctypes.c_int64 * max(1, len(marshal.signature.dims)))()
-        self._nested = (ctypes.c_int64 * (1 + len(nested)))(len(nested), *nested)
         self._reads = (again, gate)
         plan[Plan.WANTED] = ctypes.addressof(self._wanted)
         plan[Plan.GATE] = gate.address
-        plan[Plan.NESTED] = ctypes.addressof(self._nested) if nested else 0
         self._plan, self._kept = plan, kept
 
     def attach(self, instance: Any) -> None:

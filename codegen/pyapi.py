@@ -53,6 +53,7 @@ def probe() -> Layout:
         "SCALAR_VALUE": header,
         "TUPLE_SIZE": header,
         "TUPLE_ITEMS": tuple.__basicsize__,
+        "TUPLE_HASH": _tuple_hash(),
         "LIST_ITEMS": header + 8,
         "ARRAY_DATA": header,
         "ARRAY_ND": header + 8,
@@ -90,6 +91,17 @@ def list_items(values: list[Any], offsets: dict[str, int]) -> int:
 def descriptor_key(dtype: np.dtype[Any]) -> int:
     """The bits of a descriptor that tell its dtype and byte order."""
     return _word(id(dtype) + object.__basicsize__ + 8) & _DESCR_KEY_MASK
+
+
+def _tuple_hash() -> int:
+    """Where a tuple notes its hash, as it does from CPython 3.14 on; 0 where it does not."""
+    at = object.__basicsize__ + 8
+    if tuple.__basicsize__ == at:
+        return 0
+    items = (object(), 1.5)
+    before = _int64(id(items) + at)
+    expect("the hash of a tuple, noted when it is asked for", (before, hash(items)), (-1, _int64(id(items) + at)))
+    return at
 
 
 def _check_python_objects(offsets: dict[str, int]) -> None:
@@ -166,6 +178,10 @@ def _bytes(address: int, count: int) -> bytes:
 
 def _word(address: int) -> int:
     return int.from_bytes(_bytes(address, 8), "little")
+
+
+def _int64(address: int) -> int:
+    return int.from_bytes(_bytes(address, 8), "little", signed=True)
 
 
 def _int32(address: int) -> int:
