@@ -22,7 +22,7 @@ def on(monkeypatch, name):
         pytest.skip("the processors stood in for are x86")
     register_bytes, cpu, features = MACHINES[name]
     monkeypatch.setattr(compiled, "_machine", lambda: (register_bytes, True))
-    monkeypatch.setattr(engine, "_host_target", lambda: engine.Target(cpu, features))
+    monkeypatch.setattr(engine, "_host", engine.Target(cpu, features))
 
 
 @pytest.mark.parametrize("seed, dtype", [(401, "f64"), (402, "f64"), (404, "f32")])
