@@ -19,7 +19,7 @@ from codegen.lowered import OUT_OF_MEMORY
 from codegen.nests import Memory, Nest
 from codegen.nodes import Node, ViewMap
 from codegen.placing import place
-from symdiff.ir.dims import Shape, Size, product
+from symdiff.ir.dims import Dim, Shape, Size, evaluate, product
 
 _FLOATS = ("f64", "f32")
 _EDGE = 8
@@ -188,12 +188,36 @@ def _place_apart(writer: Writer, node: Node, buffer: Buffer) -> None:
         writer.fill(buffer, _zero(node.dtype))
     # Parts of one shape (a stack) are computed in one pass, so that they share what they have in common. What is added
     # may lie on what is written, so it comes afterwards.
-    nests: dict[tuple[Shape, bool], Nest] = {}
-    for x, places, add in sorted(zip(node.args, maps, adds, strict=True), key=lambda part: part[2]):
-        nest = nests.get((x.shape, add))
-        if nest is None:
-            nest = nests[x.shape, add] = writer.nest(x.shape)
-        nest.store(buffer, placed(places, nest.index), nest.value(x, nest.index), "sum" if add else "")
+    passes: dict[tuple[object, ...], list[tuple[tuple[int, ...], int]]] = {}
+    for number, (x, places, add) in enumerate(zip(node.args, maps, adds, strict=True)):
+        if not add:
+            passes.setdefault((False, x.shape), []).append(((), number))
+            continue
+        form, way = _form_and_way(places)
+        passes.setdefault((True, x.shape, number if form is None else form), []).append((way, number))
+    for (add, *_), parts in sorted(passes.items(), key=lambda item: bool(item[0][0])):
+        nest = writer.nest(node.args[parts[0][1]].shape)
+        for _, number in sorted(parts):
+            value = nest.value(node.args[number], nest.index)
+            nest.store(buffer, placed(maps[number], nest.index), value, "sum" if add else "")
+
+
+def _form_and_way(places: ViewMap) -> tuple[tuple[object, ...] | None, tuple[int, ...]]:
+    """What parts have in common that are added in one pass, and what they come in the order of.
+
+    Parts that lie a few elements apart are added to an element in the order in which loops reach it: what lies farthest
+    ahead comes first. Else sums would depend on how many elements are added at a time.
+    """
+    form: list[object] = []
+    way: list[int] = []
+    for terms, start in places:
+        number = evaluate(start, dict.fromkeys(start.names, 0)) if isinstance(start, Dim) else start
+        ups = {factor > 0 for _, factor in terms}
+        if len(ups) > 1:
+            return None, ()
+        form.append((terms, start - number))
+        way.append(number if ups == {False} else -number)
+    return tuple(form), tuple(way)
 
 
 def placed(places: ViewMap, index: tuple[Index, ...]) -> tuple[Index, ...]:

@@ -5,7 +5,8 @@ import pytest
 from codegen_programs import agree, text_function
 
 import codegen
-from codegen import main
+import symdiff as sd
+from codegen import compiled, main
 
 CURVE = text_function(
     '%0: f64[n-1] = slice(%x) {sizes = [n-1], starts = [0], steps = [1]}\n'
@@ -87,3 +88,24 @@ def test_a_result_of_another_shape_is_written_where_it_lies(rng):
     native = codegen.compile(single)
     agree(single, native, args)
     assert "f64(n, k, n, k)" not in codegen.inspect(native).loops
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("rank", [1, 2])
+def test_sums_of_overlapping_windows_have_the_same_bits_at_every_width(rank, reverse, rng, monkeypatch):
+    """What is added to an element comes in one order, though vectors of several windows overlap."""
+    x = sd.symbol("x", sd.dims("m n")[-rank:])
+    y = x[(slice(None, None, -1),) * rank] if reverse else x
+    if rank == 1:
+        energy = np.sum(y[2:] * y[:-2] * y[1:-1]) + np.sum((x[1:] - x[:-1] ** 2) ** 2)
+    else:
+        energy = np.sum(y[1:-1, 1:-1] * y[1:-1, 2:] * y[1:-1, :-2] * y[2:, 2:] * y[:-2, :-2])
+    natives = []
+    for register_bytes in (16, 32, 64):
+        monkeypatch.setattr(compiled, "_machine", lambda wide=register_bytes: (wide, True))
+        natives.append(sd.compile([sd.gradient(energy, x)], [x]))
+    for length in (7, 9, 17, 33, 66, 131):
+        args = [rng.normal(size=(7, length)[-rank:])]
+        first, *others = [native(*args)[0].tobytes() for native in natives]
+        assert all(other == first for other in others), length
+        agree(codegen.inspect(natives[0]).function, natives[0], args)
