@@ -115,6 +115,13 @@ def test_a_quotient_with_nothing_above_its_line_is_one_over_what_is_below() -> N
     assert str(jacobian(1 / (A @ x), A)) == "-1/((A x)ᵢ)² δᵢⱼ xₖ"
 
 
+def test_a_square_over_itself_is_written_as_it_stands() -> None:
+    s = sd.symbol("s")
+    assert str((X * w) ** 2 * s**2 / s**2) == "s² (X diag(w))⊙²/s²"
+    assert str((X * X.T) ** 2 / (X * X.T) ** 2) == "(X ⊙ Xᵀ)⊙² ⊘ (X ⊙ Xᵀ)⊙²"
+    assert str(np.sqrt(X) * np.sqrt(w) / np.sqrt(X)) == "(√X ⊘ √X) diag(√w)"
+
+
 def test_what_no_sum_touches_stands_before_it() -> None:
     M, F, G = sd.symbol("M", (m, n)), sd.symbol("F", (m, p)), sd.symbol("G", (n, p))
     second = hessian(np.sum((M * (F @ G.T)) ** 2), F)

@@ -282,12 +282,14 @@ class Notation:
         return [self.power(node, power) for node, power in powers.items() if power != 0]
 
     def _together(self, upper: list[Node], lower: list[Node]) -> tuple[list[Node], list[Node]]:
-        """Factors to one integer power, and roots of one shape, under it: a^2 / b^2 as (a / b)^2."""
+        """Factors to one integer power, and roots of one shape, under it: a^2 / b^2 as (a / b)^2; a^2 / a^2 stays."""
+        both = {*upper} & {*lower}
         for power, shape in dict.fromkeys([(_raised(f)[1], f.shape) for f in (*upper, *lower)]):
             if not isinstance(power, Fraction) and power < 2:
                 continue
             above, below = (
-                [f for f in side if _raised(f)[1] == power and (isinstance(power, int) or f.shape == shape)]
+                [f for f in side
+                 if f not in both and _raised(f)[1] == power and (isinstance(power, int) or f.shape == shape)]
                 for side in (upper, lower)
             )
             if len(above) + len(below) < 2 or not (above or isinstance(power, int)):
