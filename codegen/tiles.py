@@ -9,7 +9,8 @@
 A is read by groups of `FOUR` rows, `group` elements apart, and B by panels as wide as a tile, `panel` elements apart;
 rows of the last group and columns of the last panel that do not exist are read all the same and not written. `first`
 writes C, otherwise the block is added to it. `low` is how far the block lies below the diagonal of a symmetric result:
-tiles that lie below it altogether are left out.
+tiles that lie below it altogether are left out. Whole panels of a block whose sums are short and begin C are
+computed row of tiles by row of tiles, with next to nothing around the products.
 
 A chain of `CHAIN` products is summed in registers, chains are added up in order in memory near by. Tiles at the edge of
 C go through that memory as well. Strides are parameters, so one loop serves operands where they lie and packed ones.
@@ -33,12 +34,21 @@ _SUMS = 12
 """Sums in registers from which two steps of a loop hide what it costs."""
 _NEAR = 48
 """Products that are over before memory answers."""
+_SHORT = 32
+"""Products of a sum that take so little that what is done around them counts."""
+_PASSES_BYTES = 16_384
+"""What several rows of tiles side by side read of B before it goes on."""
 _LANES = 4
 _COLUMN = (
     "i64 %m, i64 %columns, i64 %k, ptr noalias %a, i64 %group, i64 %ar, i64 %as, ptr noalias %b, i64 %bs, "
     "ptr noalias %c, i64 %cr, i1 %first"
 )
 """What the functions of tiles one below the other take,"""
+_ROW = (
+    "i64 %columns, i64 %k, ptr noalias %a, i64 %group, i64 %ar, i64 %as, ptr noalias %b, i64 %panel, i64 %bs, "
+    "ptr noalias %c, i64 %cr"
+)
+"""those of tiles side by side,"""
 _MERGED = "i64 %rows, i64 %columns, ptr noalias %tile, i64 %width, ptr noalias %c, i64 %cr, i1 %first"
 """and what writes part of one."""
 
@@ -91,7 +101,10 @@ def text(module: Module, dtype: str, lower: bool = True) -> str:
     """The routine, and the tiles it takes at edges; without the lower ones the largest does their work."""
     family = tiles(module, dtype)
     edges = [tile for tile in family[:-1] if lower or tile.vectors < family[-1].vectors]
-    return "".join([*(_column(module, tile) for tile in edges), _tiles(module, [*edges, family[-1]])])
+    rows = [replace(family[-1], rows=h) for h in (2 * FOUR, FOUR, 2, 1) if lower and h <= family[-1].rows]
+    made = [*(_column(module, tile) for tile in edges), *(_row(module, tile) for tile in rows)]
+    made += [_rows(module, rows)] if rows else []
+    return "".join([*made, _tiles(module, [*edges, family[-1]], bool(rows))])
 
 
 def largest_text(module: Module, dtype: str) -> str:
@@ -346,8 +359,69 @@ def _merge(module: Module, dtype: str) -> str:
     return r.define(_merge_symbol(dtype), "void", _MERGED, "ret void", linkage="dso_local ")
 
 
+# -------------------------------------------------------------------- tiles side by side
+def _row_symbol(tile: Tile) -> str:
+    return f"sd.row.{tile.dtype}.{tile.rows}x{tile.columns}"
+
+
+def _row(module: Module, tile: Tile) -> str:
+    """Whole tiles side by side, whose sums are short and begin C: little is done around the products."""
+    r = _Column(module, tile)
+    for name in ("ar", "as", "bs", "cr"):
+        r.do(f"%{name}.bytes = mul i64 %{name}, {r.bytes}")
+    start = [r.place("%a", r.mul("%group", g)) if g else "%a" for g in range(tile.groups)]
+    under = ["0", *(r.mul("%ar.bytes", i) for i in range(1, min(tile.rows, FOUR)))]
+
+    def one(j: str) -> None:
+        b = r.place("%b", r.mul(r.emit(f"sdiv exact i64 {j}, {tile.columns}"), "%panel"))
+        _, sums = r.steps("%k", 1, under * tile.groups, ([*start, b], ["zeroinitializer"] * len(r.cells)))
+        row = r.place("%c", j)
+        for (i, v), value in zip(r.cells, sums, strict=True):
+            row = r.far(row, "%cr.bytes") if i and not v else row
+            r.write(value, r.far(row, v * tile.width * r.bytes))
+
+    r.loop("%columns", one, tile.columns)
+    return r.define(_row_symbol(tile), "void", _ROW, "ret void")
+
+
+def _rows(module: Module, rows: list[Tile]) -> str:
+    """Rows of such tiles, one below the other: some of B's panels at a time, which stay in the cache."""
+    most = rows[0]
+    r = Routine(module, most.dtype)
+
+    def some(j: str) -> None:
+        left = r.least(r.sub("%columns", j), at_a_time)
+        b = r.place("%b", r.mul(r.emit(f"sdiv exact i64 {j}, {most.columns}"), "%panel"))
+
+        def call(tile: Tile, i: str) -> None:
+            a = r.place("%a", r.mul(r.emit(f"lshr i64 {i}, {FOUR.bit_length() - 1}"), "%group"))
+            a = r.place(a, r.mul(r.emit(f"and i64 {i}, {FOUR - 1}"), "%ar"))
+            words = f"i64 {left}, i64 %k, ptr {a}, i64 %group, i64 %ar, i64 %as, ptr {b}, i64 %panel, i64 %bs"
+            r.do(f"call void @{_row_symbol(tile)}({words}, ptr {r.place('%c', r.at(i, '%cr', j))}, i64 %cr)")
+
+        r.loop(r.emit(f"and i64 %m, {-most.rows}"), lambda i: call(most, i), most.rows)
+        for tile in rows[1:]:
+            there = r.emit(f"icmp ne i64 {r.emit(f'and i64 %m, {tile.rows}')}, 0")
+            r.when(there, lambda tile=tile: call(tile, r.emit(f"and i64 %m, {-2 * tile.rows}")))
+
+    panels = r.emit(f"udiv i64 {_PASSES_BYTES // (most.columns * BYTES[r.dtype])}, {r.most('%k', 1)}")
+    at_a_time = r.mul(r.most(panels, 1), most.columns)
+    r.loop("%columns", some, at_a_time)
+    return r.define(f"sd.rows.{most.dtype}", "void", f"i64 %m, {_ROW}", "ret void")
+
+
+def _in_rows(r: Routine, tile: Tile) -> str:
+    """Leave whole panels of short sums to that; returns where the other columns begin."""
+    begin, short = r.emit(f"icmp eq i64 %low, {NOWHERE}"), r.emit(f"icmp sle i64 %k, {_SHORT}")
+    good = r.both("%first", begin, short, r.emit(f"icmp sge i64 %n, {tile.columns}"))
+    whole = r.sub("%n", r.emit(f"urem i64 %n, {tile.columns}"))
+    words = f"i64 %m, i64 {whole}, i64 %k, ptr %a, i64 %group, i64 %ar, i64 %as, ptr %b, i64 %panel, i64 %bs"
+    r.when(good, lambda: r.do(f"call void @sd.rows.{r.dtype}({words}, ptr %c, i64 %cr)"))
+    return r.emit(f"select i1 {good}, i64 {whole}, i64 0")
+
+
 # -------------------------------------------------------------------- a block
-def _tiles(module: Module, family: list[Tile]) -> str:
+def _tiles(module: Module, family: list[Tile], rows: bool) -> str:
     """All tiles of a block: for each panel of B from the first row to the last."""
     most = family[-1]
     narrower = [tile for tile in family if tile.vectors < most.vectors]
@@ -396,7 +470,7 @@ def _tiles(module: Module, family: list[Tile]) -> str:
 
         r.when(r.emit(f"icmp sgt i64 {stop}, 0"), some)
 
-    r.loop("%n", panel, most.columns)
+    r.loop("%n", panel, most.columns, start=_in_rows(r, most) if rows else "0")
     parameters = (
         "i64 %m, i64 %n, i64 %k, ptr %a, i64 %group, i64 %ar, i64 %as, ptr %b, i64 %panel, i64 %bs, ptr %c, i64 %cr, "
         "i1 %first, i64 %low"
