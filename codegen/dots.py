@@ -54,38 +54,40 @@ def text(register_bytes: int, fma: bool, dtype: str, scaled: bool) -> str:
     module = Module(register_bytes, fma, written=True)
     width = max(2, module.register_bytes // BYTES[dtype])
     parts = _VIRTUAL_BYTES // BYTES[dtype] // width
-    # As many sums as registers hold beside the vectors that they are made of.
-    sizes = {1: ((4, 4), (2, 2)), 2: ((2, 3),)}.get(parts, ((1, 3),))
-    tiles = [_Tile(dtype, *size, parts, width) for size in sizes]
-    module.functions += [*(_tile(module, tile, scaled) for tile in tiles), _all(module, tiles, scaled)]
+    # As many sums as registers hold beside the vectors that they are made of, and fewer for what is left.
+    heights, widths = {1: ((4, 2), (4, 2)), 2: ((2,), (3, 1))}.get(parts, ((1,), (3, 1)))
+    tiles = [[_Tile(dtype, h, w, parts, width) for w in widths] for h in heights]
+    module.functions += [_tile(module, tile, scaled) for own in tiles for tile in own]
+    module.functions.append(_all(module, tiles, scaled))
     return module.text()
 
 
-def _all(module: Module, tiles: list[_Tile], scaled: bool) -> str:
-    """Tile by tile; small results take small tiles."""
-    large, small = tiles[0], tiles[-1]
+def _all(module: Module, tiles: list[list[_Tile]], scaled: bool) -> str:
+    """Tile by tile; `tiles` by height and by width, the last rows and columns take the smallest that hold them."""
+    large = tiles[0][0]
     r = Routine(module, large.dtype)
 
-    def every(tile: _Tile) -> None:
-        def row(i: str) -> None:
-            def column(j: str) -> None:
-                a, b = r.place("%a", r.mul(i, "%ar")), r.place("%b", r.mul(j, "%br"))
-                c = r.place("%c", r.at(i, "%cr", j))
-                r.do(
-                    f"call void @{tile.symbol}(i64 {r.sub('%m', i)}, i64 {r.sub('%n', j)}, i64 %k, ptr {a}, "
-                    f"i64 %ar, ptr {b}, i64 %br, ptr {c}, i64 %cr, ptr %scale, i1 %add)"
-                )
+    def smallest(ways: list[str], sizes: list[int], left: str) -> str:
+        """Of ways to compute so many the one for the smallest number that is no less than what is left."""
+        best = ways[0]
+        for way, size in zip(ways[1:], sizes[1:], strict=True):
+            best = r.emit(f"select i1 {r.emit(f'icmp sle i64 {left}, {size}')}, ptr {way}, ptr {best}")
+        return best
 
-            r.loop("%n", column, tile.columns)
+    def row(i: str) -> None:
+        a, high = r.place("%a", r.mul(i, "%ar")), r.sub("%m", i)
 
-        r.loop("%m", row, tile.rows)
+        def column(j: str) -> None:
+            wide = r.sub("%n", j)
+            ways = [smallest([f"@{t.symbol}" for t in own], [t.columns for t in own], wide) for own in tiles]
+            best = smallest(ways, [own[0].rows for own in tiles], high)
+            b, c = r.place("%b", r.mul(j, "%br")), r.place("%c", r.at(i, "%cr", j))
+            words = f"i64 {high}, i64 {wide}, i64 %k, ptr {a}, i64 %ar, ptr {b}, i64 %br, ptr {c}, i64 %cr"
+            r.do(f"call void {best}({words}, ptr %scale, i1 %add)")
 
-    if small is large:
-        every(large)
-    else:
-        narrow = r.emit(f"icmp sle i64 %n, {small.columns}")
-        short = r.emit(f"icmp sle i64 %m, {small.rows}")
-        r.when(r.emit(f"and i1 {narrow}, {short}"), lambda: every(small), lambda: every(large))
+        r.loop("%n", column, large.columns)
+
+    r.loop("%m", row, large.rows)
     return r.define(symbol(large.dtype, scaled), "void", PARAMETERS, "ret void", linkage="")
 
 

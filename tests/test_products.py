@@ -77,7 +77,7 @@ def test_products_of_rows_with_rows_have_the_same_bits_at_every_width(register_b
     usual = codegen.compile(function)
     monkeypatch.setattr("codegen.compiled._machine", lambda: (register_bytes, True))
     native = codegen.compile(function)
-    few = ((0, 3, 20), (1, 1, 16), (2, 2, 33), (3, 4, 64), (5, 12, 47), (4, 7, 15))
+    few = ((0, 3, 20), (1, 1, 16), (2, 2, 33), (3, 4, 64), (5, 12, 47), (4, 7, 15), (5, 6, 18), (6, 9, 16), (7, 11, 40))
     for m, n, l in (*few, (10, 10, 250), (3, 9, 256), (10, 10, 300)):
         a, b, s = (rng.normal(size=shape).astype(number) for shape in ((m, l), (n, l), (l,)))
         for one, other in zip(native(a, s, b), usual(a, s, b), strict=True):

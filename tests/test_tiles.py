@@ -63,11 +63,15 @@ def test_small_products_have_the_bits_of_rows_of_large_ones(spec, rng):
             np.testing.assert_array_equal(native(few, *args[1:]), whole[:m], err_msg=f"{m}, {n}, {k}")
 
 
+@pytest.mark.parametrize("register_bytes", [16, 32, 64])
 @pytest.mark.parametrize("dtype", ["f64", "f32"])
-def test_wide_products_of_short_sums_have_the_bits_of_their_columns(dtype, rng):
+def test_wide_products_of_short_sums_have_the_bits_of_their_columns(register_bytes, dtype, rng, monkeypatch):
     """Their tiles go along the rows, many rows pass over some columns at a time, and the last columns go alone."""
     body = f'%0: {dtype}[m,n] = contract(%A, %B) {{spec = "ij,jk->ik"}}\nreturn %0'
-    native = codegen.compile(text_function(body, f"%A: {dtype}[m,k], %B: {dtype}[k,n]"), single=True)
+    function = text_function(body, f"%A: {dtype}[m,k], %B: {dtype}[k,n]")
+    usual = codegen.compile(function, single=True)
+    monkeypatch.setattr("codegen.compiled._machine", lambda: (register_bytes, True))
+    native = codegen.compile(function, single=True)
     assert codegen.inspect(native).settle()
     kind = {"f64": np.float64, "f32": np.float32}[dtype]
     for m, n, k in ((1, 131, 1), (2, 256, 2), (3, 100, 9), (7, 700, 31), (11, 50, 32), (15, 300, 33), (30, 1200, 0)):
@@ -76,7 +80,7 @@ def test_wide_products_of_short_sums_have_the_bits_of_their_columns(dtype, rng):
         np.testing.assert_allclose(whole, a @ b, rtol=2e-5 if dtype == "f32" else 1e-13, atol=1e-5)
         for j in range(0, n, 37):
             some = np.ascontiguousarray(b[:, j : j + 3])
-            np.testing.assert_array_equal(native(a, some), whole[:, j : j + 3], err_msg=f"{m}, {n}, {k}, {j}")
+            np.testing.assert_array_equal(usual(a, some), whole[:, j : j + 3], err_msg=f"{m}, {n}, {k}, {j}")
 
 
 def test_what_only_some_products_need_is_not_compiled_for_others():
