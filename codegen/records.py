@@ -34,6 +34,8 @@ class Window:
     count: int
     names: list[list[int]] = field(default_factory=list[list[int]])
     """The scalars at every element: what is loaded there, or the one that is stored."""
+    place: tuple[int, int] = (0, 1)
+    """Where one element lies in its row of the buffer, and how long that row is, if it is known."""
 
 
 @dataclass(eq=False, slots=True)
@@ -83,6 +85,8 @@ def plan(body: Sequence[Stmt], vector: str, lanes: int) -> Plan:
             continue
         for first, count in _cover(sorted(places), lanes):
             window = Window(root, row, first, count)
+            if count == 1:
+                window.place = _place(body[places[first][0]])
             for offset in range(count):
                 positions = places.pop(first + offset, [])
                 window.names.append([body[p].name for p in positions])  # type: ignore[union-attr]
@@ -100,6 +104,15 @@ def plan(body: Sequence[Stmt], vector: str, lanes: int) -> Plan:
             made.stores.setdefault(ready, []).append(Window(root, row, first, count, [[n] for n in names]))
             made.written.update(positions)
     return made
+
+
+def _place(stmt: Stmt) -> tuple[int, int]:
+    """The place of a load in its row, and the length of the row."""
+    assert isinstance(stmt, Load)
+    length, last = stmt.buffer.shape[-1], stmt.index[-1]
+    if isinstance(length, int) and isinstance(last.const, int) and not last.terms:
+        return last.const, length
+    return 0, 1
 
 
 def _cover(places: list[int], lanes: int) -> list[tuple[int, int]]:
@@ -147,6 +160,8 @@ class Records:
         kind, part = memory_type(dtype, width), memory_type(dtype, window.count)
         if places := self._gapless(window):
             columns = self._columns(places, window)
+        elif places := self._gapless(row := self._row(window)):
+            columns = [self._columns(places, row)[window.place[0]]]
         elif window.count == 1:
             columns = ["poison"]
             for lane, address in enumerate(self._addresses(window)):
@@ -190,6 +205,13 @@ class Records:
         start = writer.address(window.buffer, base)
         step_to = f"getelementptr inbounds {memory_type(window.buffer.dtype, 1)}, ptr {start}, i64"
         return [self.lines.emit(f"{step_to} {window.first + lane * window.count}") for lane in range(0, width, own)]
+
+    def _row(self, window: Window) -> Window:
+        """All of a short row of which one element is read; the window itself where that is no less work."""
+        place, length = window.place
+        if 2 * length > self._register(window):
+            return window
+        return replace(window, first=window.first - place, count=length)
 
     def _register(self, window: Window) -> int:
         """Lanes that are moved at a time."""

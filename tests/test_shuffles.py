@@ -54,3 +54,22 @@ def test_rows_of_a_few_elements(machine, count, dtype, monkeypatch):
         values = np.random.default_rng(n).uniform(-1, 1, (n, count)).astype(dtype)
         expected = values * np.roll(values, -1, 1) - np.roll(values, -2, 1)
         np.testing.assert_allclose(fn(values), expected, rtol=1e-6 if dtype == "float32" else 1e-15, atol=1e-7)
+
+
+@pytest.mark.parametrize("register_bytes", [16, 32, 64])
+@pytest.mark.parametrize("dtype", ["f64", "f32"])
+def test_one_column_of_short_rows(register_bytes, dtype, rng, monkeypatch):
+    """Where a row is short, all of it is read and one column kept; nothing behind the last row is."""
+    monkeypatch.setattr("codegen.compiled._machine", lambda: (register_bytes, True))
+    kind = {"f64": np.float64, "f32": np.float32}[dtype]
+    for length, column in ((2, 0), (2, 1), (3, 1), (4, 3), (5, 2), (8, 7)):
+        x = sd.symbol("x", (sd.dim("n"), length), dtype=dtype)
+        fn = sd.compile([np.sum(x[:, column]), 2 * x[1:, column], np.exp(x[:, column])], [x])
+        for n in (1, 7, 33, 100):
+            values = rng.normal(size=(n, length)).astype(kind)
+            own = values[:, column]
+            expected = np.sum(own), 2 * own[1:], np.exp(own)
+            for got, one in zip(fn(values), expected, strict=True):
+                np.testing.assert_allclose(got, one, rtol=1e-5, atol=1e-5)
+        if register_bytes == 64 and length <= 4:
+            assert "insertelement <32 x" not in fn.llvm
