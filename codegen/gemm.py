@@ -24,7 +24,7 @@ import math
 from dataclasses import dataclass
 
 from codegen import packed, packing, tiles
-from codegen.packed import ADD, ALONE_BYTES, HALF, KC, MIRROR, NC, WORDS, arguments, kind
+from codegen.packed import ADD, ALONE_BYTES, HALF, KC, LAST, MIRROR, NC, WORDS, arguments, kind
 from codegen.routine import Routine
 from codegen.text import BYTES, Module
 from codegen.tiles import FOUR, Tile
@@ -93,7 +93,7 @@ def tiling(
     across = [(tile, whole)] if whole else []
     across += [(next(t for t in family if t.columns >= rest), 1.0)] if rest else []
     steps = tuple((t.rows, t.vectors, part * math.ceil(m / t.rows) * count * k) for t, count in across)
-    begun = part * sum(math.ceil(m / t.rows) * count for t, count in across) * max(math.ceil(k / KC), 1)
+    begun = part * sum(math.ceil(m / t.rows) * count for t, count in across) * max(math.ceil((k - LAST + KC) / KC), 1)
     direct = n * min(k, KC) * BYTES[dtype] <= _DIRECT_BYTES or m <= FLAT
     lies = ready or (direct and b_column == 1 and not scaled)
     moved = 0.0 if lies else k * math.ceil(n / tile.columns) * tile.columns
@@ -142,7 +142,7 @@ def small(r: Routine, direct: str, begins: str) -> str:
     """Whether tiles may read A where it lies and write C at once, and B fits in a panel at a time."""
     few = r.emit(f"icmp slt i64 %n, {packed.columns_to_pack_for(r)}")
     block = r.emit(f"or i1 {direct}, {r.emit(f'icmp sle i64 %m, {_AT_ONCE_BYTES // (KC * BYTES[r.dtype])}')}")
-    return r.both(begins, few, block, r.emit(f"icmp sle i64 %k, {KC}"), r.emit("icmp eq ptr %panels, null"))
+    return r.both(begins, few, block, r.emit(f"icmp sle i64 %k, {LAST}"), r.emit("icmp eq ptr %panels, null"))
 
 
 def at_once_text(module: Module, dtype: str) -> str:
@@ -176,7 +176,7 @@ def at_once_text(module: Module, dtype: str) -> str:
 
     lies = r.emit(f"and i1 %direct, {r.emit(f'icmp sge i64 %n, {narrowest}')}")
     r.when(lies, lambda: r.loop("%m", lying, _AT_ONCE_ROWS), lambda: r.loop("%n", panel, tile.columns))
-    r.lines.insert(0, f"  %panel = alloca [{KC * tile.columns} x {r.type}], align 64")
+    r.lines.insert(0, f"  %panel = alloca [{LAST * tile.columns} x {r.type}], align 64")
     return r.define(at_once_symbol(dtype), "void", f"{arguments(_AT_ONCE)}, i1 %direct", "ret void", linkage="")
 
 
@@ -187,7 +187,7 @@ def _product(module: Module, tile: Tile) -> str:
     begins = r.emit(f"xor i1 {add}, true")
     few = r.emit(f"select i1 {r.emit('icmp eq ptr %panels, null')}, i64 {FLAT}, i64 0")
     direct = in_place(r, r.emit(f"icmp sle i64 %m, {few}"))
-    simple = r.both(direct, begins, r.emit(f"icmp sle i64 %k, {KC}"), r.emit("icmp eq i64 %as, 1"))
+    simple = r.both(direct, begins, r.emit(f"icmp sle i64 %k, {LAST}"), r.emit("icmp eq i64 %as, 1"))
 
     def blocks() -> None:
         r.do(f"store i32 {packed.call(r, direct)}, ptr {status}")

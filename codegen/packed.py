@@ -21,8 +21,9 @@ ADD, HALF, MIRROR = 1, 2, 4
 BEFORE = 256
 """Flags hold, so many times, the columns of the panels that come before the first one of B: whole tiles."""
 
-KC = 192
-"""Products of a sum that goes to C."""
+KC, LAST = 192, 240
+"""Products of a stretch of a sum, which goes to C, and those that the last stretch has at most: the next few would cost
+much alone."""
 _BLOCK_BYTES = 147_456
 """What is packed of A at a time: panels of B and rows of C go through the second cache beside it,"""
 ALONE_BYTES = 393_216
@@ -80,6 +81,16 @@ def packs_rows(tile: Tile, n: float, k: float, a_sum: float) -> bool:
     return n * bytes_ >= (_NEAR if near else _TURN_ROWS_FOR)
 
 
+def stretches(r: Routine, k: str) -> str:
+    """Where the last stretch of a sum has begun: one begins at each multiple of `KC` before that, and at 0."""
+    return r.most(r.sub(k, LAST - KC), 1)
+
+
+def stretch_length(r: Routine, left: str) -> str:
+    """The products of a stretch where so many are left."""
+    return r.emit(f"select i1 {r.emit(f'icmp sle i64 {left}, {LAST}')}, i64 {left}, i64 {KC}")
+
+
 def block_rows(r: Routine) -> str:
     """Rows of A that are packed at a time: whole tiles, of at most `2 * FOUR` rows, in blocks of nearly one size."""
     most = _BLOCK_BYTES // (KC * BYTES[r.dtype])
@@ -94,15 +105,15 @@ def fill(r: Routine, length: str, target: str, start: str = "0", first: str = "0
     padded = round_up(r, "%n", wide)
     plain = r.emit("icmp eq ptr %scale, null")
 
-    def stretch(inside: str) -> None:
+    def part(inside: str) -> None:
         l = r.add(start, inside)
-        k = r.least(r.sub(length, inside), KC)
+        k = stretch_length(r, r.sub(length, inside))
         source = r.place("%b", r.add(r.mul(l, "%bs"), r.mul(first, "%bc")))
         own = r.emit(f"select i1 {plain}, ptr null, ptr {r.place('%scale', l)}")
         place = r.place(target, r.add(r.mul(l, padded), r.mul(first, k)))
         packing.call(r, count, k, source, "%bc", "%bs", place, wide, own)
 
-    r.loop(length, stretch, KC)
+    r.loop(stretches(r, length), part, KC)
 
 
 def call(r: Routine, direct: str) -> str:
@@ -116,12 +127,12 @@ def text(module: Module, tile: Tile) -> str:
     bytes_ = BYTES[tile.dtype]
     narrowest = tiles.tiles(module, tile.dtype)[0].columns
     half, begins = r.flag("%flags", HALF), r.emit(f"xor i1 {r.flag('%flags', ADD)}, true")
-    plain, longest = r.emit("icmp eq ptr %scale, null"), r.least("%k", KC)
+    plain, longest = r.emit("icmp eq ptr %scale, null"), r.least("%k", LAST)
     ready = r.emit("icmp ne ptr %panels, null")
     lies = r.emit(f"or i1 %direct, {ready}")
     copies = r.emit(f"icmp sge i64 %n, {columns_to_pack_for(r)}")
     # Rows that are not packed lie far apart where the sum is long.
-    close = r.emit(f"or i1 {copies}, {r.emit(f'icmp sle i64 %k, {KC}')}")
+    close = r.emit(f"or i1 {copies}, {r.emit(f'icmp sle i64 %k, {LAST}')}")
     most = r.emit(f"select i1 {close}, i64 {ALONE_BYTES}, i64 {_BLOCK_BYTES}")
     few = r.emit(f"icmp sle i64 {r.mul(r.mul('%m', longest), bytes_)}, {most}")
     alone = r.both(few, r.emit(f"xor i1 {lies}, true"))
@@ -148,7 +159,7 @@ def text(module: Module, tile: Tile) -> str:
     block = r.emit(f"load ptr, ptr {held}")
     b_pack = memory.inside(r, block)
     a_pack = r.emit(f"getelementptr {r.type}, ptr {b_pack}, i64 {r.mul(longest, b_size)}")
-    r.lines.insert(0, f"  %b.rest = alloca [{KC * tile.columns} x {r.type}], align 64")
+    r.lines.insert(0, f"  %b.rest = alloca [{LAST * tile.columns} x {r.type}], align 64")
 
     def columns(j: str) -> None:
         n = r.least(r.sub("%n", j), n_most)
@@ -159,8 +170,8 @@ def text(module: Module, tile: Tile) -> str:
         lying = r.emit(f"select i1 {r.emit(f'and i1 %direct, {ragged}')}, i64 {whole}, i64 {n}")
         narrow = r.sub(n, lying)
 
-        def stretch(l: str) -> None:
-            k = r.least(r.sub("%k", l), KC)
+        def part(l: str) -> None:
+            k = stretch_length(r, r.sub("%k", l))
             source = r.place("%b", r.add(r.mul(l, "%bs"), r.mul(j, "%bc")))
             own = r.emit(f"select i1 {plain}, ptr null, ptr {r.place('%scale', l)}")
             first = r.emit(f"and i1 {begins}, {r.emit(f'icmp eq i64 {l}, 0')}")
@@ -217,7 +228,7 @@ def text(module: Module, tile: Tile) -> str:
             r.when(alone, few_panels, blocks)
 
         # Without anything to sum up there is one stretch of no length, which writes zeros.
-        r.loop(r.most("%k", 1), stretch, KC)
+        r.loop(stretches(r, "%k"), part, KC)
 
     r.loop("%n", columns, n_most)
     r.when(packs, lambda: memory.release(r, memory.SCRATCH, block))

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from codegen import gemm, memory, packing, pool
+from codegen import gemm, memory, packed, packing, pool
 from codegen.compensated import two_sum, with_rest
 from codegen.packed import ADD, BEFORE, HALF, KC, MIRROR, WORDS, arguments, fill, kind, round_up
 from codegen.routine import Routine
@@ -191,8 +191,10 @@ def _spans(module: Module, dtype: str) -> str:
         def span(i: str) -> dict[str, str]:
             begins = r.emit(f"icmp eq i64 {i}, 0")
             part = r.place("%parts", r.mul(r.sub(i, 1), size))
+            first = r.mul(i, KC)
             return {
-                **_stretch(r, r.mul(i, KC), KC), "c": r.emit(f"select i1 {begins}, ptr %c, ptr {part}"),
+                **_stretch(r, first, KC), "k": packed.stretch_length(r, r.sub("%k", first)),
+                "c": r.emit(f"select i1 {begins}, ptr %c, ptr {part}"),
                 "cr": r.emit(f"select i1 {begins}, i64 %cr, i64 %n"),
                 "flags": r.emit(f"select i1 {begins}, i64 %flags, i64 {later}"), "dots": "null",
             }  # fmt: skip
@@ -208,7 +210,7 @@ def _added(module: Module, dtype: str) -> str:
     _part(r)
     size = r.mul("%m", "%n")
     half = r.flag("%flags", HALF)
-    count = r.sub(r.parts("%k", KC), 1)
+    count = r.sub(r.parts(packed.stretches(r, "%k"), KC), 1)
 
     def row(i: str) -> None:
         start = r.emit(f"select i1 {half}, i64 {i}, i64 0")
@@ -396,16 +398,16 @@ def _divided(module: Module, dtype: str, threads: bool) -> str:
                 share("panelled", r.parts(n, _PACKED), r.mul(n, k))
                 rows(n=n, b=b, c=r.place(own.get("c", "%c"), j), panels=panels, dots="null")
 
-            def packed() -> None:
+            def prepared() -> None:
                 r.loop("%n", columns, _ALL)
                 memory.release(r, memory.SCRATCH, block)
 
-            r.when(r.emit(f"icmp ne ptr {block}, null"), packed, rows)
+            r.when(r.emit(f"icmp ne ptr {block}, null"), prepared, rows)
 
         def spans_or_blocks() -> None:
             """Where C is small the spans of the sum that go to it are shared: each reads what it needs once."""
             k = own.get("k", "%k")
-            count = r.parts(k, KC)
+            count = r.parts(packed.stretches(r, k), KC)
             room = r.mul(size, r.sub(count, 1))
             several = r.emit(f"icmp sge i64 {count}, {r.mul('%threads', 2)}")
             fit = r.emit(f"icmp sle i64 {room}, {_SPANS}")

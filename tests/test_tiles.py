@@ -53,7 +53,7 @@ def test_small_products_have_the_bits_of_rows_of_large_ones(spec, rng):
     names = {"i": "m", "j": "k", "k": "n"}
     params = ", ".join(f"%{x}: f64[{','.join(names[label] for label in x)}]" for x in operands)
     native = codegen.compile(text_function(body, params), single=True)
-    for n, k in ((1, 1), (3, 20), (13, 15), (40, 65), (95, 192), (12, 64)):
+    for n, k in ((1, 1), (3, 20), (13, 15), (40, 65), (95, 192), (12, 64), (100, 240), (100, 241), (200, 650)):
         sizes = {"i": 400, "j": k, "k": n}
         args = [rng.normal(size=[sizes[label] for label in x]) for x in operands]
         whole = native(*args)
@@ -118,7 +118,9 @@ def test_what_lies_beside_a_tile_does_not_reach_it():
 
 @pytest.mark.usefixtures("shared")
 @pytest.mark.skipif(not pool.available(), reason="no POSIX threads here")
-@pytest.mark.parametrize("sizes", [(20, 1010, 200), (300, 100, 130), (130, 260, 2500), (257, 250, 90)])
+@pytest.mark.parametrize(
+    "sizes", [(20, 1010, 200), (300, 100, 130), (130, 260, 2500), (257, 250, 90), (260, 300, 430), (100, 110, 1000)]
+)
 def test_threads_share_rows_or_columns_and_keep_the_bits(sizes, rng):
     """The last columns of the first are so few that alone they would be added up along the sum."""
     body = (
