@@ -27,7 +27,7 @@ much alone."""
 _BLOCK_BYTES = 147_456
 """What is packed of A at a time: panels of B and rows of C go through the second cache beside it,"""
 ALONE_BYTES = 393_216
-"""unless a stretch of all of A is at most so long;"""
+"""unless a stretch of all of A is at most so long and packed or in one place;"""
 NC = 1536
 """columns of B that are packed at a time,"""
 _AT_A_TIME = 4
@@ -131,8 +131,7 @@ def text(module: Module, tile: Tile) -> str:
     ready = r.emit("icmp ne ptr %panels, null")
     lies = r.emit(f"or i1 %direct, {ready}")
     copies = r.emit(f"icmp sge i64 %n, {columns_to_pack_for(r)}")
-    # Rows that are not packed lie far apart where the sum is long.
-    close = r.emit(f"or i1 {copies}, {r.emit(f'icmp sle i64 %k, {LAST}')}")
+    close = r.emit(f"or i1 {copies}, {r.emit(f'icmp sle i64 %ar, {LAST}')}")
     most = r.emit(f"select i1 {close}, i64 {ALONE_BYTES}, i64 {_BLOCK_BYTES}")
     few = r.emit(f"icmp sle i64 {r.mul(r.mul('%m', longest), bytes_)}, {most}")
     alone = r.both(few, r.emit(f"xor i1 {lies}, true"))
