@@ -35,7 +35,7 @@ from codegen.entry_plan import Words, bound_plan, function_plan
 from codegen.errors import ArgumentTypeError, ArgumentValueError, SignatureError
 from codegen.frames import Array, Frame
 from codegen.guarded import Guarded
-from codegen.marshal import KernelAddresses, Marshal, convert, describe, expected_text, share_memory
+from codegen.marshal import REFUSED, KernelAddresses, Marshal, convert, describe, expected_text, share_memory
 from codegen.signature import DTYPES, ArraySpec, Signature
 from codegen.stages import Compiled
 from codegen.tiers import Upgrade
@@ -175,6 +175,18 @@ class NativeFunction:
         return self
 
 
+class _Exact:
+    """Calls a kernel with arguments that need no conversion; by name, with others or where it fails: `REFUSED`."""
+
+    def __call__(self, *args: Any, out: Any = None) -> Any:
+        """The fast subclass is called through its vectorcall pointer."""
+        return REFUSED
+
+
+def _refuse(*_: Any, **__: Any) -> Any:
+    return REFUSED
+
+
 class BoundCall:
     """A function with fixed arguments: calling it runs the kernel on their contents and returns `out`."""
 
@@ -252,6 +264,7 @@ def function_at(
     else:
         function = fast.function_class()
         function.__dict__["_keep"] = (plan, fast.keep(plan), fast)
+        marshal.exact = fast.exact(plan)
         fast.attach(function, plan)
     function.__dict__.update(signature=signature, _marshal=marshal, _release_above=release_above)
     function.is_fast = plan is not None
@@ -292,12 +305,22 @@ class _FastEntry:
 
         self.function_class = self._callable_class(NativeFunction)
         self.bound_class = self._callable_class(BoundCall)
+        self._exact_class = self._callable_class(_Exact)
 
     def keep(self, plan: Words) -> list[Any]:
         """Where a function's plan keeps answers. Whoever keeps the plan keeps this list, too."""
         kept: list[Any] = [None] * entry_ir.KEPT_EACH
         plan[Plan.KEPT] = pyapi.list_items(kept, self._offsets)
         return kept
+
+    def exact(self, plan: Words) -> Callable[..., Any]:
+        """What calls by a function's plan and answers `REFUSED` where that calls its Python function."""
+        own = type(plan).from_buffer_copy(plan)
+        own[Plan.FALLBACK] = id(_refuse)
+        made = self._exact_class()
+        made.__dict__["_keep"] = (own, self.keep(own), self, _refuse)
+        self.attach(made, own)
+        return made
 
     def attach(self, instance: Any, plan: Words) -> None:
         """Let an instance of a class made `with_vectorcall` be called by a plan, which the caller keeps."""

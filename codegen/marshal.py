@@ -10,7 +10,8 @@ same numbers as a fresh one would.
 import ctypes
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias, cast
+from functools import cache
+from typing import Any, Final, TypeAlias, cast
 
 import numpy as np
 
@@ -29,6 +30,8 @@ _SPARE = 8
 """Frames kept for later calls: as many as threads that commonly call at once."""
 _SHAPES_KEPT = 64
 _PLAIN: dict[str, type] = {"f64": float, "f32": float, "i64": int, "bool": bool}
+REFUSED: Final = object()
+"""What `Marshal.exact` answers where it cannot go on."""
 _Sizes: TypeAlias = tuple[list[tuple[int, int]], list[tuple[int, ...]]]
 """The value of each dimension with its place in a frame, and the shapes of the results."""
 
@@ -50,6 +53,8 @@ class Marshal:
         self.signature = signature
         self.addresses = addresses
         self.library = library  # owns the code at these addresses
+        self.exact: Callable[..., Any] | None = None
+        """Calls the kernel with arguments that need no conversion, or answers `REFUSED`; None where nothing does."""
         self._run: Callable[..., int] = _KERNEL(addresses.run)
         self._shapes: Callable[..., int] | None = _SHAPES(addresses.shapes) if addresses.shapes else None
         self._names = {p.name: i for i, p in enumerate(signature.params)}
@@ -78,6 +83,14 @@ class Marshal:
     def __call__(self, *args: Any, out: Any = None, sizes: Mapping[str, int] | None = None, **named: Any) -> Any:
         """Convert, check, run, and hand the results back; with `out`, write there and return `out`'s arrays."""
         values = self.positional(args, named) if named or len(args) != len(self._takes) else args
+        if self.exact is not None and not sizes:
+            converted = self._converted(values)
+            # The fast entry has seen these arguments as they came: another look is worth while at others only.
+            if converted is not values or named:
+                found = self.exact(*converted, out=out)
+                if found is not REFUSED:
+                    return found
+                values = converted
         try:
             frame = self._spare.pop()
         except IndexError:
@@ -119,6 +132,22 @@ class Marshal:
             self._spare.append(frame)
         return answer[0] if self.signature.single else tuple(answer)
 
+    def _converted(self, values: Sequence[Any]) -> Sequence[Any]:
+        """The values, arrays in place of those that are converted; as given where one is refused, to be told of in
+        turn."""
+        converted: list[Any] | None = None
+        for spec, dtype, plain, number, _ in self._takes:
+            value = values[number]
+            if type(value) is plain or (type(value) is np.ndarray and value.dtype is dtype and value.flags.aligned):
+                continue
+            if converted is None:
+                converted = [*values]
+            try:
+                converted[number] = convert(spec, value)
+            except Exception:  # of whatever the value's own conversion raises
+                return values
+        return values if converted is None else converted
+
     def _sized(self, shapes: tuple[tuple[int, ...], ...], sizes: Mapping[str, int] | None, frame: Frame) -> _Sizes:
         """The sizes that go with these shapes of arguments, noted for the next call."""
         bound = self.bind_sizes(shapes, sizes)
@@ -156,17 +185,23 @@ class Marshal:
 
     def positional(self, args: Sequence[Any], named: Mapping[str, Any]) -> list[Any]:
         """Arguments in the order of the parameters, whether they came by position or by name."""
+        params = self.signature.params
+        by_name = [p.name for p in params[len(args) :]]
+        if len(args) + len(named) == len(params) and named.keys() <= set(by_name):
+            return [*args, *[named[name] for name in by_name]]
+        raise self._miscounted(args, named)
+
+    def _miscounted(self, args: Sequence[Any], named: Mapping[str, Any]) -> Exception:
+        """What to say of arguments that are not one for each parameter."""
         signature = self.signature
         expected = f"{len(signature.params)} argument{'s' if len(signature.params) != 1 else ''}"
         expected += f" ({', '.join(p.name for p in signature.params)})" if signature.params else ""
         for name in named:
             if name not in self._names:
-                raise ArgumentTypeError(f"{signature.name}: unexpected keyword {name!r}; expected {expected}")
+                return ArgumentTypeError(f"{signature.name}: unexpected keyword {name!r}; expected {expected}")
             if self._names[name] < len(args):
-                raise ArgumentTypeError(f"{signature.name}: {name} is given by position and by name")
-        if len(args) + len(named) != len(signature.params):
-            raise ArgumentTypeError(f"{signature.name}: expected {expected}, given {len(args) + len(named)}")
-        return [*args, *(named[p.name] for p in signature.params[len(args) :])]
+                return ArgumentTypeError(f"{signature.name}: {name} is given by position and by name")
+        return ArgumentTypeError(f"{signature.name}: expected {expected}, given {len(args) + len(named)}")
 
     def bind_sizes(self, shapes: Sequence[tuple[int, ...]], sizes: Mapping[str, int] | None) -> dict[str, int]:
         """The value of every named dimension, the shape of each argument compared with what it must be."""
@@ -338,8 +373,12 @@ def convert(spec: ArraySpec, value: Any) -> Array:
         raise ArgumentValueError(f"{spec.name}: the value {given.max()} does not fit into int64")
     if given.dtype is dtype and given.flags.aligned:
         return given
-    with np.errstate(over="ignore"):  # a Python number beyond float32 is infinite there
+    if given.dtype == dtype:
         return np.require(given, dtype, "A")
+    if dtype.itemsize > 4:
+        return given.astype(dtype)
+    with np.errstate(over="ignore"):  # a Python number beyond float32 is infinite there
+        return given.astype(dtype)
 
 
 def _size_of(name: str, size: Any) -> int:
@@ -365,7 +404,12 @@ def _converts(given: np.ndarray[Any, Any], dtype: np.dtype[Any], plain: bool) ->
         return source.kind in "biu"
     if source.kind == "f" and source.itemsize > 8:
         return False
-    return plain or np.can_cast(source, dtype, "safe")
+    return plain or _keeps_values(source, dtype)
+
+
+@cache
+def _keeps_values(source: np.dtype[Any], dtype: np.dtype[Any]) -> bool:
+    return np.can_cast(source, dtype, "safe")
 
 
 def _is_plain(value: Any) -> bool:

@@ -160,6 +160,20 @@ def test_threads_share_the_portable_path(library):
     assert not wrong
 
 
+def test_converted_arguments_go_through_the_fast_entry(library, monkeypatch):
+    """What only has to be converted or put in order takes no second way; errors are told as for all others."""
+    f, root = make_function(ADD3, library), make_function(ROOT, library)
+    x, y, z = vectors()
+    with monkeypatch.context() as patch:
+        patch.setattr(f._marshal, "run", None)
+        for answer in (f(x.tolist(), y, z), f(x, z=z, y=y), f(x, y.astype(">f8"), z=z.tolist(), out=np.empty(6))):
+            np.testing.assert_array_equal(answer, x + y + z)
+    name = ROOT.params[0].name
+    assert outcome(root, -1.0) == outcome(root, np.float32(-1.0)) == outcome(root, **{name: -1.0})
+    with pytest.raises(TypeError, match="z: expected"):
+        f(x.tolist(), y, z="a")
+
+
 def test_sizes_seen_before_are_still_checked(library):
     f = make_function(ADD3, library, portable=True)
     for n in [*range(200), 3, 150]:
