@@ -25,8 +25,9 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a plain checkout measures itself
 
 import symdiff as sd
-from codegen import engine, entry, tiers
-from codegen.signature import ArraySpec, Signature
+from codegen.entry import native as entry
+from codegen.entry.signature import ArraySpec, Signature
+from codegen.jit import engine, tiers
 
 KERNELS = """
 define i32 @product(ptr %dims, ptr %data, ptr %strides) {

@@ -27,8 +27,9 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np
 
 import codegen
-from codegen import compiled, engine
-from codegen.text import BYTES, REGISTER
+from codegen import compiled
+from codegen.jit import engine
+from codegen.llvm.text import BYTES, REGISTER
 from symdiff.ir.text import parse_function
 from symdiff.ops import OPSET
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from codegen import engine
+from codegen.jit import engine
 from codegen.vmath import trial
 
 _ROUNDS = 200

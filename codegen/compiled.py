@@ -1,8 +1,8 @@
 """From a Function to a Python callable: lower, emit, compile, call; every stage's text can be looked at.
 
-`compile(function)` gives a `NativeFunction` (see `codegen.entry`); `inspect(native)` gives its `Compiled`, the stages
-(see `codegen.stages`). Long programs whose last code is not on the disk run code made without passes until it is ready
-(see `codegen.tiers`).
+`compile(function)` gives a `NativeFunction` (see `codegen.entry.native`); `inspect(native)` gives its `Compiled`, the
+stages (see `codegen.inspection.stages`). Long programs whose last code is not on the disk run code made without passes
+until it is ready (see `codegen.jit.tiers`).
 """
 
 from __future__ import annotations
@@ -16,18 +16,20 @@ from typing import Any
 
 import numpy as np
 
-from codegen import base, copies, engine, lapack, memory, pool, products
-from codegen.cutting import block_sizes
-from codegen.entry import NativeFunction, function_at
-from codegen.jobs import build
-from codegen.loops import For, Program
-from codegen.lowered import OUT_OF_MEMORY
-from codegen.main import BAD_SHAPE, TICK_WORDS, TICKS, constant_symbol, emit_program, own_work
-from codegen.marshal import KernelAddresses, Marshal, convert
-from codegen.memory import ARENA, Cell
-from codegen.signature import ArraySpec, AxisSpec, Signature, Status
-from codegen.stages import Compiled, Figures
-from codegen.tiers import CELL, Upgrade, asked, through_cell
+from codegen.analysis.cutting import block_sizes
+from codegen.arrays.lowered import OUT_OF_MEMORY
+from codegen.entry.marshal import KernelAddresses, Marshal, convert
+from codegen.entry.native import NativeFunction, function_at
+from codegen.entry.signature import ArraySpec, AxisSpec, Signature, Status
+from codegen.inspection.stages import Compiled, Figures
+from codegen.ir.loops import For, Program
+from codegen.jit import engine, lapack, pool
+from codegen.jit.tiers import CELL, Upgrade, asked, through_cell
+from codegen.kernels.main import BAD_SHAPE, TICK_WORDS, TICKS, constant_symbol, emit_program, own_work
+from codegen.llvm import base, copies, memory
+from codegen.llvm.memory import ARENA, Cell
+from codegen.products import shared as products
+from codegen.schedule.jobs import build
 from symdiff.errors import ShapeError, UnsupportedError, at_least_one
 from symdiff.ir.dims import Dim, Size, evaluate
 from symdiff.ir.graph import Function
@@ -52,7 +54,7 @@ _SYMBOL = "kernel"
 
 
 class SizePolynomial:
-    """A size computed from named dimensions, as `codegen.signature` asks for it."""
+    """A size computed from named dimensions, as `codegen.entry.signature` asks for it."""
 
     def __init__(self, size: Dim) -> None:
         self.size = size

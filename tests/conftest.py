@@ -15,9 +15,11 @@ import pytest
 from handmade_kernels import NAMES, TEXT
 from hypothesis import HealthCheck, settings
 
-from codegen import compiled, engine, entry, pool
-from codegen.entry import NativeFunction, make_function
-from codegen.signature import Signature
+from codegen import compiled
+from codegen.entry import native as entry
+from codegen.entry.native import NativeFunction, make_function
+from codegen.entry.signature import Signature
+from codegen.jit import engine, pool
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from codegen.signature import ArraySpec, Signature
+from codegen.entry.signature import ArraySpec, Signature
 
 
 @dataclass(frozen=True)

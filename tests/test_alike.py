@@ -5,7 +5,7 @@ import pytest
 
 import codegen
 import symdiff as sd
-from codegen.alike import Function, Opening, reading, texts
+from codegen.llvm.alike import Function, Opening, reading, texts
 
 LAYERS = 6
 

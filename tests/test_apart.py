@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 import symdiff as sd
-from codegen import inspect, pool
-from codegen.along import read
-from codegen.apart import apart
-from codegen.index import make
-from codegen.loops import Buffer, Call, For, Kernel, Let, Load, Pointer, Stmt, Store, walk
-from codegen.rows import row_buffers
+from codegen import inspect
+from codegen.analysis.along import read
+from codegen.analysis.apart import apart
+from codegen.ir.index import make
+from codegen.ir.loops import Buffer, Call, For, Kernel, Let, Load, Pointer, Stmt, Store, walk
+from codegen.jit import pool
+from codegen.schedule.rows import row_buffers
 from symdiff.ir.dims import Dim
 
 n, m = sd.dims("n m")

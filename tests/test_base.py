@@ -11,8 +11,9 @@ import pytest
 from crowd import together
 
 import symdiff as sd
-from codegen import base, copies, engine, memory
-from codegen.text import Module
+from codegen.jit import engine
+from codegen.llvm import base, copies, memory
+from codegen.llvm.text import Module
 
 
 @pytest.fixture(params=[0, 1, 2], ids=["no passes", "light", "full"])
@@ -146,7 +147,8 @@ def test_a_thread_finds_its_own_block_again():
 EARLY = """
 import numpy as np
 import symdiff as sd
-from codegen import entry, inspect
+from codegen.entry import native as entry
+from codegen import inspect
 
 x, y = sd.symbol("x"), sd.symbol("y", (sd.dim("n"),))
 scalar = sd.compile([x * x, sd.gradient(x * x, x)], [x])

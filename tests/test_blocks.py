@@ -6,8 +6,11 @@ from codegen_programs import agree, text_function
 
 import codegen
 import symdiff as sd
-from codegen import blocks, compiled, main, pool
-from codegen.loops import Let, statements
+from codegen import compiled
+from codegen.ir.loops import Let, statements
+from codegen.jit import pool
+from codegen.kernels import main
+from codegen.schedule import blocks
 
 LOGISTIC = text_function(
     '%0: f64[n] = contract(%X, %w) {spec = "ij,j->i"}\n%1: f64[n] = mul(%y, %0)\n%2: f64[n] = softplus(%1)\n'

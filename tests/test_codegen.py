@@ -8,12 +8,13 @@ import pytest
 from codegen_programs import Program, agree, arguments, close, text_function
 
 import codegen
-from codegen import engine, straight
-from codegen.index import Index
-from codegen.jobs import build
-from codegen.loops import For, Store
-from codegen.lower import LOWERINGS
-from codegen.verify import verify
+from codegen.arrays.lower import LOWERINGS
+from codegen.ir.index import Index
+from codegen.ir.loops import For, Store
+from codegen.ir.verify import verify
+from codegen.jit import engine
+from codegen.kernels import straight
+from codegen.schedule.jobs import build
 from symdiff.errors import EvaluationError, UnsupportedError, VerifyError
 from symdiff.ir.builder import Builder, freeze_attrs
 from symdiff.ir.dims import named

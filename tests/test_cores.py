@@ -8,9 +8,11 @@ from codegen_programs import agree
 
 import codegen
 import symdiff as sd
-from codegen import cores, engine, straight
-from codegen.cores import Core, divide
-from codegen.jobs import build
+from codegen.arrays import cores
+from codegen.arrays.cores import Core, divide
+from codegen.jit import engine
+from codegen.kernels import straight
+from codegen.schedule.jobs import build
 from symdiff.errors import UnsupportedError
 from symdiff.ir.builder import Builder, freeze_attrs
 from symdiff.ir.dims import named

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import symdiff as sd
-from codegen import inspect, straight
+from codegen import inspect
+from codegen.kernels import straight
 from symdiff.interp import interpret
 
 FUNCTIONS = {

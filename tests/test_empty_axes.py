@@ -10,8 +10,8 @@ import pytest
 
 import codegen
 import symdiff as sd
-from codegen.jobs import build
-from codegen.loops import For, statements
+from codegen.ir.loops import For, statements
+from codegen.schedule.jobs import build
 from symdiff.api.expression import function_of
 from symdiff.interp import interpret
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from codegen import engine, lapack, objcache
 from codegen.errors import CompilationError
+from codegen.jit import engine, lapack, objcache
 
 RNG = np.random.default_rng(77)
 AFFINE = """

@@ -26,10 +26,10 @@ from handmade_kernels import (
     vectors,
 )
 
-from codegen import entry
-from codegen.entry import make_function
+from codegen.entry import native as entry
+from codegen.entry.native import make_function
+from codegen.entry.signature import ArraySpec, Signature
 from codegen.errors import KernelError, SignatureError
-from codegen.signature import ArraySpec, Signature
 
 RNG = np.random.default_rng(20261121)
 

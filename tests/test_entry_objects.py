@@ -29,9 +29,12 @@ from handmade_kernels import (
     vectors,
 )
 
-from codegen import engine, entry, entry_ir, frames, pyapi
-from codegen.entry import make_function
-from codegen.signature import Signature
+from codegen.entry import frames, pyapi
+from codegen.entry import ir as entry_ir
+from codegen.entry import native as entry
+from codegen.entry.native import make_function
+from codegen.entry.signature import Signature
+from codegen.jit import engine
 from symdiff import vectorcall
 
 RNG = np.random.default_rng(20261122)
@@ -301,8 +304,9 @@ def test_functions_may_outlive_the_module_at_exit(tmp_path):
     text = "define i32 @f(ptr %dims, ptr %data, ptr %strides) { ret i32 0 }"
     source = f"""
 import sys
-from codegen import engine, entry
-from codegen.signature import Signature
+from codegen.jit import engine
+from codegen.entry import native as entry
+from codegen.entry.signature import Signature
 f = entry.make_function(Signature("f", (), (), ()), engine.compile_text({text!r}, ["f"]))
 class Late:
     def __init__(self, f): self.f, self.write = f, sys.stdout.write

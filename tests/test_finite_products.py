@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 import codegen
-from codegen.loops import Let, statements
+from codegen.ir.loops import Let, statements
 from symdiff.interp import interpret
 from symdiff.ir.builder import Builder, Handle
 from symdiff.ir.dims import named

@@ -5,10 +5,11 @@ import pytest
 from scipy import special
 
 import symdiff as sd
-from codegen import inspect, straight
-from codegen.gangs import gang, lanes_for
-from codegen.loops import Let
-from codegen.strips import waiting
+from codegen import inspect
+from codegen.analysis.strips import waiting
+from codegen.ir.loops import Let
+from codegen.kernels import straight
+from codegen.kernels.gangs import gang, lanes_for
 from symdiff.interp import interpret
 
 KINDS = {"f64": np.float64, "f32": np.float32}

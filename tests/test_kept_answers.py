@@ -12,7 +12,7 @@ from crowd import together
 from handmade_kernels import PRODUCT
 
 import symdiff as sd
-from codegen.entry_ir import KEPT_EACH, KEPT_ELEMENTS
+from codegen.entry.ir import KEPT_EACH, KEPT_ELEMENTS
 
 RNG = np.random.default_rng(20261129)
 SOME = 3 * KEPT_EACH  # calls after which every place has been looked at, and what was put there, too

@@ -8,7 +8,7 @@ import pytest
 from crowd import together
 from handmade_kernels import ADD3, MATVEC_SIGNATURE, vectors
 
-from codegen.entry_ir import KEPT_EACH, KEPT_ELEMENTS
+from codegen.entry.ir import KEPT_EACH, KEPT_ELEMENTS
 
 RNG = np.random.default_rng(20261128)
 SOME = 3 * KEPT_EACH  # calls after which every place has been looked at, and what was put there, too

@@ -38,6 +38,23 @@ ROWS: dict[str, int] = {
     "symdiff.__main__": 7,
     "symdiff": 6,
 }  # fmt: skip
+# Inside codegen, as code flows: what a row is made of lies below it. Packages of one row do not import each other.
+STAGES: dict[str, int] = {
+    "codegen.errors": 1,
+    "codegen.vmath": 1,
+    "codegen.ir": 2,
+    "codegen.jit": 2,
+    "codegen.llvm": 3,
+    "codegen.arrays": 3,
+    "codegen.analysis": 4,
+    "codegen.products": 4,
+    "codegen.schedule": 5,
+    "codegen.kernels": 6,
+    "codegen.inspection": 7,
+    "codegen.entry": 8,
+    "codegen.compiled": 9,
+    "codegen": 10,
+}
 BELOW_CODEGEN = {"symdiff.ir", "symdiff.errors", "symdiff.process", "symdiff.vectorcall"}
 # The only import inside a function: native code is loaded at the first compile.
 LAZY = {("symdiff.api", "codegen")}
@@ -54,7 +71,7 @@ MODULES = {module_of(path): path for path in FILES}
 
 
 def part(module: str) -> str:
-    """The unit that has a row: symdiff.ir of symdiff.ir.graph, codegen of codegen.lower."""
+    """The unit that has a row: symdiff.ir of symdiff.ir.graph, codegen of codegen.arrays.lower."""
     pieces = module.split(".")
     return pieces[0] if pieces[0] == "codegen" else ".".join(pieces[:2])
 
@@ -107,6 +124,16 @@ def test_imports_go_down(module: str) -> None:
             assert other in ROWS, f"{where}, which has no row"
             assert own in ROWS, f"{module} has no row"
             assert ROWS[other] < ROWS[own], f"{where}: from row {ROWS[own]} to row {ROWS[other]}, expected a lower one"
+
+
+@pytest.mark.parametrize("module", sorted(m for m in MODULES if part(m) == "codegen"))
+def test_native_code_is_made_stage_by_stage(module: str) -> None:
+    own = ".".join(module.split(".")[:2])
+    assert own in STAGES, f"{module} has no row"
+    for target, line, _ in imports(module):
+        other = ".".join(target.split(".")[:2])
+        if part(target) == "codegen" and other != own:
+            assert STAGES[other] < STAGES[own], f"{module}:{line} imports {target}: expected a lower row"
 
 
 @pytest.mark.parametrize("module", sorted(MODULES))

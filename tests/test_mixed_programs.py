@@ -11,7 +11,9 @@ from codegen_programs import close
 from mixed_programs import Mixed
 
 import codegen
-from codegen import cutting, main, split
+from codegen.analysis import cutting
+from codegen.kernels import main
+from codegen.schedule import split
 from symdiff.errors import SymdiffError
 from symdiff.interp import interpret
 

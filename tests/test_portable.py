@@ -7,9 +7,11 @@ from crowd import machine_of
 from llvmlite import binding as llvm
 
 import codegen
-from codegen import compiled, engine, products
-from codegen.jobs import build
-from codegen.main import emit_program
+from codegen import compiled
+from codegen.jit import engine
+from codegen.kernels.main import emit_program
+from codegen.products import shared as products
+from codegen.schedule.jobs import build
 
 # Register bytes, whether products are fused into sums, and the features LLVM may use.
 MACHINES = {"sse2": (16, "x86-64", ""), "avx2": (32, "x86-64-v3", ""), "wide": (64, "x86-64-v3", "")}

@@ -9,7 +9,7 @@ import time
 import pytest
 from crowd import together
 
-from codegen import engine
+from codegen.jit import engine
 from symdiff.process import LLVM_LOCK, Once, Turn
 
 
@@ -229,7 +229,8 @@ END = """
 import gc
 import numpy as np
 import symdiff as sd
-from codegen import base, compiled
+from codegen.llvm import base
+from codegen import compiled
 n, m = sd.dims("n m")
 A = sd.symbol("A", (n, m))
 f = sd.compile([np.sin(A), A @ A.T], [A])

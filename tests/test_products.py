@@ -8,8 +8,9 @@ from codegen_programs import agree, text_function
 
 import codegen
 import symdiff as sd
-from codegen import products, tiers
 from codegen.errors import CompilationError
+from codegen.jit import tiers
+from codegen.products import shared as products
 
 
 @pytest.mark.parametrize("sizes", [(0, 3), (1, 1), (5, 2), (200, 13), (300, 50), (70, 130), (20, 260)])

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from strategies import programs
 
 import symdiff as sd
-from codegen import compiled, cutting
-from codegen.jobs import build
-from codegen.loops import PARTS, For, Let
-from codegen.profile import KernelProfile, profile
-from codegen.strips import strips
+from codegen import compiled
+from codegen.analysis import cutting
+from codegen.analysis.strips import strips
+from codegen.inspection.profile import KernelProfile, profile
+from codegen.ir.loops import PARTS, For, Let
+from codegen.schedule.jobs import build
 from symdiff.api.expression import function_of
 from symdiff.api.native import compile_function, profiler
 from symdiff.cost import predict

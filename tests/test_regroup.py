@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 import codegen
 import symdiff as sd
-from codegen.constants import ONE, Exact, exact, inverse, number, root, times
-from codegen.loops import For, Let, statements
-from codegen.monomials import never_denormal
+from codegen.ir.loops import For, Let, statements
+from codegen.schedule.constants import ONE, Exact, exact, inverse, number, root, times
+from codegen.schedule.monomials import never_denormal
 from symdiff.frontend.expr import Expr
 from symdiff.interp import interpret
 from symdiff.ir.builder import Builder

@@ -10,8 +10,11 @@ from codegen_programs import agree
 
 import codegen
 import symdiff as sd
-from codegen import compiled, cutting, main, pool
-from codegen.loops import Call, For, statements
+from codegen import compiled
+from codegen.analysis import cutting
+from codegen.ir.loops import Call, For, statements
+from codegen.jit import pool
+from codegen.kernels import main
 from symdiff.api.expression import function_of
 
 n, m, d, h, o = sd.dims("n m d h o")

@@ -7,10 +7,10 @@ from scan_programs import Body, arguments, random_scan
 
 import codegen
 import symdiff as sd
-from codegen.jobs import build
-from codegen.loops import For, statements
-from codegen.profile import profile
-from codegen.verify import verify
+from codegen.inspection.profile import profile
+from codegen.ir.loops import For, statements
+from codegen.ir.verify import verify
+from codegen.schedule.jobs import build
 from symdiff.interp import interpret
 from symdiff.ir.contraction import contract
 from symdiff.ir.dims import named

@@ -7,8 +7,8 @@ import pytest
 from test_portable import MACHINES, on
 
 import symdiff as sd
-from codegen import shuffles
-from codegen.text import Lines, Module
+from codegen.kernels import shuffles
+from codegen.llvm.text import Lines, Module
 
 
 def executed(lines, values):

@@ -13,10 +13,10 @@ from scan_programs import random_scan
 
 import codegen
 import symdiff as sd
-from codegen.index import Index, var
-from codegen.jobs import build
-from codegen.loops import Buffer, Call, For, Kernel, Let, Load, Pointer, Stmt, Store, accessed, statements
-from codegen.slots import lives, share
+from codegen.analysis.slots import lives, share
+from codegen.ir.index import Index, var
+from codegen.ir.loops import Buffer, Call, For, Kernel, Let, Load, Pointer, Stmt, Store, accessed, statements
+from codegen.schedule.jobs import build
 from symdiff.api.expression import function_of
 from symdiff.interp import interpret
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 import symdiff as sd
-from codegen import engine, lapack, routines
-from codegen.small import LARGEST
-from codegen.text import Module
+from codegen.jit import engine, lapack
+from codegen.llvm.text import Module
+from codegen.products import routines
+from codegen.products.small import LARGEST
 from symdiff.errors import EvaluationError
 
 b, n, k = sd.dims("b n k")

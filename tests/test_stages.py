@@ -15,8 +15,10 @@ import pytest
 
 import codegen
 import symdiff as sd
-from codegen import compiled, engine, entry_ir, tiers
+from codegen import compiled
+from codegen.entry import ir as entry_ir
 from codegen.errors import CompilationError
+from codegen.jit import engine, tiers
 from symdiff.api.expression import function_of
 from symdiff.errors import ArgumentError, SymdiffError
 from symdiff.ir.collecting import uncollected
@@ -107,7 +109,7 @@ def test_explain_says_what_threads_share():
     x = sd.symbol("x", (sd.dim("n"),))
     assert "n in blocks" not in sd.compile(np.exp(x), [x]).explain()
     shared = sd.compile(np.exp(x), [x], threads=2)
-    assert "shared" in shared.explain() or not codegen.pool.available()
+    assert "shared" in shared.explain() or not codegen.jit.pool.available()
     assert "shared" in shared.explain(np.ones(10))
 
 
@@ -370,7 +372,9 @@ print("done")
 CHILD = """
 import os, time
 import symdiff as sd
-from codegen import compiled, entry, tiers
+from codegen import compiled
+from codegen.entry import native as entry
+from codegen.jit import tiers
 assert entry.settle(100)
 compiled._FELT = 0
 tiers.PAUSE = 1000.0

@@ -12,7 +12,10 @@ import pytest
 from numpy.typing import NDArray
 
 import symdiff as sd
-from codegen import compiled, main, pool, products
+from codegen import compiled
+from codegen.jit import pool
+from codegen.kernels import main
+from codegen.products import shared as products
 
 pytest.importorskip("llvmlite")
 

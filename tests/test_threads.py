@@ -14,8 +14,9 @@ from codegen_programs import Program, arguments
 
 import codegen
 import symdiff as sd
-from codegen import engine, main, pool
-from codegen.jobs import build
+from codegen.jit import engine, pool
+from codegen.kernels import main
+from codegen.schedule.jobs import build
 from symdiff.errors import ArgumentError, EvaluationError
 from symdiff.ir.text import parse_function
 from symdiff.ops import OPSET
@@ -220,7 +221,8 @@ SCRIPT = """
 import os, sys
 import numpy as np
 import symdiff as sd
-from codegen import main, pool
+from codegen.kernels import main
+from codegen.jit import pool
 main.SHARED_WORK = 0
 pool.share_always(True)
 f = sd.jit(lambda x: np.sum(np.exp(x)), threads=2)
@@ -244,7 +246,7 @@ def test_a_child_has_a_pool_of_its_own_and_exit_is_clean():
 
 FEW = """
 import ctypes, os
-from codegen import engine, pool
+from codegen.jit import engine, pool
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 library = engine.compile_text('''%s''', ["work"], opt=0)
 parallel = ctypes.CFUNCTYPE(ctypes.c_int32, *[ctypes.c_void_p] * 3, *[ctypes.c_int64] * 3)(pool.address())
@@ -273,7 +275,8 @@ ENDING = """
 import gc, time
 import numpy as np
 import symdiff as sd
-from codegen import main, pool
+from codegen.kernels import main
+from codegen.jit import pool
 main.SHARED_WORK = 0
 pool._YIELDS = 10**9  # workers look for work without end, as they do for long where processors are busy
 pool.share_always(True)

@@ -14,8 +14,9 @@ from crowd import machine_of
 from llvmlite import binding as llvm
 
 import codegen
-from codegen import engine, gemm, pool, tiles
-from codegen.text import Module
+from codegen.jit import engine, pool
+from codegen.llvm.text import Module
+from codegen.products import gemm, tiles
 
 LAYOUTS = {"NN": ("m,k", "k,n", "ij,jk"), "NT": ("m,k", "n,k", "ij,kj"), "TN": ("k,m", "k,n", "ji,jk"),
            "TT": ("k,m", "n,k", "ji,kj")}  # fmt: skip

@@ -9,7 +9,7 @@ import pytest
 from structures import X, n, rosenbrock
 
 import symdiff as sd
-from codegen import main
+from codegen.kernels import main
 from symdiff.errors import ArgumentError
 
 m = sd.dim("m")

@@ -14,8 +14,8 @@ import pytest
 from crowd import together
 
 import symdiff as sd
-from codegen import entry
-from codegen.guarded import Guarded
+from codegen.entry import native as entry
+from codegen.entry.guarded import Guarded
 from symdiff.api import transformed, turns
 
 

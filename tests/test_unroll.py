@@ -7,16 +7,17 @@ import numpy as np
 import pytest
 
 import symdiff as sd
-from codegen import emit, folding
+from codegen.analysis.waves import in_waves, is_dear
+from codegen.arrays import folding
+from codegen.arrays.lower import lower
+from codegen.arrays.mirror import mirrored
+from codegen.arrays.nodes import Graph
+from codegen.arrays.unroll import unroll
 from codegen.compiled import inspect
-from codegen.jobs import build
-from codegen.loops import For, Let, accessed, statements
-from codegen.lower import lower
-from codegen.mirror import mirrored
-from codegen.nodes import Graph
-from codegen.records import _cover, _runs
-from codegen.unroll import unroll
-from codegen.waves import in_waves, is_dear
+from codegen.ir.loops import For, Let, accessed, statements
+from codegen.kernels import emit
+from codegen.kernels.records import _cover, _runs
+from codegen.schedule.jobs import build
 from symdiff.interp import interpret
 
 LENGTHS = (1, 2, 3, 4, 5, 8, 13)
@@ -436,7 +437,7 @@ def test_one_answer_taken_apart_or_not(longest, batch, rng, monkeypatch):
     q = rng.normal(size=(batch, size))
     expected = [sd.hessian(f)(row) for row in q]
     for name in ("SHORT", "LONGEST", "ALONE"):
-        monkeypatch.setattr(f"codegen.unroll.{name}", longest)
+        monkeypatch.setattr(f"codegen.arrays.unroll.{name}", longest)
     monkeypatch.setattr(emit, "PIECE", 40)
     np.testing.assert_allclose(fn(q), expected, rtol=1e-11, atol=1e-11)
     kernels = inspect(fn.native[0]).program.kernels

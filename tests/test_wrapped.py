@@ -5,8 +5,8 @@ import pytest
 
 import symdiff as sd
 from codegen import inspect
-from codegen.lower import lower
-from codegen.wrapped import wrapped
+from codegen.arrays.lower import lower
+from codegen.arrays.wrapped import wrapped
 from symdiff.errors import EvaluationError
 
 

@@ -1,0 +1,1 @@
+"""Kernels of the loop IR as functions of LLVM IR, with explicit vector code."""

@@ -1,0 +1,1 @@
+"""Matrix products and factorizations in LLVM IR: tiles, packing, small sizes, parts that threads share."""
