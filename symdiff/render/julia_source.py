@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from symdiff.errors import ArgumentError, UnsupportedError
-from symdiff.ir.dims import Dim, Shape, Size
+from symdiff.ir.dims import Shape, Size
 from symdiff.ir.graph import ArrayConstant, Function
+from symdiff.render.definitions import LONGEST_LINE, size_lines
 from symdiff.render.naming import fresh_names, named_subterms
 from symdiff.render.node import Node, chain_runs, inverted, solves, unit_vector, uses_matrix_power
 from symdiff.render.numpy_calls import Writer
@@ -80,7 +81,7 @@ _KEYWORDS = frozenset(
 def julia_source(function: Function, name: str) -> str:
     """A Julia function with the helpers it needs."""
     _, results = recover(function, shared=True)
-    named = named_subterms(results, shared=True, largest=40)
+    named = named_subterms(results, shared=True, largest=LONGEST_LINE)
     symbols = [p.name for p in function.params] + list(function.dims)
     taken = {*symbols, name, "I", "pi"}
     names = dict(zip(named, fresh_names(len(named), taken), strict=True))
@@ -96,7 +97,7 @@ def julia_source(function: Function, name: str) -> str:
     imports = ["using LinearAlgebra"] * bool(_LINEAR.search(body))
     imports += ["using SpecialFunctions"] * bool(_SPECIAL.search(everything))
     imports += ["using Statistics"] * bool(re.search(r"\bmean\(", body))
-    sizes, unknown = _sizes(function, body)
+    sizes, unknown = size_lines(function, body, _read, lambda p: f"size({p})")
     arguments = [p.name for p in function.params] + unknown
     text = "\n".join([f"function {name}({', '.join(arguments)})", *sizes, body, "end"])
     return "\n\n".join(["\n".join(imports), *helpers, text] if imports else [*helpers, text]) + "\n"
@@ -109,23 +110,8 @@ def _helpers(body: str) -> list[str]:
     return found
 
 
-def _sizes(function: Function, body: str) -> tuple[list[str], list[str]]:
-    """Lines that read the dimensions of `body` off the arguments, and the dimensions that no argument shows alone."""
-    used = [d for d in function.dims if re.search(rf"(?<![\w.]){d}\b", body)]
-    found: set[str] = set()
-    lines: list[str] = []
-    for p in function.params:
-        shown = [str(s) if isinstance(s, Dim) and str(s) in s.names else "" for s in p.type.shape]
-        fresh = {s for s in shown if s in used and s not in found}
-        if fresh and set(shown) == fresh and len(shown) == len(fresh) > 1:
-            lines.append(f"    {', '.join(shown)} = size({p.name})")
-        else:
-            lines += [
-                f"    {s} = " + (f"length({p.name})" if len(shown) == 1 else f"size({p.name}, {shown.index(s) + 1})")
-                for s in dict.fromkeys(shown) if s in fresh
-            ]  # fmt: skip
-        found |= fresh
-    return lines, [d for d in used if d not in found]
+def _read(argument: str, axis: int, rank: int) -> str:
+    return f"length({argument})" if rank == 1 else f"size({argument}, {axis + 1})"
 
 
 def _dropped(name: str, text: str, axes: tuple[int, ...], rank: int) -> str:

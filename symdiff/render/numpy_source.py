@@ -11,9 +11,8 @@ import re
 from collections.abc import Sequence
 
 from symdiff.errors import ArgumentError
-from symdiff.ir.dims import Dim
 from symdiff.ir.graph import Function
-from symdiff.render.naming import fresh_names, named_subterms
+from symdiff.render.definitions import python_definition, size_lines
 from symdiff.render.notation import Node
 from symdiff.render.numpy_calls import HELPER_SOURCE, HELPERS
 from symdiff.render.printer import Printer
@@ -69,28 +68,12 @@ def _depth(text: str) -> int:
 
 
 def _definition(function: Function, results: Sequence[Node], name: str) -> str:
-    named = named_subterms(results, shared=True, largest=40)
-    taken = {p.name for p in function.params} | set(function.dims) | set(HELPERS) | {"np", "scipy", name}
-    names = dict(zip(named, fresh_names(len(named), taken), strict=True))
-    strings = Printer(names).write(results)
-    lines = [f"    {names[node]} = {strings[node][0]}" for node in named]
-    returned = [names.get(r) or strings[r][0] for r in results]
-    lines.append(f"    return {', '.join(returned)}" + ("," if len(returned) == 1 and len(results) != 1 else ""))
-    body = "\n".join(lines)
-    sizes, unknown = size_lines(function, body)
-    arguments = [p.name for p in function.params] + unknown
-    helpers = [text for helper, text in HELPER_SOURCE.items() if re.search(rf"(?<![\w.]){helper}\(", body)]
+    text, body = python_definition(function, results, name, Printer, {*HELPERS, "np", "scipy"}, numpy_sizes)
+    helpers = [source for helper, source in HELPER_SOURCE.items() if re.search(rf"(?<![\w.]){helper}\(", body)]
     imports = "import numpy as np" + ("\nimport scipy.special" if "scipy.special" in body else "")
-    head = f"def {name}({', '.join(arguments)}):"
-    return "\n\n\n".join([imports, *helpers, "\n".join([head, *sizes, body])]) + "\n"
+    return "\n\n\n".join([imports, *helpers, text]) + "\n"
 
 
-def size_lines(function: Function, body: str) -> tuple[list[str], list[str]]:
-    """Lines that read the dimensions of `body` off the arguments, and the dimensions that no argument shows alone."""
-    found: dict[str, str] = {}
-    for p in function.params:
-        for axis, size in enumerate(p.type.shape):
-            if isinstance(size, Dim) and str(size) in size.names:
-                found.setdefault(str(size), f"    {size} = np.shape({p.name})[{axis}]")
-    used = [d for d in function.dims if re.search(rf"\b{d}\b", body)]
-    return [found[d] for d in used if d in found], [d for d in used if d not in found]
+def numpy_sizes(function: Function, body: str) -> tuple[list[str], list[str]]:
+    """The lines that read sizes of anything NumPy takes for an array."""
+    return size_lines(function, body, lambda p, axis, _: f"np.shape({p})[{axis}]")

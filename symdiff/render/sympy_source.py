@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 from symdiff.errors import ArgumentError, UnsupportedError
 from symdiff.ir.dims import Dim, Shape, Size, format_shape
 from symdiff.ir.graph import ArrayConstant, Function
+from symdiff.render.definitions import LONGEST_LINE
 from symdiff.render.naming import fresh_names, named_subterms
 from symdiff.render.node import Node, nested
 from symdiff.render.printer import ADD, ATOM, COMPARE, MUL, POW, UNARY, Printer, Text, at, size_text
@@ -53,7 +54,7 @@ def sympy_source(function: Function) -> str:
 def sympy_code(function: Function, name: str) -> str:
     """A definition in SymPy, shared subterms named."""
     _, results = recover(function, shared=True)
-    named = named_subterms(results, shared=True, largest=40)
+    named = named_subterms(results, shared=True, largest=LONGEST_LINE)
     taken = {p.name for p in function.params} | set(function.dims) | {name}
     names = dict(zip(named, fresh_names(len(named), taken), strict=True))
     strings = SympyPrinter(names).write(results)

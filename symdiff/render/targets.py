@@ -10,14 +10,12 @@ import keyword
 import re
 
 from symdiff.errors import ArgumentError
-from symdiff.ir.dims import Dim
 from symdiff.ir.graph import Function
 from symdiff.render.c_source import c_source
+from symdiff.render.definitions import python_definition, shape_lines
 from symdiff.render.julia_source import julia_source
 from symdiff.render.loop_source import SCANS, loop_source
-from symdiff.render.naming import fresh_names, named_subterms
-from symdiff.render.numpy_source import size_lines as numpy_sizes
-from symdiff.render.numpy_source import to_source
+from symdiff.render.numpy_source import numpy_sizes, to_source
 from symdiff.render.printer import Printer
 from symdiff.render.python_targets import JaxPrinter, TorchPrinter
 from symdiff.render.recover import recover
@@ -25,7 +23,6 @@ from symdiff.render.recurrences import has_loops
 from symdiff.render.sympy_source import sympy_code, sympy_source
 
 TARGETS = ("numpy", "jax", "torch", "julia", "c", "sympy")
-LONGEST_LINE = 40
 
 _PRINTERS: dict[str, type[Printer]] = {"jax": JaxPrinter, "torch": TorchPrinter}
 _IMPORTS = {
@@ -74,7 +71,7 @@ def code(
     if target in SCANS and has_loops(function):
         if target == "numpy":
             return loop_source(function, target, name, lambda f, n: to_source(f, name=n), numpy_sizes)
-        return loop_source(function, target, name, lambda f, n: _python(f, target, n, None), size_lines)
+        return loop_source(function, target, name, lambda f, n: _python(f, target, n, None), shape_lines)
     match target:
         case "numpy":
             return to_source(function, name=name, like=like)
@@ -90,39 +87,10 @@ def code(
 
 def _python(function: Function, target: str, name: str, like: Function | None) -> str:
     _, results = recover(function, True, like)
-    named = named_subterms(results, shared=True, largest=LONGEST_LINE)
-    printer_type = _PRINTERS[target]
     reserved = {"jax", "jnp", "torch", "math"}
     clash = next((p.name for p in function.params if p.name in reserved), None)
     if clash is not None:
         raise ArgumentError(f"source for {target}: the symbol {clash} has the name of a module; rename it")
-    taken = {p.name for p in function.params} | set(function.dims) | reserved | {name}
-    names = dict(zip(named, fresh_names(len(named), taken), strict=True))
-    strings = printer_type(names).write(results)
-    lines = [f"    {names[node]} = {strings[node][0]}" for node in named]
-    returned = [names.get(r) or strings[r][0] for r in results]
-    lines.append(f"    return {', '.join(returned)}" + ("," if len(returned) == 1 and len(results) != 1 else ""))
-    body = "\n".join(lines)
-    sizes, unknown = size_lines(function, body)
-    arguments = [p.name for p in function.params] + unknown
+    text, body = python_definition(function, results, name, _PRINTERS[target], reserved, shape_lines)
     imports = "".join([line for line, pattern in _IMPORTS[target] if re.search(pattern, body)])
-    head = f"def {name}({', '.join(arguments)}):"
-    return (imports + "\n\n" if imports else "") + "\n".join([head, *sizes, body]) + "\n"
-
-
-def size_lines(function: Function, body: str) -> tuple[list[str], list[str]]:
-    """Lines that read the dimensions of `body` off the arguments, and the dimensions that no argument shows alone."""
-    used = [d for d in function.dims if re.search(rf"(?<![\w.]){d}\b", body)]
-    found: set[str] = set()
-    lines: list[str] = []
-    for p in function.params:
-        shown = [str(s) if isinstance(s, Dim) and str(s) in s.names else "" for s in p.type.shape]
-        fresh = {s for s in shown if s in used and s not in found}
-        if not fresh:
-            continue
-        if set(shown) == fresh and len(shown) == len(fresh) and len(shown) > 1:
-            lines.append(f"    {', '.join(shown)} = {p.name}.shape")
-        else:
-            lines += [f"    {s} = {p.name}.shape[{shown.index(s)}]" for s in dict.fromkeys(shown) if s in fresh]
-        found |= fresh
-    return lines, [d for d in used if d not in found]
+    return (imports + "\n\n" if imports else "") + text + "\n"
