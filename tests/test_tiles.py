@@ -120,10 +120,12 @@ def test_what_lies_beside_a_tile_does_not_reach_it():
 @pytest.mark.usefixtures("shared")
 @pytest.mark.skipif(not pool.available(), reason="no POSIX threads here")
 @pytest.mark.parametrize(
-    "sizes", [(20, 1010, 200), (300, 100, 130), (130, 260, 2500), (257, 250, 90), (260, 300, 430), (100, 110, 1000)]
-)
+    "sizes", [(20, 1010, 200), (300, 100, 130), (130, 260, 2500), (257, 250, 90), (260, 300, 430), (100, 110, 1000),
+              (20, 8, 8266), (5, 12, 18532)],
+)  # fmt: skip
 def test_threads_share_rows_or_columns_and_keep_the_bits(sizes, rng):
-    """The last columns of the first are so few that alone they would be added up along the sum."""
+    """The last columns of the first are so few that alone they would be added up along the sum; the last stretches of
+    the last two are."""
     body = (
         '%0: f64[m,n] = contract(%A, %B) {spec = "ij,kj->ik"}\n%1: f64[m,n] = contract(%A, %C) {spec = "ij,jk->ik"}\n'
         '%2: f64[n,n] = contract(%C, %s, %C) {spec = "ij,i,ik->jk"}\nreturn %0, %1, %2'

@@ -118,11 +118,11 @@ def call(r: Routine, **other: str) -> str:
     return r.emit(f"call i32 @{symbol(r.dtype)}({arguments(_ROUTINE, **other)})")
 
 
-def narrow(r: Routine) -> str:
-    """Whether the product is left to `codegen.products.dots`."""
+def narrow(r: Routine, k: str = "%k") -> str:
+    """Whether the product, or the part of it with k products a sum, is left to `codegen.products.dots`."""
     tests = (
         "ne ptr %dots, null", "eq i64 %as, 1", "eq i64 %bs, 1", "ne i64 %bc, 1", f"sle i64 %n, {_NARROW}",
-        f"sge i64 %k, {_FEWEST}", f"sle i64 %k, {_MOST}",
+        f"sge i64 {k}, {_FEWEST}", f"sle i64 {k}, {_MOST}",
     )  # fmt: skip
     return r.both(*(r.emit(f"icmp {test}") for test in tests))
 

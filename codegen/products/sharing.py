@@ -429,11 +429,13 @@ def _divided(module: Module, dtype: str, threads: bool) -> str:
             r.when(r.both(several, fit, none), spans, several_blocks)
 
         def several_blocks() -> None:
-            # Narrow products of rows with rows add up in an order of their own, which a narrow part must not take.
-            wide = r.emit(f"icmp sgt i64 %n, {r.mul('%m', 2)}")
+            # Narrow products of rows with rows add up in an order of their own, which a narrow part must not take;
+            # the last stretch of a long sum may be one.
+            narrow = gemm.narrow(r, own.get("k", "%k"))
+            wide = r.both(r.emit(f"icmp sgt i64 %n, {r.mul('%m', 2)}"), r.emit(f"xor i1 {narrow}, true"))
             whole = r.emit(f"or i1 {r.emit(f'xor i1 {symmetric}, true')}, {once}")
             given = r.emit(f"icmp ne ptr {own.get('panels', '%panels')}, null")
-            lies = r.emit(f"or i1 {gemm.in_place(r, 'false')}, {gemm.narrow(r)}")
+            lies = r.emit(f"or i1 {gemm.in_place(r, 'false')}, {narrow}")
             packs = r.both(whole, r.emit(f"xor i1 {given}, true"), r.emit(f"xor i1 {lies}, true"))
             r.when(wide, lambda: shared("columns", "%n", dots="null"),
                    lambda: r.when(packs, rows_of_panels, rows))  # fmt: skip
