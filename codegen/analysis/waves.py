@@ -16,8 +16,6 @@ from codegen.ir.loops import Let, Load, Stmt, Store, scalars_read
 
 _DEAR = 20
 _END = 1 << 30
-
-
 _OF_TWO = ("pow", "hypot", "arctan2", "logaddexp")
 
 
@@ -31,7 +29,8 @@ def is_dear(stmt: Stmt) -> bool:
 def in_waves(body: Sequence[Stmt], alike: bool = False) -> Sequence[Stmt]:
     """The stretch in an order of waves, or as it is where no two calls could stand side by side; `alike`: or where
     none of those that could are equal functions."""
-    if sum(map(is_dear, body)) < 2:
+    dear = [is_dear(stmt) for stmt in body]
+    if sum(dear) < 2:
         return body
     read = {s.buffer.root for s in body if isinstance(s, Load)}
     if any(isinstance(s, Store) and (s.fold or s.buffer.root in read) for s in body):
@@ -39,31 +38,33 @@ def in_waves(body: Sequence[Stmt], alike: bool = False) -> Sequence[Stmt]:
     depth: dict[int, int] = {}
     wave: dict[int, int] = {}
     reads = [scalars_read(stmt) for stmt in body]
-    for position, stmt in enumerate(body):
-        below = max([depth.get(n, 0) for n in reads[position]], default=0)
-        if is_dear(stmt):
+    for position, names in enumerate(reads):
+        below = 0
+        for name in names:
+            if depth.get(name, 0) > below:
+                below = depth[name]
+        if dear[position]:
             wave[position] = below
             below += 1
-        if isinstance(stmt, (Let, Load)):
+        stmt = body[position]
+        if below and isinstance(stmt, (Let, Load)):
             depth[stmt.name] = below
     if alike and max(Counter((at, _kind(body[p])) for p, at in wave.items()).values()) < 2:
         return body
     # What a wave needs comes before it, everything else behind the last one.
     wanted: dict[int, int] = {}
-    phase = [_END] * len(body)
+    order: list[tuple[int, bool, str, int]] = []
     for position in range(len(body) - 1, -1, -1):
         stmt = body[position]
-        if not isinstance(stmt, Store):
-            assert isinstance(stmt, (Let, Load))
-            phase[position] = wave.get(position, wanted.get(stmt.name, _END))
-        for name in reads[position]:
-            wanted[name] = min(wanted.get(name, _END), phase[position])
-
-    def key(position: int) -> tuple[int, bool, str, int]:
-        dear = position in wave
-        return phase[position], dear, _kind(body[position]) if dear else "", position
-
-    return [body[position] for position in sorted(range(len(body)), key=key)]
+        phase = wave.get(position, _END)
+        if phase == _END and isinstance(stmt, (Let, Load)):
+            phase = wanted.get(stmt.name, _END)
+        if phase < _END:
+            for name in reads[position]:
+                if phase < wanted.get(name, _END):
+                    wanted[name] = phase
+        order.append((phase, dear[position], _kind(stmt) if dear[position] else "", position))
+    return [body[position] for _, _, _, position in sorted(order)]
 
 
 def _kind(stmt: Stmt) -> str:
