@@ -232,13 +232,39 @@ def test_refused_as_float64(make, value, message):
 
 
 def test_errors_of_foreign_arrays_say_which_argument(make):
+    error = RuntimeError("copy it to the host first")
+
     class OnDevice:
         def __array__(self, dtype=None, copy=None):
-            raise RuntimeError("copy it to the host first")
+            raise error
 
     with pytest.raises(RuntimeError, match="to the host first") as caught:
         make(ADD3)(np.ones(2), OnDevice(), np.ones(2))
     assert caught.value.__notes__ == ["y: expected a float64 array of shape (n,), given OnDevice"]
+
+
+def test_arguments_are_asked_for_their_contents_once_and_in_turn(make):
+    asked = []
+
+    class Foreign:
+        def __init__(self, size):
+            self.size = size
+
+        def __array__(self, dtype=None, copy=None):
+            asked.append(self.size)
+            return np.ones(self.size, np.float32)
+
+    f, g = make(ADD3), make(PRODUCT)
+    np.testing.assert_array_equal(f(Foreign(2), z=Foreign(2), y=[1, 2]), [3.0, 4.0])
+    for function, args, message in [
+        (f, (Foreign(3), "a", Foreign(4)), "^y: expected a float64 array"),
+        (f, (Foreign(5), [1.0] * 5, Foreign(6)), "^z: dimension n is 6 here"),
+        (g, (np.ones(1), Foreign(()), "a"), r"^x: expected shape \(\), given \(1,\)"),
+        (g, (1.0, Foreign(1), "a"), r"^y: expected shape \(\), given \(1,\)"),
+    ]:
+        with pytest.raises((TypeError, ValueError), match=message):
+            function(*args)
+    assert asked == [2, 2, 3, 5, 6, 1]
 
 
 def test_sizes_are_given_by_name(make):
@@ -274,10 +300,13 @@ def test_argument_counts_and_names(make):
         ((1.0, 2.0), {"q": 3.0}, r"unexpected keyword 'q'"),
         ((1.0, 2.0), {"x": 3.0}, r"x is given by position and by name"),
         ((1.0, 2.0, 3.0), {"q": 1}, r"unexpected keyword 'q'"),
+        ((1.0, 2.0), {"self": 3.0}, r"unexpected keyword 'self'"),
         ((1.0, 2.0, 3.0), {"out": 1.0}, r"out: expected a tuple of 4 arrays \(v, gx, gy, gz\), given float 1.0"),
     ]:
         with pytest.raises(TypeError, match=message):
             f(*args, **named)
+    named_so = Signature("product", (), (f64("self"), f64("args"), f64("named")), PRODUCT.results)
+    assert make(named_so)(1.5, named=2.0, args=3.0) == make(named_so)(named=2.0, self=1.5, args=3.0) == f(1.5, 3.0, 2.0)
 
 
 def test_statuses_become_errors(make):

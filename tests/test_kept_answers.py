@@ -9,7 +9,7 @@ import weakref
 import numpy as np
 import pytest
 from crowd import together
-from handmade_kernels import PRODUCT
+from handmade_kernels import PRODUCT, ROOT
 
 import symdiff as sd
 from codegen.entry.ir import KEPT_EACH, KEPT_ELEMENTS
@@ -130,6 +130,29 @@ def test_a_watcher_of_a_part_may_call_again():
         watches.append(weakref.ref(f(*v)[1][0], lambda _: calls.append(f(*v))))
     del watches
     assert all(same(c, mixed(*v)) for c in calls)
+
+
+def test_an_answer_found_where_it_is_kept_has_as_many_references_as_holders(make):
+    """By the collector anybody comes to the list, also while a call is at work on what is in it."""
+    f = make(ROOT)
+    if not f.is_fast:
+        return
+    kept = f._keep[1]
+    found = []
+
+    def find(_):
+        found.extend(t for t in kept if t is not None)
+        for i in range(SOME):
+            f(float(i + 1))
+
+    alone = object()
+    watches = [weakref.ref(f(2.0)[1], find) for _ in range(KEPT_EACH)]
+    for i in range(SOME):
+        answer = f(float(i + 1))
+        held = sum(t is answer for t in itertools.chain(found, kept))
+        assert sys.getrefcount(answer) == held + sys.getrefcount(alone)
+    assert found
+    del watches
 
 
 def test_a_collection_may_look_at_everything(make):

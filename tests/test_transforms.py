@@ -200,6 +200,7 @@ def test_keywords_are_traced_or_stay_python_values() -> None:
     np.testing.assert_allclose(sd.grad(lambda a, b, *, w: np.sum(a * b * w), argnums=-1)(x, x + 1, w=x), x * x)
     np.testing.assert_allclose(sd.hessian(_scaled)(x, scale=5.0), 10 * np.eye(3))
     np.testing.assert_allclose(sd.vmap(lambda a, s: a * s)(x, s=x + 1), x * (x + 1))
+    np.testing.assert_allclose(sd.jit(lambda a, self: a * self)(x, self=x + 1), x * (x + 1))
     assert "_scaled" in repr(slope)
 
 

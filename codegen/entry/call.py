@@ -66,7 +66,6 @@ number.take:
   %n.more = icmp ult i64 %n.next, %params
   br i1 %n.more, label %number, label %bound
 
-
 some.params:
   %no.params = icmp eq i64 %params, 0
   br i1 %no.params, label %bound, label %param

@@ -80,17 +80,15 @@ class Marshal:
         self._spare: list[Frame] = []
         self._seen: dict[tuple[tuple[int, ...], ...], _Sizes] = {}
 
-    def __call__(self, *args: Any, out: Any = None, sizes: Mapping[str, int] | None = None, **named: Any) -> Any:
+    def __call__(self, /, *args: Any, out: Any = None, sizes: Mapping[str, int] | None = None, **named: Any) -> Any:
         """Convert, check, run, and hand the results back; with `out`, write there and return `out`'s arrays."""
         values = self.positional(args, named) if named or len(args) != len(self._takes) else args
-        if self.exact is not None and not sizes:
-            converted = self._converted(values)
-            # The fast entry has seen these arguments as they came: another look is worth while at others only.
-            if converted is not values or named:
-                found = self.exact(*converted, out=out)
-                if found is not REFUSED:
-                    return found
-                values = converted
+        converted = self._converted(values)
+        # The fast entry has seen these arguments as they came: another look is worth while at others only.
+        if self.exact is not None and not sizes and (converted is not values or named):
+            found = self.exact(*converted, out=out)
+            if found is not REFUSED:
+                return found
         try:
             frame = self._spare.pop()
         except IndexError:
@@ -98,19 +96,15 @@ class Marshal:
         words, cells, first = frame.words, frame.cells, self._data
         params: list[Array] = []
         shapes: list[tuple[int, ...]] = []
-        for spec, dtype, plain, number, place in self._takes:
-            value = values[number]
-            if type(value) is plain and (plain is not int or -(2**63) <= value < 2**63):
+        for spec, _, plain, number, place in self._takes:
+            value = converted[number]
+            if type(value) is plain:
                 cells[number].value = value
                 shapes.append(())
                 continue
             array: Array = value
-            if type(value) is not np.ndarray or value.dtype is not dtype or not value.flags.aligned:
-                array = convert(spec, value)
             shapes.append(array.shape)
             if not spec.axes:
-                if array.ndim:
-                    raise _wrong_shape(spec, array.shape)
                 cells[number].value = array.item()
                 continue
             params.append(array)
@@ -133,19 +127,20 @@ class Marshal:
         return answer[0] if self.signature.single else tuple(answer)
 
     def _converted(self, values: Sequence[Any]) -> Sequence[Any]:
-        """The values, arrays in place of those that are converted; as given where one is refused, to be told of in
-        turn."""
+        """The values, arrays in place of those that have to be converted; an error for the first that cannot be, or
+        that is no number where one is expected."""
         converted: list[Any] | None = None
         for spec, dtype, plain, number, _ in self._takes:
             value = values[number]
-            if type(value) is plain or (type(value) is np.ndarray and value.dtype is dtype and value.flags.aligned):
+            if type(value) is plain and (plain is not int or -(2**63) <= value < 2**63):
                 continue
-            if converted is None:
-                converted = [*values]
-            try:
-                converted[number] = convert(spec, value)
-            except Exception:  # of whatever the value's own conversion raises
-                return values
+            array: Array = value
+            if type(value) is not np.ndarray or value.dtype is not dtype or not value.flags.aligned:
+                array = convert(spec, value)
+                converted = [*values] if converted is None else converted
+                converted[number] = array
+            if array.ndim and not spec.axes:
+                raise _wrong_shape(spec, array.shape)
         return values if converted is None else converted
 
     def _sized(self, shapes: tuple[tuple[int, ...], ...], sizes: Mapping[str, int] | None, frame: Frame) -> _Sizes:

@@ -65,12 +65,14 @@ class NativeFunction:
     _marshal: Marshal
     _release_above: int
 
-    def __call__(self, *arrays: Any, out: Any = None, sizes: Mapping[str, int] | None = None, **named: Any) -> Any:
+    def __call__(
+        self, /, *arrays: Any, out: Any = None, sizes: Mapping[str, int] | None = None, **named: Any
+    ) -> Any:
         """Run the kernel. The fast subclass is called through its vectorcall pointer instead."""
         return self._marshal(*arrays, out=out, sizes=sizes, **named)
 
     def bind(
-        self, *arrays: Any, out: Any = None, sizes: Mapping[str, int] | None = None, **named: Any
+        self, /, *arrays: Any, out: Any = None, sizes: Mapping[str, int] | None = None, **named: Any
     ) -> "BoundCall":
         """Fix all arguments. Arrays must be usable as they are; numbers in Python are taken at their value now.
 

@@ -199,7 +199,7 @@ fail:
   ret i32 -1
 }
 
-; Keep an answer that nobody else refers to, in its place first: releasing the old one may call back.
+; Keep an answer, in its place first: releasing the old one may call back. Others may have found it and hold it, too.
 define internal preserve_mostcc void @keep(ptr %plan, ptr %place, ptr %whole) noinline nounwind {
   %never = word i64, %plan[$P_NEVER_KEPT]
   %keeps = icmp eq i64 %never, 0
@@ -207,7 +207,9 @@ define internal preserve_mostcc void @keep(ptr %plan, ptr %place, ptr %whole) no
 
 put:
   %count = getelementptr i8, ptr %whole, i64 $COUNT
-  store i32 2, ptr %count
+  %held = load i32, ptr %count
+  %held.more = add i32 %held, 1
+  store i32 %held.more, ptr %count
   %there = load ptr, ptr %place
   store ptr %whole, ptr %place
   call void @Py_DecRef(ptr %there)

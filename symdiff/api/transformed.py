@@ -185,7 +185,7 @@ class _Again:
         self._transformed = weakref.ref(transformed)
         self._alike = alike
 
-    def __call__(self, *args: Any, **keywords: Any) -> Any:
+    def __call__(self, /, *args: Any, **keywords: Any) -> Any:
         # In finalizers of what a collection found the reference is dead already, though the transform can be called.
         transformed = self._transformed() or self._alike()
         return transformed.__call__(*args, **keywords)  # the method: a call of the object comes here again
@@ -268,7 +268,7 @@ class Transformed(Callee):
             self._keyworded.popitem(last=False)
         return made(*args, {k: v for k, v in keywords.items() if k not in fixed})
 
-    def __call__(self, *args: Any, **keywords: Any) -> Any:
+    def __call__(self, /, *args: Any, **keywords: Any) -> Any:
         if keywords:
             return self._with_keywords(args, keywords)
         if _INSIDE.get():  # a function being traced may close over symbols, so numbers stay symbolic here
