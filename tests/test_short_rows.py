@@ -1,6 +1,8 @@
 """Folds of short rows and narrow columns: the order that is promised, bit by bit, and every number of what is left."""
 
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -137,3 +139,34 @@ def test_columns_folded_over_any_number_of_rows(rng, columns):
         assert np.all(np.abs(total - exact) <= 8 * np.spacing(size))
         np.testing.assert_allclose(product, values.T @ weights, rtol=1e-12, atol=1e-12)
         np.testing.assert_array_equal(largest, np.max(values, axis=0))
+
+
+BETWEEN_PAGES = """
+import ctypes, mmap
+import numpy as np
+import symdiff as sd
+from codegen import compiled
+page = mmap.PAGESIZE
+memory = mmap.mmap(-1, 6 * page)
+start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+for forbidden in (start, start + 5 * page):
+    assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(forbidden), page, 0) == 0
+inner = np.frombuffer(memory, np.uint8, 4 * page, page)
+x = sd.symbol("x", (sd.dim("n"), 6))
+for register_bytes in (16, 32, 64):
+    compiled._machine = lambda: (register_bytes, True)
+    fn = sd.compile([np.sum(x * x[:, 4:5], axis=0), x[:, 4] @ x[:, 1:]], [x])
+    for n in (0, 1, 2, 3, 5, 9, 17, 26, 33, 100):
+        for own in (inner[len(inner) - 48 * n :], inner[: 48 * n]):
+            values = own.view(np.float64).reshape(n, 6)
+            values[...] = np.arange(6 * n).reshape(n, 6)
+            one, other = fn(values)
+            assert np.array_equal(one, values[:, 4] @ values) and np.array_equal(other, one[1:])
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no mprotect here")
+def test_folds_of_columns_read_nothing_beside_their_rows():
+    """Rows are read by lanes that do not count too, of a register none of whose lanes may count."""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", BETWEEN_PAGES], capture_output=True, timeout=120)
+    assert done.returncode == 0, done.stderr.decode()[-500:]

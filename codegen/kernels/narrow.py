@@ -56,7 +56,7 @@ class NarrowWriter(VectorWriter):
         lines, width = self.lines, self.lanes
         whole = self.whole(start, extent, width)
         if not isinstance(fold.extent, int):
-            few = lines.emit(f"icmp sle i64 {self.size(fold.extent)}, {LONGEST}")
+            few = lines.emit(f"icmp ult i64 {lines.emit(f'sub i64 {self.size(fold.extent)}, 1')}, {LONGEST}")
             whole = lines.emit(f"select i1 {few}, i64 {whole}, i64 {start}")
         at = loop.body.index(fold)
 

@@ -167,7 +167,8 @@ class VectorWriter(StretchWriter):
         few = short_registers(loop, width)
         short, long, done = lines.label("short"), lines.label("long"), lines.label("done")
         left = extent if begin == "0" else lines.emit(f"sub i64 {extent}, {begin}")
-        test = lines.emit(f"icmp sle i64 {left}, {few * width}")
+        # Of no elements at all there is no last one, which lanes that do not count may read.
+        test = lines.emit(f"icmp ult i64 {lines.emit(f'sub i64 {left}, 1')}, {few * width}")
         lines.do(f"br i1 {test}, label %{short}, label %{long}")
         lines.begin(short)
         pieces: list[list[str]] = [[] for _ in loop.carries]

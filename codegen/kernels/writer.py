@@ -156,13 +156,13 @@ class ScalarWriter:
         return f"<{', '.join(f'i64 {k}' for k in range(self.scope.width))}>"
 
     def lanes_there(self) -> Sequence[str]:
-        """The number of every lane, those that do not count as the last one that does."""
+        """The number of every lane, those that do not count as the last one that does; that may lie before lane 0."""
         scope = self.scope
         if not scope.left:
             return [str(k) for k in range(scope.width)]
         if not scope.lanes:
             last = self.lines.emit(f"sub i64 {scope.left}, 1")
-            scope.lanes = ("0", *[self.lines.least(str(k), last) for k in range(1, scope.width)])
+            scope.lanes = tuple(self.lines.least(str(k), last) for k in range(scope.width))
         return scope.lanes
 
     def lane_offsets(self, index: Index) -> str:
