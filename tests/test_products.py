@@ -10,6 +10,7 @@ import codegen
 import symdiff as sd
 from codegen.errors import CompilationError
 from codegen.jit import tiers
+from codegen.llvm import base
 from codegen.products import shared as products
 
 
@@ -91,7 +92,12 @@ def test_products_of_rows_with_rows_have_the_same_bits_at_every_width(register_b
 # -------------------------------------------------------------------- tiers
 @pytest.fixture
 def anew(monkeypatch, tmp_path):
-    """No code of products is there, neither in the process nor on the disk, and better code is not made by itself."""
+    """No code of products is there, neither in the process nor on the disk, and better code is not made by itself.
+
+    What other tests left to be made, and the code that all programs share, is made first: it would wait as long.
+    """
+    base.addresses()
+    assert tiers.idle(60)
     monkeypatch.setenv("SYMDIFF_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(tiers, "PAUSE", 1000.0)
     monkeypatch.setattr(products, "_WAIT", 1000.0)
